@@ -1,0 +1,121 @@
+"""The native extension as it was found at import: present or not, for which processor, how many threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from types import ModuleType
+from typing import Any
+
+from rnnkit.errors import ArgumentError, BackendError
+
+MAX_THREADS = 256
+
+_extension: ModuleType | None = None
+_load_error: str | None = None
+_num_threads = 1
+
+
+def native() -> ModuleType | None:
+    """The extension module, or None where it could not be loaded (see :func:`load_error`)."""
+    return _extension
+
+
+def load_error() -> str | None:
+    """Why the extension is missing, in one line; None where it is there."""
+    return _load_error
+
+
+def get_num_threads() -> int:
+    """The number of threads that native kernels may use."""
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """Let native kernels use up to ``n`` threads (1 to 256). Results have the same bits for any ``n``.
+
+    Raises:
+        ArgumentError: ``n`` is not a whole number from 1 to 256.
+    """
+    global _num_threads
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_THREADS:
+        raise ArgumentError(f"set_num_threads: n must be an int from 1 to {MAX_THREADS}, got {n!r}")
+    _num_threads = n
+
+
+def config() -> dict[str, Any]:
+    """What is running: versions, compiler, instruction sets built, supported and in use, threads.
+
+    ``native`` tells whether the compiled extension was loaded; where it was not, ``native_error``
+    says why and the entries about the compiler and the instruction sets are None or empty.
+    """
+    import numpy as np
+
+    from rnnkit.backend.dispatch import get_backend
+
+    built: list[str] = []
+    supported: list[str] = []
+    compiler = isa = None
+    version = None
+    if _extension is not None:
+        built = _extension.isa_built()
+        supported = _extension.isa_supported()
+        isa = _extension.isa_in_use()
+        compiler = _extension.compiler()
+        version = _extension.version()
+    return {
+        "rnnkit": _package_version(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "native": _extension is not None,
+        "native_error": _load_error,
+        "native_version": version,
+        "compiler": compiler,
+        "isa_built": built,
+        "isa_supported": supported,
+        "isa_in_use": isa,
+        "num_threads": _num_threads,
+        "cpu_count": _available_cpus(),
+        "backend": get_backend(),
+    }
+
+
+def _package_version() -> str:
+    return sys.modules["rnnkit"].__version__
+
+
+def _available_cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _threads_from_environment() -> int:
+    text = os.environ.get("RNNKIT_NUM_THREADS")
+    if text is None or text == "":
+        return min(_available_cpus(), MAX_THREADS)
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+        raise ArgumentError(
+            f"RNNKIT_NUM_THREADS must be a whole number from 1 to {MAX_THREADS}, got {text!r}"
+        )
+    return int(text)
+
+
+def _load() -> None:
+    global _extension, _load_error, _num_threads
+    _num_threads = _threads_from_environment()
+    try:
+        from rnnkit.backend import _native
+    except ImportError as error:
+        _load_error = f"{type(error).__name__}: {error}".splitlines()[0]
+        return
+    try:
+        _native.choose_isa(os.environ.get("RNNKIT_ISA") or None)
+    except ValueError as error:
+        raise BackendError(f"RNNKIT_ISA: {error}") from None
+    _extension = _native
+
+
+_load()
