@@ -1,0 +1,12 @@
+"""Recurrent cells, one file each: the equations, once, as ``step``.
+
+A new cell is a new file here, with ``@register_cell``, and one line below: the contract tests
+then pick it up by themselves.
+"""
+
+from .base import CELLS, Cell, GatedCell
+from .gru import GRUCell
+from .lstm import LSTMCell
+from .rnn import RNNCell
+
+__all__ = ["CELLS", "Cell", "GRUCell", "GatedCell", "LSTMCell", "RNNCell"]

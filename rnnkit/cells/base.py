@@ -1,0 +1,249 @@
+"""What a recurrent cell is: parameters, the names of its states, and one ``step``.
+
+Notation, here and in every cell: N batch, I input size, H hidden size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .. import ops, rng
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..module import Module, Parameter
+from .checks import check_bool, check_real_dtype, check_size, check_tensor
+
+if TYPE_CHECKING:
+    from ..autograd import Tensor
+
+    State = tuple[Tensor, ...]
+
+CELLS: dict[str, type[Cell]] = {}
+"""Every cell that rnnkit ships, by name; the contract tests and the benchmarks go over it."""
+
+
+def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
+    """Class decorator: enters a shipped cell into ``CELLS``."""
+
+    def enter(cell: type[Cell]) -> type[Cell]:
+        CELLS[name] = cell
+        return cell
+
+    return enter
+
+
+class Cell(Module):
+    """A recurrent cell: what happens to one batch in one time step.
+
+    A subclass creates its parameters in ``__init__`` (whose first argument is ``input_size``),
+    lists its states in ``state_names`` and writes ``step`` once, with ordinary tensor operations.
+    ``nn.Recurrent`` then runs it over sequences, in layers and in both directions.
+
+    Attributes:
+        input_size: I, the number of features of the input.
+        hidden_size: H, the number of features of each state.
+        state_names: one name per state; the first is the one that PyTorch calls the hidden state.
+        kernel: name of the fused native kernel that computes exactly this ``step``, or None.
+        variants: the constructor options that change the equations, one dict per variant.
+    """
+
+    state_names: ClassVar[tuple[str, ...]] = ("h",)
+    kernel: ClassVar[str | None] = None
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # A fused kernel stands for one step() only: who overrides the step leaves the kernel.
+        if "step" in cls.__dict__ and "kernel" not in cls.__dict__:
+            cls.kernel = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
+        self = super().__new__(cls)
+        object.__setattr__(self, "_arguments", (args, kwargs))
+        return self
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input_size = check_size("input_size", input_size)
+        self.hidden_size = check_size("hidden_size", hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """Number of features of the output of ``step``: H unless a cell says otherwise."""
+        return self.hidden_size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of the parameters (float32 for a cell that has none)."""
+        for parameter in self.parameters():
+            return parameter.dtype
+        return np.dtype(np.float32)
+
+    def initial_state(self, batch: int) -> State:
+        """The state before the first step: zeros of shape (N, H), one array per state name."""
+        shape = (batch, self.hidden_size)
+        return tuple(ops.zeros(shape, dtype=self.dtype) for _ in self.state_names)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One step for a batch.
+
+        Args:
+            x: (N, I) input of this step.
+            state: one (N, H) tensor per state name.
+
+        Returns:
+            The output (N, H) and the new state, in the order of ``state_names``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define step(x, state)")
+
+    def forward(self, x: Tensor, state: Any = None) -> Any:
+        """Takes one step, called as PyTorch's ``nn.LSTMCell`` is.
+
+        Args:
+            x: (N, I), or (I,) for a single row.
+            state: the states, each (N, H) or (H,): a tensor for a cell with one state, a tuple for
+                a cell with several; None starts from ``initial_state``.
+
+        Returns:
+            The new state: a tensor for a cell with one state, else a tuple.
+
+        Raises:
+            ShapeError: wrong rank or size.
+            DTypeError: a dtype other than that of the parameters.
+        """
+        dtype = self.dtype
+        x = check_tensor("x", x, dtype, {1: "(I,)", 2: "(N, I)"}, last=self.input_size)
+        single = x.ndim == 1
+        if single:
+            x = x.unsqueeze(0)
+        if state is None:
+            states = self.initial_state(x.shape[0])
+        else:
+            shape: tuple[int, ...] = (x.shape[0], self.hidden_size)
+            given = self.unpack_state(state)
+            states = tuple(
+                check_tensor(name, value, dtype, shape=shape[1:] if single else shape)
+                for name, value in zip(self.state_names, given, strict=True)
+            )
+            if single:
+                states = tuple(value.unsqueeze(0) for value in states)
+        _, states = self.step(x, states)
+        if single:
+            states = tuple(value.squeeze(0) for value in states)
+        return self.pack_state(states)
+
+    def check_parameters(self) -> None:
+        """Raises where a parameter is no longer what a native kernel may rely on.
+
+        Parameters can be replaced after construction; a cell that names a ``kernel`` checks here
+        that their shapes and dtypes still fit, before anything native is called.
+        """
+
+    def unpack_state(self, state: Any) -> Sequence[Any]:
+        """The states that a caller gave, as a sequence: one tensor, or a tuple of several.
+
+        Raises:
+            ArgumentError: not as many states as the cell has.
+        """
+        names = self.state_names
+        if len(names) == 1 and not isinstance(state, (tuple, list)):
+            return (state,)
+        if not isinstance(state, (tuple, list)) or len(state) != len(names):
+            came = f"{len(state)} of them" if isinstance(state, (tuple, list)) else "one tensor"
+            raise ArgumentError(
+                f"state: {type(self).__name__} expects ({', '.join(names)}), got {came}"
+            )
+        return state
+
+    def pack_state(self, states: Sequence[Tensor]) -> Any:
+        """The inverse of ``unpack_state``: a bare tensor where there is only one state."""
+        return states[0] if len(self.state_names) == 1 else tuple(states)
+
+    def renew(self, input_size: int) -> Cell:
+        """Another cell of this kind for ``input_size`` features, with fresh parameters.
+
+        The constructor is called again with the arguments that made this cell and the new input
+        size in the first place. A cell whose constructor is laid out otherwise overrides this.
+        """
+        args, kwargs = self._arguments
+        if args:
+            args = (input_size, *args[1:])
+        else:
+            kwargs = {**kwargs, "input_size": input_size}
+        cell = type(self)(*args, **kwargs)
+        cell.to(self.dtype)
+        return cell
+
+
+class GatedCell(Cell):
+    """Base of the cells whose gates are affine in the input and in the hidden state.
+
+    Parameters, in PyTorch's layout (G gates, stacked along the first axis):
+        weight_ih (G*H, I), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,), all drawn from
+        U(-1/sqrt(H), 1/sqrt(H)). The biases are None with ``bias=False``.
+    """
+
+    gates: ClassVar[int]
+
+    weight_ih: Parameter
+    weight_hh: Parameter
+    bias_ih: Parameter | None
+    bias_hh: Parameter | None
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, dtype: Any = np.float32
+    ) -> None:
+        super().__init__(input_size, hidden_size)
+        self.bias = check_bool("bias", bias)
+        dtype = check_real_dtype("dtype", dtype)
+        for name, shape in self.parameter_shapes().items():
+            self.register_parameter(name, Parameter(np.zeros(shape, dtype)))
+        if not bias:
+            self.register_parameter("bias_ih", None)
+            self.register_parameter("bias_hh", None)
+        self.reset_parameters()
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each parameter that the cell has, by name."""
+        rows = self.gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, self.input_size),
+            "weight_hh": (rows, self.hidden_size),
+        }
+        if self.bias:
+            shapes["bias_ih"] = shapes["bias_hh"] = (rows,)
+        return shapes
+
+    def check_parameters(self) -> None:
+        dtype = self.dtype
+        for name, shape in self.parameter_shapes().items():
+            parameter = getattr(self, name)
+            if parameter is None or parameter.shape != shape:
+                came = None if parameter is None else parameter.shape
+                raise ShapeError(f"{name}: expected shape {shape}, got {came}")
+            if parameter.dtype != dtype:
+                raise DTypeError(f"{name}: expected {dtype} as weight_ih is, got {parameter.dtype}")
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch does."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            parameter.data[...] = rng.generator().uniform(-bound, bound, parameter.shape)
+
+    def from_input(self, x: Tensor) -> Tensor:
+        """The input's share of all gates, (N, G*H)."""
+        product = x @ self.weight_ih.T
+        return product if self.bias_ih is None else product + self.bias_ih
+
+    def from_hidden(self, h: Tensor) -> Tensor:
+        """The hidden state's share of all gates, (N, G*H)."""
+        product = h @ self.weight_hh.T
+        return product if self.bias_hh is None else product + self.bias_hh
+
+    def extra_repr(self) -> str:
+        text = f"{self.input_size}, {self.hidden_size}"
+        return text if self.bias else f"{text}, bias=False"

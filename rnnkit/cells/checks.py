@@ -1,0 +1,87 @@
+"""The checks of arguments that cells, the recurrent primitive and its modules share.
+
+Each returns the value as the callee wants it, or raises an error that names the argument, what was
+expected and what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd import Tensor, as_tensor
+from ..errors import ArgumentError, DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+
+def check_size(name: str, value: Any) -> int:
+    """A positive integer (Python's or NumPy's, but not a bool)."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise ArgumentError(f"{name}: expected an int, got {value!r} ({type(value).__name__})")
+    if value < 1:
+        raise ArgumentError(f"{name}: expected at least 1, got {value}")
+    return int(value)
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """A bool, so that a misplaced positional argument doesn't pass for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name}: expected a bool, got {value!r} ({type(value).__name__})")
+    return bool(value)
+
+
+def check_real_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64; None stands for float32."""
+    dtype = np.dtype(np.float32 if value is None else value)
+    if dtype not in (np.float32, np.float64):
+        raise DTypeError(f"{name}: expected float32 or float64, got {dtype}")
+    return dtype
+
+
+def check_tensor(
+    name: str,
+    value: Any,
+    dtype: np.dtype[Any],
+    ranks: Mapping[int, str] | None = None,
+    *,
+    last: int | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Tensor:
+    """A tensor of the given dtype; an array is taken without a copy.
+
+    Args:
+        name: the argument, for the message.
+        value: a Tensor or an array.
+        dtype: what the parameters are.
+        ranks: the allowed numbers of axes, each with the text that describes its axes.
+        last: required size of the last axis.
+        shape: required shape, instead of ``ranks`` and ``last``.
+
+    Raises:
+        DTypeError: another dtype, or something that is not an array.
+        ShapeError: another number of axes or another size.
+    """
+    if not isinstance(value, Tensor):
+        if not isinstance(value, np.ndarray):
+            raise DTypeError(
+                f"{name}: expected a Tensor or a NumPy array, got {type(value).__name__}"
+            )
+        value = as_tensor(value)
+    if value.dtype != dtype:
+        raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {value.dtype}")
+    if shape is not None:
+        if value.shape != shape:
+            raise ShapeError(f"{name}: expected shape {shape}, got {value.shape}")
+        return value
+    if ranks is not None and value.ndim not in ranks:
+        expected = " or ".join(ranks.values())
+        raise ShapeError(f"{name}: expected axes {expected}, got shape {value.shape}")
+    if last is not None and value.shape[-1] != last:
+        raise ShapeError(
+            f"{name}: expected {last} features in the last axis, got shape {value.shape}"
+        )
+    return value

@@ -1,0 +1,88 @@
+"""The gated recurrent unit, in its two dialects.
+
+    r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
+    z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))       reset_after=True: PyTorch, cuDNN
+    n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)       reset_after=False: the original
+    h' = (1 - z) * n + z * h
+
+The original is Cho et al. 2014, arXiv 1406.1078, equations 5 to 8. Weights of one dialect are
+not weights of the other. The gates are stacked in the order r, z, n.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..ops import sigmoid, tanh
+from .base import GatedCell, register_cell
+from .checks import check_bool
+
+if TYPE_CHECKING:
+    from ..autograd import Tensor
+    from .base import State
+
+
+@register_cell("gru")
+class GRUCell(GatedCell):
+    """One step of the gated recurrent unit, as ``torch.nn.GRUCell``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        bias: whether the cell has ``bias_ih`` and ``bias_hh``.
+        reset_after: whether the reset gate acts after the recurrent product (PyTorch's dialect)
+            or on the hidden state before it (the original paper's).
+        dtype: float32 or float64.
+
+    Shapes: weight_ih (3*H, I), weight_hh (3*H, H), biases (3*H,); gate order r, z, n.
+    Called as ``h = cell(x, h)`` with x (N, I) or (I,) and h (N, H), (H,) or None.
+
+    Raises:
+        ArgumentError: a size below 1.
+        DTypeError: another dtype.
+    """
+
+    gates = 3
+    kernel = "gru"
+    variants = ({"reset_after": True}, {"reset_after": False})
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        reset_after: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype=dtype)
+        self.reset_after = check_bool("reset_after", reset_after)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        (h,) = state
+        if self.reset_after:
+            x_r, x_z, x_n = self.from_input(x).chunk(3, -1)
+            h_r, h_z, h_n = self.from_hidden(h).chunk(3, -1)
+            r = sigmoid(x_r + h_r)
+            z = sigmoid(x_z + h_z)
+            n = tanh(x_n + r * h_n)
+        else:
+            H = self.hidden_size
+            x_rz, x_n = self.from_input(x).split([2 * H, H], -1)
+            h_rz = h @ self.weight_hh[: 2 * H].T
+            if self.bias_hh is not None:
+                h_rz = h_rz + self.bias_hh[: 2 * H]
+            r, z = sigmoid(x_rz + h_rz).chunk(2, -1)
+            h_n = (r * h) @ self.weight_hh[2 * H :].T
+            if self.bias_hh is not None:
+                h_n = h_n + self.bias_hh[2 * H :]
+            n = tanh(x_n + h_n)
+        h = (1 - z) * n + z * h
+        return h, (h,)
+
+    def extra_repr(self) -> str:
+        text = super().extra_repr()
+        return text if self.reset_after else f"{text}, reset_after=False"

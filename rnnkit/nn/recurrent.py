@@ -1,0 +1,325 @@
+"""Recurrent modules: layers and directions stacked over the recurrent primitive.
+
+Notation: T time, N batch, I input, H hidden, L layers, D directions (1 or 2), G gates.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import ops
+from ..cells import Cell, GRUCell, LSTMCell, RNNCell
+from ..cells.checks import check_bool, check_size, check_tensor
+from ..errors import ArgumentError
+from ..module import Module
+from ..recurrent import run_layer
+
+if TYPE_CHECKING:
+    from ..autograd import Tensor
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+
+
+class Recurrent(Module):
+    """Runs any ``rk.Cell`` over sequences, in layers and in one or both directions.
+
+    ``cell`` becomes the forward cell of the first layer; the others are made with
+    ``cell.renew(input_size)``. A layer above the first reads the outputs of the one below, both
+    directions side by side (D*H features).
+
+    Every parameter ``p`` of a cell is a parameter of this module under PyTorch's name for it:
+    ``p_l{k}`` for layer k, ``p_l{k}_reverse`` for its reverse direction.
+
+    Args:
+        cell: the cell of the first layer.
+        num_layers: L.
+        batch_first: whether x and y are (N, T, ...) in place of (T, N, ...); never the states.
+        dropout: probability of zeroing an output between two layers in training; not applied
+            after the last layer.
+        bidirectional: whether each layer also runs backward over time (D = 2).
+
+    Called as ``y, state = module(x, state)``:
+        x: (T, N, I), (N, T, I) with ``batch_first``, or (T, I) for one sequence without a batch.
+        state: initial state, (L*D, N, H), or (L*D, H) without a batch: a tensor for a cell with one
+            state, a tuple for a cell with several; None starts from the cells' ``initial_state``.
+        y: the last layer's outputs (T, N, D*H), (N, T, D*H) with ``batch_first``, or (T, D*H).
+        The returned state has the layout of ``state``; layer k, direction d is at index k*D + d.
+
+    T = 0 gives an empty y and hands the initial state through; N = 0 gives empty arrays. NaN and
+    infinities propagate. Read-only and non-contiguous arrays are fine.
+
+    Raises:
+        ShapeError: a wrong rank or size of x or of a state.
+        DTypeError: integers, or a dtype other than that of the parameters.
+        ArgumentError: an option out of range; a wrong number of states.
+        BackendError: the native path is forced and can't run this cell; the message has the reason.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        num_layers: int = 1,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__()
+        if not isinstance(cell, Cell):
+            raise ArgumentError(f"cell: expected a Cell object, got {type(cell).__name__}")
+        self.input_size = cell.input_size
+        self.hidden_size = cell.hidden_size
+        self.num_layers = check_size("num_layers", num_layers)
+        self.batch_first = check_bool("batch_first", batch_first)
+        self.dropout = _check_probability("dropout", dropout)
+        self.bidirectional = check_bool("bidirectional", bidirectional)
+        if self.dropout > 0 and self.num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} acts between layers only and num_layers is 1: "
+                "nothing will be dropped",
+                stacklevel=2 if type(self) is Recurrent else 3,
+            )
+        self._layers = self._make_layers(cell)
+        self._owners: dict[str, tuple[Cell, str]] = {}
+        for layer, cells in enumerate(self._layers):
+            for each, suffix in zip(cells, ("", "_reverse"), strict=False):
+                self._share_with(each, f"_l{layer}{suffix}")
+
+    def _make_layers(self, cell: Cell) -> tuple[tuple[Cell, ...], ...]:
+        directions = 2 if self.bidirectional else 1
+        layers = []
+        for layer in range(self.num_layers):
+            size = cell.input_size if layer == 0 else directions * cell.output_size
+            layers.append(
+                tuple(
+                    cell if layer == direction == 0 else cell.renew(size)
+                    for direction in range(directions)
+                )
+            )
+        return tuple(layers)
+
+    def _share_with(self, cell: Cell, suffix: str) -> None:
+        """Registers what a cell holds on this module, which is the one that users see.
+
+        The cells are not submodules, or each parameter would have a second name.
+        """
+        persistent = cell.state_dict()
+        for name, parameter in cell.named_parameters():
+            own_name = name.replace(".", "_") + suffix
+            self.register_parameter(own_name, parameter)
+            self._owners[own_name] = (cell, name)
+        for name, buffer in cell.named_buffers():
+            own_name = name.replace(".", "_") + suffix
+            self.register_buffer(own_name, buffer, persistent=name in persistent)
+            self._owners[own_name] = (cell, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        owners = self.__dict__.get("_owners", {})
+        if name in owners:
+            owner, path = owners[name]
+            *parents, own_name = path.split(".")
+            for parent in parents:
+                owner = getattr(owner, parent)
+            setattr(owner, own_name, value)
+
+    def forward(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+        first = self._layers[0][0]
+        axes = "(N, T, I)" if self.batch_first else "(T, N, I)"
+        x = check_tensor("x", x, first.dtype, {2: "(T, I)", 3: axes}, last=self.input_size)
+        batch = 0 if self.batch_first else 1
+        single = x.ndim == 2
+        if single:
+            x = x.unsqueeze(batch)
+        states = self._states_of_layers(state, x.shape[batch], single)
+        finals = []
+        y: Tensor = x
+        for layer, cells in enumerate(self._layers):
+            if layer > 0 and self.dropout > 0 and self.training:
+                y = ops.dropout(y, self.dropout)
+            for cell in cells:
+                if cell.training is not self.training:
+                    cell.train(self.training)
+            y, final = run_layer(cells, y, states[layer], self.batch_first)
+            finals.append(final)
+        last = finals[0]
+        if self.num_layers > 1:
+            last = tuple(ops.cat(list(parts), 0) for parts in zip(*finals, strict=True))
+        if single:
+            y = y.squeeze(batch)
+            last = tuple(each.squeeze(1) for each in last)
+        return y, first.pack_state(last)
+
+    def _states_of_layers(self, state: Any, N: int, single: bool) -> list[Any]:
+        """The initial state of each layer, checked; None where the cells shall choose."""
+        if state is None:
+            return [None] * self.num_layers
+        first = self._layers[0][0]
+        D = len(self._layers[0])
+        L = self.num_layers
+        shape = (L * D, self.hidden_size) if single else (L * D, N, self.hidden_size)
+        given = [
+            check_tensor(name, value, first.dtype, shape=shape)
+            for name, value in zip(first.state_names, first.unpack_state(state), strict=True)
+        ]
+        if single:
+            given = [each.unsqueeze(1) for each in given]
+        if L == 1:
+            return [tuple(given)]
+        return [tuple(each[k * D : (k + 1) * D] for each in given) for k in range(L)]
+
+    def extra_repr(self) -> str:
+        cell = self._layers[0][0]
+        # The built-in modules read as in PyTorch: sizes, num_layers, then the cell's own options.
+        parts = [repr(cell)] if type(self) is Recurrent else cell.extra_repr().split(", ")
+        layers = [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
+        own = [
+            f"{name}={getattr(self, name)}"
+            for name in ("batch_first", "dropout", "bidirectional")
+            if getattr(self, name)
+        ]
+        return ", ".join(parts[:2] + layers + parts[2:] + own)
+
+
+class RNN(Recurrent):
+    """The simple recurrent network (Elman 1990), with the arguments of ``torch.nn.RNN``.
+
+        h' = tanh(W_ih x + b_ih + W_hh h + b_hh)        or relu in place of tanh
+
+    Called as ``y, h = rnn(x, h)``; shapes, options and errors as in ``Recurrent``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        nonlinearity: "tanh" or "relu".
+        bias: whether there are ``bias_ih`` and ``bias_hh``.
+        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        dtype: float32 or float64.
+
+    Parameters of layer k, drawn from U(-1/sqrt(H), 1/sqrt(H)): weight_ih_l{k} (H, I), or (H, D*H)
+    above the first layer, weight_hh_l{k} (H, H), bias_ih_l{k} and bias_hh_l{k} (H,); the reverse
+    direction's end in ``_reverse``.
+
+    Memory of a native training step, per layer and direction: the output y (H numbers per step and
+    row) and nothing else. Under ``no_grad`` nothing is kept per step beyond the output.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        cell = RNNCell(input_size, hidden_size, bias, nonlinearity, dtype=dtype)
+        super().__init__(cell, num_layers, batch_first, dropout, bidirectional)
+        self.bias = cell.bias
+        self.nonlinearity = cell.nonlinearity
+
+
+class GRU(Recurrent):
+    """The gated recurrent unit (Cho et al. 2014, arXiv 1406.1078), as ``torch.nn.GRU``.
+
+        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
+        z = sigmoid(W_iz x + b_iz + W_hz h + b_hz)
+        n = tanh(W_in x + b_in + r * (W_hn h + b_hn))       reset_after=True, PyTorch's dialect
+        n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)       reset_after=False, the original
+        h' = (1 - z) * n + z * h
+
+    Called as ``y, h = gru(x, h)``; shapes, options and errors as in ``Recurrent``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: whether there are ``bias_ih`` and ``bias_hh``.
+        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        reset_after: which of the two dialects; weights of one are not weights of the other.
+        dtype: float32 or float64.
+
+    Parameters of layer k, gates stacked r, z, n, drawn from U(-1/sqrt(H), 1/sqrt(H)):
+    weight_ih_l{k} (3*H, I), or (3*H, D*H) above the first layer, weight_hh_l{k} (3*H, H),
+    bias_ih_l{k} and bias_hh_l{k} (3*H,); the reverse direction's end in ``_reverse``.
+
+    Memory of a native training step, per layer and direction: 4*H numbers per step and row beside
+    the output y. Under ``no_grad`` nothing is kept per step beyond the output.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        cell = GRUCell(input_size, hidden_size, bias, reset_after=reset_after, dtype=dtype)
+        super().__init__(cell, num_layers, batch_first, dropout, bidirectional)
+        self.bias = cell.bias
+        self.reset_after = cell.reset_after
+
+
+class LSTM(Recurrent):
+    """The long short-term memory (Hochreiter and Schmidhuber 1997), as ``torch.nn.LSTM``.
+
+        i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)
+        f = sigmoid(W_if x + b_if + W_hf h + b_hf)
+        g = tanh(W_ig x + b_ig + W_hg h + b_hg)
+        o = sigmoid(W_io x + b_io + W_ho h + b_ho)
+        c' = f * c + i * g
+        h' = o * tanh(c')
+
+    Called as ``y, (h, c) = lstm(x, (h, c))``; shapes, options and errors as in ``Recurrent``.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        num_layers: L.
+        bias: whether there are ``bias_ih`` and ``bias_hh``.
+        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        dtype: float32 or float64.
+
+    Parameters of layer k, gates stacked i, f, g, o, drawn from U(-1/sqrt(H), 1/sqrt(H)):
+    weight_ih_l{k} (4*H, I), or (4*H, D*H) above the first layer, weight_hh_l{k} (4*H, H),
+    bias_ih_l{k} and bias_hh_l{k} (4*H,); the reverse direction's end in ``_reverse``.
+
+    Memory of a native training step, per layer and direction: 5*H numbers per step and row (the
+    gates and c) beside the output y. Under ``no_grad`` nothing is kept per step beyond the output.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        cell = LSTMCell(input_size, hidden_size, bias, dtype=dtype)
+        super().__init__(cell, num_layers, batch_first, dropout, bidirectional)
+        self.bias = cell.bias
+
+
+def _check_probability(name: str, value: Any) -> float:
+    number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ArgumentError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    return float(value)
