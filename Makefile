@@ -1,0 +1,54 @@
+# Everything a fresh checkout needs; `make` alone lists the targets.
+# Needs Python >= 3.11, a C compiler and make; the rest goes into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/ready
+NATIVE := setup.py pyproject.toml rnnkit/backend/_native.pyx $(shell find csrc -name '*.[ch]')
+
+.PHONY: help train test bench lint wheel clean
+
+help:
+	@echo 'make train   train a language model with the defaults (ARGS="--cell gru notes.txt")'
+	@echo 'make test    run the tests                            (ARGS="-k lstm")'
+	@echo 'make bench   native kernels against pure Python       (ARGS="--quick")'
+	@echo 'make lint    style, types, and C without warnings'
+	@echo 'make wheel   build the source archive and the wheel into dist/'
+	@echo 'make clean   remove everything that was built, .venv too'
+	@echo 'PYTHON=...   the Python for .venv (now: $(PYTHON))'
+
+train: $(READY)
+	$(BIN)/rnnkit train $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The compiler flags of setup.py come after CFLAGS, so warnings are errors for this build only.
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	CFLAGS=-Werror $(BIN)/python setup.py --quiet build_ext --force \
+		--build-temp build/lint --build-lib build/lint
+
+wheel: $(READY)
+	$(BIN)/python -m build
+
+clean:
+	rm -rf .venv build dist rnnkit.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -f rnnkit/backend/_native.c rnnkit/backend/_native.*.so
+	find rnnkit tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' || \
+		{ echo 'rnnkit needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# Built again when what it is built from changes; Python sources are used where they lie.
+$(READY): $(NATIVE) | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
