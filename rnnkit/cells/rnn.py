@@ -1,6 +1,6 @@
 """The simple recurrent network (Elman, "Finding structure in time", Cognitive Science 14, 1990).
 
-    h' = tanh(W_ih x + b_ih + W_hh h + b_hh)        or relu in place of tanh
+h' = tanh(W_ih x + b_ih + W_hh h + b_hh)        or relu in place of tanh
 """
 
 from __future__ import annotations

@@ -78,9 +78,7 @@ def main():
     for cell, (module_class, cases) in MODULES.items():
         arrays, described = {}, []
         for name, (options, x_shape, dtype) in cases.items():
-            described.append(
-                {"name": name, "options": options, "x_shape": x_shape, "dtype": dtype}
-            )
+            described.append({"name": name, "options": options, "x_shape": x_shape, "dtype": dtype})
             for key, value in run_case(module_class, options, x_shape, dtype).items():
                 arrays[f"{name}/{key}"] = value
         arrays["cases"] = np.array(json.dumps(described))
