@@ -1,0 +1,115 @@
+"""rnnkit: recurrent neural networks on the CPU.
+
+A small autograd engine with fused native kernels for RNN, GRU, LSTM and cells of your own::
+
+    import rnnkit as rk
+    from rnnkit import nn, optim, losses
+
+Tensors and their ops are here at once; everything else is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rnnkit import errors
+from rnnkit.autograd import (
+    PRIMITIVES,
+    Function,
+    Primitive,
+    Tensor,
+    as_tensor,
+    enable_grad,
+    grad,
+    is_grad_enabled,
+    no_grad,
+    primitive,
+    tensor,
+)
+from rnnkit.ops import *  # noqa: F403 (the ops are the library's vocabulary)
+from rnnkit.ops import __all__ as _op_names
+from rnnkit.rng import generator, manual_seed
+
+if TYPE_CHECKING:
+    from rnnkit import backend, cells, data, losses, nn, optim, recurrent, train
+    from rnnkit.autograd.gradcheck import gradcheck, gradgradcheck
+    from rnnkit.backend import (
+        config,
+        get_backend,
+        get_num_threads,
+        set_backend,
+        set_num_threads,
+        why,
+    )
+    from rnnkit.cells import Cell
+    from rnnkit.module import Module, Parameter
+
+__version__ = "0.1.0"
+
+# name -> the module it is taken from, or "" for a subpackage of that name
+_LAZY = {
+    **dict.fromkeys(
+        ("backend", "cells", "data", "losses", "nn", "optim", "recurrent", "train"), ""
+    ),
+    **dict.fromkeys(("gradcheck", "gradgradcheck"), "rnnkit.autograd.gradcheck"),
+    **dict.fromkeys(
+        ("config", "get_backend", "get_num_threads", "set_backend", "set_num_threads", "why"),
+        "rnnkit.backend",
+    ),
+    **dict.fromkeys(("Module", "Parameter"), "rnnkit.module"),
+    "Cell": "rnnkit.cells",
+}
+
+__all__ = [  # noqa: PLE0604 (the ops' own list is a list of strings)
+    *_op_names,
+    "PRIMITIVES",
+    "Cell",
+    "Function",
+    "Module",
+    "Parameter",
+    "Primitive",
+    "Tensor",
+    "as_tensor",
+    "backend",
+    "cells",
+    "config",
+    "data",
+    "enable_grad",
+    "errors",
+    "generator",
+    "get_backend",
+    "get_num_threads",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "is_grad_enabled",
+    "losses",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "optim",
+    "primitive",
+    "recurrent",
+    "set_backend",
+    "set_num_threads",
+    "tensor",
+    "train",
+    "why",
+]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        source = _LAZY[name]
+    except KeyError:
+        raise AttributeError(f"module 'rnnkit' has no attribute {name!r}") from None
+    from importlib import import_module
+
+    if not source:
+        return import_module(f"rnnkit.{name}")
+    value = globals()[name] = getattr(import_module(source), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

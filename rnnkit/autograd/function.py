@@ -1,0 +1,163 @@
+"""Function: an operation with a backward pass of its own, written on arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd.grad_mode import state
+from rnnkit.autograd.tape import Node, PartialGradient, check_gradient, next_number
+from rnnkit.autograd.tensor import FLOATS, Tensor, supported_dtype, wrap
+from rnnkit.errors import DTypeError, GraphError, MissingRuleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rnnkit.autograd.tape import Gradient
+
+
+class Context:
+    """What `Function.forward` leaves for `Function.backward`: any attribute may be stored.
+
+    Attributes:
+        inputs: the input Tensors, part of the graph (None where None was passed).
+        needs_input_grad: per input, whether its gradient is wanted. All False when nothing is
+            recorded: forward should then keep nothing.
+        retain_graph: in backward, whether the graph may be walked again.
+    """
+
+    inputs: tuple[Tensor | None, ...]
+    needs_input_grad: tuple[bool, ...]
+    retain_graph: bool
+
+    def __init__(
+        self, inputs: tuple[Tensor | None, ...], needs_input_grad: tuple[bool, ...]
+    ) -> None:
+        self.inputs = inputs
+        self.needs_input_grad = needs_input_grad
+        self.retain_graph = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+
+
+class Function:
+    """Base of operations whose forward and backward are written by hand.
+
+    Subclass it and call ``F.apply(*tensors, **params)``::
+
+        class Cube(Function):
+            @staticmethod
+            def forward(ctx, x):            # ndarrays in, ndarray or tuple of ndarrays out
+                return x ** 3
+
+            @staticmethod
+            def backward(ctx, d_y):         # Tensors in, one Tensor (or None) per input out
+                x, = ctx.inputs
+                return d_y * (3 * x * x)    # made of ops: may be differentiated again
+
+    In `backward`, a gradient is None for an output that was not used, and `is_grad_enabled()` is
+    true exactly when the backward pass itself is recorded (``create_graph=True``).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *arrays: Any, **params: Any) -> Any:
+        """Compute the outputs: an ndarray or a tuple of ndarrays."""
+        raise NotImplementedError
+
+    @staticmethod
+    def backward(ctx: Any, *d_outputs: Any) -> Any:
+        """Compute the gradients: one Tensor or None per input of `forward`."""
+        raise NotImplementedError
+
+    @classmethod
+    def apply(cls, *inputs: Tensor | None, **params: Any) -> Any:
+        """Run `forward` and record it.
+
+        Raises:
+            DTypeError: an input is neither a Tensor nor None, or `forward` returned anything but
+                arrays of supported dtypes.
+        """
+        for i, tensor in enumerate(inputs):
+            if tensor is not None and not isinstance(tensor, Tensor):
+                raise DTypeError(
+                    f"{cls.__name__}: input {i}: expected a Tensor or None, got "
+                    f"{type(tensor).__name__}"
+                )
+        enabled = state.enabled
+        needs = tuple([enabled and t is not None and t._requires_grad for t in inputs])
+        ctx = Context(inputs, needs)
+        result = cls.forward(ctx, *[None if t is None else t._data for t in inputs], **params)
+        results = result if type(result) is tuple else (result,)
+        outputs = tuple([cls._output(array) for array in results])
+        if any(needs):
+            n_outputs = len(outputs) if type(result) is tuple else 0
+            node = FunctionNode(cls, ctx, n_outputs)
+            for i, output in enumerate(outputs):
+                if output._data.dtype in FLOATS:
+                    output.grad_fn = node
+                    output._output = i
+                    output._requires_grad = True
+        return outputs if type(result) is tuple else outputs[0]
+
+    @classmethod
+    def _output(cls, array: Any) -> Tensor:
+        if not isinstance(array, np.ndarray | np.generic):
+            raise DTypeError(
+                f"{cls.__name__}.forward: expected arrays, got {type(array).__name__}"
+            )
+        supported_dtype(array.dtype)
+        return wrap(np.asarray(array))
+
+
+class FunctionNode(Node):
+    """One recorded call of a Function."""
+
+    __slots__ = ("_ctx", "_function")
+
+    def __init__(
+        self,
+        function: type[Function],
+        ctx: Context,
+        n_outputs: int,
+    ) -> None:
+        self.inputs = ctx.inputs
+        self.n_outputs = n_outputs
+        self.number = next_number()
+        self._hooks = None
+        self._retained = None
+        self._function = function
+        self._ctx: Context | None = ctx
+
+    @property
+    def name(self) -> str:
+        return self._function.__name__
+
+    def gradients(
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool
+    ) -> Sequence[Gradient]:
+        if self._function.backward is Function.backward:
+            raise MissingRuleError(f"{self.name}: the Function defines no backward")
+        ctx = self._ctx
+        assert ctx is not None
+        ctx.needs_input_grad = tuple(needs)
+        ctx.retain_graph = retain_graph
+        result = self._function.backward(ctx, *(d_outputs if self.n_outputs else (d_outputs,)))
+        gradients: Sequence[Gradient] = result if isinstance(result, tuple) else (result,)
+        if len(gradients) != len(ctx.inputs):
+            raise GraphError(
+                f"{self.name}.backward: expected {len(ctx.inputs)} gradients, one per input, got "
+                f"{len(gradients)}"
+            )
+        for i, (tensor, need, gradient) in enumerate(
+            zip(ctx.inputs, needs, gradients, strict=True)
+        ):
+            if need and gradient is not None and not isinstance(gradient, PartialGradient):
+                assert tensor is not None
+                check_gradient(gradient, tensor, f"{self.name}.backward: gradient {i}")
+        return gradients
+
+    def free(self) -> None:
+        self.inputs = None
+        self._ctx = None

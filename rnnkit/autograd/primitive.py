@@ -1,0 +1,243 @@
+"""Primitive: an array function together with its derivative rules.
+
+A rule is ordinary code over Tensors, made of ops. Running it while recording is on gives a gradient
+that can itself be differentiated, which is all there is to double backward.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd.grad_mode import _run_with_errstate, state
+from rnnkit.autograd.tape import Node, next_number
+from rnnkit.autograd.tensor import FLOATS, Tensor, wrap
+from rnnkit.errors import (
+    ArgumentError,
+    DTypeError,
+    MissingRuleError,
+    RnnkitError,
+    ShapeError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rnnkit.autograd.tape import Gradient
+    from rnnkit.autograd.tensor import Array
+
+PRIMITIVES: dict[str, Primitive] = {}
+
+_ndarray = np.ndarray
+
+
+class Primitive:
+    """A named operation on arrays that knows its derivatives.
+
+    Call it with Tensors and keyword parameters; make one with `primitive`.
+
+    Attributes:
+        name: its key in `PRIMITIVES` and its name in messages.
+        forward: ``forward(*arrays, **params)`` returns an ndarray or a tuple of them.
+        differentiable: False for operations whose results never carry a gradient.
+    """
+
+    __slots__ = ("_joint_rule", "_keeps_output", "_rules", "differentiable", "forward", "name")
+
+    def __init__(self, name: str, forward: Callable[..., Any], differentiable: bool) -> None:
+        self.name = name
+        self.forward = forward
+        self.differentiable = differentiable
+        self._rules: tuple[Callable[..., Gradient] | None, ...] = ()
+        self._joint_rule: Callable[..., Sequence[Gradient]] | None = None
+        self._keeps_output = False
+
+    def defvjp(self, *rules: Callable[..., Gradient] | None) -> None:
+        """Set one rule per input: ``rule(d_out, out, *inputs, **params) -> gradient of it``.
+
+        None stands for an input that has no rule. For an operation with several outputs `d_out`
+        and `out` are tuples, and `d_out` holds None for outputs that were not used. A rule returns
+        None for a gradient of zero. An `out` that a rule calls ``_`` is not kept for it.
+        """
+        self._rules = rules
+        self._keeps_output = any(rule is not None and _reads_output(rule) for rule in rules)
+
+    def defvjp_joint(self, rule: Callable[..., Sequence[Gradient]]) -> None:
+        """Set one rule for all inputs: ``rule(needs, d_out, out, *inputs, **params)``.
+
+        It returns one gradient per input; those whose `needs` is False may be None.
+        """
+        self._joint_rule = rule
+        self._keeps_output = _reads_output(rule, 2)
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether any derivative rule is defined."""
+        return self._joint_rule is not None or any(rule is not None for rule in self._rules)
+
+    def __call__(self, *inputs: Tensor, **params: Any) -> Any:
+        arrays = [tensor._data for tensor in inputs]
+        try:
+            result = state.run(self.forward, *arrays, **params)
+        except (ValueError, TypeError, RuntimeError) as error:
+            result = self._retry(error, arrays, params)
+        if type(result) is tuple:
+            return self._several(result, inputs, params)
+        if type(result) is not _ndarray:
+            result = _zero_dim(result, arrays)
+        output = wrap(result)
+        if state.enabled and self.differentiable:
+            for tensor in inputs:
+                if tensor._requires_grad:
+                    kept = result if self._keeps_output else None
+                    output.grad_fn = PrimitiveNode(self, inputs, params, kept, 0)
+                    output._requires_grad = True
+                    break
+        return output
+
+    def _several(
+        self, results: tuple[Array, ...], inputs: tuple[Tensor, ...], params: dict[str, Any]
+    ) -> tuple[Tensor, ...]:
+        outputs = tuple([wrap(result) for result in results])
+        if (
+            outputs
+            and state.enabled
+            and self.differentiable
+            and any([tensor._requires_grad for tensor in inputs])
+        ):
+            kept = results if self._keeps_output else None
+            node = PrimitiveNode(self, inputs, params, kept, len(results))
+            for i, output in enumerate(outputs):
+                output.grad_fn = node
+                output._output = i
+                output._requires_grad = True
+        return outputs
+
+    def _retry(self, error: Exception, arrays: list[Array], params: dict[str, Any]) -> Any:
+        """Say what NumPy's error was about, or run where the prepared context is taken."""
+        if isinstance(error, RnnkitError):
+            raise error
+        if isinstance(error, RuntimeError):
+            # A finaliser or signal handler that computes while this thread is inside an op.
+            if str(error).startswith("cannot enter context"):
+                return _run_with_errstate(self.forward, *arrays, **params)
+            raise error
+        kind = ShapeError if isinstance(error, ValueError) else DTypeError
+        got = ", ".join(f"{array.dtype.name}{list(array.shape)}" for array in arrays)
+        raise kind(f"{self.name}: {error}; inputs: {got}") from error
+
+    def gradients(
+        self,
+        d_out: Any,
+        out: Any,
+        inputs: Sequence[Tensor],
+        needs: list[bool],
+        params: dict[str, Any],
+    ) -> Sequence[Gradient]:
+        if self._joint_rule is not None:
+            return self._joint_rule(needs, d_out, out, *inputs, **params)
+        rules = self._rules
+        gradients: list[Gradient] = []
+        for i, need in enumerate(needs):
+            if need:
+                rule = rules[i] if i < len(rules) else None
+                if rule is None:
+                    raise MissingRuleError(
+                        f"{self.name}: no derivative rule for input {i}; define one with "
+                        f"PRIMITIVES[{self.name!r}].defvjp(...), or detach() that input"
+                    )
+                gradients.append(rule(d_out, out, *inputs, **params))
+            else:
+                gradients.append(None)
+        return gradients
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+
+class PrimitiveNode(Node):
+    """One recorded call of a Primitive."""
+
+    __slots__ = ("_out", "_params", "_primitive")
+
+    def __init__(
+        self,
+        primitive: Primitive,
+        inputs: tuple[Tensor, ...],
+        params: dict[str, Any],
+        out: Any,
+        n_outputs: int,
+    ) -> None:
+        self.inputs = inputs
+        self.n_outputs = n_outputs
+        self.number = next_number()
+        self._hooks = None
+        self._retained = None
+        self._primitive = primitive
+        self._params = params
+        self._out = out
+
+    @property
+    def name(self) -> str:
+        return self._primitive.name
+
+    def gradients(
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool
+    ) -> Sequence[Gradient]:
+        out = self._out
+        if out is not None:
+            if self.n_outputs:
+                out = tuple([self._output(array, i) for i, array in enumerate(out)])
+            else:
+                out = self._output(out, 0)
+        inputs: Any = self.inputs
+        return self._primitive.gradients(d_outputs, out, inputs, needs, self._params)
+
+    def _output(self, array: Array, index: int) -> Tensor:
+        """The output again, as part of the graph: the node itself does not refer to it."""
+        output = wrap(array)
+        output.grad_fn = self
+        output._output = index
+        output._requires_grad = True
+        return output
+
+    def free(self) -> None:
+        self.inputs = None
+        self._out = None
+        self._params = {}
+
+
+def primitive(
+    name: str, forward: Callable[..., Any], *, differentiable: bool = True
+) -> Primitive:
+    """Register the operation `name`; derivative rules follow with ``.defvjp(...)``.
+
+    Args:
+        name: a name not yet in `PRIMITIVES`.
+        forward: array code; NumPy's floating-point warnings are off while it runs. It must not
+            call other primitives.
+        differentiable: False declares that results never carry a gradient.
+
+    Raises:
+        ArgumentError: the name is taken.
+    """
+    if name in PRIMITIVES:
+        raise ArgumentError(f"name: a primitive called {name!r} exists already")
+    made = PRIMITIVES[name] = Primitive(name, forward, differentiable)
+    return made
+
+
+def _reads_output(rule: Callable[..., Any], position: int = 1) -> bool:
+    code = getattr(rule, "__code__", None)
+    return code is None or code.co_varnames[position] != "_"
+
+
+def _zero_dim(result: Any, arrays: list[Array]) -> Array:
+    """NumPy returns scalars for 0-d results; before NumPy 2 some are promoted to float64."""
+    array = np.asarray(result)
+    if array.dtype == np.float64 and arrays and arrays[0].dtype in FLOATS:
+        return array.astype(arrays[0].dtype)
+    return array
+
+

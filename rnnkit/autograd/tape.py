@@ -1,0 +1,466 @@
+"""The tape: nodes of recorded operations, and the walk back over them.
+
+Nodes are numbered as they are made. An operation's inputs exist before it does, so decreasing
+numbers are a topological order, and backward needs neither recursion nor reference counts.
+A node refers to its inputs, never to its outputs: graphs hold no reference cycles, and dropping the
+last tensor frees the whole of its history at once.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from operator import attrgetter
+from sys import getrefcount
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import numpy as np
+
+from rnnkit.autograd.grad_mode import GradMode, state
+from rnnkit.autograd.tensor import Tensor, to_array, wrap
+from rnnkit.errors import ArgumentError, DTypeError, GraphError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeAlias
+
+    from rnnkit.autograd.tensor import Array
+
+    Hook: TypeAlias = "Callable[[Tensor], Tensor | None]"
+    Gradient: TypeAlias = "Tensor | PartialGradient | None"
+    # Where a gradient is collected: a leaf, a node with one output, or one output of several.
+    Slot: TypeAlias = "Tensor | Node | tuple[Node, int]"
+
+next_number = count().__next__
+
+
+class Node:
+    """One recorded operation.
+
+    Attributes:
+        inputs: the operation's input tensors (None where an optional one was left out); None
+            once the node has been freed.
+        n_outputs: 0 for an operation that returns one tensor, else the length of its tuple.
+        number: order of creation.
+    """
+
+    __slots__ = ("_hooks", "_retained", "inputs", "n_outputs", "number")
+
+    inputs: Sequence[Tensor | None] | None
+    n_outputs: int
+    number: int
+    _hooks: dict[int, dict[int, Hook]] | None
+    _retained: dict[int, ref[Tensor]] | None
+
+    @property
+    def name(self) -> str:
+        """The operation's name, for messages."""
+        raise NotImplementedError
+
+    def gradients(
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool
+    ) -> Sequence[Gradient]:
+        """Gradients of the inputs, in order; those not in `needs` are ignored.
+
+        `d_outputs` is a Tensor, or for several outputs a tuple of Tensors and None.
+        """
+        raise NotImplementedError
+
+    def free(self) -> None:
+        """Let go of everything that was kept for the backward pass."""
+        self.inputs = None
+
+    def hooks_of(self, output: int) -> dict[int, Hook]:
+        if self._hooks is None:
+            self._hooks = {}
+        return self._hooks.setdefault(output, {})
+
+    def retain(self, tensor: Tensor) -> None:
+        if self._retained is None:
+            self._retained = {}
+        self._retained[tensor._output] = ref(tensor)
+
+    def arrived(self, output: int, gradient: Tensor, create_graph: bool) -> Tensor:
+        """The gradient of one output after its hooks have seen it."""
+        if self._hooks is not None and output in self._hooks:
+            gradient = run_hooks(self._hooks[output], gradient)
+        if self._retained is not None and output in self._retained:
+            tensor = self._retained[output]()
+            if tensor is not None:
+                tensor._grad = gradient.clone() if create_graph else wrap(gradient._data.copy())
+        return gradient
+
+
+class PartialGradient:
+    """A gradient that fills only part of its tensor, kept small until all parts are known.
+
+    A rule may return one in place of a Tensor. The parts for one tensor are handed to `combine`
+    together, so that a thousand slices of a tensor cost one full-size array and not a thousand.
+    """
+
+    __slots__ = ()
+
+    def combine(self, parts: list[Any]) -> Tensor:
+        """The sum of `parts` (of this class, `self` among them) as one full-size tensor."""
+        raise NotImplementedError
+
+
+class _Sum:
+    """A gradient made of several contributions.
+
+    The first contribution may be shared with other gradients and is never written to; the buffer
+    of the first addition is the engine's own, and later contributions are added in place.
+    """
+
+    __slots__ = ("_create_graph", "_dense", "_owned", "_parts")
+
+    def __init__(self, create_graph: bool) -> None:
+        self._create_graph = create_graph
+        self._dense: Tensor | None = None
+        self._owned = False
+        self._parts: list[PartialGradient] = []
+
+    def add(self, gradient: Tensor | PartialGradient) -> None:
+        if isinstance(gradient, PartialGradient):
+            self._parts.append(gradient)
+        elif self._dense is None:
+            self._dense = gradient
+        elif self._create_graph:
+            self._dense = self._dense + gradient
+        elif self._owned:
+            array = self._dense._data
+            state.run(np.add, array, gradient._data, out=array)
+        else:
+            self._dense = wrap(np.asarray(state.run(np.add, self._dense._data, gradient._data)))
+            self._owned = True
+
+    def total(self) -> Tensor:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self.add(parts[0].combine(parts))
+        assert self._dense is not None
+        return self._dense
+
+
+class _Collector:
+    """Sums gradients by where they belong."""
+
+    __slots__ = ("_create_graph", "_slots")
+
+    def __init__(self, create_graph: bool) -> None:
+        self._create_graph = create_graph
+        self._slots: dict[Slot, Tensor | PartialGradient | _Sum] = {}
+
+    def add(self, slot: Slot, gradient: Tensor | PartialGradient) -> None:
+        slots = self._slots
+        present = slots.get(slot)
+        if present is None:
+            slots[slot] = gradient
+        elif type(present) is _Sum:
+            present.add(gradient)
+        else:
+            both = _Sum(self._create_graph)
+            both.add(present)  # type: ignore[arg-type]
+            both.add(gradient)
+            slots[slot] = both
+
+    def leaves(self) -> list[Tensor]:
+        return [slot for slot in self._slots if isinstance(slot, Tensor)]
+
+    def take(self, slot: Slot) -> Tensor | None:
+        """Remove and return the total of a slot; None if nothing came."""
+        present = self._slots.pop(slot, None)
+        if present is None or isinstance(present, Tensor):
+            return present
+        if isinstance(present, PartialGradient):
+            return present.combine([present])
+        return present.total()
+
+
+def run_hooks(hooks: dict[int, Hook], gradient: Tensor) -> Tensor:
+    for hook in list(hooks.values()):
+        replacement = hook(gradient)
+        if replacement is not None:
+            check_gradient(replacement, gradient, "the gradient returned by a hook")
+            gradient = replacement
+    return gradient
+
+
+def check_gradient(gradient: Any, like: Tensor, what: str) -> None:
+    if not isinstance(gradient, Tensor):
+        raise DTypeError(f"{what}: expected a Tensor, got {type(gradient).__name__}")
+    if gradient._data.shape != like._data.shape:
+        raise ShapeError(f"{what}: expected shape {like.shape}, got {gradient.shape}")
+    if gradient._data.dtype != like._data.dtype:
+        raise DTypeError(f"{what}: expected dtype {like.dtype}, got {gradient.dtype}")
+
+
+def _slot(tensor: Tensor) -> Slot:
+    node = tensor.grad_fn
+    if node is None:
+        return tensor
+    return (node, tensor._output) if node.n_outputs else node
+
+
+def _history(roots: Iterable[Tensor]) -> list[Node]:
+    """Every node the roots were computed from, newest first."""
+    seen: set[Node] = set()
+    stack = [root.grad_fn for root in roots]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.inputs is None:
+            raise GraphError(
+                f"the graph was freed by an earlier backward pass (at {node.name}): pass "
+                "retain_graph=True to the first pass to go through it again, and detach() the "
+                "state carried from one training step to the next"
+            )
+        for tensor in node.inputs:
+            if tensor is not None and tensor.grad_fn is not None:
+                stack.append(tensor.grad_fn)
+    return sorted(seen, key=attrgetter("number"), reverse=True)
+
+
+def _leading_to(targets: set[Slot], nodes: list[Node]) -> set[Node]:
+    """The nodes with a target among the tensors they were computed from."""
+    found: set[Node] = set()
+    for node in reversed(nodes):
+        for tensor in node.inputs or ():
+            if tensor is not None and (tensor.grad_fn in found or _slot(tensor) in targets):
+                found.add(node)
+                break
+    return found
+
+
+def _walk(
+    roots: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    targets: set[Slot] | None,
+    retain_graph: bool,
+    create_graph: bool,
+) -> tuple[_Collector, dict[Slot, Tensor]]:
+    """Propagate `seeds` back from `roots`.
+
+    With `targets`, only operations on the way to them run. Returns the gradients of the leaves,
+    and those of the targets that are not leaves.
+    """
+    nodes = _history(roots)
+    useful = None if targets is None else _leading_to(targets, nodes)
+    collector = _Collector(create_graph)
+    captured: dict[Slot, Tensor] = {}
+    for root, seed in zip(roots, seeds, strict=True):
+        collector.add(_slot(root), seed)
+
+    for node in nodes:
+        d_outputs: Any
+        if node.n_outputs:
+            d_outputs = []
+            for output in range(node.n_outputs):
+                d_output = collector.take((node, output))
+                if d_output is not None:
+                    d_output = node.arrived(output, d_output, create_graph)
+                    if targets is not None and (node, output) in targets:
+                        captured[node, output] = d_output
+                d_outputs.append(d_output)
+            if all(d_output is None for d_output in d_outputs):
+                continue
+            d_output = None
+        else:
+            d_outputs = collector.take(node)
+            if d_outputs is None:
+                continue
+            if node._hooks is not None or node._retained is not None:
+                d_outputs = node.arrived(0, d_outputs, create_graph)
+            if targets is not None and node in targets:
+                captured[node] = d_outputs
+        if useful is not None and node not in useful:
+            continue
+
+        inputs = node.inputs
+        assert inputs is not None
+        if useful is None:
+            needs = [tensor is not None and tensor._requires_grad for tensor in inputs]
+        else:
+            assert targets is not None
+            needs = [
+                tensor is not None
+                and tensor._requires_grad
+                and (tensor.grad_fn in useful or _slot(tensor) in targets)
+                for tensor in inputs
+            ]
+        gradients = node.gradients(d_outputs, needs, retain_graph)
+        if not retain_graph:
+            node.free()
+        _distribute(collector, inputs, needs, gradients)
+        # A reference kept until the next turn would keep the array alive, and uncertain to `_own`.
+        del inputs, gradients, d_outputs
+    return collector, captured
+
+
+def _distribute(
+    collector: _Collector,
+    inputs: Sequence[Tensor | None],
+    needs: list[bool],
+    gradients: Sequence[Gradient],
+) -> None:
+    for tensor, need, gradient in zip(inputs, needs, gradients, strict=True):
+        if need and gradient is not None and tensor is not None:
+            node = tensor.grad_fn
+            if node is None or node.n_outputs:
+                collector.add(_slot(tensor), gradient)
+            else:
+                collector.add(node, gradient)
+
+
+def _own(holder: list[Tensor]) -> Array:
+    """The array of the one tensor in `holder`, copied unless nothing else can refer to it.
+
+    Two references are the holder's (or the slot's) and that of getrefcount's argument.
+    """
+    array = holder[0]._data
+    flags = array.flags
+    private = flags.owndata and flags.c_contiguous and flags.writeable
+    del array, flags
+    if private and getrefcount(holder[0]) <= 2 and getrefcount(holder[0]._data) <= 2:
+        return holder[0]._data
+    return holder[0]._data.copy()
+
+
+def _add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
+    """``leaf.grad += gradient``, in place only where nobody else can be looking at the sum."""
+    grad = leaf._grad
+    assert grad is not None
+    in_place = grad._data.flags.writeable and not grad._requires_grad
+    del grad
+    if in_place and getrefcount(leaf._grad) <= 2 and getrefcount(leaf._grad._data) <= 2:  # type: ignore[union-attr]
+        array = leaf._grad._data  # type: ignore[union-attr]
+        state.run(np.add, array, gradient._data, out=array)
+    else:
+        array = state.run(np.add, leaf._grad._data, gradient._data)  # type: ignore[union-attr]
+        leaf._grad = wrap(np.asarray(array))
+
+
+def _accumulate(leaf: Tensor, collector: _Collector, create_graph: bool) -> None:
+    total = collector.take(leaf)
+    assert total is not None
+    holder = [total]
+    del total
+    if leaf._hooks:
+        holder[0] = run_hooks(leaf._hooks, holder[0])
+    if create_graph:
+        leaf._grad = holder[0].clone() if leaf._grad is None else leaf._grad + holder[0]
+    elif leaf._grad is None:
+        leaf._grad = wrap(_own(holder))
+    else:
+        _add_to_grad(leaf, holder[0])
+
+
+def backward(
+    root: Tensor,
+    gradient: Tensor | Array | None,
+    retain_graph: bool | None,
+    create_graph: bool,
+) -> None:
+    """See `Tensor.backward`."""
+    if not root._requires_grad:
+        raise GraphError(
+            "backward: this tensor does not require a gradient (it was computed from tensors that "
+            "do not, under no_grad, or detached)"
+        )
+    seed = _seed(root, gradient, "gradient")
+    retain = create_graph if retain_graph is None else retain_graph
+    with GradMode(create_graph):
+        collector, _ = _walk([root], [seed], None, retain, create_graph)
+        for leaf in collector.leaves():
+            _accumulate(leaf, collector, create_graph)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Array | Sequence[Tensor | Array | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, without touching any ``grad``.
+
+    Only the operations between the two are walked. Inputs may be leaves or results.
+
+    Args:
+        outputs: tensors to differentiate; their gradients add up.
+        inputs: tensors to differentiate with respect to.
+        grad_outputs: one gradient per output, of its shape; None stands for 1 where an output
+            has one element.
+        retain_graph: keep the graph for another pass; default `create_graph`.
+        create_graph: record the pass itself, so that the result can be differentiated.
+        allow_unused: give None for an input that the outputs do not depend on.
+
+    Returns:
+        one gradient per input.
+
+    Raises:
+        GraphError: an output or input does not require a gradient, the graph was freed, or an
+            input was not used and `allow_unused` is false.
+    """
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    given: list[Any]
+    if grad_outputs is None:
+        given = [None] * len(roots)
+    elif isinstance(grad_outputs, Tensor | np.ndarray):
+        given = [grad_outputs]
+    else:
+        given = list(grad_outputs)
+    if len(given) != len(roots):
+        raise ArgumentError(
+            f"grad_outputs: expected one per output ({len(roots)}), got {len(given)}"
+        )
+    for what, tensors in (("outputs", roots), ("inputs", wanted)):
+        for i, tensor in enumerate(tensors):
+            if not isinstance(tensor, Tensor):
+                raise DTypeError(f"{what}[{i}]: expected a Tensor, got {type(tensor).__name__}")
+            if not tensor._requires_grad:
+                raise GraphError(f"{what}[{i}] does not require a gradient")
+    seeds = [
+        _seed(root, value, f"grad_outputs[{i}]")
+        for i, (root, value) in enumerate(zip(roots, given, strict=True))
+    ]
+    retain = create_graph if retain_graph is None else retain_graph
+    slots = [_slot(tensor) for tensor in wanted]
+    with GradMode(create_graph):
+        collector, found = _walk(roots, seeds, set(slots), retain, create_graph)
+        for tensor in collector.leaves():
+            total = collector.take(tensor)
+            if total is not None:
+                found[tensor] = run_hooks(tensor._hooks, total) if tensor._hooks else total
+                del total
+    results: list[Tensor | None] = []
+    for i, slot in enumerate(slots):
+        gradient = found.get(slot)
+        if gradient is None and not allow_unused:
+            raise GraphError(
+                f"inputs[{i}] was not used in computing the outputs; pass allow_unused=True to "
+                "get None for it"
+            )
+        results.append(gradient)
+    if not create_graph:
+        # The same tensor may stand for several inputs, or belong to the caller.
+        results = [None if result is None else wrap(result._data.copy()) for result in results]
+    return tuple(results)
+
+
+def _seed(root: Tensor, gradient: Any, what: str) -> Tensor:
+    if gradient is None:
+        if root._data.size != 1:
+            raise GraphError(
+                f"{what}: only a one-element tensor has an implicit gradient of 1; this one has "
+                f"shape {root.shape}"
+            )
+        return wrap(np.ones_like(root._data))
+    if not isinstance(gradient, Tensor):
+        gradient = wrap(to_array(gradient))
+    check_gradient(gradient, root, what)
+    return gradient

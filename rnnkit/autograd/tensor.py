@@ -1,0 +1,511 @@
+"""Tensor: a NumPy array that remembers how it was computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from rnnkit.errors import DTypeError, GraphError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
+
+    import numpy.typing as npt
+
+    from rnnkit.autograd.tape import Node
+
+    Array: TypeAlias = np.ndarray[Any, Any]
+    Operand: TypeAlias = "Tensor | Array | np.generic | float"
+    Axis: TypeAlias = int | Sequence[int] | None
+
+_T = TypeVar("_T", bound="Tensor")
+
+default_dtype = np.dtype(np.float32)
+FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
+DTYPES = FLOATS | {np.dtype(code) for code in "?bBhHiIlLqQ"}
+
+
+def supported_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """The NumPy dtype meant by `dtype`, in native byte order.
+
+    Raises:
+        DTypeError: it is not float32, float64, an integer type or bool.
+    """
+    try:
+        found = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        raise DTypeError(f"dtype: expected a NumPy dtype, got {dtype!r}") from None
+    if found not in DTYPES:
+        raise DTypeError(
+            f"dtype: expected float32, float64, an integer type or bool, got {found.name}"
+        )
+    return found
+
+
+def to_array(data: Any, dtype: npt.DTypeLike | None = None, *, copy: bool = False) -> Array:
+    """An ndarray of a supported dtype from anything that holds numbers.
+
+    Arrays and NumPy scalars keep their dtype unless `dtype` is given; Python floats, and lists of
+    them, become float32. Memory is shared where it can be, unless `copy`.
+    """
+    if isinstance(data, Tensor):
+        data = data._data
+    if not isinstance(data, np.ndarray | np.generic):
+        try:
+            array = np.asarray(data)
+        except ValueError as error:
+            raise ShapeError(f"data: expected a rectangular array of numbers, {error}") from None
+        if dtype is None and array.dtype == np.float64 and not hasattr(data, "__array__"):
+            dtype = default_dtype
+    else:
+        array = np.asarray(data)
+    wanted = supported_dtype(array.dtype if dtype is None else dtype)
+    if array.dtype != wanted:
+        supported_dtype(array.dtype)
+        return array.astype(wanted)
+    return np.array(array) if copy and (array is data or array.base is not None) else array
+
+
+class Tensor:
+    """An n-dimensional array that takes part in automatic differentiation.
+
+    ``data`` is the NumPy array; every op makes a new Tensor and, where an input requires a
+    gradient and `no_grad` is not in force, records a node in ``grad_fn``. `backward` walks those
+    nodes and adds d(self)/d(leaf) to each leaf's ``grad``.
+
+    Float32 and float64 tensors are differentiable; integer and bool tensors serve as ids and
+    masks. Other dtypes are refused. Python and NumPy scalars take the dtype of the tensor they
+    meet; float32 and float64 never mix silently.
+
+    Optimisers change ``data`` in place. The tape keeps references, not copies: a change of
+    ``data`` between a forward pass and its backward pass changes the gradients computed.
+
+    Args:
+        data: array, Tensor, number or nested sequence. Arrays keep their dtype; Python floats
+            become float32.
+        dtype: convert to this dtype.
+        requires_grad: make the tensor a leaf whose gradient is wanted.
+        copy: own a copy of `data` (the default) or share memory with it where possible.
+
+    Raises:
+        DTypeError: the dtype is not supported, or `requires_grad` is set for integers.
+        ShapeError: `data` is a ragged sequence.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_grad",
+        "_hooks",
+        "_output",
+        "_requires_grad",
+        "grad_fn",
+    )
+
+    # Lets `array * tensor` reach Tensor.__rmul__ instead of a loop over the array's elements.
+    __array_ufunc__ = None
+    __array_priority__ = 1000.0
+    __hash__ = object.__hash__
+
+    _data: Array
+    _grad: Tensor | None
+    _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
+    _output: int
+    _requires_grad: bool
+    grad_fn: Node | None
+
+    def __init__(
+        self,
+        data: Any,
+        dtype: npt.DTypeLike | None = None,
+        requires_grad: bool = False,
+        *,
+        copy: bool = True,
+    ) -> None:
+        self._data = to_array(data, dtype, copy=copy)
+        self._grad = None
+        self._hooks = None
+        self._output = 0
+        self._requires_grad = False
+        self.grad_fn = None
+        if requires_grad:
+            self.requires_grad = True
+
+    @property
+    def data(self) -> Array:
+        """The array itself, shared: what is written into it changes the tensor."""
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        if isinstance(value, Tensor):
+            value = value._data
+        if type(value) is not np.ndarray:
+            value = np.asarray(value)
+        if value.dtype not in DTYPES or (self._requires_grad and value.dtype not in FLOATS):
+            raise DTypeError(f"data: expected a supported dtype, got {value.dtype.name}")
+        self._data = value
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient accumulated by `backward`, or None. Of leaves, and after `retain_grad`."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise DTypeError(f"grad: expected a Tensor or None, got {type(value).__name__}")
+            if value._data.shape != self._data.shape:
+                raise ShapeError(f"grad: expected shape {self.shape}, got {value.shape}")
+            if value._data.dtype != self._data.dtype:
+                raise DTypeError(f"grad: expected dtype {self.dtype}, got {value.dtype}")
+        self._grad = value
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self.grad_fn is not None:
+            if not value:
+                raise GraphError(
+                    "requires_grad can only be switched off on a leaf; this tensor is the result "
+                    "of an operation: use .detach()"
+                )
+            return
+        if value and self._data.dtype not in FLOATS:
+            raise DTypeError(
+                "requires_grad: only float32 and float64 tensors are differentiable, this one is "
+                f"{self._data.dtype.name}"
+            )
+        self._requires_grad = bool(value)
+
+    def requires_grad_(self: _T, requires_grad: bool = True) -> _T:
+        """Set `requires_grad` and return the tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True for a tensor that no recorded operation made."""
+        return self.grad_fn is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype
+
+    @property
+    def size(self) -> int:
+        """Number of elements, as in NumPy."""
+        return self._data.size
+
+    def numpy(self) -> Array:
+        """The array, shared with the tensor; what is computed from it is not recorded."""
+        return self._data
+
+    def item(self) -> float | int | bool:
+        """The value of a one-element tensor as a Python number.
+
+        Raises:
+            ShapeError: the tensor has no or several elements.
+        """
+        if self._data.size != 1:
+            raise ShapeError(f"item: expected one element, got shape {self.shape}")
+        value: float | int | bool = self._data.item()
+        return value
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self._data.tolist()
+
+    def detach(self) -> Tensor:
+        """A tensor that shares this one's data and is cut from its history."""
+        return wrap(self._data)
+
+    def backward(
+        self,
+        gradient: Tensor | Array | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+    ) -> None:
+        """Add the derivative of this tensor to the ``grad`` of every leaf it was computed from.
+
+        Args:
+            gradient: gradient of the final value with respect to this tensor, of its shape and
+                dtype; may be left out for a one-element tensor (then it is 1).
+            retain_graph: keep the graph for another backward pass; default `create_graph`.
+            create_graph: record the backward pass itself, so that gradients can be differentiated.
+
+        Raises:
+            GraphError: nothing was recorded, or the graph was freed by an earlier pass.
+        """
+        from rnnkit.autograd.tape import backward
+
+        backward(self, gradient, retain_graph, create_graph)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
+        """Call `hook(gradient)` when the gradient of this tensor has been computed.
+
+        A Tensor that the hook returns replaces the gradient. Hooks run in the order registered.
+
+        Returns:
+            a handle; ``handle.remove()`` takes the hook away.
+
+        Raises:
+            GraphError: the tensor does not require a gradient.
+        """
+        if not self._requires_grad:
+            raise GraphError("register_hook: this tensor does not require a gradient")
+        if self.grad_fn is None:
+            if self._hooks is None:
+                self._hooks = {}
+            return HookHandle(self._hooks, hook)
+        return HookHandle(self.grad_fn.hooks_of(self._output), hook)
+
+    def retain_grad(self) -> None:
+        """Have `backward` also keep this non-leaf tensor's gradient in ``grad``."""
+        if not self._requires_grad:
+            raise GraphError("retain_grad: this tensor does not require a gradient")
+        if self.grad_fn is not None:
+            self.grad_fn.retain(self)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self._requires_grad:
+            raise GraphError(
+                "a tensor that requires a gradient is not converted to an array silently: use "
+                ".numpy() or .detach()"
+            )
+        if dtype is not None and np.dtype(dtype) != self._data.dtype:
+            if copy is False:
+                raise ValueError(f"converting {self._data.dtype} to {dtype} needs a copy")
+            return self._data.astype(dtype)
+        return self._data.copy() if copy else self._data
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return len(self._data)
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ShapeError(
+                f"the truth value of a tensor of shape {self.shape} is ambiguous: only a "
+                "one-element tensor is true or false"
+            )
+        return bool(self._data.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self._data.dtype.kind not in "iu":
+            raise TypeError(f"only an integer tensor can be an index, this one is {self.dtype}")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        if spec and self._data.ndim == 0:
+            return format(self._data.item(), spec)
+        return format(repr(self), spec)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="tensor(")
+        if self._data.size == 0 and self._data.ndim > 1:
+            text += f", shape={self.shape}"
+        if self._data.dtype.name not in ("float32", "int64", "bool"):
+            text += f", dtype={self._data.dtype.name}"
+        if self.grad_fn is not None:
+            text += f", grad_fn=<{self.grad_fn.name}>"
+        elif self._requires_grad:
+            text += ", requires_grad=True"
+        return f"tensor({text})"
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        self._refuse_history("pickled")
+        extra = getattr(self, "__dict__", None) or None
+        return _rebuild, (type(self), self._data, self._requires_grad), extra
+
+    def __deepcopy__(self: _T, memo: dict[int, Any]) -> _T:
+        self._refuse_history("copied deeply")
+        new = _rebuild(type(self), self._data.copy(), self._requires_grad)
+        memo[id(self)] = new
+        if self._grad is not None:
+            new._grad = wrap(self._grad._data.copy())
+        for name, value in getattr(self, "__dict__", {}).items():
+            from copy import deepcopy
+
+            setattr(new, name, deepcopy(value, memo))
+        return new
+
+    def _refuse_history(self, what: str) -> None:
+        if self.grad_fn is not None:
+            raise GraphError(
+                f"only leaf tensors can be {what}; this one is the result of an operation: call "
+                ".detach() first"
+            )
+
+    if TYPE_CHECKING:
+        # Installed by rnnkit.ops.methods: the ops are a row above and know their own derivatives.
+        def __add__(self, other: Operand) -> Tensor: ...
+        def __radd__(self, other: Operand) -> Tensor: ...
+        def __sub__(self, other: Operand) -> Tensor: ...
+        def __rsub__(self, other: Operand) -> Tensor: ...
+        def __mul__(self, other: Operand) -> Tensor: ...
+        def __rmul__(self, other: Operand) -> Tensor: ...
+        def __truediv__(self, other: Operand) -> Tensor: ...
+        def __rtruediv__(self, other: Operand) -> Tensor: ...
+        def __pow__(self, other: Operand) -> Tensor: ...
+        def __rpow__(self, other: Operand) -> Tensor: ...
+        def __matmul__(self, other: Tensor | Array) -> Tensor: ...
+        def __rmatmul__(self, other: Tensor | Array) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __pos__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __and__(self, other: Operand) -> Tensor: ...
+        def __rand__(self, other: Operand) -> Tensor: ...
+        def __or__(self, other: Operand) -> Tensor: ...
+        def __ror__(self, other: Operand) -> Tensor: ...
+        def __xor__(self, other: Operand) -> Tensor: ...
+        def __rxor__(self, other: Operand) -> Tensor: ...
+        def __lt__(self, other: Operand) -> Tensor: ...
+        def __le__(self, other: Operand) -> Tensor: ...
+        def __gt__(self, other: Operand) -> Tensor: ...
+        def __ge__(self, other: Operand) -> Tensor: ...
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+        @property
+        def T(self) -> Tensor: ...
+        def astype(self, dtype: npt.DTypeLike) -> Tensor: ...
+        def clone(self) -> Tensor: ...
+        def abs(self) -> Tensor: ...
+        def exp(self) -> Tensor: ...
+        def expm1(self) -> Tensor: ...
+        def log(self) -> Tensor: ...
+        def log1p(self) -> Tensor: ...
+        def sqrt(self) -> Tensor: ...
+        def square(self) -> Tensor: ...
+        def sin(self) -> Tensor: ...
+        def cos(self) -> Tensor: ...
+        def tanh(self) -> Tensor: ...
+        def sigmoid(self) -> Tensor: ...
+        def relu(self) -> Tensor: ...
+        def softplus(self, beta: float = 1.0) -> Tensor: ...
+        def sign(self) -> Tensor: ...
+        def isfinite(self) -> Tensor: ...
+        def isnan(self) -> Tensor: ...
+        def pow(self, exponent: Operand) -> Tensor: ...
+        def clip(
+            self, min: Operand | None = None, max: Operand | None = None
+        ) -> Tensor: ...
+        def maximum(self, other: Operand) -> Tensor: ...
+        def minimum(self, other: Operand) -> Tensor: ...
+        def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+        def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+        def var(
+            self, axis: Axis = None, correction: float = 1, keepdims: bool = False
+        ) -> Tensor: ...
+        def std(
+            self, axis: Axis = None, correction: float = 1, keepdims: bool = False
+        ) -> Tensor: ...
+        def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+        def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+        def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
+        def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor: ...
+        def all(self, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+        def any(self, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+        def cumsum(self, axis: int) -> Tensor: ...
+        def logsumexp(self, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+        def softmax(self, axis: int = -1) -> Tensor: ...
+        def log_softmax(self, axis: int = -1) -> Tensor: ...
+        def reshape(self, *shape: int | Sequence[int]) -> Tensor: ...
+        def flatten(self, start_axis: int = 0, end_axis: int = -1) -> Tensor: ...
+        def transpose(self, axis0: int, axis1: int) -> Tensor: ...
+        def swapaxes(self, axis0: int, axis1: int) -> Tensor: ...
+        def permute(self, *axes: int | Sequence[int]) -> Tensor: ...
+        def squeeze(self, axis: Axis = None) -> Tensor: ...
+        def unsqueeze(self, axis: int) -> Tensor: ...
+        def expand(self, *shape: int | Sequence[int]) -> Tensor: ...
+        def broadcast_to(self, shape: Sequence[int]) -> Tensor: ...
+        def flip(self, axis: Axis = None) -> Tensor: ...
+        def split(self, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]: ...
+        def chunk(self, chunks: int, axis: int = 0) -> tuple[Tensor, ...]: ...
+        def unbind(self, axis: int = 0) -> tuple[Tensor, ...]: ...
+        def gather(self, axis: int, index: Tensor | Array) -> Tensor: ...
+        def matmul(self, other: Tensor | Array) -> Tensor: ...
+
+
+class HookHandle:
+    """Removes the hook it was returned for."""
+
+    __slots__ = ("_hooks", "_key")
+
+    def __init__(
+        self,
+        hooks: dict[int, Callable[[Tensor], Tensor | None]],
+        hook: Callable[[Tensor], Tensor | None],
+    ) -> None:
+        self._hooks = hooks
+        self._key = max(hooks, default=-1) + 1
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        """Take the hook away; doing so again has no effect."""
+        self._hooks.pop(self._key, None)
+
+
+_new = Tensor.__new__
+
+
+def wrap(array: Array) -> Tensor:
+    """A Tensor around an ndarray of a supported dtype, unchecked and shared: for code inside."""
+    tensor = _new(Tensor)
+    tensor._data = array
+    tensor._grad = None
+    tensor._hooks = None
+    tensor._output = 0
+    tensor._requires_grad = False
+    tensor.grad_fn = None
+    return tensor
+
+
+def _rebuild(cls: type[_T], array: Array, requires_grad: bool) -> _T:
+    tensor = cls.__new__(cls)
+    Tensor.__init__(tensor, array, requires_grad=requires_grad, copy=False)
+    return tensor
+
+
+def tensor(
+    data: Any, dtype: npt.DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A new tensor that owns a copy of `data`; see `Tensor` for the dtype rules and errors."""
+    return Tensor(data, dtype, requires_grad)
+
+
+def as_tensor(data: Any, dtype: npt.DTypeLike | None = None) -> Tensor:
+    """`data` as a tensor, sharing memory with it where the dtype allows.
+
+    A Tensor of the right dtype is returned as it is, history included.
+    """
+    if isinstance(data, Tensor):
+        if dtype is None or np.dtype(dtype) == data._data.dtype:
+            return data
+        return data.astype(dtype)
+    return wrap(to_array(data, dtype))

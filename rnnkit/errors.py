@@ -1,0 +1,39 @@
+"""Every error rnnkit raises on purpose.
+
+Each also derives from the built-in exception that plain Python or NumPy would have raised, so
+``except ValueError`` keeps working for people who do not import these names.
+"""
+
+from __future__ import annotations
+
+
+class RnnkitError(Exception):
+    """Base of all rnnkit errors."""
+
+
+class ShapeError(RnnkitError, ValueError):
+    """An array has the wrong rank or size, or shapes do not broadcast."""
+
+
+class DTypeError(RnnkitError, TypeError):
+    """An array has a dtype that is not supported here, or dtypes were mixed."""
+
+
+class ArgumentError(RnnkitError, ValueError):
+    """An argument is outside its allowed values."""
+
+
+class GraphError(RnnkitError, RuntimeError):
+    """The autograd graph cannot do what was asked (freed, absent, or not connected)."""
+
+
+class MissingRuleError(GraphError, NotImplementedError):
+    """A gradient was asked of an op that has no derivative rule."""
+
+
+class GradcheckError(RnnkitError, AssertionError):
+    """A derivative rule disagrees with finite differences."""
+
+
+class BackendError(RnnkitError, RuntimeError):
+    """The requested execution path cannot run this call."""

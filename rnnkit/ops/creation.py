@@ -1,0 +1,128 @@
+"""Functions that make tensors from nothing but a shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd.tensor import Tensor, default_dtype, supported_dtype, wrap
+from rnnkit.errors import DTypeError
+from rnnkit.ops.operands import sizes
+from rnnkit.rng import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from rnnkit.autograd.tensor import Array
+
+
+def _leaf(array: Array, requires_grad: bool) -> Tensor:
+    made = wrap(array)
+    if requires_grad:
+        made.requires_grad = True
+    return made
+
+
+def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
+    found = supported_dtype(dtype)
+    if found.kind != "f":
+        raise DTypeError(f"{name}: dtype: expected float32 or float64, got {found.name}")
+    return found
+
+
+def zeros(
+    *shape: int | Sequence[int],
+    dtype: npt.DTypeLike = default_dtype,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Zeros of a shape, given as integers or as one sequence."""
+    return _leaf(np.zeros(sizes("zeros", shape), supported_dtype(dtype)), requires_grad)
+
+
+def ones(
+    *shape: int | Sequence[int],
+    dtype: npt.DTypeLike = default_dtype,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Ones of a shape, given as integers or as one sequence."""
+    return _leaf(np.ones(sizes("ones", shape), supported_dtype(dtype)), requires_grad)
+
+
+def full(
+    shape: Sequence[int],
+    value: float,
+    dtype: npt.DTypeLike = default_dtype,
+    requires_grad: bool = False,
+) -> Tensor:
+    """A tensor of one value."""
+    return _leaf(np.full(sizes("full", (shape,)), value, supported_dtype(dtype)), requires_grad)
+
+
+def zeros_like(x: Tensor, requires_grad: bool = False) -> Tensor:
+    """Zeros of the shape and dtype of `x`."""
+    return _leaf(np.zeros(x.shape, x.dtype), requires_grad)
+
+
+def ones_like(x: Tensor, requires_grad: bool = False) -> Tensor:
+    """Ones of the shape and dtype of `x`."""
+    return _leaf(np.ones(x.shape, x.dtype), requires_grad)
+
+
+def full_like(x: Tensor, value: float, requires_grad: bool = False) -> Tensor:
+    """One value in the shape and dtype of `x`."""
+    return _leaf(np.full(x.shape, value, x.dtype), requires_grad)
+
+
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: npt.DTypeLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`start` (default 0) to `stop` (excluded): int64 for integers, else float32."""
+    if stop is None:
+        start, stop = 0, start
+    if dtype is None:
+        whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
+        dtype = np.int64 if whole else default_dtype
+    return _leaf(np.arange(start, stop, step, supported_dtype(dtype)), requires_grad)
+
+
+def rand(
+    *shape: int | Sequence[int],
+    dtype: npt.DTypeLike = default_dtype,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Uniform in [0, 1), from the library's generator."""
+    found = _float_dtype("rand", dtype)
+    return _leaf(generator().random(sizes("rand", shape), dtype=found), requires_grad)
+
+
+def randn(
+    *shape: int | Sequence[int],
+    dtype: npt.DTypeLike = default_dtype,
+    requires_grad: bool = False,
+) -> Tensor:
+    """Standard normal, from the library's generator."""
+    found = _float_dtype("randn", dtype)
+    drawn = generator().standard_normal(sizes("randn", shape), dtype=found)
+    return _leaf(np.asarray(drawn), requires_grad)
+
+
+def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
+    """Integers uniform in [low, high), int64, from the library's generator."""
+    return wrap(np.asarray(generator().integers(low, high, sizes("randint", (shape,)))))
+
+
+def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:
+    """`rand` of the shape and dtype of `x`."""
+    return rand(x.shape, dtype=x.dtype, requires_grad=requires_grad)
+
+
+def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
+    """`randn` of the shape and dtype of `x`."""
+    return randn(x.shape, dtype=x.dtype, requires_grad=requires_grad)

@@ -1,0 +1,217 @@
+"""Ops that pick elements: slices, fancy indexing, rows of a table."""
+
+from __future__ import annotations
+
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd.primitive import primitive
+from rnnkit.autograd.tape import PartialGradient
+from rnnkit.autograd.tensor import Tensor, supported_dtype, wrap
+from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.ops.elementwise import where
+from rnnkit.ops.operands import ids as integer_array
+from rnnkit.ops.operands import one_axis, real
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from rnnkit.autograd.tensor import Array
+
+_BASIC = (int, slice, EllipsisType, type(None), np.integer)
+
+
+def _is_basic(key: Any) -> bool:
+    """Whether NumPy answers `key` with a view, in which no element can appear twice."""
+    items = key if isinstance(key, tuple) else (key,)
+    return all(isinstance(item, _BASIC) and not isinstance(item, bool) for item in items)
+
+
+def _plain_key(key: Any) -> Any:
+    """A key free of Tensors and lists, and of arrays that the caller may change later."""
+    if isinstance(key, tuple):
+        return tuple([_plain_key(item) for item in key])
+    if isinstance(key, Tensor):
+        return key._data.copy()
+    if isinstance(key, list):
+        array = np.asarray([_plain_key(item) for item in key])
+        return array if array.size else array.astype(np.intp)
+    return key.copy() if isinstance(key, np.ndarray) else key
+
+
+# ---- adding where a key points
+
+
+def _add_rows(table: Array, rows: Array, values: Array) -> None:
+    """``table[rows] += values`` for a 2-d table, counting repeated rows as often as they occur.
+
+    Each row's values are added in the order in which they come.
+    """
+    if rows.size == 0:
+        return
+    if table.shape[1] == 1:
+        np.add.at(table[:, 0], rows, values[:, 0])
+        return
+    order = rows.argsort(kind="stable")
+    ordered = rows[order]
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    table[ordered[first]] += np.add.reduceat(values[order], first, axis=0)
+
+
+def _leading_rows(key: Any, shape: tuple[int, ...]) -> Array | None:
+    """For a key of integer arrays on the first axes, the positions it names; else None."""
+    items = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(i, np.ndarray) and i.dtype.kind in "iu" for i in items):
+        return None
+    if len(items) == 1:
+        rows = items[0].reshape(-1)
+        return np.where(rows < 0, rows + shape[0], rows) if rows.dtype.kind == "i" else rows
+    lead = shape[: len(items)]
+    return np.ravel_multi_index(np.broadcast_arrays(*items), lead, mode="wrap").reshape(-1)
+
+
+def _add_at(total: Array, key: Any, values: Array) -> None:
+    """``total[key] += values``, where elements that `key` names twice are added twice."""
+    if _is_basic(key):
+        total[key] += values
+        return
+    rows = _leading_rows(key, total.shape)
+    if rows is None:
+        rows = np.arange(total.size).reshape(total.shape)[key].reshape(-1)
+        width = 1
+    else:
+        n_axes = len(key) if isinstance(key, tuple) else 1
+        width = int(np.prod(total.shape[n_axes:], dtype=np.intp))
+    if width and rows.size:
+        _add_rows(total.reshape(-1, width), rows, values.reshape(-1, width))
+
+
+def _put_array(*parts: Array, keys: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+    total = np.zeros(shape, parts[0].dtype)
+    for part, key in zip(parts, keys, strict=True):
+        _add_at(total, key, part)
+    return total
+
+
+_put = primitive("put", _put_array)
+_put.defvjp_joint(
+    lambda needs, d_y, _, *parts, keys, shape: [
+        _getitem(d_y, key=key) if need else None for need, key in zip(needs, keys, strict=True)
+    ]
+)
+
+
+class _Part(PartialGradient):
+    """The gradient of the elements that one key picked."""
+
+    __slots__ = ("d_y", "key", "shape")
+
+    def __init__(self, d_y: Tensor, key: Any, shape: tuple[int, ...]) -> None:
+        self.d_y = d_y
+        self.key = key
+        self.shape = shape
+
+    def combine(self, parts: list[_Part]) -> Tensor:
+        keys = tuple([part.key for part in parts])
+        return _put(*[part.d_y for part in parts], keys=keys, shape=self.shape)
+
+
+# ---- picking
+
+_getitem = primitive("getitem", lambda x, key: x[key])
+_getitem.defvjp(lambda d_y, _, x, key: _Part(d_y, key, x._data.shape))
+
+
+def getitem(x: Tensor, key: Any) -> Tensor:
+    """``x[key]`` as in NumPy: integers, slices, None, ``...``, integer and bool arrays or Tensors.
+
+    Slices and integers give views, arrays give copies. Elements picked twice get both gradients.
+
+    Raises:
+        IndexError: the key does not fit the shape.
+    """
+    if not isinstance(key, int | slice) and not _is_basic(key):
+        key = _plain_key(key)
+    return _getitem(x, key=key)
+
+
+def gather(x: Tensor, axis: int, index: Tensor | Array) -> Tensor:
+    """``out[i][j] = x[index[i][j]][j]`` for axis 0, and so on for each axis (PyTorch's gather).
+
+    Args:
+        index: integers with as many axes as `x`; other axes may be shorter than those of `x`.
+
+    Returns:
+        a tensor of the shape of `index`.
+
+    Raises:
+        ShapeError: `index` has another number of axes, or is longer on another axis.
+        IndexError: an index is out of range.
+    """
+    axis = one_axis("gather", axis, x.ndim)
+    picked = integer_array("gather", index)
+    if picked.ndim != x.ndim:
+        raise ShapeError(f"gather: index: expected {x.ndim} axes, got shape {picked.shape}")
+    if any(
+        i != axis and n > m for i, (n, m) in enumerate(zip(picked.shape, x.shape, strict=True))
+    ):
+        raise ShapeError(f"gather: index of shape {picked.shape} exceeds a tensor of {x.shape}")
+    grid: list[Any] = list(np.ogrid[tuple([slice(n) for n in picked.shape])])
+    grid[axis] = picked.copy()
+    return _getitem(x, key=tuple(grid))
+
+
+def embedding(
+    ids: Tensor | Array, weight: Tensor, padding_idx: int | None = None
+) -> Tensor:
+    """Rows of a table: ``weight[ids]``.
+
+    Args:
+        ids: integers of any shape, each in [0, V).
+        weight: (V, E).
+        padding_idx: a row that never receives a gradient; negative counts from the end.
+
+    Returns:
+        (*ids.shape, E).
+
+    Raises:
+        ShapeError: `weight` is not 2-d.
+        DTypeError: `ids` are not integers.
+        ArgumentError: an id or `padding_idx` is out of range.
+    """
+    weight = real("embedding", weight)
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: weight: expected (V, E), got {weight.shape}")
+    rows = integer_array("embedding", ids, "ids").copy()
+    n_rows = weight.shape[0]
+    if rows.size and (rows.min() < 0 or rows.max() >= n_rows):
+        wrong = rows[(rows < 0) | (rows >= n_rows)].flat[0]
+        raise ArgumentError(f"embedding: ids: expected values in [0, {n_rows}), got {wrong}")
+    picked = _getitem(weight, key=rows)
+    if padding_idx is None:
+        return picked
+    if not -n_rows <= padding_idx < n_rows:
+        raise ArgumentError(
+            f"embedding: padding_idx: expected a row in [-{n_rows}, {n_rows}), got {padding_idx}"
+        )
+    padding = wrap((rows == padding_idx % n_rows)[..., None])
+    return where(padding, picked.detach(), picked)
+
+
+def one_hot(
+    ids: Tensor | Array, num_classes: int, dtype: npt.DTypeLike = np.float32
+) -> Tensor:
+    """1 at each id and 0 elsewhere: (*ids.shape, num_classes).
+
+    Raises:
+        DTypeError: `ids` are not integers.
+        ArgumentError: an id is outside [0, num_classes).
+    """
+    rows = integer_array("one_hot", ids, "ids")
+    if rows.size and (rows.min() < 0 or rows.max() >= num_classes):
+        raise ArgumentError(
+            f"one_hot: ids: expected values in [0, {num_classes}), got {rows.min()} to {rows.max()}"
+        )
+    return wrap((rows[..., None] == np.arange(num_classes)).astype(supported_dtype(dtype)))

@@ -1,0 +1,138 @@
+"""Matrix products. Every one of them goes through `_kernel`, which can be replaced."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rnnkit.autograd.primitive import primitive
+from rnnkit.errors import ShapeError
+from rnnkit.ops.operands import real, same_dtype
+from rnnkit.ops.shape import reshape, sum_to, transpose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rnnkit.autograd.tensor import Array, Tensor
+
+_kernel: Callable[[Array, Array], Array] = np.matmul
+
+
+def set_matmul_kernel(kernel: Callable[[Array, Array], Array] | None) -> None:
+    """Have all matrix products computed by `kernel`; None restores `numpy.matmul`.
+
+    The kernel is called as ``kernel(a, b)`` with arrays of one float dtype and at least two axes,
+    possibly transposed or otherwise strided, empty, or with leading axes to broadcast; it returns
+    a new array. It must not use Tensors.
+    """
+    global _kernel
+    _kernel = np.matmul if kernel is None else kernel
+
+
+def _matmul_array(a: Array, b: Array) -> Array:
+    if a.ndim > 2 and b.ndim == 2:
+        # One large product instead of one for each leading index.
+        rows = _kernel(a.reshape(prod(a.shape[:-1]), a.shape[-1]), b)
+        return rows.reshape(*a.shape[:-1], b.shape[1])
+    return _kernel(a, b)
+
+
+def _linear_array(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    rows = x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
+    y = _kernel(rows, weight.T)
+    if bias is not None:
+        y += bias
+    return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _rows(x: Tensor) -> Tensor:
+    """All axes but the last merged into one."""
+    return x if x.ndim == 2 else reshape(x, prod(x.shape[:-1]), x.shape[-1])
+
+
+def _T(x: Tensor) -> Tensor:
+    return transpose(x, -2, -1)
+
+
+_matmul = primitive("matmul", _matmul_array)
+
+
+def _d_left(d_y: Tensor, _: None, a: Tensor, b: Tensor) -> Tensor:
+    return sum_to(_matmul(d_y, _T(b)), a._data.shape)
+
+
+def _d_right(d_y: Tensor, _: None, a: Tensor, b: Tensor) -> Tensor:
+    if b._data.ndim == 2:
+        return _matmul(_T(_rows(a)), _rows(d_y))
+    return sum_to(_matmul(_T(a), d_y), b._data.shape)
+
+
+_matmul.defvjp(_d_left, _d_right)
+
+_linear = primitive("linear", _linear_array)
+_linear.defvjp(
+    lambda d_y, _, x, weight, bias=None: matmul(d_y, weight),
+    lambda d_y, _, x, weight, bias=None: _matmul(_T(_rows(d_y)), _rows(x)),
+    lambda d_y, _, x, weight, bias: sum_to(d_y, bias._data.shape),
+)
+
+
+def matmul(a: Tensor | Array, b: Tensor | Array) -> Tensor:
+    """Matrix product over the last two axes; leading axes broadcast.
+
+    A 1-d operand is a row on the left and a column on the right, and its axis is dropped after.
+
+    Raises:
+        ShapeError: an operand is 0-d, or the inner sizes differ.
+        DTypeError: an operand is not of floats, or the dtypes differ.
+    """
+    left, right = same_dtype("matmul", a, b)
+    real("matmul", left)
+    if not left.ndim or not right.ndim:
+        raise ShapeError(f"matmul: expected at least 1-d operands, got {left.shape}, {right.shape}")
+    if left.shape[-1] != right.shape[-2 if right.ndim > 1 else 0]:
+        raise ShapeError(
+            f"matmul: inner sizes differ: {left.shape} @ {right.shape}"
+        )
+    drop_row, drop_column = left.ndim == 1, right.ndim == 1
+    if drop_row:
+        left = left.unsqueeze(0)
+    if drop_column:
+        right = right.unsqueeze(1)
+    y = _matmul(left, right)
+    if drop_column:
+        y = y.squeeze(-1)
+    if drop_row:
+        y = y.squeeze(-1 if drop_column else -2)
+    return y
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.T + bias``.
+
+    Args:
+        x: (..., I).
+        weight: (O, I).
+        bias: (O) or None.
+
+    Returns:
+        (..., O).
+
+    Raises:
+        ShapeError: the sizes do not fit.
+        DTypeError: an operand is not of floats, or the dtypes differ.
+    """
+    if bias is None:
+        x, weight = operands = same_dtype("linear", x, weight)
+    else:
+        x, weight, bias = operands = same_dtype("linear", x, weight, bias)
+    real("linear", x)
+    if weight.ndim != 2:
+        raise ShapeError(f"linear: weight: expected (O, I), got {weight.shape}")
+    if not x.ndim or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(f"linear: x: expected (..., {weight.shape[1]}), got {x.shape}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"linear: bias: expected {weight.shape[:1]}, got {bias.shape}")
+    return _linear(*operands)

@@ -1,0 +1,103 @@
+"""Gives Tensor its operators and methods, which are the ops themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd.tensor import Tensor
+from rnnkit.ops import elementwise, indexing, linalg, normalization, reductions, shape
+from rnnkit.ops.operands import OPERANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _operator(op: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
+    def method(self: Tensor, other: Any) -> Any:
+        return op(self, other) if isinstance(other, OPERANDS) else NotImplemented
+
+    return method
+
+
+def _reflected(op: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
+    def method(self: Tensor, other: Any) -> Any:
+        return op(other, self) if isinstance(other, OPERANDS) else NotImplemented
+
+    return method
+
+
+def _invert(self: Tensor) -> Tensor:
+    if self._data.dtype != np.bool_:
+        raise TypeError(f"~ of a {self._data.dtype.name} tensor: only bools are inverted")
+    return elementwise.logical_not(self)
+
+
+def _bitwise(op: Callable[[Any, Any], Tensor], sign: str) -> Callable[[Any, Any], Tensor]:
+    def on_bools(a: Any, b: Any) -> Tensor:
+        for operand in (a, b):
+            if np.result_type(getattr(operand, "_data", operand)) != np.bool_:
+                raise TypeError(f"{sign} of tensors: expected bools, got {operand!r}")
+        return op(a, b)
+
+    return on_bools
+
+
+_BINARY = {
+    "add": elementwise.add,
+    "sub": elementwise.sub,
+    "mul": elementwise.mul,
+    "truediv": elementwise.div,
+    "pow": elementwise.pow,
+    "matmul": linalg.matmul,
+    "and": _bitwise(elementwise.logical_and, "&"),
+    "or": _bitwise(elementwise.logical_or, "|"),
+    "xor": _bitwise(elementwise.logical_xor, "^"),
+}
+_COMPARE = {
+    "eq": elementwise.equal,
+    "ne": elementwise.not_equal,
+    "lt": elementwise.less,
+    "le": elementwise.less_equal,
+    "gt": elementwise.greater,
+    "ge": elementwise.greater_equal,
+}
+_METHODS: dict[Any, tuple[str, ...]] = {
+    elementwise: (
+        "abs clip cos exp expm1 isfinite isnan log log1p maximum minimum pow relu sigmoid sign sin "
+        "softplus sqrt square tanh"
+    ).split(),
+    reductions: "all any argmax argmin cumsum logsumexp max mean min std sum var".split(),
+    shape: (
+        "astype broadcast_to chunk clone expand flatten flip permute reshape split squeeze "
+        "transpose unbind unsqueeze"
+    ).split(),
+    indexing: ("gather",),
+    linalg: ("matmul",),
+    normalization: ("log_softmax", "softmax"),
+}
+
+
+def install() -> None:
+    """Set the operators and methods on the Tensor class."""
+    for name, op in _BINARY.items():
+        setattr(Tensor, f"__{name}__", _operator(op))
+        setattr(Tensor, f"__r{name}__", _reflected(op))
+    for name, op in _COMPARE.items():
+        setattr(Tensor, f"__{name}__", _operator(op))
+    for module, names in _METHODS.items():
+        for name in names:
+            setattr(Tensor, name, getattr(module, name))
+    unary: dict[str, Any] = {
+        "__neg__": elementwise.neg,
+        "__pos__": lambda self: self,
+        "__abs__": elementwise.abs,
+        "__invert__": _invert,
+        "__getitem__": indexing.getitem,
+        "__iter__": lambda self: iter(shape.unbind(self)),
+        "swapaxes": shape.transpose,
+        "T": property(shape.reverse_axes),
+    }
+    for name, op in unary.items():
+        setattr(Tensor, name, op)

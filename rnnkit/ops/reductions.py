@@ -1,0 +1,211 @@
+"""Ops that fold axes away, and running sums.
+
+``axis`` is an axis, a sequence of axes, or None for all; negative axes count from the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rnnkit.autograd.primitive import primitive
+from rnnkit.autograd.tensor import wrap
+from rnnkit.errors import ShapeError
+from rnnkit.ops.elementwise import equal, exp, isfinite, sqrt, where
+from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
+from rnnkit.ops.shape import broadcast_to, flip, reshape
+
+if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array, Axis, Tensor
+
+
+def _kept_shape(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([1 if i in axes else size for i, size in enumerate(shape)])
+
+
+def _spread(y: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """A reduced tensor repeated along the axes that were folded away."""
+    shape = x._data.shape
+    return broadcast_to(reshape(y, _kept_shape(shape, axes)), shape)
+
+
+def _count(x: Tensor | Array, axes: tuple[int, ...]) -> int:
+    count = 1
+    for axis in axes:
+        count *= x.shape[axis]
+    return count
+
+
+# ---- sums and moments
+
+
+def _mean_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return np.add.reduce(x, axis=axis, keepdims=keepdims) / np.asarray(_count(x, axis), x.dtype)
+
+
+_sum = primitive("sum", lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims))
+_sum.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y, x, axis))
+
+_mean = primitive("mean", _mean_array)
+_mean.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y / _count(x, axis), x, axis))
+
+
+def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Sum of the elements; of bools, their count."""
+    x = any_tensor("sum", x)
+    if x._data.dtype == np.bool_:
+        x = x.astype(np.int64)
+    return _sum(x, axis=many_axes("sum", axis, x.ndim), keepdims=keepdims)
+
+
+def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Arithmetic mean; NaN of no elements."""
+    x = real("mean", x)
+    return _mean(x, axis=many_axes("mean", axis, x.ndim), keepdims=keepdims)
+
+
+def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
+    """Sum of squared deviations from the mean over n - `correction`; NaN where that is not > 0."""
+    x = real("var", x)
+    axes = many_axes("var", axis, x.ndim)
+    deviation = x - _mean(x, axis=axes, keepdims=True)
+    total = _sum(deviation * deviation, axis=axes, keepdims=keepdims)
+    divisor = _count(x, axes) - correction
+    return total / (divisor if divisor > 0 else float("nan"))
+
+
+def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
+    """Square root of `var`."""
+    return sqrt(var(x, axis, correction, keepdims))
+
+
+# ---- extremes
+
+_max = primitive("max", lambda x, axis, keepdims: x.max(axis=axis, keepdims=keepdims))
+_min = primitive("min", lambda x, axis, keepdims: x.min(axis=axis, keepdims=keepdims))
+
+
+def _d_extreme(d_y: Tensor, y: Tensor, x: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tensor:
+    # Equal extremes share the gradient evenly.
+    hit = equal(x, _spread(y, x, axis)).astype(x.dtype)
+    share = hit / _sum(hit, axis=axis, keepdims=True)
+    return share * _spread(d_y, x, axis)
+
+
+_max.defvjp(_d_extreme)
+_min.defvjp(_d_extreme)
+
+_argmax = primitive(
+    "argmax", lambda x, axis, keepdims: x.argmax(axis=axis, keepdims=keepdims), differentiable=False
+)
+_argmin = primitive(
+    "argmin", lambda x, axis, keepdims: x.argmin(axis=axis, keepdims=keepdims), differentiable=False
+)
+
+
+def _nonempty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
+    if _count(x, axes) == 0:
+        raise ShapeError(f"{name}: no elements along axes {axes} of shape {x.shape}")
+
+
+def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Largest element (the value alone; see `argmax`); NaN wins. Equal ones share the gradient.
+
+    Raises:
+        ShapeError: there are no elements to choose from.
+    """
+    x = any_tensor("max", x)
+    axes = many_axes("max", axis, x.ndim)
+    _nonempty("max", x, axes)
+    return _max(x, axis=axes, keepdims=keepdims)
+
+
+def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Smallest element; see `max`."""
+    x = any_tensor("min", x)
+    axes = many_axes("min", axis, x.ndim)
+    _nonempty("min", x, axes)
+    return _min(x, axis=axes, keepdims=keepdims)
+
+
+def _position(name: str, x: Tensor, axis: int | None) -> int | None:
+    axes = many_axes(name, axis, x.ndim)
+    _nonempty(name, x, axes)
+    return None if axis is None else axes[0]
+
+
+def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index of the first largest element along `axis`, or in the flattened tensor."""
+    x = any_tensor("argmax", x)
+    return _argmax(x, axis=_position("argmax", x, axis), keepdims=keepdims)
+
+
+def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Index of the first smallest element along `axis`, or in the flattened tensor."""
+    x = any_tensor("argmin", x)
+    return _argmin(x, axis=_position("argmin", x, axis), keepdims=keepdims)
+
+
+# ---- truth
+
+_all = primitive(
+    "all", lambda x, axis, keepdims: np.all(x, axis=axis, keepdims=keepdims), differentiable=False
+)
+_any = primitive(
+    "any", lambda x, axis, keepdims: np.any(x, axis=axis, keepdims=keepdims), differentiable=False
+)
+
+
+def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether all elements are non-zero."""
+    x = any_tensor("all", x)
+    return _all(x, axis=many_axes("all", axis, x.ndim), keepdims=keepdims)
+
+
+def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """Whether some element is non-zero."""
+    x = any_tensor("any", x)
+    return _any(x, axis=many_axes("any", axis, x.ndim), keepdims=keepdims)
+
+
+# ---- running sums
+
+_cumsum = primitive("cumsum", lambda x, axis: np.add.accumulate(x, axis=axis))
+_cumsum.defvjp(lambda d_y, _, x, axis: flip(_cumsum(flip(d_y, axis), axis=axis), axis))
+
+
+def cumsum(x: Tensor, axis: int) -> Tensor:
+    """Sums of the elements up to and including each, along `axis`."""
+    x = any_tensor("cumsum", x)
+    return _cumsum(x, axis=one_axis("cumsum", axis, x.ndim))
+
+
+# ---- logsumexp
+
+
+def _logsumexp_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    if _count(x, axis) == 0:
+        return np.full(np.add.reduce(x, axis=axis, keepdims=keepdims).shape, -np.inf, x.dtype)
+    shift = x.max(axis=axis, keepdims=True)
+    # An infinite maximum is the answer itself; subtracting it would give NaN.
+    shift = np.where(np.isfinite(shift), shift, np.zeros((), x.dtype))
+    y = np.log(np.add.reduce(np.exp(x - shift), axis=axis, keepdims=True)) + shift
+    return y if keepdims else np.squeeze(y, axis)
+
+
+def _d_logsumexp(
+    d_y: Tensor, y: Tensor, x: Tensor, axis: tuple[int, ...], keepdims: bool
+) -> Tensor:
+    finite = where(isfinite(y), y, wrap(np.zeros((), x.dtype)))
+    return _spread(d_y, x, axis) * exp(x - _spread(finite, x, axis))
+
+
+_logsumexp = primitive("logsumexp", _logsumexp_array)
+_logsumexp.defvjp(_d_logsumexp)
+
+
+def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) without overflow; -inf of no elements or of all -inf."""
+    x = real("logsumexp", x)
+    return _logsumexp(x, axis=many_axes("logsumexp", axis, x.ndim), keepdims=keepdims)

@@ -1,0 +1,286 @@
+"""Ops that move elements without changing them."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd.primitive import primitive
+from rnnkit.autograd.tensor import Tensor, supported_dtype, wrap
+from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.ops.operands import any_tensor, many_axes, one_axis, same_dtype, sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from rnnkit.autograd.tensor import Array, Axis
+
+_clone = primitive("clone", lambda x: x.copy())
+_clone.defvjp(lambda d_y, _, x: d_y)
+
+_astype = primitive("astype", lambda x, dtype: x.astype(dtype))
+_astype.defvjp(lambda d_y, _, x, dtype: _astype(d_y, dtype=x.dtype))
+
+
+def clone(x: Tensor) -> Tensor:
+    """A copy of `x` that is part of the graph."""
+    return _clone(any_tensor("clone", x))
+
+
+def astype(x: Tensor, dtype: npt.DTypeLike) -> Tensor:
+    """`x` converted to another dtype; `x` itself where it has that dtype already.
+
+    Between float types the gradient is converted back. An integer result has no gradient.
+
+    Raises:
+        DTypeError: `dtype` is not supported.
+    """
+    wanted = supported_dtype(dtype)
+    if x._data.dtype == wanted:
+        return x
+    if wanted.kind != "f":
+        return wrap(x._data.astype(wanted))
+    return _astype(x, dtype=wanted)
+
+
+def _sum_to_array(x: Array, shape: tuple[int, ...]) -> Array:
+    lead = x.ndim - len(shape)
+    axes = tuple(
+        i for i, size in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and size != 1)
+    )
+    total = np.add.reduce(x, axis=axes) if axes else x
+    return np.asarray(total).reshape(shape)
+
+
+_broadcast_to = primitive("broadcast_to", np.broadcast_to)
+_broadcast_to.defvjp(lambda d_y, _, x, shape: sum_to(d_y, x._data.shape))
+
+_sum_to = primitive("sum_to", _sum_to_array)
+_sum_to.defvjp(lambda d_y, _, x, shape: _broadcast_to(d_y, shape=x._data.shape))
+
+
+def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """`x` repeated along new leading axes and axes of size 1, without copying."""
+    wanted = sizes("broadcast_to", (shape,))
+    return x if x._data.shape == wanted else _broadcast_to(x, shape=wanted)
+
+
+def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """Like `broadcast_to`; -1 keeps an axis as it is."""
+    wanted = sizes("expand", shape)
+    lead = len(wanted) - x.ndim
+    if any(size == -1 and i < lead for i, size in enumerate(wanted)):
+        raise ShapeError(f"expand: -1 for a new leading axis in {wanted}")
+    return broadcast_to(
+        x, [x.shape[i - lead] if size == -1 else size for i, size in enumerate(wanted)]
+    )
+
+
+def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Sum over the axes along which `shape` would be broadcast to the shape of `x`.
+
+    The adjoint of `broadcast_to`: every rule of a broadcasting op ends with it.
+    """
+    return x if x._data.shape == shape else _sum_to(x, shape=shape)
+
+
+_reshape = primitive("reshape", lambda x, shape: x.reshape(shape))
+_reshape.defvjp(lambda d_y, _, x, shape: _reshape(d_y, shape=x._data.shape))
+
+
+def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+    """The elements of `x` in order, in another shape; one size may be -1."""
+    wanted = sizes("reshape", shape)
+    return x if x._data.shape == wanted else _reshape(x, shape=wanted)
+
+
+def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:
+    """Merge the axes from `start_axis` to `end_axis` (both included) into one."""
+    if x.ndim == 0:
+        return reshape(x, 1)
+    first = one_axis("flatten", start_axis, x.ndim)
+    last = one_axis("flatten", end_axis, x.ndim)
+    if first > last:
+        raise ArgumentError(f"flatten: start_axis {start_axis} comes after end_axis {end_axis}")
+    merged = int(np.prod(x.shape[first : last + 1]))
+    return reshape(x, (*x.shape[:first], merged, *x.shape[last + 1 :]))
+
+
+def unsqueeze(x: Tensor, axis: int) -> Tensor:
+    """Insert an axis of size 1 before `axis` (negative: counted from the end of the result)."""
+    at = one_axis("unsqueeze", axis, x.ndim + 1)
+    return _reshape(x, shape=(*x.shape[:at], 1, *x.shape[at:]))
+
+
+def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
+    """Remove axes of size 1: all of them, or those among `axis`."""
+    axes = many_axes("squeeze", axis, x.ndim)
+    shape = tuple([size for i, size in enumerate(x.shape) if not (size == 1 and i in axes)])
+    return reshape(x, shape)
+
+
+_permute = primitive("permute", lambda x, axes: x.transpose(axes))
+
+
+def _d_permute(d_y: Tensor, _: None, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    inverse = [0] * len(axes)
+    for i, axis in enumerate(axes):
+        inverse[axis] = i
+    return _permute(d_y, axes=tuple(inverse))
+
+
+_permute.defvjp(_d_permute)
+
+
+def permute(x: Tensor, *axes: int | Sequence[int]) -> Tensor:
+    """Reorder the axes: axis i of the result is axis ``axes[i]`` of `x`; a view."""
+    order = many_axes("permute", sizes("permute", axes), x.ndim)
+    if len(order) != x.ndim:
+        raise ArgumentError(f"permute: expected {x.ndim} axes, got {len(order)}")
+    return _permute(x, axes=order)
+
+
+def transpose(x: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Exchange two axes; a view."""
+    order = list(range(x.ndim))
+    first = one_axis("transpose", axis0, x.ndim)
+    second = one_axis("transpose", axis1, x.ndim)
+    order[first], order[second] = second, first
+    return _permute(x, axes=tuple(order))
+
+
+def reverse_axes(x: Tensor) -> Tensor:
+    """``x.T``: the axes in reverse order; a view."""
+    return _permute(x, axes=tuple(range(x.ndim))[::-1])
+
+
+_flip = primitive("flip", lambda x, axes: np.flip(x, axes))
+_flip.defvjp(lambda d_y, _, x, axes: _flip(d_y, axes=axes))
+
+
+def flip(x: Tensor, axis: Axis = None) -> Tensor:
+    """Reverse the order of elements along `axis` (all axes by default); a view."""
+    return _flip(x, axes=many_axes("flip", axis, x.ndim))
+
+
+_cat = primitive("cat", lambda *xs, axis: np.concatenate(xs, axis))
+
+
+def _d_cat(needs: list[bool], d_y: Tensor, _: None, *xs: Tensor, axis: int) -> Any:
+    return _split(d_y, sections=tuple([x._data.shape[axis] for x in xs]), axis=axis)
+
+
+_cat.defvjp_joint(_d_cat)
+
+_stack = primitive("stack", lambda *xs, axis: np.stack(xs, axis))
+_stack.defvjp_joint(lambda needs, d_y, _, *xs, axis: _unbind(d_y, axis=axis))
+
+
+def _tensors(name: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    listed = list(tensors)
+    if not listed:
+        raise ArgumentError(f"{name}: expected at least one tensor, got none")
+    first = listed[0]
+    if isinstance(first, Tensor) and all(
+        isinstance(x, Tensor) and x._data.dtype == first._data.dtype for x in listed
+    ):
+        return tuple(listed)
+    return same_dtype(name, *listed)
+
+
+def cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join tensors along an axis they have; the other sizes must agree."""
+    xs = _tensors("cat", tensors)
+    return _cat(*xs, axis=one_axis("cat", axis, xs[0].ndim))
+
+
+def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join tensors of one shape along a new axis."""
+    xs = _tensors("stack", tensors)
+    return _stack(*xs, axis=one_axis("stack", axis, xs[0].ndim + 1))
+
+
+def _split_array(x: Array, sections: tuple[int, ...], axis: int) -> tuple[Array, ...]:
+    lead = (slice(None),) * axis
+    ends = accumulate(sections)
+    return tuple([x[(*lead, slice(end - n, end))] for n, end in zip(sections, ends, strict=True)])
+
+
+_split = primitive("split", _split_array)
+
+
+def _d_split(
+    d_ys: tuple[Tensor | None, ...], _: None, x: Tensor, sections: tuple[int, ...], axis: int
+) -> Tensor:
+    shape = x._data.shape
+    parts = [
+        wrap(np.zeros((*shape[:axis], n, *shape[axis + 1 :]), x._data.dtype)) if d is None else d
+        for d, n in zip(d_ys, sections, strict=True)
+    ]
+    return _cat(*parts, axis=axis)
+
+
+_split.defvjp(_d_split)
+
+
+def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+    """Cut `x` along `axis` into views.
+
+    Args:
+        size: the size of each piece (the last may be smaller), or a list with the size of each.
+
+    Raises:
+        ArgumentError: a size is not positive, or listed sizes do not add up to the axis.
+    """
+    axis = one_axis("split", axis, x.ndim)
+    length = x._data.shape[axis]
+    if isinstance(size, int | np.integer):
+        if size <= 0:
+            raise ArgumentError(f"split: size: expected a positive integer, got {size}")
+        sections = [min(int(size), length - start) for start in range(0, length, int(size))]
+        sections = sections or [0]
+    else:
+        sections = list(sizes("split", (size,)))
+        if min(sections, default=-1) < 0 or sum(sections) != length:
+            raise ArgumentError(
+                f"split: size: expected sizes that add up to {length}, got {sections}"
+            )
+    return _split(x, sections=tuple(sections), axis=axis)
+
+
+def chunk(x: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
+    """Cut `x` along `axis` into `chunks` equal views (the last ones may be smaller or missing)."""
+    if chunks <= 0:
+        raise ArgumentError(f"chunk: chunks: expected a positive integer, got {chunks}")
+    axis = one_axis("chunk", axis, x.ndim)
+    return split(x, max(1, -(-x._data.shape[axis] // chunks)), axis)
+
+
+def _unbind_array(x: Array, axis: int) -> tuple[Array, ...]:
+    if axis:
+        x = np.moveaxis(x, axis, 0)
+    # Indexing a 1-d array gives scalars; the ellipsis keeps 0-d views.
+    return tuple(x) if x.ndim > 1 else tuple([x[i, ...] for i in range(len(x))])
+
+
+_unbind = primitive("unbind", _unbind_array)
+
+
+def _d_unbind(d_ys: tuple[Tensor | None, ...], _: None, x: Tensor, axis: int) -> Tensor:
+    shape = x._data.shape
+    zeros = None
+    if any(d is None for d in d_ys):
+        zeros = wrap(np.zeros(shape[:axis] + shape[axis + 1 :], x._data.dtype))
+    return _stack(*[zeros if d is None else d for d in d_ys], axis=axis)  # type: ignore[arg-type]
+
+
+_unbind.defvjp(_d_unbind)
+
+
+def unbind(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices of `x` along `axis`, as views without that axis."""
+    return _unbind(x, axis=one_axis("unbind", axis, x.ndim))
