@@ -60,7 +60,7 @@ _LAZY = {
     "Cell": "rnnkit.cells",
 }
 
-__all__ = [  # noqa: PLE0604 (the ops' own list is a list of strings)
+__all__ = [
     *_op_names,
     "PRIMITIVES",
     "Cell",

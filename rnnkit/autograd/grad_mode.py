@@ -13,8 +13,7 @@ from rnnkit.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from typing_extensions import Self
+    from typing import Self
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 _GENERATOR = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
@@ -34,6 +33,7 @@ class _ThreadState(_local):
     """
 
     enabled: bool = True
+    run: Callable[..., Any]
 
     def __init__(self) -> None:
         if int(np.__version__.partition(".")[0]) < 2:

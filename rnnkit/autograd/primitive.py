@@ -104,7 +104,7 @@ class Primitive:
             outputs
             and state.enabled
             and self.differentiable
-            and any([tensor._requires_grad for tensor in inputs])
+            and any(tensor._requires_grad for tensor in inputs)
         ):
             kept = results if self._keeps_output else None
             node = PrimitiveNode(self, inputs, params, kept, len(results))

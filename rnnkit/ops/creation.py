@@ -89,7 +89,7 @@ def arange(
     if dtype is None:
         whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
         dtype = np.int64 if whole else default_dtype
-    return _leaf(np.arange(start, stop, step, supported_dtype(dtype)), requires_grad)
+    return _leaf(np.arange(start, stop, step, dtype=supported_dtype(dtype)), requires_grad)
 
 
 def rand(

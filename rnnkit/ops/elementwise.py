@@ -41,7 +41,7 @@ _div.defvjp(
     lambda d_y, y, a, b: sum_to(_neg(_div(_mul(d_y, y), b)), b._data.shape),
 )
 
-_neg = primitive("neg", np.negative)
+_neg: Primitive = primitive("neg", np.negative)
 _neg.defvjp(lambda d_y, _, x: _neg(d_y))
 
 _square = primitive("square", np.square)
@@ -166,7 +166,7 @@ def log1p(x: Tensor) -> Tensor:
 _sin = primitive("sin", np.sin)
 _sin.defvjp(lambda d_y, _, x: _mul(d_y, _cos(x)))
 
-_cos = primitive("cos", np.cos)
+_cos: Primitive = primitive("cos", np.cos)
 _cos.defvjp(lambda d_y, _, x: _neg(_mul(d_y, _sin(x))))
 
 
@@ -241,7 +241,7 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
 _abs = primitive("abs", np.abs)
 _abs.defvjp(lambda d_y, _, x: _mul(d_y, _sign(x)))
 
-_sign = primitive("sign", np.sign, differentiable=False)
+_sign: Primitive = primitive("sign", np.sign, differentiable=False)
 
 _maximum = primitive("maximum", np.maximum)
 _minimum = primitive("minimum", np.minimum)

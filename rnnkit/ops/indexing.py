@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.primitive import primitive
+from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tape import PartialGradient
 from rnnkit.autograd.tensor import Tensor, supported_dtype, wrap
 from rnnkit.errors import ArgumentError, ShapeError
@@ -120,7 +120,7 @@ class _Part(PartialGradient):
 
 # ---- picking
 
-_getitem = primitive("getitem", lambda x, key: x[key])
+_getitem: Primitive = primitive("getitem", lambda x, key: x[key])
 _getitem.defvjp(lambda d_y, _, x, key: _Part(d_y, key, x._data.shape))
 
 
@@ -137,7 +137,7 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     return _getitem(x, key=key)
 
 
-def gather(x: Tensor, axis: int, index: Tensor | Array) -> Tensor:
+def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
     """``out[i][j] = x[index[i][j]][j]`` for axis 0, and so on for each axis (PyTorch's gather).
 
     Args:
@@ -164,7 +164,7 @@ def gather(x: Tensor, axis: int, index: Tensor | Array) -> Tensor:
 
 
 def embedding(
-    ids: Tensor | Array, weight: Tensor, padding_idx: int | None = None
+    ids: Tensor | npt.ArrayLike, weight: Tensor, padding_idx: int | None = None
 ) -> Tensor:
     """Rows of a table: ``weight[ids]``.
 
@@ -201,7 +201,7 @@ def embedding(
 
 
 def one_hot(
-    ids: Tensor | Array, num_classes: int, dtype: npt.DTypeLike = np.float32
+    ids: Tensor | npt.ArrayLike, num_classes: int, dtype: npt.DTypeLike = np.float32
 ) -> Tensor:
     """1 at each id and 0 elsewhere: (*ids.shape, num_classes).
 

@@ -52,7 +52,7 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else reshape(x, prod(x.shape[:-1]), x.shape[-1])
 
 
-def _T(x: Tensor) -> Tensor:
+def _swap(x: Tensor) -> Tensor:
     return transpose(x, -2, -1)
 
 
@@ -60,13 +60,13 @@ _matmul = primitive("matmul", _matmul_array)
 
 
 def _d_left(d_y: Tensor, _: None, a: Tensor, b: Tensor) -> Tensor:
-    return sum_to(_matmul(d_y, _T(b)), a._data.shape)
+    return sum_to(_matmul(d_y, _swap(b)), a._data.shape)
 
 
 def _d_right(d_y: Tensor, _: None, a: Tensor, b: Tensor) -> Tensor:
     if b._data.ndim == 2:
-        return _matmul(_T(_rows(a)), _rows(d_y))
-    return sum_to(_matmul(_T(a), d_y), b._data.shape)
+        return _matmul(_swap(_rows(a)), _rows(d_y))
+    return sum_to(_matmul(_swap(a), d_y), b._data.shape)
 
 
 _matmul.defvjp(_d_left, _d_right)
@@ -74,7 +74,7 @@ _matmul.defvjp(_d_left, _d_right)
 _linear = primitive("linear", _linear_array)
 _linear.defvjp(
     lambda d_y, _, x, weight, bias=None: matmul(d_y, weight),
-    lambda d_y, _, x, weight, bias=None: _matmul(_T(_rows(d_y)), _rows(x)),
+    lambda d_y, _, x, weight, bias=None: _matmul(_swap(_rows(d_y)), _rows(x)),
     lambda d_y, _, x, weight, bias: sum_to(d_y, bias._data.shape),
 )
 

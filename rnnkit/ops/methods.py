@@ -65,18 +65,21 @@ _COMPARE = {
 }
 _METHODS: dict[Any, tuple[str, ...]] = {
     elementwise: (
-        "abs clip cos exp expm1 isfinite isnan log log1p maximum minimum pow relu sigmoid sign sin "
-        "softplus sqrt square tanh"
-    ).split(),
-    reductions: "all any argmax argmin cumsum logsumexp max mean min std sum var".split(),
+        "abs", "clip", "cos", "exp", "expm1", "isfinite", "isnan", "log", "log1p", "maximum",
+        "minimum", "pow", "relu", "sigmoid", "sign", "sin", "softplus", "sqrt", "square", "tanh",
+    ),
+    reductions: (
+        "all", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "std", "sum",
+        "var",
+    ),
     shape: (
-        "astype broadcast_to chunk clone expand flatten flip permute reshape split squeeze "
-        "transpose unbind unsqueeze"
-    ).split(),
+        "astype", "broadcast_to", "chunk", "clone", "expand", "flatten", "flip", "permute",
+        "reshape", "split", "squeeze", "transpose", "unbind", "unsqueeze",
+    ),
     indexing: ("gather",),
     linalg: ("matmul",),
     normalization: ("log_softmax", "softmax"),
-}
+}  # fmt: skip
 
 
 def install() -> None:

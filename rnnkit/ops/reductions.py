@@ -40,11 +40,15 @@ def _count(x: Tensor | Array, axes: tuple[int, ...]) -> int:
 # ---- sums and moments
 
 
+def _sum_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
 def _mean_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return np.add.reduce(x, axis=axis, keepdims=keepdims) / np.asarray(_count(x, axis), x.dtype)
+    return _sum_array(x, axis, keepdims) / np.asarray(_count(x, axis), x.dtype)
 
 
-_sum = primitive("sum", lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims))
+_sum = primitive("sum", _sum_array)
 _sum.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y, x, axis))
 
 _mean = primitive("mean", _mean_array)
@@ -54,8 +58,6 @@ _mean.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y / _count(x, axis), x,
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum of the elements; of bools, their count."""
     x = any_tensor("sum", x)
-    if x._data.dtype == np.bool_:
-        x = x.astype(np.int64)
     return _sum(x, axis=many_axes("sum", axis, x.ndim), keepdims=keepdims)
 
 
@@ -186,11 +188,11 @@ def cumsum(x: Tensor, axis: int) -> Tensor:
 
 def _logsumexp_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     if _count(x, axis) == 0:
-        return np.full(np.add.reduce(x, axis=axis, keepdims=keepdims).shape, -np.inf, x.dtype)
+        return _sum_array(x, axis, keepdims) - np.asarray(np.inf, x.dtype)
     shift = x.max(axis=axis, keepdims=True)
     # An infinite maximum is the answer itself; subtracting it would give NaN.
     shift = np.where(np.isfinite(shift), shift, np.zeros((), x.dtype))
-    y = np.log(np.add.reduce(np.exp(x - shift), axis=axis, keepdims=True)) + shift
+    y = np.log(_sum_array(np.exp(x - shift), axis, True)) + shift
     return y if keepdims else np.squeeze(y, axis)
 
 

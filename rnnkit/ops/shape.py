@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.primitive import primitive
+from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, supported_dtype, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, same_dtype, sizes
@@ -267,7 +267,7 @@ def _unbind_array(x: Array, axis: int) -> tuple[Array, ...]:
     return tuple(x) if x.ndim > 1 else tuple([x[i, ...] for i in range(len(x))])
 
 
-_unbind = primitive("unbind", _unbind_array)
+_unbind: Primitive = primitive("unbind", _unbind_array)
 
 
 def _d_unbind(d_ys: tuple[Tensor | None, ...], _: None, x: Tensor, axis: int) -> Tensor:
