@@ -1,0 +1,24 @@
+"""Loss functions, under PyTorch's names and under short ones."""
+
+from .classification import cross_entropy, nll_loss
+from .regression import binary_cross_entropy_with_logits, l1_loss, mse_loss, smooth_l1_loss
+
+nll = nll_loss
+mse = mse_loss
+l1 = l1_loss
+smooth_l1 = smooth_l1_loss
+bce_with_logits = binary_cross_entropy_with_logits
+
+__all__ = [
+    "bce_with_logits",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "l1",
+    "l1_loss",
+    "mse",
+    "mse_loss",
+    "nll",
+    "nll_loss",
+    "smooth_l1",
+    "smooth_l1_loss",
+]

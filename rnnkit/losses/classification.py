@@ -1,0 +1,108 @@
+"""Losses of class scores against class ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..ops import gather, where
+from .cross_entropy import ClassTargets, fused_cross_entropy
+from .reduction import check_input, check_reduction, check_shape, real_like, reduce
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def cross_entropy(
+    input: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    weight: ArrayLike | Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross entropy of softmax(input) against class ids, as ``torch.nn.functional.cross_entropy``.
+
+    With logits x (C,), target t, weights w and smoothing s the loss of one row is
+    ``(1 - s) w_t (-log p_t) + s / C sum_j w_j (-log p_j)``, p = softmax(x) (Szegedy et al. 2016,
+    section 7).
+
+    Args:
+        input: logits (..., C), the classes in the last axis.
+        target: integer ids (...) in [0, C), or ``ignore_index`` for rows that count for nothing:
+            their loss and gradient are exactly 0, whatever their logits are.
+        weight: one constant factor per class, (C,); it is not differentiated.
+        reduction: "mean" divides the sum by the weights of the targets that are not ignored,
+            or their number without ``weight``; "sum"; or "none".
+        label_smoothing: share s in [0, 1] of the target spread over all classes.
+
+    Returns:
+        a scalar, or (...) with reduction "none". With every target ignored, or none at all, the
+        mean is NaN (and its gradient zero), as in PyTorch.
+
+    Raises:
+        ShapeError: target is not of input's shape without the classes, or weight not (C,).
+        DTypeError: input is not float32 or float64, target not integer, weight of another dtype.
+        ArgumentError: a target outside [0, C), named with its place; an unknown reduction;
+            label_smoothing outside [0, 1].
+    """
+    check_reduction(reduction)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(
+            f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}"
+        )
+    logits = check_input(input)
+    targets = _class_targets(logits, target, weight, ignore_index, label_smoothing)
+    losses = fused_cross_entropy(logits, targets=targets)
+    return reduce(losses, reduction, targets.divisor)
+
+
+def nll_loss(
+    input: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    weight: ArrayLike | Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log likelihood of log-probabilities, as ``torch.nn.functional.nll_loss``.
+
+    The loss of one row is ``-w_t input_t``. Arguments, result and errors are those of
+    `cross_entropy`, except that input (..., C) holds log-probabilities.
+    """
+    check_reduction(reduction)
+    log_probabilities = check_input(input)
+    targets = _class_targets(log_probabilities, target, weight, ignore_index, 0.0)
+    picked = gather(log_probabilities, -1, targets.ids[..., None]).squeeze(-1)
+    losses = where(targets.kept, picked * -targets.hit, 0.0)
+    return reduce(losses, reduction, targets.divisor)
+
+
+def _class_targets(
+    scores: Tensor, target: Any, weight: Any, ignore_index: int, label_smoothing: float
+) -> ClassTargets:
+    if scores.ndim == 0 or scores.shape[-1] == 0:
+        raise ShapeError(f"input: expected (..., C) with a class or more, got shape {scores.shape}")
+    classes = scores.shape[-1]
+    ids = target.data if isinstance(target, Tensor) else np.asarray(target)
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(f"target: expected integer class ids, got {ids.dtype}")
+    check_shape("target", ids, scores.shape[:-1], "input without its classes")
+    kept = ids != ignore_index
+    wrong = kept & ((ids < 0) | (ids >= classes))
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ArgumentError(
+            f"target: expected ids in [0, {classes}) or ignore_index {ignore_index}, "
+            f"got {ids[place]} at index {place}"
+        )
+    if weight is None:
+        weights = np.ones(classes, scores.dtype)
+    else:
+        weights = real_like("weight", weight, scores).data
+        check_shape("weight", weights, (classes,), "one per class")
+    return ClassTargets(np.where(kept, ids, 0), kept, weights, label_smoothing)

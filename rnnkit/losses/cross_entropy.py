@@ -1,0 +1,123 @@
+"""The fused softmax and cross entropy, forward and backward.
+
+For one row with logits x (C,), target t, class weights w, smoothing s:
+
+    q_j  = h [j = t] + r_j,   h = (1 - s) w_t,   r_j = s / C w_j      (all 0 in an ignored row)
+    loss = sum_j q_j (-log p_j),   p = softmax(x)
+    d_x  = d_loss (Q p - q),   Q = sum_j q_j
+
+Nothing of the size of the logits is kept for backward: the softmax is computed again. With m the
+largest logit and S the sum of exp(x_j - m) over the others, -log p_j is (m - x_j) + log1p(S), and
+at the target Q p_t - h is R p_t - h (1 - p_t), R = sum_j r_j, with 1 - p_t summed over the other
+classes. Nothing cancels, so losses and gradients far below the rounding of 1 come out right.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..autograd.primitive import primitive
+from ..ops import gather, softmax
+
+if TYPE_CHECKING:
+    from ..autograd import Tensor
+
+
+class ClassTargets:
+    """Checked targets of rows (...) with C classes.
+
+    Attributes:
+        ids: (...) the class of each row, 0 where it is ignored.
+        kept: (...) False where the row is ignored.
+        hit: (...) h, the share of the target class.
+        rest: (C,) r, the share that label smoothing gives every class, or None without it.
+        spread: R, the sum of rest.
+        total: (...) Q.
+        divisor: what a mean divides by: the weights of the targets kept.
+    """
+
+    __slots__ = ("divisor", "hit", "ids", "kept", "rest", "spread", "total")
+
+    def __init__(
+        self, ids: np.ndarray, kept: np.ndarray, weights: np.ndarray, label_smoothing: float
+    ) -> None:
+        of_targets = weights[ids] * kept
+        self.ids = ids
+        self.kept = kept
+        self.divisor = float(of_targets.sum(dtype=np.float64))
+        self.hit = self.total = of_targets
+        self.rest: np.ndarray | None = None
+        self.spread = weights.dtype.type(0)
+        if label_smoothing:
+            self.hit = of_targets * (1 - label_smoothing)
+            self.rest = weights * (label_smoothing / len(weights))
+            self.spread = self.rest.sum()
+            self.total = self.hit + self.spread * kept
+
+
+def _forward(logits: np.ndarray, *, targets: ClassTargets) -> np.ndarray:
+    """(..., C) -> (...)"""
+    x = logits.reshape(-1, logits.shape[-1])
+    rows = np.arange(len(x))
+    top = x.argmax(axis=1)
+    work = x - x[rows, top, None]
+    losses = -work[rows, targets.ids.reshape(-1)] * targets.hit.reshape(-1)
+    if targets.rest is not None:
+        losses -= np.einsum("nc,c->n", work, targets.rest)
+    np.exp(work, out=work)
+    work[rows, top] = 0
+    losses += targets.total.reshape(-1) * np.log1p(work.sum(axis=1))
+    losses[~targets.kept.reshape(-1)] = 0
+    return losses.reshape(targets.ids.shape)
+
+
+def _backward(d_losses: np.ndarray, logits: np.ndarray, *, targets: ClassTargets) -> np.ndarray:
+    """(...), (..., C) -> (..., C)"""
+    x = logits.reshape(-1, logits.shape[-1])
+    rows, ids = np.arange(len(x)), targets.ids.reshape(-1)
+    hit, total = targets.hit.reshape(-1), targets.total.reshape(-1)
+    d = d_losses.reshape(-1)
+    work = x - x.max(axis=1, keepdims=True)
+    np.exp(work, out=work)
+    of_target = work[rows, ids]
+    work[rows, ids] = 0
+    of_others = work.sum(axis=1)
+    scale = d / (of_target + of_others)
+    work *= (scale * total)[:, None]
+    work[rows, ids] = scale * (targets.spread * of_target - hit * of_others)
+    if targets.rest is not None:
+        work -= d[:, None] * targets.rest
+    work[~targets.kept.reshape(-1)] = 0
+    return work.reshape(logits.shape)
+
+
+fused_cross_entropy = primitive("cross_entropy", _forward)
+_gradient = primitive("cross_entropy_gradient", _backward)
+
+
+def _d_logits(d_losses: Tensor, _: Tensor, logits: Tensor, *, targets: ClassTargets) -> Tensor:
+    return _gradient(d_losses, logits, targets=targets)
+
+
+def _d_d_losses(
+    v: Tensor, _: Tensor, d_losses: Tensor, logits: Tensor, *, targets: ClassTargets
+) -> Tensor:
+    along_p = (v * softmax(logits, -1)).sum(-1) * targets.total
+    along_q = gather(v, -1, targets.ids[..., None]).squeeze(-1) * targets.hit
+    if targets.rest is not None:
+        along_q = along_q + (v * targets.rest).sum(-1) * targets.kept.astype(v.dtype)
+    return along_p - along_q
+
+
+def _d_gradient_logits(
+    v: Tensor, _: Tensor, d_losses: Tensor, logits: Tensor, *, targets: ClassTargets
+) -> Tensor:
+    p = softmax(logits, -1)
+    along_p = v * p
+    return (along_p - p * along_p.sum(-1, keepdims=True)) * (d_losses * targets.total).unsqueeze(-1)
+
+
+fused_cross_entropy.defvjp(_d_logits)
+_gradient.defvjp(_d_d_losses, _d_gradient_logits)

@@ -1,0 +1,62 @@
+"""How losses check their arguments and come down to one number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..autograd import Tensor, as_tensor
+from ..autograd.tensor import FLOATS
+from ..errors import ArgumentError, DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_reduction(reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ArgumentError(f"reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
+
+
+def check_input(value: ArrayLike | Tensor) -> Tensor:
+    """Return the argument ``input`` as a float32 or float64 Tensor."""
+    tensor = as_tensor(value)
+    if tensor.dtype not in FLOATS:
+        raise DTypeError(f"input: expected float32 or float64, got {tensor.dtype}")
+    return tensor
+
+
+def real_like(name: str, value: Any, input: Tensor) -> Tensor:
+    """Return ``value`` as a Tensor of the dtype of ``input``.
+
+    Numbers and lists of them are converted, arrays and Tensors are not.
+    """
+    if not isinstance(value, Tensor | np.ndarray) or (
+        isinstance(value, np.ndarray) and value.ndim == 0
+    ):
+        return as_tensor(value, input.dtype)
+    tensor = as_tensor(value)
+    if tensor.dtype != input.dtype:
+        raise DTypeError(f"{name}: expected {input.dtype} as input is, got {tensor.dtype}")
+    return tensor
+
+
+def check_shape(name: str, tensor: Tensor | np.ndarray, shape: Sequence[int], why: str) -> None:
+    if tensor.shape != tuple(shape):
+        raise ShapeError(f"{name}: expected shape {tuple(shape)} ({why}), got {tensor.shape}")
+
+
+def reduce(losses: Tensor, reduction: str, divisor: float) -> Tensor:
+    """Return the losses, their sum, or their sum over ``divisor``: NaN where that is 0."""
+    if reduction == "none":
+        return losses
+    total = losses.sum()
+    if reduction == "sum":
+        return total
+    # Not a division by zero: that would also make NaN of gradients that are exactly zero.
+    return total / divisor if divisor else total * float("nan")

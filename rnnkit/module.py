@@ -1,0 +1,363 @@
+"""Parameter and Module: the tree of named arrays that every layer and cell is made of.
+
+The names, the order of registration and the behaviour are those of ``torch.nn.Module``. Registered
+values live in the instance's own ``__dict__``, so reading ``self.weight`` costs a plain attribute
+lookup; the module only remembers of what kind each registered name is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .autograd import Tensor
+from .autograd.tensor import FLOATS, supported_dtype
+from .errors import ArgumentError, DTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Self
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+PARAMETER = "parameter"
+BUFFER = "buffer"
+TRANSIENT_BUFFER = "transient buffer"
+MODULE = "module"
+
+
+class Parameter(Tensor):
+    """A leaf Tensor that a Module registers when it is assigned as an attribute.
+
+    ``data`` is a Tensor or anything that holds numbers; arrays keep their dtype, Python floats
+    become float32. A writeable array is shared, not copied; a read-only one is copied, because
+    optimisers update in place.
+
+    Raises DTypeError when a gradient is wanted for data that is not float32 or float64.
+    """
+
+    def __init__(
+        self, data: ArrayLike | Tensor, requires_grad: bool = True, *, dtype: DTypeLike | None = None
+    ) -> None:
+        super().__init__(data, dtype, requires_grad, copy=False)
+        if not self.data.flags.writeable:
+            self.data = self.data.copy()
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+
+class IncompatibleKeys(NamedTuple):
+    """What ``load_state_dict(strict=False)`` left aside."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def _no_forward(self: Module, *args: Any, **kwargs: Any) -> Any:
+    raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
+
+class Module:
+    """Base of all layers, cells and models.
+
+    A subclass calls ``super().__init__()``, assigns its Parameters and submodules as attributes,
+    and defines ``forward``; calling the module calls ``forward``.
+    """
+
+    training: bool
+    _kinds: dict[str, str]
+    forward: Callable[..., Any] = _no_forward
+
+    def __init__(self) -> None:
+        self.__dict__["_kinds"] = {}
+        self.__dict__["training"] = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # -- registration ------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter):
+            if self._known_kinds(name).get(name) not in (BUFFER, TRANSIENT_BUFFER):
+                self._register(name, value, PARAMETER)
+                return
+        elif isinstance(value, Module):
+            self._register(name, value, MODULE)
+            return
+        kind = self.__dict__.get("_kinds", {}).get(name)
+        if kind is not None:
+            self._check_fits(name, value, kind)
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self.__dict__.get("_kinds", {}).pop(name, None)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Register ``param`` under ``name``; None reserves the name, as without bias."""
+        self._check_new_name(name)
+        self._check_fits(name, param, PARAMETER)
+        self._register(name, param, PARAMETER)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Register a Tensor that is state but is not trained.
+
+        A persistent one is part of state_dict().
+        """
+        self._check_new_name(name)
+        kind = BUFFER if persistent else TRANSIENT_BUFFER
+        self._check_fits(name, tensor, kind)
+        self._register(name, tensor, kind)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Register a child under a name that need not be an attribute's, such as "0"."""
+        self._check_new_name(name)
+        self._check_fits(name, module, MODULE)
+        self._register(name, module, MODULE)
+
+    def _known_kinds(self, name: str) -> dict[str, str]:
+        kinds = self.__dict__.get("_kinds")
+        if kinds is None:
+            raise AttributeError(
+                f"{type(self).__name__}: call super().__init__() before assigning {name!r}"
+            )
+        return kinds
+
+    def _register(self, name: str, value: Tensor | Module | None, kind: str) -> None:
+        kinds = self._known_kinds(name)
+        if kind == MODULE and value is not None and self in value.modules():  # type: ignore[union-attr]
+            raise ArgumentError(
+                f"{type(self).__name__}.{name}: a module cannot contain itself, at any depth"
+            )
+        if kinds.get(name) != kind:
+            kinds.pop(name, None)
+            kinds[name] = kind
+        self.__dict__[name] = value
+
+    def _check_new_name(self, name: str) -> None:
+        kinds = self._known_kinds(name)
+        if not isinstance(name, str) or not name or "." in name:
+            raise ArgumentError(
+                f"{type(self).__name__}: expected a name that is a non-empty string without '.', "
+                f"got {name!r}"
+            )
+        if hasattr(self, name) and name not in kinds:
+            raise ArgumentError(f"{type(self).__name__} already has an attribute {name!r}")
+
+    def _check_fits(self, name: str, value: Any, kind: str) -> None:
+        expected = {PARAMETER: Parameter, MODULE: Module}.get(kind, Tensor)
+        if value is not None and not isinstance(value, expected):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a registered {kind}: expected "
+                f"{expected.__name__} or None, got {type(value).__name__}"
+            )
+
+    # -- walking the tree --------------------------------------------------------------------
+
+    def _own(self, *kinds: str) -> Iterator[tuple[str, Any]]:
+        for wanted in kinds:
+            for name, kind in self._kinds.items():
+                if kind == wanted and self.__dict__[name] is not None:
+                    yield name, self.__dict__[name]
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Yield (name, module) of the direct submodules, each module once."""
+        return _without_repeats(self._own(MODULE))
+
+    def children(self) -> Iterator[Module]:
+        """Yield the direct submodules, each once."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(
+        self, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """Yield (dotted name, module) of this module and all below it, parents first.
+
+        A module reached by several names is yielded once, unless ``remove_duplicate`` is False.
+        """
+        walk = self._walk(prefix)
+        return _without_repeats(walk) if remove_duplicate else walk
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, Module]]:
+        yield prefix, self
+        for name, module in self._own(MODULE):
+            yield from module._walk(f"{prefix}.{name}" if prefix else name)
+
+    def _named_tensors(self, prefix: str, *kinds: str) -> Iterator[tuple[str, Any]]:
+        for path, module in self._walk(prefix):
+            for name, tensor in module._own(*kinds):
+                yield (f"{path}.{name}" if path else name), tensor
+
+    def named_parameters(
+        self, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Yield (dotted name, Parameter) of this module and those below it.
+
+        A shared Parameter comes once, unless ``remove_duplicate`` is False.
+        """
+        named = self._named_tensors(prefix, PARAMETER)
+        return _without_repeats(named) if remove_duplicate else named
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Yield all Parameters of this module and those below it, each once."""
+        return (param for _, param in self.named_parameters())
+
+    def named_buffers(
+        self, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield (dotted name, buffer) of this module and those below it.
+
+        A shared buffer comes once, unless ``remove_duplicate`` is False.
+        """
+        named = self._named_tensors(prefix, BUFFER, TRANSIENT_BUFFER)
+        return _without_repeats(named) if remove_duplicate else named
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Yield all buffers of this module and those below it, each once."""
+        return (buffer for _, buffer in self.named_buffers())
+
+    # -- state -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of all parameters and persistent buffers by dotted name, C-contiguous."""
+        persistent = self._named_tensors("", PARAMETER, BUFFER)
+        return {name: np.array(tensor.data, order="C") for name, tensor in persistent}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, ArrayLike | Tensor], strict: bool = True
+    ) -> IncompatibleKeys:
+        """Copy ``state_dict`` into the parameters and buffers; the Tensor objects stay the same.
+
+        Values are arrays, Tensors or anything ``np.asarray`` takes. Floating values of any
+        precision are converted to the dtype of their target; integers and booleans go only where
+        integers and booleans are. ``strict=False`` tolerates missing and unexpected names and
+        returns them.
+
+        Raises ArgumentError naming every entry that is missing, unexpected, wrongly shaped or
+        wrongly typed. Nothing is loaded in that case.
+        """
+        targets = dict(self._named_tensors("", PARAMETER, BUFFER))
+        missing = [name for name in targets if name not in state_dict]
+        unexpected = [str(name) for name in state_dict if name not in targets]
+        problems = []
+        if strict:
+            problems += [f"missing: {name}" for name in missing]
+            problems += [f"unexpected: {name}" for name in unexpected]
+        arrays = {}
+        for name, tensor in targets.items():
+            if name in state_dict:
+                value = state_dict[name]
+                array = value.data if isinstance(value, Tensor) else np.asarray(value)
+                problem = _misfit(array, tensor.data)
+                if problem:
+                    problems.append(f"{name}: {problem}")
+                arrays[name] = array
+        if problems:
+            raise ArgumentError(
+                f"{type(self).__name__}: state_dict does not fit, nothing was loaded:\n  "
+                + "\n  ".join(problems)
+            )
+        for name, array in arrays.items():
+            np.copyto(targets[name].data, array, casting="unsafe")
+        return IncompatibleKeys(missing, unexpected)
+
+    # -- modes and conversions ---------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode here and below (dropout acts only then); return self."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode here and below; return self."""
+        return self.train(False)
+
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Call ``fn`` on every module below, then on this one; return self."""
+        for module in self.children():
+            module.apply(fn)
+        fn(self)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros instead."""
+        for param in self.parameters():
+            clear_grad(param, set_to_none)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Switch gradient recording of all parameters on or off; return self."""
+        for param in self.parameters():
+            param.requires_grad_(requires_grad)
+        return self
+
+    def to(self, dtype: DTypeLike) -> Self:
+        """Convert floating parameters, buffers and gradients to float32 or float64; return self.
+
+        The Parameter objects stay the same, so sharing and optimisers keep working. Integer buffers
+        are left alone. Raises DTypeError for any other dtype.
+        """
+        target = supported_dtype(dtype)
+        if target not in FLOATS:
+            raise DTypeError(f"dtype: expected float32 or float64, got {target.name}")
+        for _, tensor in self._named_tensors("", PARAMETER, BUFFER, TRANSIENT_BUFFER):
+            for holder in (tensor, tensor.grad):
+                if holder is not None and holder.data.dtype.kind == "f":
+                    holder.data = holder.data.astype(target, copy=False)
+        return self
+
+    # -- printing ----------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """Text that repr() shows between the parentheses; subclasses override it."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        children = [
+            f"({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._own(MODULE)
+        ]
+        name = type(self).__name__
+        if not children:
+            return f"{name}({extra})"
+        return f"{name}(\n  " + "\n  ".join(([extra] if extra else []) + children) + "\n)"
+
+
+def _without_repeats(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    seen = set()
+    for name, value in named:
+        if id(value) not in seen:
+            seen.add(id(value))
+            yield name, value
+
+
+def _misfit(array: np.ndarray, target: np.ndarray) -> str | None:
+    """Say why ``array`` cannot be copied into ``target``, or None when it can."""
+    if array.shape != target.shape:
+        return f"expected shape {target.shape}, got {array.shape}"
+    same_family = array.dtype.kind == target.dtype.kind or (
+        array.dtype.kind in "iu" and target.dtype.kind in "iu"
+    )
+    if not same_family:
+        return f"expected {_FAMILIES[target.dtype.kind]}, got {array.dtype}"
+    if array.dtype.kind in "iu" and not np.array_equal(array, array.astype(target.dtype)):
+        return f"expected integers that fit {target.dtype}, got larger ones in {array.dtype}"
+    return None
+
+
+_FAMILIES = {"f": "floating numbers", "i": "integers", "u": "integers", "b": "booleans"}
+
+
+def clear_grad(param: Tensor, set_to_none: bool = True) -> None:
+    """Set ``param.grad`` to None, or fill an existing gradient with zeros."""
+    if set_to_none:
+        param.grad = None
+    elif param.grad is not None:
+        param.grad = Tensor(np.zeros_like(param.data))

@@ -1,0 +1,75 @@
+"""The table of vectors that stand for token ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..cells.checks import check_real_dtype, check_size
+from ..errors import ArgumentError
+from ..module import Module, Parameter
+from ..ops import embedding
+from .init import normal_
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from ..autograd import Tensor
+
+
+class Embedding(Module):
+    """Rows of a table, picked by integer ids, as ``torch.nn.Embedding``.
+
+    Args:
+        num_embeddings: V, the number of rows.
+        embedding_dim: E, the length of each.
+        padding_idx: a row that starts at zero and never gets a gradient; negative counts from
+            the end.
+        dtype: float32 or float64.
+
+    Parameters: weight (V, E), drawn from N(0, 1).
+    Called with integer ids (...), it returns (..., E).
+
+    Raises:
+        ArgumentError: a size below 1; padding_idx or an id out of range, named.
+        DTypeError: another dtype; ids that are not integers.
+    """
+
+    weight: Parameter
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        padding_idx: int | None = None,
+        *,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = check_size("num_embeddings", num_embeddings)
+        self.embedding_dim = check_size("embedding_dim", embedding_dim)
+        if padding_idx is not None:
+            if not -num_embeddings <= padding_idx < num_embeddings:
+                raise ArgumentError(
+                    f"padding_idx: expected a row in [{-num_embeddings}, {num_embeddings}), "
+                    f"got {padding_idx}"
+                )
+            padding_idx %= num_embeddings
+        self.padding_idx = padding_idx
+        dtype = check_real_dtype("dtype", dtype)
+        self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the table anew."""
+        normal_(self.weight)
+        if self.padding_idx is not None:
+            self.weight.data[self.padding_idx] = 0
+
+    def forward(self, ids: Tensor | np.ndarray) -> Tensor:
+        return embedding(ids, self.weight, self.padding_idx)
+
+    def extra_repr(self) -> str:
+        text = f"{self.num_embeddings}, {self.embedding_dim}"
+        return text if self.padding_idx is None else f"{text}, padding_idx={self.padding_idx}"

@@ -1,0 +1,97 @@
+"""Adam (Kingma and Ba 2015, algorithm 1) and AdamW (Loshchilov and Hutter 2019, algorithm 2).
+
+With gradient g, averages m and v, step t, learning rate r:
+
+    m  <- m + (1 - beta1) (g - m)
+    v  <- beta2 v + (1 - beta2) g^2
+    p  <- p - r / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+
+Adam adds weight_decay * p to g first; AdamW multiplies p by 1 - r * weight_decay instead.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..errors import ArgumentError
+from .optimizer import Optimizer, check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..autograd import Tensor
+
+
+class Adam(Optimizer):
+    """``torch.optim.Adam`` without amsgrad: same options, defaults and update."""
+
+    state_arrays = ("exp_avg", "exp_avg_sq")
+    decoupled_weight_decay: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
+
+    def check_options(self, group: Mapping[str, Any]) -> None:
+        for name in ("lr", "eps", "weight_decay"):
+            check_number(name, group[name])
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ArgumentError(f"betas: expected a pair of numbers, got {betas!r}")
+        for position, beta in enumerate(betas):
+            check_number(f"betas[{position}]", beta, high=1.0, below_high=True)
+
+    def _update(
+        self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        lr, step = group["lr"], state["step"]
+        beta1, beta2 = group["betas"]
+        if self.decoupled_weight_decay:
+            data *= 1 - lr * group["weight_decay"]
+        else:
+            grad = self._decayed(data, grad, group["weight_decay"])
+        mean = self._state_array(state, "exp_avg", data)
+        square = self._state_array(state, "exp_avg_sq", data)
+        work = self._scratch.like(data, "work")
+
+        np.subtract(grad, mean, out=work)
+        work *= 1 - beta1
+        mean += work
+
+        square *= beta2
+        np.multiply(grad, 1 - beta2, out=work)
+        work *= grad
+        square += work
+
+        np.sqrt(square, out=work)
+        work /= (1 - beta2**step) ** 0.5
+        work += group["eps"]
+        np.divide(mean, work, out=work)
+        work *= lr / (1 - beta1**step)
+        data -= work
+
+
+class AdamW(Adam):
+    """``torch.optim.AdamW`` without amsgrad: same options, defaults and update."""
+
+    decoupled_weight_decay = True
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)

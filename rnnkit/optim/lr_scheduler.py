@@ -1,0 +1,331 @@
+"""Learning-rate schedules, by the names and the counting of ``torch.optim.lr_scheduler``.
+
+Every schedule but ReduceLROnPlateau is a function of the epoch: the learning rate is computed
+afresh from the initial one, so a run that is resumed at epoch t has exactly the rates of one that
+was not interrupted. An "epoch" is one call of ``step()``, whatever the caller takes that to be.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import ArgumentError
+from .optimizer import Optimizer, check_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+
+class _Scheduler:
+    """What all schedules share: the optimiser, the count of epochs, saving and loading."""
+
+    progress: ClassVar[tuple[str, ...]] = ("last_epoch",)
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"optimizer: expected an Optimizer, got {type(optimizer).__name__}")
+        self.optimizer = optimizer
+        self.last_epoch = 0
+
+    def get_last_lr(self) -> list[float]:
+        """Return the learning rate of each parameter group as it is now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the schedule is, JSON-able; its constructor's arguments are not part."""
+        return {name: getattr(self, name) for name in self.progress}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from ``state_dict``; ArgumentError when it is that of another schedule."""
+        if set(state_dict) != set(self.progress):
+            raise ArgumentError(
+                f"{type(self).__name__}: expected a state_dict with {sorted(self.progress)}, "
+                f"got {sorted(state_dict)}"
+            )
+        for name in self.progress:
+            setattr(self, name, state_dict[name])
+
+
+class LRScheduler(_Scheduler):
+    """Base of the schedules that are a function of the epoch; a subclass writes ``lr_at``.
+
+    Each group's initial learning rate is kept in its option "initial_lr". With ``last_epoch`` other
+    than -1 the schedule resumes after that epoch, and the groups must have that option (a loaded
+    optimiser's have).
+    """
+
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        super().__init__(optimizer)
+        for number, group in enumerate(optimizer.param_groups):
+            if last_epoch != -1 and "initial_lr" not in group:
+                raise ArgumentError(
+                    f"last_epoch: expected -1 (param group {number} has no 'initial_lr' to resume "
+                    f"from), got {last_epoch}"
+                )
+        self.last_epoch = last_epoch
+        self.step()
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        """Return the learning rate of parameter group number ``group`` at ``epoch``."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Go to the next epoch and set the learning rates."""
+        self.last_epoch += 1
+        self._set_rates()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from ``state_dict`` and set the learning rates of that epoch."""
+        super().load_state_dict(state_dict)
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        for number, group in enumerate(self.optimizer.param_groups):
+            initial = group.setdefault("initial_lr", group["lr"])
+            group["lr"] = self.lr_at(self.last_epoch, initial, number)
+
+
+class LambdaLR(LRScheduler):
+    """initial * lr_lambda(epoch); one function for all groups, or a list with one for each."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
+    ) -> None:
+        groups = len(optimizer.param_groups)
+        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
+        if len(self.lr_lambdas) != groups:
+            raise ArgumentError(
+                f"lr_lambda: expected {groups} functions, one per param group, "
+                f"got {len(self.lr_lambdas)}"
+            )
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        return initial_lr * self.lr_lambdas[group](epoch)
+
+
+class StepLR(LRScheduler):
+    """initial * gamma ** (epoch // step_size)."""
+
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
+        check_number("step_size", step_size, low=1)
+        self.step_size = step_size
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        return initial_lr * self.gamma ** (epoch // self.step_size)
+
+
+class MultiStepLR(LRScheduler):
+    """initial * gamma ** (number of milestones that epoch has reached)."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        milestones: Iterable[int],
+        gamma: float = 0.1,
+        last_epoch: int = -1,
+    ) -> None:
+        self.milestones = sorted(milestones)
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        return initial_lr * self.gamma ** bisect_right(self.milestones, epoch)
+
+
+class ExponentialLR(LRScheduler):
+    """initial * gamma ** epoch."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        return initial_lr * self.gamma**epoch
+
+
+class CosineAnnealingLR(LRScheduler):
+    """eta_min + (initial - eta_min) (1 + cos(pi epoch / T_max)) / 2.
+
+    Loshchilov and Hutter 2017, equation 5, without restarts: after T_max the rate rises again along
+    the cosine.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
+    ) -> None:
+        check_number("T_max", T_max, low=1)
+        self.T_max = T_max
+        self.eta_min = eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        share = (1 + math.cos(math.pi * epoch / self.T_max)) / 2
+        return self.eta_min + (initial_lr - self.eta_min) * share
+
+
+class LinearLR(LRScheduler):
+    """initial times a factor that goes in a line from start_factor to end_factor.
+
+    It gets there in total_iters epochs and stays.
+    The usual warm-up: ``SequentialLR(opt, [LinearLR(opt, 0.01, total_iters=w),
+    CosineAnnealingLR(opt, n - w)], [w])``.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        start_factor: float = 1.0 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+        last_epoch: int = -1,
+    ) -> None:
+        check_number("start_factor", start_factor, high=1.0)
+        if start_factor == 0:
+            raise ArgumentError("start_factor: expected a number > 0 and <= 1, got 0")
+        check_number("end_factor", end_factor, high=1.0)
+        check_number("total_iters", total_iters, low=1)
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.total_iters = total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        done = min(epoch, self.total_iters) / self.total_iters
+        return initial_lr * (self.start_factor + (self.end_factor - self.start_factor) * done)
+
+
+class SequentialLR(LRScheduler):
+    """One schedule after another; ``schedulers[k + 1]`` starts at ``milestones[k]``.
+
+    Each starts at its own epoch 0. Only this schedule is stepped, saved and loaded; the ones it is
+    made of serve as functions of the epoch.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        schedulers: Sequence[LRScheduler],
+        milestones: Sequence[int],
+        last_epoch: int = -1,
+    ) -> None:
+        self.schedulers = list(schedulers)
+        self.milestones = list(milestones)
+        for position, scheduler in enumerate(self.schedulers):
+            name = f"schedulers[{position}]"
+            if not isinstance(scheduler, LRScheduler):
+                raise TypeError(
+                    f"{name}: expected a schedule that is a function of the epoch, "
+                    f"got {type(scheduler).__name__}"
+                )
+            if scheduler.optimizer is not optimizer:
+                raise ArgumentError(f"{name}: expected the same optimizer, got another one")
+        if not self.schedulers or len(self.milestones) != len(self.schedulers) - 1:
+            raise ArgumentError(
+                "milestones: expected one between each two schedulers, "
+                f"got {len(self.milestones)} for {len(self.schedulers)}"
+            )
+        if any(
+            later <= earlier for earlier, later in zip([0, *milestones], milestones, strict=False)
+        ):
+            raise ArgumentError(f"milestones: expected them positive and rising, got {milestones}")
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        position = bisect_right(self.milestones, epoch)
+        start = self.milestones[position - 1] if position else 0
+        return self.schedulers[position].lr_at(epoch - start, initial_lr, group)
+
+
+class ReduceLROnPlateau(_Scheduler):
+    """Multiply the rates by ``factor`` after more than ``patience`` epochs without a gain.
+
+    ``mode`` is "min" or "max". With threshold_mode "rel" a metric improves when it is below best *
+    (1 - threshold) (above best * (1 + threshold) for "max"), with "abs" when it is below best -
+    threshold (above best + threshold). After a reduction, ``cooldown`` epochs pass before bad ones
+    count again. A rate is not taken below ``min_lr`` (a number, or a list with one for each group),
+    nor changed by ``eps`` or less. A NaN metric is no improvement.
+    """
+
+    progress = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter")
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | Sequence[float] = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(optimizer)
+        check_number("factor", factor, high=1.0, below_high=True)
+        check_number("patience", patience)
+        check_number("cooldown", cooldown)
+        if mode not in ("min", "max"):
+            raise ArgumentError(f"mode: expected 'min' or 'max', got {mode!r}")
+        if threshold_mode not in ("rel", "abs"):
+            raise ArgumentError(f"threshold_mode: expected 'rel' or 'abs', got {threshold_mode!r}")
+        groups = len(optimizer.param_groups)
+        if isinstance(min_lr, (list, tuple)) and len(min_lr) != groups:
+            raise ArgumentError(
+                f"min_lr: expected {groups}, one per param group, got {len(min_lr)}"
+            )
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.eps = eps
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+
+    def step(self, metrics: Any) -> None:
+        """Take the metric of one more epoch, and reduce the rates when it is time.
+
+        ``metrics`` is a number or a scalar Tensor.
+        """
+        metric = float(metrics)
+        self.last_epoch += 1
+        if self._improves(metric):
+            self.best = metric
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            self._reduce()
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+
+    def _improves(self, metric: float) -> bool:
+        sign = -1 if self.mode == "min" else 1
+        if self.threshold_mode == "rel":
+            bar = self.best * (1 + sign * self.threshold)
+        else:
+            bar = self.best + sign * self.threshold
+        return metric < bar if self.mode == "min" else metric > bar
+
+    def _reduce(self) -> None:
+        for number, group in enumerate(self.optimizer.param_groups):
+            floor = self.min_lr[number] if isinstance(self.min_lr, (list, tuple)) else self.min_lr
+            lowered = max(group["lr"] * self.factor, floor)
+            if group["lr"] - lowered > self.eps:
+                group["lr"] = lowered

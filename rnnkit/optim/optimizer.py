@@ -1,0 +1,291 @@
+"""The base of all optimisers: groups, state, scratch memory, saving and loading."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..autograd import Tensor
+from ..autograd.tensor import FLOATS
+from ..errors import ArgumentError
+from ..module import clear_grad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+# What a schedule may add to a group beside the optimiser's own options.
+SCHEDULE_OPTIONS = ("initial_lr",)
+
+
+class Optimizer:
+    """Updates parameters in place from their gradients.
+
+    ``params`` is an iterable of leaf Tensors, or of dicts with the key "params" and options that
+    differ from the defaults for that group. A subclass names its state arrays and writes
+    ``_update``.
+
+    Raises ArgumentError for no parameters, one given twice, a non-leaf, an unknown or an impossible
+    option; TypeError where something is not a Tensor.
+    """
+
+    state_arrays: ClassVar[tuple[str, ...]] = ()
+    optional_arrays: ClassVar[tuple[str, ...]] = ()
+    counts_steps: ClassVar[bool] = True
+
+    def __init__(
+        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]
+    ) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        # Keyed by the parameter's position over all groups: a copy or a saved state needs no ids.
+        self.state: dict[int, dict[str, Any]] = {}
+        self._scratch = Scratch()
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params: expected an iterable of Tensors or of dicts, got a single Tensor"
+            )
+        items: list[Any] = list(params)
+        if not items:
+            raise ArgumentError("params: expected at least one parameter, got none")
+        if not isinstance(items[0], dict):
+            items = [{"params": items}]
+        for group in items:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add a group: {"params": Tensor or iterable of Tensors, option: value, ...}."""
+        if not hasattr(param_group, "keys") or "params" not in param_group:
+            raise TypeError(
+                f"param group: expected a dict with the key 'params', got {param_group!r}"
+            )
+        params = param_group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        options = {name: value for name, value in param_group.items() if name != "params"}
+        unknown = [name for name in options if name not in {*self.defaults, *SCHEDULE_OPTIONS}]
+        if unknown:
+            raise ArgumentError(
+                f"{type(self).__name__}: unknown option {', '.join(map(repr, unknown))}; "
+                f"expected {', '.join(self.defaults)}"
+            )
+        group = {"params": params, **self.defaults, **options}
+        self.check_options(group)
+        known = {id(param) for param in self._parameters()}
+        for position, param in enumerate(params):
+            _check_parameter(param, position)
+            if id(param) in known:
+                raise ArgumentError(f"params[{position}] is given to the optimizer twice")
+            known.add(id(param))
+        self.param_groups.append(group)
+
+    def check_options(self, group: Mapping[str, Any]) -> None:
+        """Raise ArgumentError naming an option of ``group`` that this optimiser cannot run with."""
+        raise NotImplementedError
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters, or fill them with zeros instead."""
+        for param in self._parameters():
+            clear_grad(param, set_to_none)
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in place.
+
+        Non-finite gradients go into the parameters as the arithmetic has it, without a warning;
+        ``clip_grad_norm_(..., error_if_nonfinite=True)`` is the place to stop them.
+        """
+        index = 0
+        with np.errstate(all="ignore"):
+            for group in self.param_groups:
+                for param in group["params"]:
+                    if param.grad is not None:
+                        state = self.state.setdefault(index, {})
+                        if self.counts_steps:
+                            state["step"] = state.get("step", 0) + 1
+                        self._update(param.data, param.grad.data, state, group)
+                    index += 1
+
+    def _update(
+        self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        """Change ``data`` and ``state`` in place; ``grad`` is only read."""
+        raise NotImplementedError
+
+    def _state_array(
+        self, state: dict[str, Any], name: str, data: np.ndarray, fill: float = 0.0
+    ) -> np.ndarray:
+        """Return the state array ``name``, made on first use, in the dtype of ``data``.
+
+        Module.to() may have changed that dtype since the last step.
+        """
+        array = state.get(name)
+        if array is None:
+            array = state[name] = np.full_like(data, fill)
+        elif array.dtype != data.dtype:
+            array = state[name] = array.astype(data.dtype)
+        return array
+
+    def _decayed(self, data: np.ndarray, grad: np.ndarray, weight_decay: float) -> np.ndarray:
+        """Return grad + weight_decay * data, in scratch memory unless there is no decay."""
+        if weight_decay == 0:
+            return grad
+        total = self._scratch.like(data, "decayed")
+        np.multiply(data, weight_decay, out=total)
+        total += grad
+        return total
+
+    def _parameters(self) -> Iterator[Tensor]:
+        for group in self.param_groups:
+            yield from group["params"]
+
+    # -- saving and loading ------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return {"state": {index: {name: array copy or int}}, "param_groups": [...]}.
+
+        Parameters are numbered over all groups in order. Apart from the arrays everything is
+        JSON-able.
+        """
+        groups = []
+        start = 0
+        for group in self.param_groups:
+            stop = start + len(group["params"])
+            groups.append({**group, "params": list(range(start, stop))})
+            start = stop
+        return {
+            "state": {
+                index: {
+                    name: np.array(value, order="C") if isinstance(value, np.ndarray) else value
+                    for name, value in state.items()
+                }
+                for index, state in self.state.items()
+                if state
+            },
+            "param_groups": groups,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over options and state from ``state_dict``.
+
+        Arrays are copied and get the dtype of their parameter.
+        Indices may be ints or, after a trip through JSON, their strings.
+        Raises ArgumentError listing everything that does not fit; nothing is changed in that case.
+        """
+        groups = state_dict["param_groups"]
+        problems = _group_problems(self.param_groups, groups, {"params", *self.defaults})
+        if problems:
+            raise self._loading_error(problems)
+        merged = [
+            {**saved, "params": group["params"]}
+            for group, saved in zip(self.param_groups, groups, strict=True)
+        ]
+        for group in merged:
+            self.check_options(group)
+        state = {}
+        params = list(self._parameters())
+        for key, saved in state_dict["state"].items():
+            index = int(key)
+            if not 0 <= index < len(params):
+                problems.append(f"state {index}: there are {len(params)} parameters")
+                continue
+            state[index] = self._loaded_state(index, saved, params[index].data, problems)
+        if problems:
+            raise self._loading_error(problems)
+        self.param_groups = merged
+        self.state = state
+
+    def _loaded_state(
+        self, index: int, saved: Mapping[str, Any], data: np.ndarray, problems: list[str]
+    ) -> dict[str, Any]:
+        required = (("step",) if self.counts_steps else ()) + self.state_arrays
+        known = required + self.optional_arrays
+        problems += [f"state {index}: missing {name}" for name in required if name not in saved]
+        problems += [f"state {index}: unexpected {name}" for name in saved if name not in known]
+        state: dict[str, Any] = {}
+        for name in known:
+            if name not in saved:
+                continue
+            if name == "step":
+                state[name] = int(saved[name])
+                continue
+            value = np.asarray(saved[name])
+            if value.shape == data.shape and value.dtype.kind == "f":
+                state[name] = value.astype(data.dtype)
+            else:
+                problems.append(
+                    f"state {index}: {name}: expected a real array of shape {data.shape}, "
+                    f"got {value.dtype} {value.shape}"
+                )
+        return state
+
+    def _loading_error(self, problems: list[str]) -> ArgumentError:
+        return ArgumentError(
+            f"{type(self).__name__}: state_dict does not fit, nothing was loaded:\n  "
+            + "\n  ".join(problems)
+        )
+
+    def __repr__(self) -> str:
+        groups = []
+        for number, group in enumerate(self.param_groups):
+            options = ", ".join(f"{k}={v!r}" for k, v in group.items() if k != "params")
+            groups.append(f"\n  group {number}: {len(group['params'])} parameters, {options}")
+        return f"{type(self).__name__}({''.join(groups)}\n)"
+
+
+class Scratch:
+    """Work arrays kept from step to step, a buffer per dtype and use.
+
+    Each is as large as its largest user.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, np.dtype], np.ndarray] = {}
+
+    def like(self, array: np.ndarray, use: str) -> np.ndarray:
+        """Return an uninitialised array of the shape and dtype of ``array``."""
+        key = (use, array.dtype)
+        buffer = self._buffers.get(key)
+        if buffer is None or buffer.size < array.size:
+            buffer = self._buffers[key] = np.empty(array.size, array.dtype)
+        return buffer[: array.size].reshape(array.shape)
+
+
+def check_number(
+    name: str, value: Any, low: float = 0.0, high: float = float("inf"), below_high: bool = False
+) -> None:
+    """Raise ArgumentError unless low <= value <= high (or < high); NaN never passes."""
+    try:
+        fits = low <= value < high if below_high else low <= value <= high
+    except TypeError:
+        fits = False
+    if not fits:
+        upper = "" if high == float("inf") else f" and {'<' if below_high else '<='} {high:g}"
+        raise ArgumentError(f"{name}: expected a number >= {low:g}{upper}, got {value!r}")
+
+
+def _check_parameter(param: Any, position: int) -> None:
+    name = f"params[{position}]"
+    if not isinstance(param, Tensor):
+        raise TypeError(f"{name}: expected a Tensor, got {type(param).__name__}")
+    if not param.is_leaf:
+        raise ArgumentError(f"{name}: expected a leaf, got the result of an operation")
+    if param.data.dtype not in FLOATS:
+        raise ArgumentError(f"{name}: expected float32 or float64, got {param.data.dtype}")
+
+
+def _group_problems(
+    groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]], options: set[str]
+) -> list[str]:
+    if len(groups) != len(saved_groups):
+        return [f"expected {len(groups)} param groups, got {len(saved_groups)}"]
+    problems = []
+    for number, (group, saved) in enumerate(zip(groups, saved_groups, strict=True)):
+        where = f"group {number}"
+        missing = sorted(options - set(saved))
+        unexpected = sorted(set(saved) - options - set(SCHEDULE_OPTIONS))
+        problems += [f"{where}: missing {name}" for name in missing]
+        problems += [f"{where}: unexpected {name}" for name in unexpected]
+        if "params" in saved and len(saved["params"]) != len(group["params"]):
+            problems.append(
+                f"{where}: expected {len(group['params'])} parameters, got {len(saved['params'])}"
+            )
+    return problems

@@ -1,0 +1,161 @@
+"""Learning-rate schedules: PyTorch's rates, resuming, and refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import optim
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Parameter
+from rnnkit.optim import lr_scheduler
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lr_scheduler.npz")
+CASES = json.loads(str(GOLDEN["cases"]))
+IDS = [f"{number}-{case['class']}" for number, case in enumerate(CASES)]
+
+
+def make_optimizer(**options):
+    first, second = Parameter(np.zeros(1)), Parameter(np.zeros(1))
+    return optim.SGD([{"params": [first]}, {"params": [second], "lr": 0.02}], lr=0.5, **options)
+
+
+def make_schedule(optimizer, case):
+    kind = getattr(lr_scheduler, case["class"])
+    if "schedulers" in case:
+        parts = [make_schedule(optimizer, part) for part in case["schedulers"]]
+        return kind(optimizer, parts, case["milestones"])
+    return kind(optimizer, **case["options"])
+
+
+def rates_of(optimizer):
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def advance(schedule, case, epoch):
+    if "metrics" in case:
+        schedule.step(GOLDEN[case["metrics"]][epoch])
+    else:
+        schedule.step()
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_rates_are_pytorchs(number):
+    case, expected = CASES[number], GOLDEN[f"{number}/rates"]
+    optimizer = make_optimizer()
+    schedule = make_schedule(optimizer, case)
+    rates = []
+    for epoch in range(len(expected)):
+        rates.append(rates_of(optimizer))
+        assert schedule.get_last_lr() == rates[-1]
+        advance(schedule, case, epoch)
+    np.testing.assert_allclose(rates, expected, rtol=1e-11, atol=1e-17)
+    assert len(set(map(tuple, rates))) > 1
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_a_resumed_schedule_has_the_same_rates_to_the_bit(number):
+    case = CASES[number]
+    optimizer = make_optimizer()
+    schedule = make_schedule(optimizer, case)
+    for epoch in range(9):
+        advance(schedule, case, epoch)
+    saved = json.loads(json.dumps([optimizer.state_dict(), schedule.state_dict()]))
+    resumed = make_optimizer()
+    twin = make_schedule(resumed, case)
+    resumed.load_state_dict(saved[0])
+    twin.load_state_dict(saved[1])
+    for epoch in range(9, 30):
+        assert rates_of(resumed) == rates_of(optimizer)
+        advance(schedule, case, epoch)
+        advance(twin, case, epoch)
+
+
+def test_lambda_lr_for_all_groups_and_for_each():
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+    schedule.step()
+    schedule.step()
+    np.testing.assert_allclose(rates_of(optimizer), [0.5 / 3, 0.02 / 3], rtol=1e-15)
+    optimizer = make_optimizer()
+    lr_scheduler.LambdaLR(optimizer, [lambda epoch: 2.0, lambda epoch: 3.0])
+    assert rates_of(optimizer) == [1.0, 0.06]
+
+
+def test_last_epoch_resumes_from_the_initial_rates():
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    for _ in range(3):
+        schedule.step()
+    expected = rates_of(optimizer)
+    resumed = make_optimizer()
+    resumed.load_state_dict(optimizer.state_dict())
+    again = lr_scheduler.ExponentialLR(resumed, 0.5, last_epoch=2)
+    assert again.last_epoch == 3
+    assert rates_of(resumed) == expected
+    with pytest.raises(ArgumentError, match="last_epoch: expected -1"):
+        lr_scheduler.ExponentialLR(make_optimizer(), 0.5, last_epoch=2)
+
+
+def test_a_group_added_later_is_scheduled_from_its_own_rate():
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    optimizer.add_param_group({"params": [Parameter(np.zeros(1))], "lr": 0.8})
+    schedule.step()
+    assert rates_of(optimizer) == [0.25, 0.01, 0.4]
+
+
+def test_plateau_takes_a_tensor_and_a_nan_is_no_improvement():
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
+    schedule.step(rk.tensor(2.0))
+    schedule.step(float("nan"))
+    assert schedule.best == 2.0
+    assert rates_of(optimizer) == [0.25, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda o: lr_scheduler.StepLR(o, 0), "step_size: expected a number >= 1, got 0"),
+        (lambda o: lr_scheduler.CosineAnnealingLR(o, 0), "T_max: expected"),
+        (lambda o: lr_scheduler.LinearLR(o, 0.0), "start_factor: expected a number > 0"),
+        (lambda o: lr_scheduler.LinearLR(o, 1.5), "start_factor: expected"),
+        (lambda o: lr_scheduler.LinearLR(o, total_iters=0), "total_iters: expected"),
+        (lambda o: lr_scheduler.LambdaLR(o, [abs]), "lr_lambda: expected 2 functions"),
+        (lambda o: lr_scheduler.ReduceLROnPlateau(o, "down"), "mode: expected 'min' or 'max'"),
+        (lambda o: lr_scheduler.ReduceLROnPlateau(o, factor=1.0), "factor: expected"),
+        (lambda o: lr_scheduler.ReduceLROnPlateau(o, min_lr=[0.1]), "min_lr: expected 2"),
+        (lambda o: lr_scheduler.ReduceLROnPlateau(o, threshold_mode="x"), "threshold_mode: "),
+        (lambda o: lr_scheduler.SequentialLR(o, [], []), "milestones: expected one between"),
+        (
+            lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.StepLR(o, 1)] * 3, [4, 4]),
+            "milestones: expected them positive and rising",
+        ),
+        (
+            lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.StepLR(make_optimizer(), 1)], []),
+            r"schedulers\[0\]: expected the same optimizer",
+        ),
+    ],
+)
+def test_impossible_options(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make(make_optimizer())
+
+
+def test_wrong_types():
+    with pytest.raises(TypeError, match="expected an Optimizer, got float"):
+        lr_scheduler.StepLR(0.1, 3)
+    optimizer = make_optimizer()
+    plateau = lr_scheduler.ReduceLROnPlateau(optimizer)
+    with pytest.raises(TypeError, match="function of the epoch, got ReduceLROnPlateau"):
+        lr_scheduler.SequentialLR(optimizer, [plateau], [])
+
+
+def test_loading_the_state_of_another_schedule():
+    optimizer = make_optimizer()
+    plateau = lr_scheduler.ReduceLROnPlateau(optimizer)
+    with pytest.raises(ArgumentError, match=r"StepLR: expected a state_dict with \['last_epoch'\]"):
+        lr_scheduler.StepLR(optimizer, 1).load_state_dict(plateau.state_dict())

@@ -1,0 +1,328 @@
+"""Optimisers: every step against PyTorch's, states that survive saving, and refusals."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import optim
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Parameter
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optim.npz")
+CASES = json.loads(str(GOLDEN["cases"]))
+IDS = [f"{case['class']}-{case['options']}" for case in CASES]
+STEPS = len(GOLDEN["gradients0"])
+CLASSES = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
+
+
+def start(dtype="float64"):
+    return [Parameter(GOLDEN[f"start{k}"].astype(dtype)) for k in range(2)]
+
+
+def give_gradients(params, step):
+    for k, param in enumerate(params):
+        gradient = GOLDEN[f"gradients{k}"][step].astype(param.dtype)
+        param.grad = rk.tensor(gradient)
+
+
+def run(optimizer, params, steps):
+    for step in steps:
+        give_gradients(params, step)
+        optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_every_step_is_pytorchs(number, dtype):
+    case = CASES[number]
+    params = start(dtype)
+    optimizer = getattr(optim, case["class"])(params, **case["options"])
+    # PyTorch's kernels fuse multiply and add, so single roundings differ and are carried along.
+    tolerance = 8 * np.finfo(dtype).eps
+    for step in range(STEPS):
+        run(optimizer, params, [step])
+        for k, param in enumerate(params):
+            expected = GOLDEN[f"{number}/{dtype}/{k}"][step]
+            np.testing.assert_allclose(param.data, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_a_saved_optimizer_continues_with_the_same_bits(number):
+    case = CASES[number]
+    kind = getattr(optim, case["class"])
+    params = start()
+    optimizer = kind(params, **case["options"])
+    run(optimizer, params, range(4))
+    saved = optimizer.state_dict()
+    twins = [Parameter(param.data.copy()) for param in params]
+    twin = kind(twins, lr=123.0)
+    twin.load_state_dict(saved)
+    run(optimizer, params, range(4, 10))
+    run(twin, twins, range(4, 10))
+    for param, other in zip(params, twins, strict=True):
+        np.testing.assert_array_equal(param.data, other.data)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_state_dict_is_json_but_for_its_arrays(kind):
+    params = start()
+    optimizer = kind(params, lr=0.01)
+    run(optimizer, params, range(3))
+    saved = optimizer.state_dict()
+    text = json.dumps(saved, default=lambda array: array.tolist())
+    twins = [Parameter(param.data.copy()) for param in params]
+    twin = kind(twins)
+    twin.load_state_dict(json.loads(text))
+    run(optimizer, params, [3])
+    run(twin, twins, [3])
+    for param, other in zip(params, twins, strict=True):
+        np.testing.assert_array_equal(param.data, other.data)
+
+
+def test_a_state_dict_shares_nothing_with_the_optimizer():
+    params = start()
+    optimizer = optim.Adam(params)
+    run(optimizer, params, range(2))
+    saved = optimizer.state_dict()
+    kept = saved["state"][0]["exp_avg"].copy()
+    run(optimizer, params, [2])
+    np.testing.assert_array_equal(saved["state"][0]["exp_avg"], kept)
+    other = optim.Adam(start())
+    other.load_state_dict(saved)
+    saved["state"][0]["exp_avg"][...] = 0
+    np.testing.assert_array_equal(other.state[0]["exp_avg"], kept)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_parameters_without_a_gradient_stay_and_do_not_count_steps(kind):
+    params = start()
+    optimizer = kind(params, lr=0.01)
+    give_gradients(params, 0)
+    params[1].grad = None
+    optimizer.step()
+    np.testing.assert_array_equal(params[1].data, GOLDEN["start1"])
+    assert 1 not in optimizer.state_dict()["state"]
+
+    late = start()
+    fresh = kind(late, lr=0.01)
+    run(fresh, late, [0])
+    give_gradients(params, 0)
+    optimizer.step()
+    np.testing.assert_array_equal(params[1].data, late[1].data)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_step_writes_into_the_parameters_array_and_reads_the_gradient_only(kind):
+    params = start()
+    arrays = [param.data for param in params]
+    optimizer = kind(params, lr=0.1, weight_decay=0.1)
+    give_gradients(params, 0)
+    gradients = [param.grad.data.copy() for param in params]
+    optimizer.step()
+    for param, array, gradient in zip(params, arrays, gradients, strict=True):
+        assert param.data is array
+        np.testing.assert_array_equal(param.grad.data, gradient)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_step_after_the_first_allocates_no_array(kind):
+    import tracemalloc
+
+    param = Parameter(np.zeros(100_000, np.float32))
+    options = {"momentum": 0.9} if kind in (optim.SGD, optim.RMSprop) else {}
+    optimizer = kind([param], lr=0.1, weight_decay=0.1, **options)
+    param.grad = rk.tensor(np.ones(100_000, np.float32))
+    optimizer.step()
+    tracemalloc.start()
+    optimizer.step()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < param.data.nbytes / 4
+
+
+def test_scratch_serves_parameters_of_any_order_of_size_and_0_d():
+    shapes = [(2,), (5, 3), (), (0, 4), (3, 3)]
+    together = [Parameter(np.ones(shape)) for shape in shapes]
+    optimizer = optim.Adam(together, lr=0.1)
+    for step in range(3):
+        for param in together:
+            param.grad = rk.tensor(np.full(param.shape, 1.0 + step))
+        optimizer.step()
+    alone = Parameter(np.ones(()))
+    single = optim.Adam([alone], lr=0.1)
+    for step in range(3):
+        alone.grad = rk.tensor(np.full((), 1.0 + step))
+        single.step()
+    for param in together:
+        np.testing.assert_array_equal(param.data, np.full(param.shape, alone.data))
+
+
+def test_group_options_override_the_defaults():
+    slow, fast = start()
+    optimizer = optim.SGD([{"params": [slow]}, {"params": fast, "lr": 0.5}], lr=0.1)
+    give_gradients([slow, fast], 0)
+    optimizer.step()
+    np.testing.assert_allclose(slow.data, GOLDEN["start0"] - 0.1 * GOLDEN["gradients0"][0])
+    np.testing.assert_allclose(fast.data, GOLDEN["start1"] - 0.5 * GOLDEN["gradients1"][0])
+
+
+def test_a_generator_of_parameters_is_taken():
+    params = start()
+    optimizer = optim.SGD((param for param in params), lr=0.1)
+    assert optimizer.param_groups[0]["params"] == params
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zero_grad(set_to_none):
+    params = start()
+    give_gradients(params[:1], 0)
+    before = params[0].grad.data
+    kept = before.copy()
+    optim.SGD(params).zero_grad(set_to_none)
+    if set_to_none:
+        assert params[0].grad is None
+    else:
+        np.testing.assert_array_equal(params[0].grad.data, np.zeros((3, 4)))
+        np.testing.assert_array_equal(before, kept)
+    assert params[1].grad is None
+
+
+def test_the_state_follows_a_change_of_dtype():
+    params = start("float32")
+    optimizer = optim.Adam(params)
+    run(optimizer, params, [0])
+    for param in params:
+        param.grad = None
+        param.data = param.data.astype(np.float64)
+    run(optimizer, params, [1])
+    assert optimizer.state[0]["exp_avg"].dtype == np.float64
+    assert params[0].dtype == np.float64
+
+
+def test_a_deep_copy_goes_its_own_way():
+    params = start()
+    optimizer = optim.Adam(params)
+    run(optimizer, params, [0])
+    twin, twins = copy.deepcopy((optimizer, params))
+    before = params[0].data.copy()
+    run(twin, twins, [1])
+    np.testing.assert_array_equal(params[0].data, before)
+    run(optimizer, params, [1])
+    np.testing.assert_array_equal(params[0].data, twins[0].data)
+
+
+def test_steady_gradients_keep_centered_rmsprop_finite():
+    param = Parameter(np.ones(64, np.float32))
+    optimizer = optim.RMSprop([param], centered=True, alpha=0.5)
+    for _ in range(100):
+        param.grad = rk.tensor(np.linspace(0.1, 7, 64).astype(np.float32))
+        optimizer.step()
+    assert np.isfinite(param.data).all()
+
+
+def test_non_finite_gradients_go_through_without_a_warning():
+    param = Parameter(np.ones(3))
+    optimizer = optim.Adam([param])
+    param.grad = rk.tensor(np.array([1.0, np.inf, np.nan]))
+    optimizer.step()
+    assert np.isfinite(param.data[0])
+    assert np.isnan(param.data[1:]).all()
+
+
+# -- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("value", [-0.1, float("nan"), "fast", None])
+def test_impossible_learning_rates(kind, value):
+    with pytest.raises(ArgumentError, match=r"lr: expected a number >= 0, got"):
+        kind(start(), lr=value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (optim.SGD, {"momentum": -1}, "momentum: expected"),
+        (optim.SGD, {"nesterov": True}, "nesterov: expected momentum > 0"),
+        (optim.SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "dampening 0.1"),
+        (optim.Adam, {"betas": (1.0, 0.9)}, r"betas\[0\]: expected a number >= 0 and < 1, got 1.0"),
+        (optim.Adam, {"betas": (0.9, -0.1)}, r"betas\[1\]: expected"),
+        (optim.Adam, {"betas": 0.9}, "betas: expected a pair"),
+        (optim.AdamW, {"eps": -1e-8}, "eps: expected"),
+        (optim.RMSprop, {"alpha": -0.5}, "alpha: expected"),
+        (optim.Adagrad, {"initial_accumulator_value": -1}, "initial_accumulator_value: expected"),
+    ],
+)
+def test_impossible_options(kind, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        kind(start(), **options)
+
+
+def test_what_is_not_a_list_of_parameters():
+    with pytest.raises(TypeError, match="got a single Tensor"):
+        optim.SGD(start()[0])
+    with pytest.raises(ArgumentError, match="at least one parameter"):
+        optim.SGD([])
+    with pytest.raises(TypeError, match=r"params\[1\]: expected a Tensor, got ndarray"):
+        optim.SGD([start()[0], np.zeros(3)])
+    param = start()[0]
+    with pytest.raises(ArgumentError, match=r"params\[1\] is given to the optimizer twice"):
+        optim.SGD([param, param])
+    with pytest.raises(ArgumentError, match="twice"):
+        optim.SGD([{"params": [param]}, {"params": [param]}])
+    with pytest.raises(ArgumentError, match="expected a leaf"):
+        optim.SGD([param * 2])
+    with pytest.raises(ArgumentError, match="expected float32 or float64, got int64"):
+        optim.SGD([rk.tensor(np.arange(3))])
+    with pytest.raises(ArgumentError, match="unknown option 'momentun'; expected lr, momentum"):
+        optim.SGD([{"params": [param], "momentun": 0.9}])
+    with pytest.raises(TypeError, match="the key 'params'"):
+        optim.SGD([{"lr": 0.1}])
+
+
+def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
+    params = start()
+    optimizer = optim.Adam(params, lr=0.1)
+    run(optimizer, params, range(2))
+    saved = optimizer.state_dict()
+    del saved["state"][0]["exp_avg"]
+    saved["state"][0]["velocity"] = np.zeros(3)
+    saved["state"][1]["exp_avg_sq"] = np.zeros((5, 1))
+    saved["state"][2] = {}
+    saved["param_groups"][0]["lr"] = 0.7
+    with pytest.raises(ArgumentError) as caught:
+        optimizer.load_state_dict(saved)
+    message = str(caught.value)
+    assert "state 0: missing exp_avg" in message
+    assert "state 0: unexpected velocity" in message
+    assert "state 1: exp_avg_sq: expected a real array of shape (5,), got float64 (5, 1)" in message
+    assert "state 2: there are 2 parameters" in message
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert optimizer.state[0]["step"] == 2
+
+
+def test_loading_refuses_other_groups_and_the_state_of_another_optimizer():
+    params = start()
+    optimizer = optim.Adam(params)
+    with pytest.raises(ArgumentError, match="expected 1 param groups, got 2"):
+        optimizer.load_state_dict(
+            optim.Adam([{"params": [param]} for param in start()]).state_dict()
+        )
+    with pytest.raises(ArgumentError, match="group 0: expected 2 parameters, got 1"):
+        optimizer.load_state_dict(optim.Adam(start()[:1]).state_dict())
+    with pytest.raises(ArgumentError, match=r"missing betas(?s:.*)unexpected momentum"):
+        optimizer.load_state_dict(optim.SGD(start()).state_dict())
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["lr"] = -1
+    with pytest.raises(ArgumentError, match="lr: expected"):
+        optimizer.load_state_dict(saved)
+
+
+def test_repr_shows_the_groups():
+    text = repr(optim.SGD(start(), lr=0.25))
+    assert "SGD(" in text
+    assert "group 0: 2 parameters, lr=0.25, momentum=0.0" in text
