@@ -152,3 +152,12 @@ def test_nothing_is_left_for_later():
         for path in (ROOT / folder).rglob("*"):
             if path.suffix in {".py", ".pyx", ".pyi", ".c", ".h"} and path.name != "_native.c":
                 assert not marks.search(path.read_text(encoding="utf-8")), path.relative_to(ROOT)
+
+
+def test_the_version_is_said_once_for_all():
+    import tomllib
+
+    import rnnkit
+
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        assert tomllib.load(file)["project"]["version"] == rnnkit.__version__

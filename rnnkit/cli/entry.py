@@ -1,0 +1,60 @@
+"""From arguments to an exit code: what goes wrong becomes one line on standard error.
+
+Exit codes: 0 done, 1 an error, 2 wrong usage, 130 Ctrl-C, 141 the reader of a pipe has gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from rnnkit.cli.messages import BROKEN_PIPE, INTERRUPTED, describe, note
+from rnnkit.errors import RnnkitError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line on ``argv``, the process's own arguments by default."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _forget_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        note("interrupted")
+        return INTERRUPTED
+    except (RnnkitError, OSError, MemoryError) as error:
+        note(f"error: {describe(error)}")
+        _forget_stdout()
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from rnnkit.cli.parser import make_parser
+
+    try:
+        arguments = make_parser().parse_args(argv)
+    except SystemExit as stop:  # --help, --version and wrong usage, already printed
+        return stop.code if isinstance(stop.code, int) else 0
+    try:
+        return arguments.run(arguments)
+    except SystemExit as stop:  # wrong usage found only by the command
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from failing at exit on text that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)

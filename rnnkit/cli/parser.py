@@ -1,0 +1,172 @@
+"""The options of every command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from rnnkit import backend
+from rnnkit.cli import info, sample, train
+from rnnkit.train.settings import DEFAULT_MINUTES, Settings
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports wrong usage in one line, as every other error of the command is reported."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse's own drops what cannot be written without a word.
+        (file or sys.stderr).write(message)
+
+    def error(self, message: str) -> NoReturn:
+        print(f"rnnkit: error: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; the parsed arguments hold the command's function as ``run``."""
+    parser = OneLineParser(
+        prog="rnnkit", description="Train and run recurrent neural networks on the CPU."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"rnnkit {backend.config()['rnnkit']}"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_train(commands)
+    _add_sample(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a character-level language model on text",
+        description="Train a character-level language model on UTF-8 text files, or on the "
+        "prose of the Python language reference when none is given.",
+    )
+    default = Settings()
+    parser.add_argument("files", nargs="*", metavar="FILE", help="UTF-8 text to train on")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--cell", choices=("lstm", "gru", "rnn"), **_option(default, "cell", "kind of cell")
+    )
+    for name, text in (
+        ("layers", "recurrent layers"),
+        ("hidden", "units of each layer"),
+        ("embedding", "size of a character's embedding"),
+    ):
+        model.add_argument(f"--{name}", type=int, metavar="N", **_option(default, name, text))
+    model.add_argument(
+        "--dropout", type=float, metavar="P", **_option(default, "dropout", "dropout probability")
+    )
+
+    training = parser.add_argument_group("training")
+    for name, text in (
+        ("batch", "parallel streams of text"),
+        ("length", "steps of truncated backpropagation"),
+    ):
+        training.add_argument(f"--{name}", type=int, metavar="N", **_option(default, name, text))
+    training.add_argument(
+        "--lr", type=float, metavar="X", **_option(default, "lr", "peak learning rate")
+    )
+    training.add_argument(
+        "--schedule",
+        choices=("cosine", "plateau", "constant"),
+        **_option(default, "schedule", "learning rate over the run"),
+    )
+    training.add_argument(
+        "--clip", type=float, metavar="X", **_option(default, "clip", "largest gradient norm")
+    )
+    until = training.add_mutually_exclusive_group()
+    until.add_argument("--epochs", type=float, metavar="X", help="passes over the training text")
+    until.add_argument(
+        "--minutes",
+        type=float,
+        metavar="X",
+        help=f"time budget (default {DEFAULT_MINUTES}, unless --epochs is given)",
+    )
+    training.add_argument(
+        "--validations",
+        type=int,
+        metavar="N",
+        **_option(default, "validations", "validations over the run"),
+    )
+    training.add_argument(
+        "--seed", type=int, metavar="N", **_option(default, "seed", "seed of every random number")
+    )
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="a new or empty folder for the run (default: a new numbered folder under runs/)",
+    )
+    output.add_argument(
+        "--sample-length",
+        type=int,
+        metavar="N",
+        default=600,
+        help="characters of sample text at the end (default 600; 0 for none)",
+    )
+    _add_machine(parser)
+    parser.set_defaults(run=train.run, usage_error=parser.error)
+
+
+def _add_sample(commands: Any) -> None:
+    parser = commands.add_parser(
+        "sample",
+        help="continue a text with a trained model",
+        description="Continue a text with the best model of a run.",
+    )
+    parser.add_argument("folder", metavar="RUN", help="the folder of a run")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="the text to continue")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.7,
+        metavar="X",
+        help="0 for the most probable text, 1 for the model's own distribution (default 0.7)",
+    )
+    parser.add_argument(
+        "--length", type=int, default=600, metavar="N", help="characters to write (default 600)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="for the same text every time (default: a new one)"
+    )
+    _add_machine(parser)
+    parser.set_defaults(run=sample.run, usage_error=parser.error)
+
+
+def _add_info(commands: Any) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="show the version, the native kernels and the threads",
+        description="Show how rnnkit was built and what it uses on this machine.",
+    )
+    _add_machine(parser)
+    parser.set_defaults(run=info.run, usage_error=parser.error)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--backend",
+        choices=("auto", "native", "python"),
+        help="native kernels, pure Python, or whichever can run (default: RNNKIT_BACKEND or auto)",
+    )
+    machine.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="threads of the native kernels (default: RNNKIT_NUM_THREADS or one a core)",
+    )
+
+
+def _option(default: Settings, name: str, text: str) -> dict[str, Any]:
+    value = getattr(default, name)
+    return {"default": value, "help": f"{text} (default {value})"}
+

@@ -1,0 +1,38 @@
+"""Writing a file so that its old content survives until the new one is safely on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def write_atomically(path: str, data: bytes) -> None:
+    """Replace the file at ``path`` by ``data``, or leave it as it was and raise OSError.
+
+    The data go to a temporary file in the same folder, are flushed to the disk and take the
+    file's name in one rename; the folder is flushed too, so that the rename survives a power cut.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.partial")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _flush_folder(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _flush_folder(folder: str) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

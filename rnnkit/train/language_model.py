@@ -1,0 +1,55 @@
+"""A recurrent language model: the probability of the next character at every position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnnkit import nn
+from rnnkit.autograd.tensor import Tensor
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Module
+
+CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class LanguageModel(Module):
+    """Embedding, stacked recurrent layers, linear head.
+
+    The state is whatever the recurrent module returns; give it back to go on where a call ended.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        *,
+        cell: str = "lstm",
+        layers: int = 1,
+        hidden: int = 256,
+        embedding: int = 64,
+        dropout: float = 0.0,
+    ) -> None:
+        """``dropout`` acts on the embedding, between the layers and before the head.
+
+        Raises ArgumentError when ``cell`` is not one of "rnn", "gru" and "lstm".
+        """
+        super().__init__()
+        if cell not in CELLS:
+            raise ArgumentError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+        self.embedding = nn.Embedding(vocabulary_size, embedding)
+        self.recurrent = CELLS[cell](
+            embedding, hidden, num_layers=layers, dropout=dropout if layers > 1 else 0.0
+        )
+        self.head = nn.Linear(hidden, vocabulary_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """``ids``: (T, N) integers. Returns logits (T, N, V) and the state after the last one."""
+        y, state = self.recurrent(self.dropout(self.embedding(ids)), state)
+        return self.head(self.dropout(y)), state
+
+
+def detached(state: Any) -> Any:
+    """The values of a carried state without its history: where backpropagation is truncated."""
+    if isinstance(state, tuple):
+        return tuple(detached(part) for part in state)
+    return state.detach()

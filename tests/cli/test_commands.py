@@ -1,0 +1,334 @@
+"""The commands as a user runs them: what they write, and how every failure looks.
+
+Failures are one line on standard error that begins ``rnnkit: error: ``, and an exit code.
+"""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("safetensors")
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = "the quick brown fox jumps over the lazy dog. " * 60
+SMALL = [
+    "--hidden", "8", "--embedding", "4", "--batch", "4", "--length", "16", "--validations", "2",
+]
+QUICK = [*SMALL, "--epochs", "2", "--sample-length", "40"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "rnnkit", *map(str, arguments)]
+
+
+def environment(**extra):
+    return os.environ | {"PYTHONPATH": str(ROOT)} | extra
+
+
+def rnnkit(*arguments, cwd, **options):
+    options = {"capture_output": True, "text": True, "timeout": 60} | options
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(**options.pop("env", {})), **options
+    )
+
+
+def assert_one_line_error(result, code=1):
+    assert result.returncode == code, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("rnnkit: error: ")]
+    assert len(lines) == 1, result.stderr
+    assert result.stderr.splitlines()[-1] == lines[0]
+    assert "Traceback" not in result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("texts") / "fox.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, text_file):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    result = rnnkit("train", text_file, *QUICK, "--output", folder, cwd=folder.parent)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_train_saves_a_run_and_shows_a_sample(tmp_path, text_file):
+    result = rnnkit("train", text_file, *QUICK, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "runs" / "fox-lstm-1"
+    assert {"model.safetensors", "settings.json", "log.jsonl"} <= set(os.listdir(folder))
+    assert "a sample at temperature" in result.stdout
+    assert "bits/char" in result.stdout
+    assert "2,700 characters" in result.stderr
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["settings"]["hidden"] == 8
+    for line in (folder / "log.jsonl").read_text().splitlines():
+        json.loads(line)
+    again = rnnkit("train", text_file, *QUICK, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert sorted(os.listdir(tmp_path / "runs")) == ["fox-lstm-1", "fox-lstm-2"]
+
+
+def test_the_default_text_trains_without_any_argument_but_a_budget(tmp_path):
+    result = rnnkit(
+        "train", *SMALL, "--minutes", "0.01", "--sample-length", "0", "--seed", "3",
+        "--cell", "gru", "--layers", "2", "--schedule", "plateau", cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert os.listdir(tmp_path / "runs") == ["python-reference-gru-1"]
+    assert "a sample" not in result.stdout
+
+
+def test_a_run_is_never_overwritten(run_folder, text_file):
+    before = {name: (run_folder / name).read_bytes() for name in os.listdir(run_folder)}
+    result = rnnkit("train", text_file, *QUICK, "--output", run_folder, cwd=run_folder.parent)
+    assert "not empty" in assert_one_line_error(result)
+    assert {name: (run_folder / name).read_bytes() for name in os.listdir(run_folder)} == before
+
+
+def test_sample_is_decided_by_the_seed(run_folder, tmp_path):
+    def sample(*options):
+        result = rnnkit("sample", run_folder, "--length", "50", *options, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    first = sample("--seed", "7", "--prompt", "the ")
+    assert first == sample("--seed", "7", "--prompt", "the ")
+    assert first.startswith("the ")
+    assert len(first) == len("the ") + 50 + 1
+    assert first != sample("--seed", "8", "--prompt", "the ")
+    assert sample("--temperature", "0") == sample("--temperature", "0")
+
+
+def test_unknown_characters_of_a_prompt_are_mentioned(run_folder, tmp_path):
+    result = rnnkit(
+        "sample", run_folder, "--prompt", "Ünd", "--length", "5", cwd=tmp_path,
+        env={"PYTHONIOENCODING": "ascii"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert "never seen '\\xdc'" in result.stderr
+    assert result.stdout.startswith("\\xdcnd")
+
+
+def test_info_and_version(tmp_path):
+    result = rnnkit("info", "--backend", "python", "--threads", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^an LSTM runs +on the python path: ", result.stdout, re.MULTILINE)
+    assert re.search(r"^num threads +1", result.stdout, re.MULTILINE)
+    assert re.fullmatch(r"rnnkit \S+\n", rnnkit("--version", cwd=tmp_path).stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ([], "required: COMMAND"),
+        (["play"], "invalid choice: 'play'"),
+        (["train", "--cell", "transformer"], "--cell"),
+        (["train", "--hidden", "0"], "argument --hidden: expected an integer from 1"),
+        (["train", "--hidden", "many"], "argument --hidden: invalid int value"),
+        (["train", "--lr", "-1"], "argument --lr: expected a positive number"),
+        (["train", "--lr", "nan"], "argument --lr"),
+        (["train", "--dropout", "1"], "argument --dropout"),
+        (["train", "--epochs", "1", "--minutes", "1"], "not allowed with"),
+        (["train", "--sample-length", "-1"], "argument --sample-length"),
+        (["train", "--backend", "gpu"], "--backend"),
+        (["train", "--threads", "0"], "--threads"),
+        (["train", "--hid", "4"], "unrecognized arguments: --hid"),
+        (["sample"], "RUN"),
+        (["sample", "run", "--seed", "-1"], "argument --seed"),
+    ],
+)
+def test_wrong_usage(arguments, what, tmp_path):
+    result = rnnkit(*arguments, cwd=tmp_path)
+    assert what in assert_one_line_error(result, code=2)
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_sampling_options(run_folder, tmp_path):
+    for option in ("--temperature", "--length"):
+        result = rnnkit("sample", run_folder, option, "-1", cwd=tmp_path)
+        assert f"argument {option}" in assert_one_line_error(result, code=2)
+
+
+def test_files_that_are_no_text(tmp_path):
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9" * 5000)
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "folder").mkdir()
+    before = sorted(os.listdir(tmp_path))
+    for name, reason in (
+        ("empty.txt", "empty"),
+        ("binary.txt", "not a text file"),
+        ("latin.txt", "not UTF-8"),
+        ("short.txt", "too short"),
+        ("folder", "Is a directory"),
+        ("missing.txt", "No such file"),
+    ):
+        line = assert_one_line_error(rnnkit("train", name, *QUICK, cwd=tmp_path))
+        assert line.startswith(f"rnnkit: error: {name}: ")
+        assert reason in line
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_folders_that_cannot_be_made(tmp_path, text_file):
+    (tmp_path / "file").write_text("")
+    for output in ("file", "file/below", "/proc/rnnkit/run"):
+        result = rnnkit("train", text_file, *QUICK, "--output", output, cwd=tmp_path)
+        assert output.split("/")[0] in assert_one_line_error(result)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(tmp_path, text_file):
+    tmp_path.chmod(0o500)
+    result = rnnkit("train", text_file, *QUICK, "--output", "run", cwd=tmp_path)
+    assert "Permission denied" in assert_one_line_error(result)
+
+
+def test_runs_that_are_damaged(run_folder, tmp_path):
+    assert "no such run" in assert_one_line_error(rnnkit("sample", "none", cwd=tmp_path))
+    assert "not a run" in assert_one_line_error(rnnkit("sample", ".", cwd=tmp_path))
+    shutil.copytree(run_folder, tmp_path / "run")
+    whole = (run_folder / "model.safetensors").read_bytes()
+    (tmp_path / "run/model.safetensors").write_bytes(whole[:100])
+    assert "damaged" in assert_one_line_error(rnnkit("sample", "run", cwd=tmp_path))
+    (tmp_path / "run/settings.json").write_text("{")
+    assert "settings.json" in assert_one_line_error(rnnkit("sample", "run", cwd=tmp_path))
+
+
+def limit(what, size):
+    return lambda: resource.setrlimit(what, (size, size))
+
+
+def test_a_disk_without_room_for_the_model(tmp_path, text_file):
+    result = rnnkit(
+        "train", text_file, *QUICK, "--hidden", "64", "--output", "run", cwd=tmp_path,
+        preexec_fn=limit(resource.RLIMIT_FSIZE, 30_000),
+    )
+    line = assert_one_line_error(result)
+    assert "model.safetensors: File too large; no model was saved in run" in line
+    assert not any(name.endswith(".partial") for name in os.listdir(tmp_path / "run"))
+
+
+FULL_DISK = """
+import errno, os, sys
+from rnnkit.train import run_folder
+from rnnkit.cli import main
+room = {room}
+write = run_folder.write_atomically
+def write_while_there_is_room(path, data):
+    global room
+    room -= path.endswith("model.safetensors")
+    if room < 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    write(path, data)
+run_folder.write_atomically = write_while_there_is_room
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_disk_that_fills_up_keeps_the_model_saved_before(tmp_path, text_file):
+    code = FULL_DISK.format(room=1)
+    result = subprocess.run(
+        [sys.executable, "-c", code, "train", text_file, *SMALL, "--epochs", "20",
+         "--validations", "10", "--lr", "0.01", "--output", "run"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )
+    line = assert_one_line_error(result)
+    assert "No space left on device; the best model so far is saved in run" in line
+    assert rnnkit("sample", "run", "--length", "5", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_full_standard_output(run_folder, tmp_path):
+    with open("/dev/full", "w") as full:
+        for arguments in (["info"], ["sample", run_folder], ["--help"]):
+            result = rnnkit(
+                *arguments, cwd=tmp_path, capture_output=False, stdout=full, stderr=subprocess.PIPE
+            )
+            assert "No space left on device" in assert_one_line_error(result)
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(run_folder, tmp_path):
+    process = subprocess.Popen(
+        command("sample", run_folder, "--length", "100000"), cwd=tmp_path, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+    process.stderr.close()
+
+
+def test_ctrl_c_saves_the_best_model_and_says_where(tmp_path, text_file):
+    process = subprocess.Popen(
+        command("train", text_file, *SMALL, "--epochs", "1000000", "--validations", "1000000",
+                "--output", "run"),
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    model = tmp_path / "run/model.safetensors"
+    for _ in range(600):
+        if model.exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert re.match(r"rnnkit: interrupted after .* best model so far \(.*\) is saved in run$", last)
+    assert rnnkit("sample", "run", "--length", "5", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("missing", "code"), [("safetensors", 1), ("matplotlib", 0), ("tqdm", 0)]
+)
+def test_missing_optional_packages(tmp_path, text_file, missing, code):
+    blocked = f"import sys; sys.modules[{missing!r}] = None; from rnnkit.cli import main; "
+    result = subprocess.run(
+        [sys.executable, "-c", blocked + "sys.exit(main(sys.argv[1:]))", "train", text_file,
+         *QUICK, "--output", "run"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    if missing == "safetensors":
+        assert "pip install 'rnnkit[train]'" in assert_one_line_error(result)
+        assert os.listdir(tmp_path) == []
+    else:
+        assert (tmp_path / "run/model.safetensors").exists()
+        assert (tmp_path / "run/curve.png").exists() == (missing != "matplotlib")
+        assert ("pip install 'rnnkit[train]'" in result.stderr) == (missing == "matplotlib")
+
+
+def test_diverging_training_stops_with_what_is_saved(tmp_path, text_file):
+    result = rnnkit(
+        "train", text_file, *QUICK, "--lr", "1e38", "--schedule", "constant", "--output", "run",
+        cwd=tmp_path,
+    )
+    line = assert_one_line_error(result)
+    assert re.search(r"step \d+: .*try a lower one; no model was saved in run", line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the address space")
+def test_too_little_memory_is_said_in_one_line(tmp_path, text_file):
+    result = rnnkit(
+        "train", text_file, *SMALL, "--hidden", "40000", cwd=tmp_path,
+        preexec_fn=limit(resource.RLIMIT_AS, 4 << 30),
+    )
+    assert "out of memory" in assert_one_line_error(result)

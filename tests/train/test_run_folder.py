@@ -1,0 +1,120 @@
+"""Atomic writes and run folders: a failed write leaves the old file whole."""
+
+import errno
+import json
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from rnnkit.train import RunError, RunFolder
+from rnnkit.train.atomic import write_atomically
+
+pytest.importorskip("safetensors")
+
+
+def fail_with(code):
+    def fail(*_args, **_kwargs):
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    write_atomically(str(path), b"new")
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_file_mode_follows_the_umask(tmp_path):
+    previous = os.umask(0o027)
+    try:
+        write_atomically(str(tmp_path / "a"), b"")
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_write_keeps_the_old_file_and_names_it(tmp_path, monkeypatch, failing):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, failing, fail_with(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_atomically(str(path), b"new")
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_the_data_reach_the_disk_before_the_name_and_the_folder_after(tmp_path, monkeypatch):
+    events = []
+    flush, rename = os.fsync, os.replace
+
+    def fsync(handle):
+        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        flush(handle)
+
+    def replace(*names):
+        events.append("rename")
+        rename(*names)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    write_atomically(str(tmp_path / "a"), b"x")
+    assert events == ["file", "rename", "folder"]
+
+
+def test_arrays_come_back_whatever_their_strides(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    square = np.arange(12, dtype=np.float32).reshape(3, 4)
+    arrays = {"transposed": square.T, "strided": square[:, ::2], "reversed": square[::-1]}
+    folder.save_model(arrays, {"step": "3"})
+    loaded = folder.load_model()
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert np.array_equal(loaded[name], array), name
+    assert folder.model_shapes() == {name: array.shape for name, array in arrays.items()}
+
+
+def test_a_new_run_never_takes_the_folder_of_another(tmp_path):
+    first = RunFolder.create_numbered(str(tmp_path / "runs"), "a")
+    second = RunFolder.create_numbered(str(tmp_path / "runs"), "a")
+    assert os.path.basename(first.path) == "a-1"
+    assert os.path.basename(second.path) == "a-2"
+    first.save_settings({"x": 1})
+    with pytest.raises(RunError, match="not empty"):
+        RunFolder.create(first.path)
+    assert json.loads((tmp_path / "runs/a-1/settings.json").read_text()) == {"x": 1}
+    assert RunFolder.create(second.path).files() == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 200_000, b'{"a": 1}\x00']
+)
+def test_damaged_settings_are_named(tmp_path, content):
+    (tmp_path / "settings.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"settings.json: damaged"):
+        RunFolder(tmp_path).load_settings()
+
+
+def test_missing_parts_are_named(tmp_path):
+    with pytest.raises(RunError, match="no such run folder"):
+        RunFolder(tmp_path / "nowhere").load_settings()
+    with pytest.raises(RunError, match=r"settings.json is missing"):
+        RunFolder(tmp_path).load_settings()
+    with pytest.raises(RunError, match=r"model.safetensors is missing"):
+        RunFolder(tmp_path).load_model()
+
+
+def test_a_damaged_model_file_is_named_wherever_it_is_cut(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_model({"weight": np.ones((4, 4), np.float32)}, {})
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for size in (0, 4, 8, 20, len(whole) - 1):
+        (tmp_path / "model.safetensors").write_bytes(whole[:size])
+        with pytest.raises(RunError, match=r"model.safetensors: damaged"):
+            folder.load_model()

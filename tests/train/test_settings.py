@@ -1,0 +1,99 @@
+"""Settings, budgets and schedules."""
+
+import math
+
+import numpy as np
+import pytest
+
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Parameter
+from rnnkit.optim import SGD
+from rnnkit.train import Budget, Settings, make_schedule
+
+
+def test_settings_survive_json_form():
+    settings = Settings(cell="gru", layers=2, epochs=3)
+    assert Settings.from_dict(settings.as_dict()) == settings
+    assert settings.minutes is None
+    assert Settings().minutes > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cell", "transformer"),
+        ("schedule", ""),
+        ("layers", 0),
+        ("hidden", -1),
+        ("hidden", 2.5),
+        ("hidden", 1 << 40),
+        ("batch", True),
+        ("length", "64"),
+        ("lr", 0.0),
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("clip", -1.0),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("dropout", None),
+        ("epochs", 0),
+        ("minutes", -1.0),
+        ("seed", -1),
+        ("seed", 1 << 64),
+        ("validations", 0),
+    ],
+)
+def test_a_wrong_value_is_named(name, value):
+    with pytest.raises(ArgumentError, match=f"^{name}: expected"):
+        Settings(**{name: value})
+
+
+def test_unknown_names_and_two_budgets_are_refused():
+    with pytest.raises(ArgumentError, match="unknown names colour"):
+        Settings.from_dict({"colour": 1})
+    with pytest.raises(ArgumentError, match="not allowed together"):
+        Settings(epochs=1, minutes=1)
+
+
+def test_budget_by_steps_and_by_time():
+    assert Budget(steps=10).used(5, 1e9) == 0.5
+    assert Budget(steps=10).used(11, 0.0) == 1.0
+    assert Budget(seconds=20.0).used(10**9, 5.0) == 0.25
+    for wrong in ({}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"seconds": -1.0}):
+        with pytest.raises(ArgumentError):
+            Budget(**wrong)
+
+
+def optimizer(learning_rate):
+    return SGD([Parameter(np.zeros(1, np.float32))], lr=learning_rate)
+
+
+def test_cosine_warms_up_and_anneals_to_almost_nothing():
+    sgd = optimizer(2.0)
+    schedule = make_schedule("cosine", sgd)
+    rates = []
+    for used in (0.0, 0.01, 0.02, 0.51, 1.0):
+        schedule.before_step(used)
+        rates.append(sgd.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.02, 1.0, 2.0, 1.01, 0.02])
+
+
+def test_plateau_halves_after_two_validations_without_gain():
+    sgd = optimizer(1.0)
+    schedule = make_schedule("plateau", sgd)
+    rates = []
+    for bits in (3.0, 2.0, 2.0, 2.0, 1.5):
+        schedule.before_step(0.5)
+        schedule.after_validation(bits)
+        rates.append(sgd.param_groups[0]["lr"])
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5]
+
+
+def test_constant_stays_and_others_are_unknown():
+    sgd = optimizer(1.0)
+    schedule = make_schedule("constant", sgd)
+    schedule.before_step(0.9)
+    schedule.after_validation(9.0)
+    assert sgd.param_groups[0]["lr"] == 1.0
+    with pytest.raises(ArgumentError, match="got 'linear'"):
+        make_schedule("linear", sgd)

@@ -1,0 +1,373 @@
+"""Training, evaluation, generation and loading, on small models over both paths."""
+
+import io
+import itertools
+import json
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit.data import ContinuousBatches, Vocabulary
+from rnnkit.errors import ArgumentError
+from rnnkit.optim import SGD
+from rnnkit.train import (
+    Budget,
+    LanguageModel,
+    Observer,
+    RunError,
+    RunFolder,
+    Settings,
+    TextRun,
+    Trainer,
+    TrainingError,
+    generate,
+    load_text_run,
+    make_schedule,
+)
+from rnnkit.train.curve import LearningCurve
+from rnnkit.train.language_model import detached
+from rnnkit.train.log import JsonLinesLog
+from rnnkit.train.progress import Bar, Lines, progress_on
+
+pytest.importorskip("safetensors")
+
+TEXT = "the quick brown fox jumps over the lazy dog. " * 60
+SMALL = Settings(hidden=16, embedding=8, batch=4, length=16, epochs=2, validations=4, lr=0.02)
+
+
+class Recorder(Observer):
+    def __init__(self):
+        self.steps, self.validations, self.outcomes, self.closed = [], [], [], 0
+
+    def on_step(self, step):
+        self.steps.append(step)
+
+    def on_validation(self, validation):
+        self.validations.append(validation)
+
+    def on_finish(self, outcome):
+        self.outcomes.append(outcome)
+
+    def close(self):
+        self.closed += 1
+
+
+def make_trainer(model, ids, *, steps=10, learning_rate=0.1, observers=(), clip=1.0):
+    batches = ContinuousBatches(ids, 2, 8)
+    optimizer = SGD(model.parameters(), lr=learning_rate)
+    return Trainer(
+        model,
+        optimizer,
+        batches,
+        batches,
+        Budget(steps=steps),
+        schedule=make_schedule("constant", optimizer),
+        validations=2,
+        observers=observers,
+        clip=clip,
+    )
+
+
+def train(folder, settings=SMALL, observers=()):
+    run = TextRun(TEXT, settings, source="fox")
+    return run.train(RunFolder.create(folder), observers)
+
+
+@pytest.mark.parametrize("backend", ["auto", "python"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_training_learns_and_the_best_model_is_kept(tmp_path, cell, backend):
+    recorder = Recorder()
+    settings = Settings(**(SMALL.as_dict() | {"cell": cell, "epochs": 6, "layers": 2}))
+    with rk.backend(backend):
+        outcome = train(tmp_path, settings, [recorder])
+        loaded = load_text_run(tmp_path)
+        run = TextRun(TEXT, settings, source="fox")
+        batches = run.validation
+        trainer = make_trainer(loaded.model, np.arange(100) % 5)
+        bits = trainer.evaluate(batches)
+    first, last = recorder.validations[0], recorder.validations[-1]
+    assert last.bits < first.bits < math.log2(len(loaded.vocabulary)) + 1
+    assert bits == pytest.approx(outcome.best_bits, abs=1e-4)
+    assert outcome.best_bits == min(v.bits for v in recorder.validations)
+    assert len(recorder.validations) == settings.validations
+    assert outcome.steps == len(recorder.steps) == 6 * run.training.windows_per_epoch
+    assert recorder.steps[-1].used == 1.0
+    assert not outcome.interrupted
+    assert recorder.closed == 1
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    runs = []
+    for name in ("a", "b"):
+        recorder = Recorder()
+        train(tmp_path / name, observers=[recorder])
+        runs.append([step.bits for step in recorder.steps])
+    assert runs[0] == runs[1]
+    other = Recorder()
+    train(tmp_path / "c", Settings(**(SMALL.as_dict() | {"seed": 1})), [other])
+    assert [step.bits for step in other.steps] != runs[0]
+
+
+def test_state_is_carried_and_restarts_with_the_epoch():
+    """The loss seen in training equals that of one unbroken pass with the same weights."""
+    rk.manual_seed(3)
+    model = LanguageModel(6, hidden=8, embedding=4)
+    ids = np.random.default_rng(0).integers(0, 6, 65)
+    recorder = Recorder()
+    trainer = make_trainer(model, ids, steps=8, learning_rate=1e-12, observers=[recorder])
+    trainer.fit()
+    whole = ContinuousBatches(ids, 2, 32)
+    assert whole.windows_per_epoch == 1
+    expected = trainer.evaluate(whole)
+    losses = [step.bits for step in recorder.steps]
+    assert np.mean(losses[:4]) == pytest.approx(expected, rel=1e-5)
+    assert losses[4:] == pytest.approx(losses[:4], rel=1e-5)
+    assert losses[1] != pytest.approx(losses[0], rel=1e-3)
+
+
+def test_evaluation_does_not_depend_on_the_window_length():
+    model = LanguageModel(6, hidden=8, embedding=4, dropout=0.5)
+    ids = np.random.default_rng(0).integers(0, 6, 201)
+    trainer = make_trainer(model, ids)
+    by_length = [trainer.evaluate(ContinuousBatches(ids, 4, length)) for length in (50, 7, 1)]
+    assert by_length == pytest.approx([by_length[0]] * 3, rel=1e-5)
+    assert model.training
+
+
+def test_detached_state_has_values_but_no_history():
+    model = LanguageModel(5, hidden=4, embedding=3)
+    _, state = model(np.zeros((3, 2), np.int64))
+    for part, carried in zip(state, detached(state), strict=True):
+        assert part.grad_fn is not None
+        assert carried.grad_fn is None
+        assert np.array_equal(part.data, carried.data)
+
+
+def test_nonfinite_loss_stops_with_the_step_and_the_learning_rate():
+    model = LanguageModel(5, hidden=4, embedding=3)
+    model.head.bias.data[0] = np.nan
+    recorder = Recorder()
+    trainer = make_trainer(model, np.arange(100) % 5, observers=[recorder])
+    with pytest.raises(TrainingError, match=r"step 1: the training loss became nan at .* 0\.1"):
+        trainer.fit()
+    assert recorder.closed == 1
+    assert recorder.outcomes == []
+
+
+def test_nonfinite_gradient_stops_with_the_name_of_the_parameter():
+    model = LanguageModel(5, hidden=4, embedding=3)
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    model.head.bias.register_hook(lambda gradient: gradient * np.float32(np.inf))
+    trainer = make_trainer(model, np.arange(100) % 5)
+    with pytest.raises(TrainingError, match=r"step 1: the gradient of head\.bias overflowed"):
+        trainer.fit()
+    after = model.state_dict()
+    assert all(np.array_equal(after[name], array) for name, array in before.items())
+
+
+class InterruptAt(Observer):
+    """Presses Ctrl-C during the given steps."""
+
+    def __init__(self, *steps):
+        self.at = steps
+
+    def on_step(self, step):
+        if step.step in self.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_after_the_step_with_a_model_saved(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    recorder = Recorder()
+    settings = Settings(**(SMALL.as_dict() | {"epochs": 1000}))
+    outcome = train(tmp_path, settings, [InterruptAt(3), recorder])
+    assert outcome.interrupted
+    assert outcome.steps == len(recorder.steps) == 3
+    assert outcome.best_step == 3  # never validated before: the model at hand is the best so far
+    load_text_run(tmp_path)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_keeps_the_best_model_of_before(tmp_path):
+    class Worsen(Observer):
+        def on_validation(self, validation):
+            run.model.head.weight.data *= 0
+
+    run = TextRun(TEXT, Settings(**(SMALL.as_dict() | {"epochs": 40})), source="fox")
+    recorder = Recorder()
+    folder = RunFolder.create(tmp_path)
+    outcome = run.train(folder, [recorder, Worsen(), InterruptAt(500)])
+    assert outcome.interrupted
+    assert outcome.best_step < 500
+    assert (load_text_run(tmp_path).model.head.weight.data != 0).any()
+
+
+def test_second_ctrl_c_does_not_wait(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    recorder = Recorder()
+
+    class Twice(Observer):
+        def on_step(self, step):
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, observers=[recorder, Twice()])
+    assert recorder.closed == 1
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_generation_is_decided_by_the_seed(seed):
+    model = LanguageModel(5, hidden=8, embedding=4)
+    model.head.weight.data *= 30  # strong opinions, so that what was read before matters
+    vocabulary = Vocabulary("abc\n")
+
+    def write(**options):
+        rng = np.random.default_rng(seed)
+        return "".join(generate(model, vocabulary, length=80, rng=rng, **options))
+
+    assert write() == write()
+    assert len(write()) == 80
+    assert set(write()) <= set("abc\n")
+    assert write(temperature=0.0) == write(temperature=1e-4)
+    assert len(set(write(temperature=1e6))) == 4
+    assert len({write(prompt=prompt) for prompt in ("a", "b", "c", "\n")}) > 1
+
+
+def test_generation_follows_the_model_step_by_step():
+    """Streaming with carried state equals running the whole text through the model each time."""
+    model = LanguageModel(4, cell="gru", layers=2, hidden=8, embedding=4, dropout=0.5)
+    vocabulary = Vocabulary("abc")
+    rng = np.random.default_rng(0)
+    text = "".join(generate(model, vocabulary, prompt="ab", length=30, temperature=0.0, rng=rng))
+    ids = vocabulary.encode("ab" + text)
+    with rk.no_grad():
+        logits = model(ids[:, None])[0].data[1:-1, 0, 1:]
+    assert np.array_equal(logits.argmax(axis=1) + 1, ids[2:])
+    assert rk.is_grad_enabled()
+
+
+def test_generation_leaves_gradients_on_between_characters():
+    characters = generate(
+        LanguageModel(3, hidden=4), Vocabulary("ab"), length=3, rng=np.random.default_rng(0)
+    )
+    next(characters)
+    assert rk.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"length": -1}, {"temperature": -0.1}, {"temperature": math.nan}]
+)
+def test_generation_refuses_nonsense_at_once(wrong):
+    model, rng = LanguageModel(3, hidden=4), np.random.default_rng(0)
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        generate(model, Vocabulary("ab"), rng=rng, **wrong)
+
+
+def test_too_short_text_is_named_with_what_would_help():
+    with pytest.raises(ArgumentError, match=r"fox: too short: 2700 characters.*batch 64"):
+        TextRun(TEXT, Settings(batch=64, length=64), source="fox")
+    with pytest.raises(ArgumentError, match="too short"):
+        TextRun("abc", Settings(batch=1, length=1), source="abc")
+
+
+def edit(path, change):
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: r.update(format=2), "damaged: expected format 1"),
+        (lambda r: r.update(task="chess"), "damaged: .*'chess'"),
+        (lambda r: r.pop("vocabulary"), "damaged: .*'vocabulary'"),
+        (lambda r: r.update(vocabulary=""), "damaged"),
+        (lambda r: r.update(vocabulary="ab"), "shapes do not fit"),
+        (lambda r: r["settings"].update(hidden=65536), "shapes do not fit"),
+        (lambda r: r["settings"].update(hidden="16"), "damaged: hidden"),
+        (lambda r: r["settings"].update(embedding=9), "shapes do not fit"),
+        (lambda r: r["settings"].update(layers=60), "shapes do not fit"),
+        (lambda r: r["settings"].update(cell="gru"), "model.safetensors"),
+        (lambda r: r["settings"].update(surprise=1), "damaged: .*surprise"),
+    ],
+)
+def test_settings_that_do_not_fit_the_model_are_refused(tmp_path, change, reason):
+    train(tmp_path)
+    edit(tmp_path / "settings.json", change)
+    with pytest.raises(RunError, match=reason) as caught:
+        load_text_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.pop("head.bias"),
+        lambda a: a.update(extra=np.zeros(1, np.float32)),
+        lambda a: a.update({"head.bias": a["head.bias"][:-1]}),
+        lambda a: a.update({"head.bias": a["head.bias"].astype(np.float64)}),
+    ],
+)
+def test_a_model_with_wrong_names_shapes_or_dtypes_is_refused(tmp_path, change):
+    train(tmp_path)
+    folder = RunFolder(tmp_path)
+    arrays = folder.load_model()
+    change(arrays)
+    folder.save_model(arrays, {})
+    with pytest.raises(RunError, match=r"model\.safetensors") as caught:
+        load_text_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_log_and_curve_tell_the_run(tmp_path):
+    pytest.importorskip("matplotlib")
+    folder = RunFolder(tmp_path)
+    recorder = Recorder()
+    log, curve = JsonLinesLog(str(tmp_path / "log")), LearningCurve(str(tmp_path / "curve"))
+    trainer = make_trainer(
+        LanguageModel(5, hidden=4), np.arange(100) % 5, observers=[recorder, log, curve]
+    )
+    outcome = trainer.fit()
+    records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    by_event = {
+        event: list(group)
+        for event, group in itertools.groupby(
+            sorted(records, key=lambda r: r["event"]), key=lambda r: r["event"]
+        )
+    }
+    assert len(by_event["train"]) == 10
+    assert [r["bits"] for r in by_event["validation"]] == pytest.approx(
+        [v.bits for v in recorder.validations], rel=1e-5
+    )
+    assert by_event["finish"][0]["steps"] == outcome.steps == 10
+    assert records[-1]["event"] == "finish"
+    assert (tmp_path / "curve").read_bytes().startswith(b"\x89PNG")
+    assert folder.files() == ["curve", "log"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
+    pytest.importorskip("tqdm")
+    for stream, kind in ((Terminal(), Bar), (io.StringIO(), Lines)):
+        progress = progress_on(stream)
+        assert isinstance(progress, kind)
+        trainer = make_trainer(LanguageModel(5, hidden=4), np.arange(100) % 5, observers=[progress])
+        trainer.fit()
+        written = stream.getvalue()
+        assert "tokens/s" in written
+        assert "validation" in written
+        assert "bits/char" in written
+    assert written.count("\n") == 2  # one line a validation
+    monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
+    assert isinstance(progress_on(Terminal()), Lines)
