@@ -14,6 +14,7 @@ from rnnkit.backend.dispatch import (
     backend,
     decide,
     get_backend,
+    record,
     set_backend,
     why,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "get_backend",
     "get_num_threads",
     "native",
+    "record",
     "set_backend",
     "set_num_threads",
     "why",

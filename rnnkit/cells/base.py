@@ -72,6 +72,11 @@ class Cell(Module):
         self.hidden_size = check_size("hidden_size", hidden_size)
 
     @property
+    def kernel_variant(self) -> str:
+        """Which variant of its ``kernel`` the cell's options select, as the kernel names it."""
+        return "standard"
+
+    @property
     def output_size(self) -> int:
         """Number of features of the output of ``step``: H unless a cell says otherwise."""
         return self.hidden_size
@@ -236,13 +241,11 @@ class GatedCell(Cell):
 
     def from_input(self, x: Tensor) -> Tensor:
         """The input's share of all gates, (N, G*H)."""
-        product = x @ self.weight_ih.T
-        return product if self.bias_ih is None else product + self.bias_ih
+        return ops.linear(x, self.weight_ih, self.bias_ih)
 
     def from_hidden(self, h: Tensor) -> Tensor:
         """The hidden state's share of all gates, (N, G*H)."""
-        product = h @ self.weight_hh.T
-        return product if self.bias_hh is None else product + self.bias_hh
+        return ops.linear(h, self.weight_hh, self.bias_hh)
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ops import sigmoid, tanh
+from ..ops import linear, sigmoid, tanh
 from .base import GatedCell, register_cell
 from .checks import check_bool
 
@@ -61,6 +61,10 @@ class GRUCell(GatedCell):
         super().__init__(input_size, hidden_size, bias, dtype=dtype)
         self.reset_after = check_bool("reset_after", reset_after)
 
+    @property
+    def kernel_variant(self) -> str:
+        return "reset_after" if self.reset_after else "reset_before"
+
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         (h,) = state
         if self.reset_after:
@@ -71,15 +75,11 @@ class GRUCell(GatedCell):
             n = tanh(x_n + r * h_n)
         else:
             H = self.hidden_size
+            W_rz, W_n = self.weight_hh.split([2 * H, H])
+            b_rz, b_n = (None, None) if self.bias_hh is None else self.bias_hh.split([2 * H, H])
             x_rz, x_n = self.from_input(x).split([2 * H, H], -1)
-            h_rz = h @ self.weight_hh[: 2 * H].T
-            if self.bias_hh is not None:
-                h_rz = h_rz + self.bias_hh[: 2 * H]
-            r, z = sigmoid(x_rz + h_rz).chunk(2, -1)
-            h_n = (r * h) @ self.weight_hh[2 * H :].T
-            if self.bias_hh is not None:
-                h_n = h_n + self.bias_hh[2 * H :]
-            n = tanh(x_n + h_n)
+            r, z = sigmoid(x_rz + linear(h, W_rz, b_rz)).chunk(2, -1)
+            n = tanh(x_n + linear(r * h, W_n, b_n))
         h = (1 - z) * n + z * h
         return h, (h,)
 

@@ -55,6 +55,10 @@ class RNNCell(GatedCell):
         super().__init__(input_size, hidden_size, bias, dtype=dtype)
         self.nonlinearity = nonlinearity
 
+    @property
+    def kernel_variant(self) -> str:
+        return self.nonlinearity
+
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         (h,) = state
         activation = tanh if self.nonlinearity == "tanh" else relu

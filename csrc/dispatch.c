@@ -1,0 +1,52 @@
+/* Which kernels were built, and which of them this processor can run. */
+#include "rnnkit.h"
+
+#include <string.h>
+
+extern const rk_kernels rk_kernels_generic;
+#if defined(__x86_64__)
+extern const rk_kernels rk_kernels_avx2, rk_kernels_avx512;
+#elif defined(__aarch64__)
+extern const rk_kernels rk_kernels_neon;
+#endif
+
+const rk_kernels *const *rk_kernels_built(void)
+{
+    static const rk_kernels *const built[] = {
+#if defined(__x86_64__)
+        &rk_kernels_avx512,
+        &rk_kernels_avx2,
+#elif defined(__aarch64__)
+        &rk_kernels_neon,
+#endif
+        &rk_kernels_generic,
+        NULL,
+    };
+    return built;
+}
+
+int rk_isa_supported(const char *isa)
+{
+#if defined(__x86_64__)
+    /* The compiler's run-time check includes the operating system's part (XGETBV). */
+    __builtin_cpu_init();
+    if (!strcmp(isa, "avx512"))
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("fma");
+    if (!strcmp(isa, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(__aarch64__)
+    if (!strcmp(isa, "neon")) return 1;
+#endif
+    return !strcmp(isa, "generic");
+}
+
+const char *rk_compiler(void)
+{
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#else
+    return "unknown";
+#endif
+}

@@ -1,0 +1,109 @@
+/*
+ * The vanilla RNN (Elman 1990).
+ *
+ *     h_t = f(b_ih + b_hh + W_ih x_t + W_hh h_{t-1}),    f = tanh or relu
+ *
+ * Backward, with a_t the argument of f and d_h_t all that flows into h_t:
+ *     d_a_t = d_h_t f'(a_t),  f' = 1 - h_t^2  or  [h_t > 0]
+ *     d_h_{t-1} += W_hh^T d_a_t
+ *
+ * Kept for backward: nothing but y.
+ */
+
+static void R(rnn_stored)(const rk_sequence *s, size_t *gates, size_t *extra)
+{
+    (void)s;
+    *gates = *extra = 0;
+}
+
+static void R(rnn_forward_step)(R(run) *r, const R(share) *share, idx t, real *g)
+{
+    const rk_sequence *s = r->s;
+    const R(panels) *w = &r->hh[0];
+    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
+    R(rows) h = R(previous_h)(r, t);
+    h.base += share->n0 * h.inner;
+    for (idx u = share->u0; u < share->u1; u += at_once) {
+        idx u1 = min_idx(u + at_once, share->u1);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, r->ldg);
+        R(multiply)(w, u, u1, n_rows, h, a, a);
+        for (idx n = share->n0; n < share->n1; n++) {
+            const real *row = g + n * r->ldg;
+            real *y = (real *)s->y + t * s->y_t + n * s->y_n;
+            for (idx v = u; v < u1; v++) {
+                vec arg = v_load(row + v * VL);
+                vec out = s->variant == RK_RNN_RELU ? v_max(v_set1(0), arg) : R(v_tanh)(arg);
+                R(store_units)(y, v * VL, s->H, out);
+            }
+        }
+    }
+}
+
+static void R(rnn_backward_step)(R(run) *r, const R(share) *share, idx t)
+{
+    const rk_sequence *s = r->s;
+    const R(panels) *w = &r->hh_back[0];
+    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
+    real *d_g = r->d_gates + t * s->N * r->ldg;
+    for (idx u = share->u0; u < share->u1; u += at_once) {
+        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
+        R(start_d_h)(r, share, t, u, u1, NULL, share->scratch, ld);
+        if (t < s->T - 1) {
+            const real *later = d_g + (s->N + share->n0) * r->ldg;
+            R(rows) d_h = R(rows_of)(share->scratch, ld);
+            R(multiply)(w, u, u1, n_rows, R(rows_of)(later, r->ldg), d_h, d_h);
+        }
+        for (idx n = share->n0; n < share->n1; n++) {
+            const real *y = (const real *)s->y + t * s->y_t + n * s->y_n;
+            const real *d_h_row = share->scratch + (n - share->n0) * ld;
+            for (idx v = u; v < u1; v++) {
+                vec h = R(load_units)(y, v * VL, s->H);
+                vec d_h = v_load(d_h_row + (v - u) * VL);
+                vec d_a = d_h * v_fnma(h, h, v_set1(1));
+                if (s->variant == RK_RNN_RELU) d_a = v_if_positive(h, d_h, v_set1(0));
+                v_store(d_g + n * r->ldg + v * VL, R(valid_units)(d_a, v * VL, s->H));
+            }
+        }
+    }
+}
+
+static void R(rnn_plan_forward)(R(run) *r, const rk_sequence *s, R(arena) *arena)
+{
+    R(plan)(r, s, 1);
+    R(plan_forward)(r, arena);
+}
+
+static void R(rnn_plan_backward)(R(run) *r, const rk_sequence *s, R(arena) *arena)
+{
+    R(plan)(r, s, 1);
+    R(plan_backward)(r, arena);
+    r->d_gates = R(take)(arena, s->T * s->N * r->ldg);
+}
+
+static void R(rnn_forward_task)(void *arg, int tid, int n_threads)
+{
+    R(run) *r = arg;
+    R(share) share = R(share_of)(r, tid, n_threads);
+    R(pack_forward)(r, &share, 1);
+    R(wait_all)(r, &share);
+    R(forward_loop)(r, &share, R(rnn_forward_step));
+    R(final_h)(r, &share);
+}
+
+static void R(rnn_backward_task)(void *arg, int tid, int n_threads)
+{
+    R(run) *r = arg;
+    const rk_sequence *s = r->s;
+    R(share) share = R(share_of)(r, tid, n_threads);
+    R(pack_backward)(r, &share);
+    R(wait_all)(r, &share);
+    R(backward_loop)(r, &share, R(rnn_backward_step));
+    if (R(loop_was_stopped)(r, &share)) return;
+    R(d_initial_h)(r, &share, NULL);
+    R(weight_gradients)(r, &share, 0, 1, NULL, 0);
+    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih != NULL);
+    R(input_gradient)(r, &share);
+    R(finish_bias)(r, &share, 0, 0);
+}
+
+DEFINE_CELL(rnn)

@@ -1,0 +1,199 @@
+/*
+ * Gradients of weights, biases and input: the large products over all steps that follow the backward
+ * loop, from d_gates of all steps.
+ */
+
+/* Split for weight gradients: by groups where these divide well, else by features. */
+typedef struct {
+    idx u0, u1, i0, i1;
+} R(weight_share);
+
+static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share, idx n_features)
+{
+    int tid = share->tid, n = share->n_threads;
+    R(weight_share) w = {0, r->U, 0, n_features};
+    if (r->U % n == 0 || r->U >= 4 * n) {
+        w.u0 = r->U * tid / n;
+        w.u1 = r->U * (tid + 1) / n;
+    } else {
+        w.i0 = n_features * tid / n;
+        w.i1 = n_features * (tid + 1) / n;
+    }
+    return w;
+}
+
+/* Copy features i0..i1 of rows k0..k1 so that a tile reads them in order: [tile][k][row of tile]. */
+static void R(pack_features)(real *dst, R(rows) a, idx k0, idx k1, idx i0, idx i1, int tile_rows)
+{
+    for (idx i = i0; i < i1; i += tile_rows) {
+        int count = (int)min_idx(tile_rows, i1 - i);
+        for (idx k = k0; k < k1; k++) {
+            const real *row;
+            R(row_pointers)(&row, a, k, 1);
+            for (int c = 0; c < count; c++) dst[c] = row[i + c];
+            dst += count;
+        }
+    }
+}
+
+/*
+ * d_w[i][c] += sum over rows of a[row][i] * d_g[row][c] for one section of gates, and the sums of the
+ * columns of d_g into d_bias (NULL: not wanted). Rows come in (section of `a`) `a` and d_g, n_rows of
+ * them; d_w has row length ldg and continues what it holds if `add`.
+ */
+static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, int section, R(rows) a,
+                                       idx n_features, const real *d_g, idx n_rows, int add,
+                                       real *d_w, real *d_bias)
+{
+    int ng = r->sections[section].gates;
+    int nv_full = ng == 1 ? 4 : ng;
+    idx groups_per_panel = nv_full / ng;
+    idx first_column = r->sections[section].gate0 * r->ldu;
+    R(weight_share) w = R(weight_share_of)(r, share, n_features);
+    int tile_rows = R(tile_rows)(nv_full);
+    real *features = share->scratch;
+    real *columns = features + GRADIENT_BLOCK * round_up(n_features, 8);
+    int want_bias = d_bias && w.i0 == 0;
+
+    for (idx k0 = 0; k0 < n_rows; k0 += GRADIENT_BLOCK) {
+        idx k1 = min_idx(k0 + GRADIENT_BLOCK, n_rows), K = k1 - k0;
+        int begins = !add && k0 == 0;
+        if (d_w) R(pack_features)(features, a, k0, k1, w.i0, w.i1, tile_rows);
+        for (idx u = w.u0; u < w.u1; u += groups_per_panel) {
+            int nv = (int)min_idx(groups_per_panel, w.u1 - u) * ng;
+            idx width = (idx)nv * VL, column = first_column + u * ng * VL;
+            const real *from = d_g + k0 * r->ldg + column;
+            vec sum[4];
+            if (want_bias)
+                for (int v = 0; v < nv; v++)
+                    sum[v] = begins ? v_set1(0) : v_load(d_bias + column + v * VL);
+            for (idx k = 0; k < K; k++)
+                for (int v = 0; v < nv; v++) {
+                    vec d = v_load(from + k * r->ldg + v * VL);
+                    v_store(columns + k * width + v * VL, d);
+                    if (want_bias) sum[v] = sum[v] + d;
+                }
+            if (want_bias)
+                for (int v = 0; v < nv; v++) v_store(d_bias + column + v * VL, sum[v]);
+            if (!d_w) continue;
+            const real *packed = features;
+            for (idx i = w.i0; i < w.i1; i += tile_rows) {
+                int count = (int)min_idx(tile_rows, w.i1 - i);
+                const real *a_rows[8];
+                real *out_rows[8];
+                for (int c = 0; c < count; c++) {
+                    a_rows[c] = packed + c;
+                    out_rows[c] = d_w + (i + c) * r->ldg + column;
+                }
+                R(tile) tile = {
+                    .K = K, .a = a_rows, .a_k = count, .b = columns, .b_k = width,
+                    .init = begins ? NULL : (const real *const *)out_rows, .out = out_rows,
+                };
+                R(tiles)[nv - 1][count - 1](&tile);
+                packed += count * K;
+            }
+        }
+    }
+}
+
+/* Bring this thread's part of a transposed gradient (n_features, ldg) into its (gH, n_features) form,
+   and its bias gradient, a row of gates, into (gH). */
+static void R(unpack_weight_gradient)(const R(run) *r, const R(share) *share, int section,
+                                      idx n_features, const real *packed, real *d_w)
+{
+    enum { BLOCK = 16 };
+    R(weight_share) w = R(weight_share_of)(r, share, n_features);
+    idx H = r->s->H;
+    int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
+    for (idx i0 = w.i0; i0 < w.i1; i0 += BLOCK) {
+        idx i1 = min_idx(i0 + BLOCK, w.i1);
+        for (idx u = w.u0; u < w.u1; u++)
+            for (int g = 0; g < ng; g++) {
+                const real *from = packed + gate0 * r->ldu + (u * ng + g) * VL;
+                for (idx unit = u * VL; unit < min_idx((u + 1) * VL, H); unit++, from++) {
+                    real *row = d_w + ((gate0 + g) * H + unit) * n_features;
+                    for (idx i = i0; i < i1; i++) row[i] = from[i * r->ldg];
+                }
+            }
+    }
+}
+
+static void R(unpack_bias_gradient)(const R(run) *r, int section, const real *packed, real *d_b)
+{
+    idx H = r->s->H;
+    int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
+    for (int g = 0; g < ng; g++)
+        for (idx unit = 0; unit < H; unit++)
+            d_b[(gate0 + g) * H + unit] =
+                packed[gate0 * r->ldu + (unit / VL * ng + g) * VL + unit % VL];
+}
+
+/* Gradients of w_ih (which = 0) or w_hh (1) and their bias for one section, whose recurrent operand is
+   h_{t-1}, or `instead` (rows of all steps) where the cell multiplies something else. */
+static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, int which,
+                                const real *instead, int want_bias)
+{
+    const rk_sequence *s = r->s;
+    real *d_w = which ? s->d_w_hh : s->d_w_ih, *packed = r->d_w[which];
+    real *d_bias = want_bias ? r->d_bias[which] : NULL;
+    if (!d_w && !d_bias) return;
+    const real *d_g = r->d_gates;
+    idx all = s->T * s->N, features = which ? s->H : s->I;
+    if (!which) {
+        R(rows) x = {s->x, s->x_n, s->x_t, s->N};
+        R(section_weight_gradient)(r, share, section, x, features, d_g, all, 0, packed, d_bias);
+    } else if (instead) {
+        R(section_weight_gradient)(r, share, section, R(rows_of)(instead, r->ldu), features, d_g, all,
+                                   0, packed, d_bias);
+    } else {
+        /* h_0 beside the first step's gates, then y beside the others'. */
+        R(section_weight_gradient)(r, share, section, R(previous_h)(r, 0), features, d_g, s->N, 0,
+                                   packed, d_bias);
+        R(rows) y = {s->y, s->y_n, s->y_t, s->N};
+        R(section_weight_gradient)(r, share, section, y, features, d_g + s->N * r->ldg, all - s->N, 1,
+                                   packed, d_bias);
+    }
+    if (d_w) R(unpack_weight_gradient)(r, share, section, features, packed, d_w);
+}
+
+/* d_x of this thread's part of all rows. */
+static void R(input_gradient)(R(run) *r, const R(share) *share)
+{
+    const rk_sequence *s = r->s;
+    if (!s->d_x) return;
+    idx all = s->T * s->N;
+    idx first = all * share->tid / share->n_threads, last = all * (share->tid + 1) / share->n_threads;
+    R(rows) d_x = {s->d_x, s->d_x_n, s->d_x_t, s->N};
+    real *block = share->scratch;
+    for (idx row = first; row < last; row += INPUT_ROWS_AT_ONCE) {
+        idx count = min_idx(INPUT_ROWS_AT_ONCE, last - row);
+        R(rows) d_g = R(rows_of)(r->d_gates + row * r->ldg, r->ldg);
+        for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
+            idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
+            R(multiply)(&r->ih_back, u, u1, count, d_g, (R(rows)){0}, R(rows_of)(block, ld));
+            idx width = min_idx(ld, s->I - u * VL);
+            for (idx i = 0; i < count; i++) {
+                const real *out;
+                R(row_pointers)(&out, d_x, row + i, 1);
+                real *to = (real *)out + u * VL;
+                if (s->d_x_add)
+                    for (idx j = 0; j < width; j++) to[j] += block[i * ld + j];
+                else
+                    memcpy(to, block + i * ld, (size_t)width * sizeof(real));
+            }
+        }
+    }
+}
+
+/* Once all bias sums are there: into d_b_ih from sum `ih`, into d_b_hh from sum `hh` (0 or 1: those of
+   the input or of the recurrent product). */
+static void R(finish_bias)(R(run) *r, const R(share) *share, int ih, int hh)
+{
+    const rk_sequence *s = r->s;
+    R(wait_all)(r, share);
+    if (share->tid != 0) return;
+    for (int i = 0; i < r->n_sections; i++) {
+        if (s->d_b_ih) R(unpack_bias_gradient)(r, i, r->d_bias[ih], s->d_b_ih);
+        if (s->d_b_hh) R(unpack_bias_gradient)(r, i, r->d_bias[hh], s->d_b_hh);
+    }
+}

@@ -1,0 +1,69 @@
+/*
+ * All kernels, for one instruction set: include its vec header first and define ISA_NAME (as in
+ * dispatch.c's table). A new cell is one file in cells/ and one line in CELLS below.
+ */
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "pool.h"
+#include "rnnkit.h"
+
+/* name, gates, states, variants */
+#define CELLS(X)                                                                                   \
+    X(rnn, 1, 1, "tanh", "relu")                                                                   \
+    X(gru, 3, 1, "reset_after", "reset_before")                                                    \
+    X(lstm, 4, 2, "standard", NULL)
+
+VEC_INLINE idx min_idx(idx a, idx b) { return a < b ? a : b; }
+VEC_INLINE idx round_up(idx a, idx multiple) { return (a + multiple - 1) / multiple * multiple; }
+
+enum {
+    MAX_SECTIONS = 2,             /* of a row of gates (run.h) */
+    FIRST_CACHE_BLOCK = 32 << 10, /* bytes of a packed panel that stay in the first cache */
+    CHUNK_BYTES = 256 << 10,      /* gates of a chunk of steps, which stay in the second cache */
+    CHUNK_ROWS = 96,              /* rows that repay reading the packed input weights once */
+    CHUNK_MOST_STEPS = 256,
+    STEPS_BETWEEN_QUESTIONS = 32, /* backward loop: how often the caller is asked whether to stop */
+    GRADIENT_BLOCK = 128,         /* rows of gate gradients that a weight gradient reads together */
+    INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
+};
+
+#include "kernels/define_cell.h"
+
+#define REAL_BITS 32
+#include "kernels/all_for_real.h"
+#undef REAL_BITS
+#define REAL_BITS 64
+#include "kernels/all_for_real.h"
+#undef REAL_BITS
+
+#define CELL_ENTRY_OF(type, cell, gates, states, ...)                                              \
+    {                                                                                              \
+        #cell,                                                                                     \
+        gates,                                                                                     \
+        states,                                                                                    \
+        {__VA_ARGS__},                                                                             \
+        cell##_stored_##type,                                                                      \
+        cell##_forward_workspace_##type,                                                           \
+        cell##_backward_workspace_##type,                                                          \
+        cell##_forward_##type,                                                                     \
+        cell##_backward_##type,                                                                    \
+    },
+#define CELL_ENTRY_F32(...) CELL_ENTRY_OF(f32, __VA_ARGS__)
+#define CELL_ENTRY_F64(...) CELL_ENTRY_OF(f64, __VA_ARGS__)
+
+static const rk_cell cells_f32[] = {CELLS(CELL_ENTRY_F32){0}};
+static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
+
+#define TABLE_NAME_OF(isa) rk_kernels_##isa
+#define TABLE_NAME(isa) TABLE_NAME_OF(isa)
+#define STRING_OF(text) #text
+#define STRING(text) STRING_OF(text)
+
+const rk_kernels TABLE_NAME(ISA_NAME) = {
+    .isa = STRING(ISA_NAME),
+    .math = {{map_exp_f32, map_tanh_f32, map_sigmoid_f32}, {map_exp_f64, map_tanh_f64, map_sigmoid_f64}},
+    .cells = {cells_f32, cells_f64},
+};

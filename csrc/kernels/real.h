@@ -1,0 +1,45 @@
+/*
+ * Names of the element type for which kernels.h is being compiled: REAL_BITS is 32 or 64.
+ * `real` is the scalar, `vec` the vector of VL lanes, v_* its operations (vec/common.h), and
+ * R(name) gives each function of a kernel source a name of its own per type.
+ */
+#undef real
+#undef vec
+#undef veci
+#undef VL
+#undef R
+#undef VOP
+
+#if REAL_BITS == 32
+#define real float
+#define vec vf
+#define veci vfi
+#define VL VF_LANES
+#define R(name) name##_f32
+#define VOP(name) vf_##name
+#else
+#define real double
+#define vec vd
+#define veci vdi
+#define VL VD_LANES
+#define R(name) name##_f64
+#define VOP(name) vd_##name
+#endif
+
+#ifndef v_load
+#define v_load VOP(load)
+#define v_store VOP(store)
+#define v_load_n VOP(load_n)
+#define v_store_n VOP(store_n)
+#define v_set1 VOP(set1)
+#define v_fma VOP(fma)
+#define v_fnma VOP(fnma)
+#define v_max VOP(max)
+#define v_min VOP(min)
+#define v_abs VOP(abs)
+#define v_copysign VOP(copysign)
+#define v_if_negative VOP(if_negative)
+#define v_if_positive VOP(if_positive)
+#define v_scale VOP(scale)
+#define v_first VOP(first)
+#endif

@@ -1,0 +1,192 @@
+/*
+ * A run: one layer, one direction, forward or backward. Its plan (threads and memory), and what all
+ * cells use inside it.
+ *
+ * A run is one parallel region. Its work is split by rows of the batch (threads never wait for each
+ * other inside the loop) or, when there are few rows and much work a step, by hidden units (one
+ * barrier a step). K is never split, so every split gives the same bits.
+ */
+
+typedef struct {
+    char *base; /* NULL: only measure */
+    size_t used;
+} R(arena);
+
+static real *R(take)(R(arena) *arena, idx count)
+{
+    size_t at = arena->used;
+    arena->used = (at + (size_t)count * sizeof(real) + 63) & ~(size_t)63;
+    return arena->base ? (real *)(arena->base + at) : NULL;
+}
+
+typedef struct {
+    const rk_sequence *s;
+    idx U;                    /* groups of VL hidden units */
+    idx ldu;                  /* U * VL: length of a padded row of hidden units */
+    int n_gates;
+    idx ldg;                  /* n_gates * ldu: length of a row of gates */
+    R(section) sections[MAX_SECTIONS]; /* the order of a row of gates */
+    int n_sections;
+
+    int n_threads;            /* wanted */
+    int split_units;
+    int units_per_panel;      /* groups per panel where a panel holds one vector a group */
+    rk_barrier barrier;
+    atomic_long stop_at;      /* loop iteration after which to stop; 0: go on */
+
+    /* forward */
+    idx chunk;                /* steps whose input product is computed together */
+    R(panels) ih[MAX_SECTIONS], hh[MAX_SECTIONS]; /* one per section */
+    real *bias;               /* row of gates: what the input product starts from */
+    real *g;                  /* gates: of a chunk, or of all steps where they are kept */
+    real *state;              /* cell's own state rows (LSTM: c) */
+    real *scratch;            /* per thread */
+    idx scratch_size;
+
+    /* backward */
+    real *d_gates;                   /* rows of gate gradients of all steps */
+    R(panels) hh_back[MAX_SECTIONS]; /* one per section: d_h += d_gates . w_hh */
+    R(panels) ih_back;               /* d_x = d_gates . w_ih */
+    real *d_w[2];                    /* transposed gradients (I, ldg) and (H, ldg) */
+    real *d_bias[2];                 /* rows of gates */
+    real *carry;                     /* per row: what flows to the step before (LSTM d_c, GRU d_h) */
+} R(run);
+
+/* A thread's share of the rows and of the groups of units. */
+typedef struct {
+    int tid, n_threads;
+    idx n0, n1, u0, u1;
+    real *scratch;
+} R(share);
+
+/* Multiply-adds that repay a second thread: once per region, and once per step with a barrier. */
+#define WORK_FOR_A_REGION 400000.0
+#define WORK_FOR_A_BARRIER 60000.0
+
+static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates)
+{
+    memset(r, 0, sizeof *r);
+    r->s = s;
+    r->U = (s->H + VL - 1) / VL;
+    r->ldu = r->U * VL;
+    r->n_gates = n_gates;
+    r->ldg = n_gates * r->ldu;
+    r->sections[0] = (R(section)){n_gates, 0};
+    r->n_sections = 1;
+
+    double step_work = (double)s->N * (double)s->H * n_gates * (double)(s->H + s->I);
+    int threads = s->n_threads < 1 ? 1 : s->n_threads;
+    if (step_work * (double)s->T < WORK_FOR_A_REGION) threads = 1;
+    if (s->N < 4 * threads) {
+        int most = (int)min_idx(threads, r->U);
+        if (most > 1 && step_work >= WORK_FOR_A_BARRIER * most) {
+            r->split_units = 1;
+            threads = most;
+        } else {
+            threads = (int)min_idx(threads, s->N);
+        }
+    }
+    r->n_threads = threads;
+    idx panel = r->split_units ? (r->U + threads - 1) / threads : r->U;
+    r->units_per_panel = (int)min_idx(4, panel);
+}
+
+/* Panels of a product whose columns are hidden units (or, for ih_back, input features). */
+static R(panels) R(plan_panels)(R(arena) *arena, idx K, idx U, int ng, int ug)
+{
+    R(panels) w = {NULL, K, U, ng, ug};
+    w.data = R(take)(arena, R(panels_size)(&w));
+    return w;
+}
+
+static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
+{
+    R(share) share = {tid, n_threads, 0, r->s->N, 0, r->U, r->scratch + tid * r->scratch_size};
+    if (n_threads == 1) return share;
+    if (r->split_units) {
+        idx panels = (r->U + r->units_per_panel - 1) / r->units_per_panel;
+        share.u0 = panels * tid / n_threads * r->units_per_panel;
+        share.u1 = min_idx(panels * (tid + 1) / n_threads * r->units_per_panel, r->U);
+    } else {
+        share.n0 = r->s->N * tid / n_threads;
+        share.n1 = r->s->N * (tid + 1) / n_threads;
+    }
+    return share;
+}
+
+/* Panels for one thread to pack, when all threads pack together. */
+VEC_INLINE void R(packing_share)(const R(panels) *w, int tid, int n_threads, idx *u0, idx *u1)
+{
+    idx panels = (w->U + w->ug - 1) / w->ug;
+    *u0 = panels * tid / n_threads * w->ug;
+    *u1 = min_idx(panels * (tid + 1) / n_threads * w->ug, w->U);
+}
+
+static void R(wait_all)(R(run) *r, const R(share) *share)
+{
+    rk_barrier_wait(&r->barrier, share->n_threads);
+}
+
+/* Between two phases of a step: threads that own all units of their rows need not wait. */
+static void R(wait_step)(R(run) *r, const R(share) *share)
+{
+    if (r->split_units) R(wait_all)(r, share);
+}
+
+/* The end of loop iteration i (counted from 1): wait where units are split, and learn whether to
+   stop. The first thread asks the caller now and then. */
+static int R(end_of_step)(R(run) *r, const R(share) *share, long i, int ask)
+{
+    if (ask && share->tid == 0 && r->s->interrupted && r->s->interrupted())
+        atomic_store(&r->stop_at, i);
+    R(wait_step)(r, share);
+    long stop_at = atomic_load_explicit(&r->stop_at, memory_order_relaxed);
+    /* Split by units, all threads must leave at the same step; an order for a later one waits. */
+    return r->split_units && share->n_threads > 1 ? stop_at == i : stop_at != 0;
+}
+
+/* After a loop, once every thread is here: whether any left early. */
+static int R(loop_was_stopped)(R(run) *r, const R(share) *share)
+{
+    R(wait_all)(r, share);
+    return atomic_load(&r->stop_at) != 0;
+}
+
+/* Rows h_{t-1} of all the batch. */
+VEC_INLINE R(rows) R(previous_h)(const R(run) *r, idx t)
+{
+    const rk_sequence *s = r->s;
+    if (t == 0) return R(rows_of)((const real *)s->h_0, s->H);
+    return R(rows_of)((const real *)s->y + (t - 1) * s->y_t, s->y_n);
+}
+
+VEC_INLINE vec R(load_units)(const real *row, idx unit, idx H)
+{
+    return unit + VL <= H ? v_load(row + unit) : v_load_n(row + unit, H - unit);
+}
+
+VEC_INLINE void R(store_units)(real *row, idx unit, idx H, vec v)
+{
+    if (unit + VL <= H) v_store(row + unit, v);
+    else v_store_n(row + unit, v, H - unit);
+}
+
+/* A vector of gate gradients as it is stored: padding lanes are zero even where NaN arose there, since
+   they take part in products. */
+VEC_INLINE vec R(valid_units)(vec v, idx unit, idx H)
+{
+    return unit + VL <= H ? v : v_first(v, H - unit);
+}
+
+/* Copy rows of H values between padded and plain arrays; padding reads as zero. */
+static void R(copy_in)(real *dst, idx dst_ld, const real *src, idx src_ld, idx n_rows, idx H)
+{
+    for (idx n = 0; n < n_rows; n++)
+        for (idx j = 0; j < dst_ld; j++) dst[n * dst_ld + j] = j < H ? src[n * src_ld + j] : 0;
+}
+
+static void R(copy_out)(real *dst, idx dst_ld, const real *src, idx src_ld, idx n_rows, idx H)
+{
+    for (idx n = 0; n < n_rows; n++)
+        memcpy(dst + n * dst_ld, src + n * src_ld, (size_t)H * sizeof(real));
+}

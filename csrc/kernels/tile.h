@@ -1,0 +1,130 @@
+/*
+ * The register tile: every product in the library runs through it.
+ *
+ *     out[r][c] = init[r][c] + sum over k = 0 .. K-1 of a[r][k] * b[k][c]
+ *
+ * for MR rows and NP panels of NV vectors of columns. All accumulators stay in registers; each output
+ * is one chain of multiply-adds in the order of k, whatever the tile, so its bits do not depend on
+ * which tile computed it.
+ *
+ *   a[r]      row pointers; element k is at a[r][k * a_k]
+ *   b         panel q, element (k, c) at b[q * b_panel + k * b_k + c]
+ *   init[r]   starting values (init NULL: zero), out[r] results; columns of the NP panels adjoin.
+ *             init[r] may be out[r].
+ */
+
+typedef struct {
+    idx K;
+    const real *const *a;
+    idx a_k;
+    const real *b;
+    idx b_k, b_panel;
+    const real *const *init;
+    real *const *out;
+} R(tile);
+
+typedef void (*R(tile_fn))(const R(tile) *);
+
+VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const int NP)
+{
+    const int cols = NV * NP;
+    vec acc[MR][cols];
+    if (t->init) {
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; r++)
+#pragma GCC unroll 16
+            for (int c = 0; c < cols; c++) acc[r][c] = v_load(t->init[r] + c * VL);
+    } else {
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; r++)
+#pragma GCC unroll 16
+            for (int c = 0; c < cols; c++) acc[r][c] = v_set1(0);
+    }
+    const real *a[MR];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r++) a[r] = t->a[r];
+    const real *b = t->b;
+    const idx K = t->K, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
+    for (idx k = 0, ka = 0; k < K; k++, ka += a_k, b += b_k) {
+#if VEC_REGISTERS == 32
+        vec bv[cols];
+#pragma GCC unroll 16
+        for (int c = 0; c < cols; c++) bv[c] = v_load(b + (c / NV) * b_panel + (c % NV) * VL);
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; r++) {
+            vec av = v_set1(a[r][ka]);
+#pragma GCC unroll 16
+            for (int c = 0; c < cols; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);
+        }
+#else
+        vec av[MR];
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; r++) av[r] = v_set1(a[r][ka]);
+#pragma GCC unroll 16
+        for (int c = 0; c < cols; c++) {
+            vec bv = v_load(b + (c / NV) * b_panel + (c % NV) * VL);
+#pragma GCC unroll 8
+            for (int r = 0; r < MR; r++) acc[r][c] = v_fma(av[r], bv, acc[r][c]);
+        }
+#endif
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r++)
+#pragma GCC unroll 16
+        for (int c = 0; c < cols; c++) v_store(t->out[r] + c * VL, acc[r][c]);
+}
+
+#define TILE_NAME(mr, nv, np) R(tile_##mr##x##nv##x##np)
+#define DEFINE_TILE(mr, nv, np)                                                                    \
+    static void TILE_NAME(mr, nv, np)(const R(tile) *t) { R(tile_body)(t, mr, nv, np); }
+#define DEFINE_TILES_OF_WIDTH(nv)                                                                  \
+    DEFINE_TILE(1, nv, 1)                                                                          \
+    DEFINE_TILE(1, nv, 2)                                                                          \
+    DEFINE_TILE(1, nv, 4)                                                                          \
+    DEFINE_TILE(2, nv, 1)                                                                          \
+    DEFINE_TILE(2, nv, 2)                                                                          \
+    DEFINE_TILE(3, nv, 1)                                                                          \
+    DEFINE_TILE(4, nv, 1)                                                                          \
+    DEFINE_TILE(5, nv, 1)                                                                          \
+    DEFINE_TILE(6, nv, 1)                                                                          \
+    DEFINE_TILE(7, nv, 1)                                                                          \
+    DEFINE_TILE(8, nv, 1)
+DEFINE_TILES_OF_WIDTH(1)
+DEFINE_TILES_OF_WIDTH(2)
+DEFINE_TILES_OF_WIDTH(3)
+DEFINE_TILES_OF_WIDTH(4)
+
+#define TILES_OF_WIDTH(nv)                                                                         \
+    {                                                                                              \
+        TILE_NAME(1, nv, 1), TILE_NAME(2, nv, 1), TILE_NAME(3, nv, 1), TILE_NAME(4, nv, 1),        \
+        TILE_NAME(5, nv, 1), TILE_NAME(6, nv, 1), TILE_NAME(7, nv, 1), TILE_NAME(8, nv, 1),        \
+    }
+
+/* One panel: [NV - 1][MR - 1]. */
+static const R(tile_fn) R(tiles)[4][8] = {
+    TILES_OF_WIDTH(1), TILES_OF_WIDTH(2), TILES_OF_WIDTH(3), TILES_OF_WIDTH(4),
+};
+/* Several panels at once for one and two rows, where one panel has too few chains to keep the
+   multiply-add units busy: [NV - 1]. */
+static const R(tile_fn) R(tiles_1x4)[4] = {
+    TILE_NAME(1, 1, 4), TILE_NAME(1, 2, 4), TILE_NAME(1, 3, 4), TILE_NAME(1, 4, 4),
+};
+static const R(tile_fn) R(tiles_1x2)[4] = {
+    TILE_NAME(1, 1, 2), TILE_NAME(1, 2, 2), TILE_NAME(1, 3, 2), TILE_NAME(1, 4, 2),
+};
+static const R(tile_fn) R(tiles_2x2)[4] = {
+    TILE_NAME(2, 1, 2), TILE_NAME(2, 2, 2), TILE_NAME(2, 3, 2), TILE_NAME(2, 4, 2),
+};
+
+#undef TILE_NAME
+#undef DEFINE_TILE
+#undef DEFINE_TILES_OF_WIDTH
+#undef TILES_OF_WIDTH
+
+/* Most rows of a one-panel tile whose accumulators fit the registers beside their operands. */
+VEC_INLINE int R(tile_rows)(int nv)
+{
+    const int accumulators = VEC_REGISTERS == 32 ? 24 : 12;
+    int rows = accumulators / nv;
+    return rows > 8 ? 8 : rows;
+}

@@ -1,0 +1,120 @@
+/*
+ * exp, tanh and sigmoid of a vector, accurate over the whole range.
+ *
+ * One reduction serves all three: x = n ln2 + r with r in [-ln2/4, 3 ln2/4], and
+ *     expm1(r) = r + r^2 q(r),  q a minimax polynomial with q(0) = 1/2.
+ * The interval leans to the right so that, in tanh, 2^n expm1(r) + (2^n - 1) never cancels badly.
+ * ln2 is split in two so that n times its upper part is exact with or without a fused multiply-add.
+ * Relative error of the polynomial: 2^-31 (float), 2^-61 (double).
+ *
+ *     exp(x)     = 2^n (1 + expm1(r))
+ *     tanh(x)    = sign(x) m / (m + 2),   m = expm1(2|x|)
+ *     sigmoid(x) = (x < 0 ? e : 1) / (1 + e),   e = exp(-|x|)
+ *
+ * NaN gives NaN, and +-inf, +-0 and subnormals give what the function's limit says.
+ */
+
+#if REAL_BITS == 32
+#define EXPM1_TERMS 6
+static const float R(expm1_q)[EXPM1_TERMS] = {
+    0x1p-1f, 0x1.555554p-3f, 0x1.555602p-5f, 0x1.110f82p-7f, 0x1.69a1a4p-10f, 0x1.df80c2p-13f,
+};
+#define ROUNDING_CONSTANT 0x1.8p23f
+#define LOG2E 0x1.715476p0f
+#define LN2_UPPER 0x1.63p-1f
+#define LN2_LOWER -0x1.bd0106p-13f
+#define EXP_IS_INF_ABOVE 89.0f
+#define EXP_IS_ZERO_BELOW -104.0f
+#define TANH_IS_ONE_ABOVE 9.1f
+#else
+#define EXPM1_TERMS 11
+static const double R(expm1_q)[EXPM1_TERMS] = {
+    0x1p-1,
+    0x1.555555555555ap-3,
+    0x1.5555555555504p-5,
+    0x1.111111110e086p-7,
+    0x1.6c16c16c91387p-10,
+    0x1.a01a01bc04b0dp-13,
+    0x1.a019fb1518d78p-16,
+    0x1.71de4015bff37p-19,
+    0x1.27fcbe374701ep-22,
+    0x1.a9914e52ac484p-26,
+    0x1.505970d1c7a58p-29,
+};
+#define ROUNDING_CONSTANT 0x1.8p52
+#define LOG2E 0x1.71547652b82fep0
+#define LN2_UPPER 0x1.62e42feep-1
+#define LN2_LOWER 0x1.a39ef35793c76p-33
+#define EXP_IS_INF_ABOVE 710.0
+#define EXP_IS_ZERO_BELOW -746.0
+#define TANH_IS_ONE_ABOVE 19.1
+#endif
+
+typedef struct {
+    vec expm1_r; /* expm1(r) */
+    vec n;       /* the power of two */
+    vec n_bits;  /* n + the rounding constant: its low bits are n as an integer */
+} R(reduced);
+
+VEC_INLINE R(reduced) R(reduce)(vec x)
+{
+    R(reduced) out;
+    vec rounding = v_set1(ROUNDING_CONSTANT);
+    out.n_bits = v_fma(x, v_set1(LOG2E), v_set1((real)-0.25)) + rounding;
+    out.n = out.n_bits - rounding;
+    vec r = v_fnma(out.n, v_set1(LN2_UPPER), x);
+    r = v_fnma(out.n, v_set1(LN2_LOWER), r);
+    vec q = v_set1(R(expm1_q)[EXPM1_TERMS - 1]);
+    for (int i = EXPM1_TERMS - 2; i >= 0; i--) q = v_fma(q, r, v_set1(R(expm1_q)[i]));
+    out.expm1_r = v_fma(r * r, q, r);
+    return out;
+}
+
+VEC_INLINE vec R(v_exp)(vec x)
+{
+    x = v_min(v_set1(EXP_IS_INF_ABOVE), v_max(v_set1(EXP_IS_ZERO_BELOW), x));
+    R(reduced) e = R(reduce)(x);
+    return v_scale(v_set1(1) + e.expm1_r, e.n);
+}
+
+VEC_INLINE vec R(v_tanh)(vec x)
+{
+    vec a = v_min(v_set1(TANH_IS_ONE_ABOVE), v_abs(x));
+    R(reduced) e = R(reduce)(a + a);
+    /* 2^n by shifting n into the exponent: n is small here and not negative. */
+    vec power = (vec)(((veci)e.n_bits << (REAL_BITS == 32 ? 23 : 52)) + (veci)v_set1(1));
+    vec m = v_fma(power, e.expm1_r, power - v_set1(1));
+    return v_copysign(m / (m + v_set1(2)), x);
+}
+
+VEC_INLINE vec R(v_sigmoid)(vec x)
+{
+    vec a = v_min(v_set1(-(EXP_IS_ZERO_BELOW)), v_abs(x));
+    R(reduced) r = R(reduce)(-a);
+    vec e = v_scale(v_set1(1) + r.expm1_r, r.n);
+    return v_if_negative(x, e, v_set1(1)) / (v_set1(1) + e);
+}
+
+#undef EXPM1_TERMS
+#undef ROUNDING_CONSTANT
+#undef LOG2E
+#undef LN2_UPPER
+#undef LN2_LOWER
+#undef EXP_IS_INF_ABOVE
+#undef EXP_IS_ZERO_BELOW
+#undef TANH_IS_ONE_ABOVE
+
+/* The same functions over arrays. */
+#define DEFINE_MAP(name)                                                                           \
+    static void R(map_##name)(const void *in, void *out, idx n)                                    \
+    {                                                                                              \
+        const real *x = in;                                                                        \
+        real *y = out;                                                                             \
+        idx i = 0;                                                                                 \
+        for (; i + VL <= n; i += VL) v_store(y + i, R(v_##name)(v_load(x + i)));                   \
+        if (i < n) v_store_n(y + i, R(v_##name)(v_load_n(x + i, n - i)), n - i);                   \
+    }
+DEFINE_MAP(exp)
+DEFINE_MAP(tanh)
+DEFINE_MAP(sigmoid)
+#undef DEFINE_MAP

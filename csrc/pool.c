@@ -1,0 +1,160 @@
+/* The thread pool; pool.h tells how it behaves. */
+#include "pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#define pause_briefly() _mm_pause()
+#elif defined(__aarch64__)
+#define pause_briefly() __asm__ __volatile__("yield")
+#else
+#define pause_briefly() ((void)0)
+#endif
+
+/* Spins before giving the processor away, then before sleeping: tens, then hundreds of microseconds. */
+enum { SPINS_BEFORE_YIELD = 2000, YIELDS_BEFORE_SLEEP = 200 };
+
+static struct {
+    pthread_mutex_t callers; /* held by the one thread that is running a task on the pool */
+    pthread_mutex_t lock;    /* guards sleeping */
+    pthread_cond_t wake;
+    atomic_uint generation;  /* counts tasks; workers wait for it to change */
+    atomic_int unfinished;   /* workers still busy with the current task */
+    int n_workers;           /* started so far; written by the holder of `callers` only */
+    int n_threads;           /* of the current task */
+    rk_task task;
+    void *arg;
+} pool = {
+    .callers = PTHREAD_MUTEX_INITIALIZER,
+    .lock = PTHREAD_MUTEX_INITIALIZER,
+    .wake = PTHREAD_COND_INITIALIZER,
+};
+
+/* Set in the threads of the pool, and in a caller during its task: a nested call runs alone. */
+static _Thread_local int inside_task;
+
+static unsigned wait_for_change(unsigned seen)
+{
+    for (int i = 0; i < SPINS_BEFORE_YIELD; i++) {
+        unsigned now = atomic_load_explicit(&pool.generation, memory_order_acquire);
+        if (now != seen) return now;
+        pause_briefly();
+    }
+    for (int i = 0; i < YIELDS_BEFORE_SLEEP; i++) {
+        unsigned now = atomic_load_explicit(&pool.generation, memory_order_acquire);
+        if (now != seen) return now;
+        sched_yield();
+    }
+    pthread_mutex_lock(&pool.lock);
+    unsigned now;
+    while ((now = atomic_load_explicit(&pool.generation, memory_order_acquire)) == seen)
+        pthread_cond_wait(&pool.wake, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+    return now;
+}
+
+/* A worker's first awaited generation travels with its number, so that it cannot miss the task it
+   was started for. */
+typedef struct {
+    int tid;
+    unsigned seen;
+} worker_start;
+
+static worker_start starts[RK_MAX_THREADS];
+
+static void *worker(void *start)
+{
+    int tid = ((worker_start *)start)->tid;
+    unsigned seen = ((worker_start *)start)->seen;
+    inside_task = 1;
+    for (;;) {
+        seen = wait_for_change(seen);
+        /* The caller waits for every worker, so the task's fields stay as they are until this
+           worker has counted itself finished. */
+        if (tid < pool.n_threads) pool.task(pool.arg, tid, pool.n_threads);
+        atomic_fetch_sub_explicit(&pool.unfinished, 1, memory_order_release);
+    }
+    return NULL;
+}
+
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&pool.callers, NULL);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    atomic_store(&pool.unfinished, 0);
+    pool.n_workers = 0;
+    inside_task = 0;
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, after_fork_in_child);
+}
+
+/* Start workers until there are n, as far as the system allows; returns how many there are. */
+static int start_workers(int n)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    while (pool.n_workers < n) {
+        worker_start *start = &starts[pool.n_workers];
+        start->tid = pool.n_workers + 1;
+        start->seen = atomic_load(&pool.generation);
+        pthread_attr_t attributes;
+        if (pthread_attr_init(&attributes)) break;
+        pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+        pthread_t thread;
+        int failed = pthread_create(&thread, &attributes, worker, start);
+        pthread_attr_destroy(&attributes);
+        if (failed) break;
+        pool.n_workers++;
+    }
+    return pool.n_workers;
+}
+
+void rk_parallel(int n_threads, rk_task task, void *arg)
+{
+    if (n_threads > RK_MAX_THREADS) n_threads = RK_MAX_THREADS;
+    if (n_threads <= 1 || inside_task || pthread_mutex_trylock(&pool.callers)) {
+        task(arg, 0, 1);
+        return;
+    }
+    int available = start_workers(n_threads - 1) + 1;
+    if (n_threads > available) n_threads = available;
+    pool.task = task;
+    pool.arg = arg;
+    pool.n_threads = n_threads;
+    atomic_store(&pool.unfinished, pool.n_workers);
+    pthread_mutex_lock(&pool.lock);
+    atomic_fetch_add_explicit(&pool.generation, 1, memory_order_release);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+
+    inside_task = 1;
+    task(arg, 0, n_threads);
+    inside_task = 0;
+
+    for (int i = 0; atomic_load_explicit(&pool.unfinished, memory_order_acquire); i++) {
+        if (i < SPINS_BEFORE_YIELD) pause_briefly();
+        else sched_yield();
+    }
+    pthread_mutex_unlock(&pool.callers);
+}
+
+void rk_barrier_wait(rk_barrier *b, int n_threads)
+{
+    if (n_threads == 1) return;
+    int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == n_threads - 1) {
+        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&b->phase, phase + 1, memory_order_release);
+        return;
+    }
+    for (int i = 0; atomic_load_explicit(&b->phase, memory_order_acquire) == phase; i++) {
+        if (i < SPINS_BEFORE_YIELD) pause_briefly();
+        else sched_yield();
+    }
+}

@@ -1,0 +1,98 @@
+/*
+ * Vectors of float (vf) and double (vd) and what the kernels do with them, for any instruction set.
+ *
+ * An instruction set's header defines the types
+ *     vf, vfi (as many int32 lanes), vd, vdi (as many int64 lanes),  VF_LANES, VD_LANES,
+ *     VEC_REGISTERS
+ * and the functions that have an instruction of their own; everything that the compiler's vector
+ * operators express (+ - * / << & | on whole vectors) is written with those. Results of every
+ * function are the correctly rounded ones of its definition, except `fma` without hardware for it,
+ * which rounds twice.
+ *
+ *     load(p) store(p, v)              unaligned
+ *     load_n(p, n) store_n(p, v, n)    the first n lanes, 0 < n < lanes; absent lanes load as 0
+ *     first(v, n)                      the first n lanes, the others 0; 0 < n < lanes
+ *     set1(x)
+ *     fma(a, b, c)    a*b + c          fnma(a, b, c)   c - a*b
+ *     max(a, b)       a > b ? a : b    min(a, b)       a < b ? a : b    (b where either is NaN)
+ *     abs(a)          copysign(a, s)   |a| with the sign of s
+ *     if_negative(x, a, b)             x < 0 ? a : b
+ *     if_positive(x, a, b)             x > 0 ? a : b
+ *     scale(a, n)     a * 2^n rounded once, for 1/2 < a < 2 and a whole number n, |n| < 1200
+ */
+#ifndef RNNKIT_VEC_COMMON_H
+#define RNNKIT_VEC_COMMON_H
+
+#include <string.h>
+
+#define VEC_INLINE static inline __attribute__((always_inline, unused))
+
+/* Stand-ins made of the compiler's vector operators, for sets that lack an instruction. P is the
+   prefix (vf or vd), V the vector type, I its integer twin, S the scalar type. */
+#define VEC_DEFINE_BITS(P, V, I, S, SIGN)                                                          \
+    VEC_INLINE V P##_select(I mask, V a, V b)                                                      \
+    {                                                                                              \
+        return (V)((mask & (I)a) | (~mask & (I)b));                                                \
+    }                                                                                              \
+    VEC_INLINE V P##_abs(V a) { return (V)((I)a & ~(I)P##_set1(SIGN)); }                           \
+    VEC_INLINE V P##_copysign(V a, V s)                                                            \
+    {                                                                                              \
+        I sign = (I)P##_set1(SIGN);                                                                \
+        return (V)(((I)a & ~sign) | ((I)s & sign));                                                \
+    }
+
+#define VEC_DEFINE_CONDITIONS(P, V)                                                                \
+    VEC_INLINE V P##_if_negative(V x, V a, V b) { return P##_select(x < (V){0}, a, b); }           \
+    VEC_INLINE V P##_if_positive(V x, V a, V b) { return P##_select(x > (V){0}, a, b); }
+
+#define VEC_DEFINE_MIN_MAX(P, V)                                                                   \
+    VEC_INLINE V P##_max(V a, V b) { return P##_select(a > b, a, b); }                             \
+    VEC_INLINE V P##_min(V a, V b) { return P##_select(a < b, a, b); }
+
+/* ROUND is 1.5 * 2^MANTISSA_BITS: adding it rounds to a whole number and leaves that number in the
+   low bits, from where a shift brings it into the exponent. */
+#define VEC_DEFINE_SCALE(P, V, I, MANTISSA_BITS, ROUND)                                            \
+    VEC_INLINE V P##_scale(V a, V n)                                                               \
+    {                                                                                              \
+        /* Two factors, since 2^n itself may be out of range; only the last product rounds. */     \
+        V round = P##_set1(ROUND), one = P##_set1(1);                                              \
+        V half_bits = n * P##_set1(0.5) + round;                                                   \
+        V rest_bits = n - (half_bits - round) + round;                                             \
+        V first = (V)(((I)half_bits << MANTISSA_BITS) + (I)one);                                   \
+        V second = (V)(((I)rest_bits << MANTISSA_BITS) + (I)one);                                  \
+        return a * first * second;                                                                 \
+    }
+
+#define VEC_DEFINE_PARTIAL(P, V, S, LANES)                                                         \
+    VEC_INLINE V P##_load_n(const S *p, idx n)                                                     \
+    {                                                                                              \
+        S lanes[LANES] = {0};                                                                      \
+        for (idx i = 0; i < n; i++) lanes[i] = p[i];                                               \
+        return P##_load(lanes);                                                                    \
+    }                                                                                              \
+    VEC_INLINE void P##_store_n(S *p, V v, idx n)                                                  \
+    {                                                                                              \
+        S lanes[LANES];                                                                            \
+        P##_store(lanes, v);                                                                       \
+        for (idx i = 0; i < n; i++) p[i] = lanes[i];                                               \
+    }
+
+#define VEC_DEFINE_FIRST(P, V, S, LANES)                                                           \
+    VEC_INLINE V P##_first(V v, idx n)                                                             \
+    {                                                                                              \
+        S lanes[LANES];                                                                            \
+        P##_store(lanes, v);                                                                       \
+        return P##_load_n(lanes, n);                                                               \
+    }
+
+/* Loads and stores through memcpy, which is what an unaligned vector access compiles to. */
+#define VEC_DEFINE_MEMORY(P, V, S)                                                                 \
+    VEC_INLINE V P##_load(const S *p)                                                              \
+    {                                                                                              \
+        V v;                                                                                       \
+        memcpy(&v, p, sizeof v);                                                                   \
+        return v;                                                                                  \
+    }                                                                                              \
+    VEC_INLINE void P##_store(S *p, V v) { memcpy(p, &v, sizeof v); }
+
+#endif

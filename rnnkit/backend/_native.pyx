@@ -1,0 +1,454 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The only door to the C kernels: checks every array, lends memory, releases the GIL, calls.
+
+Arrays come and go through the buffer protocol. Sizes, dtypes and layouts are checked here once more,
+whatever the caller did before, because a kernel trusts them.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.stdint cimport uintptr_t
+from libc.string cimport memset, strcmp
+
+cdef extern from "rnnkit.h" nogil:
+    ctypedef ptrdiff_t idx
+    ctypedef enum rk_status:
+        RK_OK
+        RK_INTERRUPTED
+    enum:
+        RK_FLOAT32
+        RK_FLOAT64
+        RK_VARIANTS
+    ctypedef struct rk_sequence:
+        idx T, N, I, H
+        int variant, n_threads
+        int (*interrupted)() noexcept nogil
+        const void *x
+        idx x_t, x_n
+        const void *w_ih
+        const void *w_hh
+        const void *b_ih
+        const void *b_hh
+        const void *h_0
+        const void *c_0
+        void *y
+        idx y_t, y_n
+        void *h_n
+        void *c_n
+        void *gates
+        void *extra
+        const void *d_y
+        idx d_y_t, d_y_n
+        const void *d_h_n
+        const void *d_c_n
+        void *d_gates
+        void *d_extra
+        void *d_x
+        idx d_x_t, d_x_n
+        int d_x_add
+        void *d_w_ih
+        void *d_w_hh
+        void *d_b_ih
+        void *d_b_hh
+        void *d_h_0
+        void *d_c_0
+        void *workspace
+    ctypedef struct rk_cell:
+        const char *name
+        int n_gates, n_states
+        const char *variants[2]
+        void (*stored)(const rk_sequence *, size_t *, size_t *) noexcept nogil
+        size_t (*forward_workspace)(const rk_sequence *) noexcept nogil
+        size_t (*backward_workspace)(const rk_sequence *) noexcept nogil
+        rk_status (*forward)(const rk_sequence *) noexcept nogil
+        rk_status (*backward)(const rk_sequence *) noexcept nogil
+    ctypedef void (*rk_map)(const void *, void *, idx) noexcept nogil
+    ctypedef struct rk_math:
+        rk_map exp, tanh, sigmoid
+    ctypedef struct rk_kernels:
+        const char *isa
+        rk_math math[2]
+        const rk_cell *cells[2]
+    const rk_kernels *const *rk_kernels_built()
+    int rk_isa_supported(const char *)
+    const char *rk_compiler()
+
+
+# ---- instruction sets ---------------------------------------------------------------------------
+
+cdef const rk_kernels *kernels = NULL
+
+
+def version():
+    """Version of the interface between this module and the Python side of rnnkit."""
+    return 1
+
+
+def compiler():
+    """Name and version of the compiler that built the kernels."""
+    return rk_compiler().decode()
+
+
+def isa_built():
+    """Instruction sets that the kernels were compiled for, best first."""
+    names = []
+    cdef const rk_kernels *const *each = rk_kernels_built()
+    while each[0] != NULL:
+        names.append(each[0].isa.decode())
+        each += 1
+    return names
+
+
+def isa_supported():
+    """Those of `isa_built` that this processor runs, best first."""
+    return [name for name in isa_built() if rk_isa_supported(name.encode())]
+
+
+def isa_in_use():
+    """The instruction set in use."""
+    return kernels.isa.decode()
+
+
+def choose_isa(name=None):
+    """Use the named instruction set; None takes the best that this processor runs.
+
+    Raises ValueError for one that was not built or that this processor lacks.
+    """
+    global kernels
+    supported = isa_supported()
+    if name is None:
+        name = supported[0]
+    elif name not in supported:
+        raise ValueError(f"expected one of {', '.join(supported)} on this machine, got {name!r}")
+    cdef const rk_kernels *const *each = rk_kernels_built()
+    cdef bytes wanted = name.encode()
+    while strcmp(each[0].isa, wanted):
+        each += 1
+    kernels = each[0]
+
+
+cdef int dtype_code(str dtype) except -1:
+    if dtype == "float32":
+        return RK_FLOAT32
+    if dtype == "float64":
+        return RK_FLOAT64
+    raise TypeError(f"dtype: expected float32 or float64, got {dtype}")
+
+
+cdef const rk_cell *find_cell(str name, int dtype) except NULL:
+    cdef const rk_cell *cell = kernels.cells[dtype]
+    cdef bytes wanted = name.encode()
+    while cell.name != NULL:
+        if not strcmp(cell.name, wanted):
+            return cell
+        cell += 1
+    raise KeyError(f"no kernel named {name!r}")
+
+
+def has_kernel(str name, str dtype):
+    """Whether a fused kernel of that name was built for that dtype."""
+    if dtype not in ("float32", "float64"):
+        return False
+    try:
+        find_cell(name, dtype_code(dtype))
+    except KeyError:
+        return False
+    return True
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+# Fresh pages are dear: one workspace is kept for the next call unless it is very large. The GIL
+# guards these two.
+cdef size_t KEEP_AT_MOST = 64 << 20
+cdef void *spare = NULL
+cdef size_t spare_size = 0
+
+
+cdef void *borrow_workspace(size_t size, size_t *got) except NULL:
+    global spare, spare_size
+    cdef void *memory
+    if spare != NULL and spare_size >= size:
+        memory, got[0] = spare, spare_size
+        spare, spare_size = NULL, 0
+        return memory
+    memory = PyMem_RawMalloc(size)
+    if memory == NULL:
+        raise MemoryError(f"a workspace of {size} bytes could not be had")
+    got[0] = size
+    return memory
+
+
+cdef void return_workspace(void *memory, size_t size) noexcept:
+    global spare, spare_size
+    if size > KEEP_AT_MOST or (spare != NULL and spare_size >= size):
+        PyMem_RawFree(memory)
+        return
+    PyMem_RawFree(spare)
+    spare, spare_size = memory, size
+
+
+cdef class Buffers:
+    """Buffers held for the time of one call, each checked as it is taken."""
+
+    cdef Py_buffer views[32]
+    cdef int count
+    cdef bytes format
+    cdef idx itemsize
+
+    def __cinit__(self, int dtype):
+        self.count = 0
+        self.format = b"f" if dtype == RK_FLOAT32 else b"d"
+        self.itemsize = 4 if dtype == RK_FLOAT32 else 8
+
+    def __dealloc__(self):
+        for i in range(self.count):
+            PyBuffer_Release(&self.views[i])
+
+    cdef Py_buffer *take(self, object array, str name, int ndim, bint writable) except NULL:
+        cdef Py_buffer *view = &self.views[self.count]
+        cdef int flags = PyBUF_STRIDES | PyBUF_FORMAT
+        if writable:
+            flags |= PyBUF_WRITABLE
+        if PyObject_GetBuffer(array, view, flags):
+            raise ValueError(name)
+        self.count += 1
+        if view.format == NULL or strcmp(view.format, self.format):
+            raise TypeError(f"{name}: expected format {self.format!r}, got {view.format!r}")
+        if view.ndim != ndim:
+            raise ValueError(f"{name}: expected {ndim} axes, got {view.ndim}")
+        if <uintptr_t>view.buf % <size_t>self.itemsize:
+            raise ValueError(f"{name}: not aligned to its elements")
+        return view
+
+    cdef void *dense(self, object array, str name, idx rows, idx cols, bint writable) except? NULL:
+        """A C-contiguous (rows, cols) matrix, or a vector of cols where rows is 0; None: NULL."""
+        if array is None:
+            return NULL
+        cdef int ndim = 2 if rows else 1
+        cdef Py_buffer *view = self.take(array, name, ndim, writable)
+        cdef idx step = self.itemsize
+        for axis in range(ndim - 1, -1, -1):
+            size = cols if axis == ndim - 1 else rows
+            if view.shape[axis] != size:
+                raise ValueError(f"{name}: axis {axis}: expected {size}, got {view.shape[axis]}")
+            if size > 1 and view.strides[axis] != step:
+                raise ValueError(f"{name}: not contiguous")
+            step *= size
+        return view.buf
+
+    cdef void *grid(self, object array, str name, const rk_sequence *s, idx width, bint writable,
+                    idx *stride_t, idx *stride_n) except? NULL:
+        """A (T, N, width) array whose last axis is contiguous; None: NULL."""
+        if array is None:
+            return NULL
+        cdef Py_buffer *view = self.take(array, name, 3, writable)
+        if view.shape[0] != s.T or view.shape[1] != s.N or view.shape[2] != width:
+            raise ValueError(
+                f"{name}: expected {(s.T, s.N, width)}, got "
+                f"{(view.shape[0], view.shape[1], view.shape[2])}"
+            )
+        if width > 1 and view.strides[2] != self.itemsize:
+            raise ValueError(f"{name}: the last axis is not contiguous")
+        if view.strides[0] % self.itemsize or view.strides[1] % self.itemsize:
+            raise ValueError(f"{name}: strides are not whole elements")
+        stride_t[0] = view.strides[0] // self.itemsize
+        stride_n[0] = view.strides[1] // self.itemsize
+        return view.buf
+
+    cdef void *flat(self, object array, str name, size_t size, bint writable) except? NULL:
+        """A contiguous vector of that size; None: NULL."""
+        return self.dense(array, name, 0, <idx>size, writable)
+
+
+# ---- interruption -------------------------------------------------------------------------------
+
+cdef object interruption = None
+
+
+cdef int ask_for_interruption() noexcept with gil:
+    global interruption
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        interruption = error
+        return 1
+    return 0
+
+
+cdef int ended(rk_status status) except -1:
+    global interruption
+    if status == RK_OK:
+        return 0
+    error, interruption = interruption, None
+    raise error if error is not None else KeyboardInterrupt()
+
+
+# ---- sequences ----------------------------------------------------------------------------------
+
+cdef int fill_sizes(rk_sequence *s, const rk_cell *kernel, str variant, idx T, idx N, idx I, idx H,
+                    int n_threads) except -1:
+    memset(s, 0, sizeof(rk_sequence))
+    if T < 1 or N < 1 or I < 1 or H < 1:
+        raise ValueError(f"sizes must be positive, got T={T} N={N} I={I} H={H}")
+    s.T, s.N, s.I, s.H = T, N, I, H
+    s.n_threads = n_threads
+    s.interrupted = ask_for_interruption
+    cdef bytes wanted = variant.encode()
+    for i in range(RK_VARIANTS):
+        if kernel.variants[i] != NULL and not strcmp(kernel.variants[i], wanted):
+            s.variant = i
+            return 0
+    raise KeyError(f"kernel {kernel.name.decode()!r} has no variant {variant!r}")
+
+
+def stored(str cell, str variant, str dtype, idx T, idx N, idx I, idx H):
+    """Elements of the arrays (gates, extra) that a training step keeps between its passes."""
+    cdef rk_sequence s
+    cdef size_t gates, extra
+    cdef const rk_cell *kernel = find_cell(cell, dtype_code(dtype))
+    fill_sizes(&s, kernel, variant, T, N, I, H, 1)
+    kernel.stored(&s, &gates, &extra)
+    return gates, extra
+
+
+def forward(str cell, str variant, str dtype, int n_threads, *, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
+            y, h_n, c_n, gates, extra):
+    """Run a sequence; csrc/rnnkit.h tells what each array is. None stands for an absent one.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take, MemoryError,
+    and whatever a signal handler raised meanwhile (KeyboardInterrupt).
+    """
+    cdef int code = dtype_code(dtype)
+    cdef const rk_cell *kernel = find_cell(cell, code)
+    cdef Buffers buffers = Buffers(code)
+    cdef rk_sequence s
+    fill_sizes(&s, kernel, variant, x.shape[0], x.shape[1], x.shape[2], h_0.shape[1], n_threads)
+    take_inputs(buffers, &s, kernel, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, y, True)
+    s.h_n = buffers.dense(h_n, "h_n", s.N, s.H, True)
+    s.c_n = buffers.dense(c_n, "c_n", s.N, s.H, True)
+    take_kept(buffers, &s, kernel, gates, extra, False, &s.gates, &s.extra)
+    require(s.h_n, "h_n")
+    if kernel.n_states > 1:
+        require(s.c_n, "c_n")
+    run(kernel.forward, kernel.forward_workspace(&s), &s)
+
+
+def backward(str cell, str variant, str dtype, int n_threads, *, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
+             y, gates, extra, d_y, d_h_n, d_c_n, d_gates, d_extra, d_x, bint d_x_add, d_w_ih, d_w_hh,
+             d_b_ih, d_b_hh, d_h_0, d_c_0):
+    """Gradients of a sequence; csrc/rnnkit.h tells what each array is. None: absent, or not wanted.
+
+    d_gates and d_extra may be gates and extra themselves, which are then overwritten.
+    Raises as `forward` does.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef const rk_cell *kernel = find_cell(cell, code)
+    cdef Buffers buffers = Buffers(code)
+    cdef rk_sequence s
+    fill_sizes(&s, kernel, variant, x.shape[0], x.shape[1], x.shape[2], h_0.shape[1], n_threads)
+    cdef idx g = kernel.n_gates
+    take_inputs(buffers, &s, kernel, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, y, False)
+    take_kept(buffers, &s, kernel, gates, extra, True, &s.gates, &s.extra)
+    take_kept(buffers, &s, kernel, d_gates, d_extra, True, &s.d_gates, &s.d_extra)
+    s.d_y = buffers.grid(d_y, "d_y", &s, s.H, False, &s.d_y_t, &s.d_y_n)
+    s.d_h_n = buffers.dense(d_h_n, "d_h_n", s.N, s.H, False)
+    s.d_c_n = buffers.dense(d_c_n, "d_c_n", s.N, s.H, False)
+    s.d_x = buffers.grid(d_x, "d_x", &s, s.I, True, &s.d_x_t, &s.d_x_n)
+    s.d_x_add = d_x_add
+    s.d_w_ih = buffers.dense(d_w_ih, "d_w_ih", g * s.H, s.I, True)
+    s.d_w_hh = buffers.dense(d_w_hh, "d_w_hh", g * s.H, s.H, True)
+    s.d_b_ih = buffers.dense(d_b_ih, "d_b_ih", 0, g * s.H, True)
+    s.d_b_hh = buffers.dense(d_b_hh, "d_b_hh", 0, g * s.H, True)
+    s.d_h_0 = buffers.dense(d_h_0, "d_h_0", s.N, s.H, True)
+    s.d_c_0 = buffers.dense(d_c_0, "d_c_0", s.N, s.H, True)
+    run(kernel.backward, kernel.backward_workspace(&s), &s)
+
+
+cdef int take_inputs(Buffers buffers, rk_sequence *s, const rk_cell *kernel, x, w_ih, w_hh, b_ih,
+                     b_hh, h_0, c_0, y, bint y_writable) except -1:
+    cdef idx g = kernel.n_gates
+    s.x = buffers.grid(x, "x", s, s.I, False, &s.x_t, &s.x_n)
+    s.w_ih = buffers.dense(w_ih, "w_ih", g * s.H, s.I, False)
+    s.w_hh = buffers.dense(w_hh, "w_hh", g * s.H, s.H, False)
+    s.b_ih = buffers.dense(b_ih, "b_ih", 0, g * s.H, False)
+    s.b_hh = buffers.dense(b_hh, "b_hh", 0, g * s.H, False)
+    s.h_0 = buffers.dense(h_0, "h_0", s.N, s.H, False)
+    s.c_0 = buffers.dense(c_0, "c_0", s.N, s.H, False)
+    s.y = buffers.grid(y, "y", s, s.H, y_writable, &s.y_t, &s.y_n)
+    require(s.x, "x")
+    require(s.w_ih, "w_ih")
+    require(s.w_hh, "w_hh")
+    require(s.h_0, "h_0")
+    require(s.y, "y")
+    if kernel.n_states > 1:
+        require(s.c_0, "c_0")
+    if (s.b_ih == NULL) != (s.b_hh == NULL):
+        raise ValueError("b_ih, b_hh: expected both or neither")
+    return 0
+
+
+cdef int take_kept(Buffers buffers, rk_sequence *s, const rk_cell *kernel, gates, extra,
+                   bint required, void **gates_at, void **extra_at) except -1:
+    """The two arrays kept for backward: both of the kernel's sizes, or both absent."""
+    cdef size_t n_gates, n_extra
+    kernel.stored(s, &n_gates, &n_extra)
+    if (gates is None) != (extra is None):
+        raise ValueError("gates, extra: expected both or neither")
+    if gates is None:
+        if required and n_gates + n_extra > 0:
+            raise ValueError("gates, extra: missing")
+        return 0
+    gates_at[0] = buffers.flat(gates, "gates", n_gates, True)
+    extra_at[0] = buffers.flat(extra, "extra", n_extra, True)
+    return 0
+
+
+cdef int require(const void *pointer, str name) except -1:
+    if pointer == NULL:
+        raise ValueError(f"{name}: missing")
+    return 0
+
+
+ctypedef rk_status (*kernel_function)(const rk_sequence *) noexcept nogil
+
+
+cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) except -1:
+    cdef size_t size
+    cdef void *memory = borrow_workspace(workspace_size + 64, &size)
+    cdef rk_status status
+    s.workspace = <void *>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
+    with nogil:
+        status = function(s)
+    return_workspace(memory, size)
+    return ended(status)
+
+
+# ---- elementwise functions, for the test of their accuracy ----------------------------------------
+
+def evaluate(str function, x, out, str dtype):
+    """out[i] = function(x[i]) for "exp", "tanh" or "sigmoid", over two vectors of one size."""
+    cdef int code = dtype_code(dtype)
+    cdef Buffers buffers = Buffers(code)
+    cdef idx n = len(x)
+    cdef const void *source = buffers.flat(x, "x", <size_t>n, False)
+    cdef void *target = buffers.flat(out, "out", <size_t>n, True)
+    cdef rk_math math = kernels.math[code]
+    cdef rk_map chosen
+    if function == "exp":
+        chosen = math.exp
+    elif function == "tanh":
+        chosen = math.tanh
+    elif function == "sigmoid":
+        chosen = math.sigmoid
+    else:
+        raise ValueError(f"function: expected exp, tanh or sigmoid, got {function!r}")
+    with nogil:
+        chosen(source, target, n)

@@ -1,0 +1,275 @@
+"""The fused path: the whole loop over time, forward and backward, in one native call a direction.
+
+What a training step keeps for its backward pass, per direction: the gates after their
+nonlinearities and one more row of hidden size, both padded to whole vectors, as ``stored_bytes``
+tells; the RNN keeps nothing beyond its output. Under ``no_grad`` nothing is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import backend
+from ..autograd import Function, Tensor, grad, is_grad_enabled
+from ..errors import BackendError, GraphError
+from . import tape
+
+if TYPE_CHECKING:
+    from ..cells import Cell
+    from ..cells.base import State
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def run_layer(
+    cells: Sequence[Cell], x: Tensor, state: State, batch_first: bool
+) -> tuple[Tensor, State]:
+    """As ``recurrent.run_layer``, which has checked the arguments; the state is not None."""
+    weights = [getattr(cell, name) for cell in cells for name in WEIGHTS]
+    y, *final = FusedLayer.apply(
+        x, *state, *weights, cells=tuple(cells), n_states=len(state), batch_first=batch_first
+    )
+    return y, tuple(final)
+
+
+def stored_bytes(cell: Cell, T: int, N: int) -> int:
+    """Bytes that one direction of a training step keeps besides its output."""
+    gates, extra = _extension().stored(
+        cell.kernel, cell.kernel_variant, str(cell.dtype), T, N, cell.input_size, cell.hidden_size
+    )
+    return (gates + extra) * cell.dtype.itemsize
+
+
+class FusedLayer(Function):
+    """One layer in one or both directions.
+
+    Inputs: x, each initial state (D, N, H), then w_ih, w_hh, b_ih, b_hh per direction.
+    Outputs: y, then each final state (D, N, H).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Array, *arrays: Array | None, **params: Any) -> tuple[Array, ...]:
+        cells, n_states, batch_first = params["cells"], params["n_states"], params["batch_first"]
+        H, dtype = cells[0].hidden_size, x.dtype
+        ctx.cells, ctx.n_states, ctx.batch_first = cells, n_states, batch_first
+        ctx.consumed = False
+
+        initial = [_dense(a) for a in arrays[:n_states]]
+        weights = [None if a is None else _dense(a) for a in arrays[n_states:]]
+        x = _rows(x)
+        y = np.empty((*x.shape[:2], len(cells) * H), dtype)
+        final = [np.empty_like(a) for a in initial]
+        T, N, _ = _by_time(x, batch_first).shape
+        if T == 0 or N == 0:
+            for start, end in zip(initial, final, strict=True):
+                end[...] = start
+            ctx.directions = None
+            return (y, *final)
+
+        keep = any(ctx.needs_input_grad)
+        ctx.directions = directions = []
+        for d, cell in enumerate(cells):
+            direction = _Direction(
+                cell,
+                x=_in_order(_by_time(x, batch_first), d),
+                y=_in_order(_by_time(y, batch_first)[:, :, d * H : (d + 1) * H], d),
+                initial=[a[d] for a in initial],
+                weights=weights[d * len(WEIGHTS) : (d + 1) * len(WEIGHTS)],
+            )
+            direction.forward([a[d] for a in final], keep)
+            if keep:
+                directions.append(direction)
+        return (y, *final)
+
+    @staticmethod
+    def backward(
+        ctx: Any, d_y: Tensor | None, *d_final: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if is_grad_enabled():
+            return _backward_on_tape(ctx, d_y, d_final)
+        if ctx.consumed:
+            raise GraphError(
+                "an earlier backward pass through this layer was interrupted after it had begun to "
+                "overwrite what the forward pass kept; run the forward pass again"
+            )
+        ctx.consumed = not ctx.retain_graph
+        needs, n_states, cells = ctx.needs_input_grad, ctx.n_states, ctx.cells
+        inputs = [None if t is None else t.data for t in ctx.inputs]
+        # What every direction writes whole need not be cleared first; an empty run writes nothing.
+        make = np.zeros if ctx.directions is None else np.empty
+        grads = [
+            make(a.shape, a.dtype) if need and a is not None else None
+            for a, need in zip(inputs, needs, strict=True)
+        ]
+        if ctx.directions is None:
+            for d_initial, d_end in zip(grads[1 : 1 + n_states], d_final, strict=True):
+                if d_initial is not None and d_end is not None:
+                    d_initial[...] = d_end.data
+            return tuple(None if g is None else Tensor(g, copy=False) for g in grads)
+
+        H = cells[0].hidden_size
+        d_x = None if grads[0] is None else _by_time(grads[0], ctx.batch_first)
+        d_out = None if d_y is None else _by_time(_rows(d_y.data), ctx.batch_first)
+        d_ends = [None if t is None else _dense(t.data) for t in d_final]
+        for d, direction in enumerate(ctx.directions):
+            first = 1 + n_states + d * len(WEIGHTS)
+            direction.backward(
+                d_y=None if d_out is None else _in_order(d_out[:, :, d * H : (d + 1) * H], d),
+                d_final=[None if a is None else a[d] for a in d_ends],
+                d_x=None if d_x is None else _in_order(d_x, d),
+                d_x_add=d > 0,
+                d_initial=[None if a is None else a[d] for a in grads[1 : 1 + n_states]],
+                d_weights=grads[first : first + len(WEIGHTS)],
+                overwrite=ctx.consumed,
+            )
+        return tuple(None if g is None else Tensor(g, copy=False) for g in grads)
+
+
+class _Direction:
+    """One direction of a layer: its arrays in the order of its own time, and what it keeps."""
+
+    __slots__ = ("arguments", "arrays", "extra", "gates")
+
+    def __init__(
+        self,
+        cell: Cell,
+        *,
+        x: Array,
+        y: Array,
+        initial: Sequence[Array],
+        weights: Sequence[Array | None],
+    ) -> None:
+        self.arguments = (cell.kernel, cell.kernel_variant, str(x.dtype))
+        w_ih, w_hh, b_ih, b_hh = weights
+        self.arrays: dict[str, Any] = {
+            "x": x, "y": y, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh,
+            **_states("0", initial),
+        }
+        self.gates: Array | None = None
+        self.extra: Array | None = None
+
+    def forward(self, final: Sequence[Array], keep: bool) -> None:
+        x, w_hh = self.arrays["x"], self.arrays["w_hh"]
+        if keep:
+            sizes = _extension().stored(*self.arguments, *x.shape, w_hh.shape[1])
+            if any(sizes):
+                self.gates, self.extra = (_aligned(size, x.dtype) for size in sizes)
+        _extension().forward(
+            *self.arguments, backend.get_num_threads(), **self.arrays, **_states("n", final),
+            gates=self.gates, extra=self.extra,
+        )
+
+    def backward(
+        self,
+        *,
+        d_y: Array | None,
+        d_final: Sequence[Array | None],
+        d_x: Array | None,
+        d_x_add: bool,
+        d_initial: Sequence[Array | None],
+        d_weights: Sequence[Array | None],
+        overwrite: bool,
+    ) -> None:
+        d_w_ih, d_w_hh, d_b_ih, d_b_hh = d_weights
+        d_gates, d_extra = self.gates, self.extra
+        if d_gates is not None and d_extra is not None and not overwrite:
+            d_gates, d_extra = _aligned(d_gates.size, d_gates.dtype), _aligned(
+                d_extra.size, d_extra.dtype
+            )
+        _extension().backward(
+            *self.arguments, backend.get_num_threads(), **self.arrays,
+            gates=self.gates, extra=self.extra, d_gates=d_gates, d_extra=d_extra,
+            d_y=d_y, **_states("n", d_final, "d_"), d_x=d_x, d_x_add=d_x_add,
+            d_w_ih=d_w_ih, d_w_hh=d_w_hh, d_b_ih=d_b_ih, d_b_hh=d_b_hh,
+            **_states("0", d_initial, "d_"),
+        )
+
+
+class _Alias(Function):
+    """The same values under a new name, so that the tape can tell one use of a tensor from others."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Array) -> Array:
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> Tensor:
+        return d_y
+
+
+def _backward_on_tape(
+    ctx: Any, d_y: Tensor | None, d_final: Sequence[Tensor | None]
+) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated again: run the layer once more on the tape."""
+    cells, n_states = ctx.cells, ctx.n_states
+    backend.record(
+        f"{type(cells[0]).__name__} backward", "python", "create_graph: recomputed on the tape"
+    )
+    # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
+    inputs = [None if t is None else _Alias.apply(t) for t in ctx.inputs]
+    stand_ins = []
+    for d, cell in enumerate(cells):
+        stand_in = copy.copy(cell)
+        first = 1 + n_states + d * len(WEIGHTS)
+        stand_in.__dict__.update(zip(WEIGHTS, inputs[first : first + len(WEIGHTS)], strict=True))
+        stand_ins.append(stand_in)
+    y, final = tape.run_layer(stand_ins, inputs[0], tuple(inputs[1 : 1 + n_states]), ctx.batch_first)
+    used = [(out, d_out) for out, d_out in zip((y, *final), (d_y, *d_final), strict=True)
+            if d_out is not None]
+    wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
+    found = grad(
+        [out for out, _ in used], [inputs[i] for i in wanted], [d_out for _, d_out in used],
+        create_graph=True, allow_unused=True,
+    )
+    grads: list[Tensor | None] = [None] * len(inputs)
+    for i, gradient in zip(wanted, found, strict=True):
+        grads[i] = gradient
+    return tuple(grads)
+
+
+def _extension() -> Any:
+    extension = backend.native()
+    if extension is None:
+        raise BackendError("the native extension is not loaded")
+    return extension
+
+
+def _states(step: str, values: Sequence[Any], prefix: str = "") -> dict[str, Any]:
+    """Keyword arguments h_<step> and c_<step>; a cell with one state has no c."""
+    h, c = values if len(values) == 2 else (values[0], None)
+    return {f"{prefix}h_{step}": h, f"{prefix}c_{step}": c}
+
+
+def _by_time(a: Array, batch_first: bool) -> Array:
+    return a.swapaxes(0, 1) if batch_first else a
+
+
+def _in_order(a: Array, direction: int) -> Array:
+    """Steps in the order in which a direction takes them."""
+    return a[::-1] if direction else a
+
+
+def _dense(a: Array) -> Array:
+    """C-contiguous and aligned, copied only where it is not."""
+    return np.require(a, requirements=("C", "A"))
+
+
+def _rows(a: Array) -> Array:
+    """Aligned, with a contiguous last axis and whole strides; copied only where it is not."""
+    size = a.itemsize
+    good = a.flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
+    return a if good and not any(s % size for s in a.strides) else np.ascontiguousarray(a)
+
+
+def _aligned(size: int, dtype: Any) -> Array:
+    """An uninitialised vector that begins at a cache line, as the kernels' loads like it."""
+    lead = 64 // dtype.itemsize
+    memory = np.empty(size + lead, dtype)
+    start = -memory.ctypes.data % 64 // dtype.itemsize
+    return memory[start : start + size]
