@@ -118,9 +118,10 @@ def test_none_reserves_a_name():
 def test_a_name_can_change_its_kind():
     module = Module()
     module.thing = Parameter([1.0])
+    module.other = Scale()
     module.thing = Scale()
-    assert names(module.named_children()) == ["thing"]
-    assert names(module.named_parameters()) == ["thing.factor"]
+    assert names(module.named_children()) == ["other", "thing"]
+    assert names(module.named_parameters()) == ["other.factor", "thing.factor"]
 
 
 @pytest.mark.parametrize("name", ["", "a.b", 3, "forward", "training"])

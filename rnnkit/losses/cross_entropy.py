@@ -43,7 +43,8 @@ class ClassTargets:
     def __init__(
         self, ids: np.ndarray, kept: np.ndarray, weights: np.ndarray, label_smoothing: float
     ) -> None:
-        of_targets = weights[ids] * kept
+        of_rows = kept.astype(weights.dtype)
+        of_targets = weights[ids] * of_rows
         self.ids = ids
         self.kept = kept
         self.divisor = float(of_targets.sum(dtype=np.float64))
@@ -54,7 +55,7 @@ class ClassTargets:
             self.hit = of_targets * (1 - label_smoothing)
             self.rest = weights * (label_smoothing / len(weights))
             self.spread = self.rest.sum()
-            self.total = self.hit + self.spread * kept
+            self.total = self.hit + self.spread * of_rows
 
 
 def _forward(logits: np.ndarray, *, targets: ClassTargets) -> np.ndarray:
@@ -94,11 +95,11 @@ def _backward(d_losses: np.ndarray, logits: np.ndarray, *, targets: ClassTargets
 
 
 fused_cross_entropy = primitive("cross_entropy", _forward)
-_gradient = primitive("cross_entropy_gradient", _backward)
+cross_entropy_gradient = primitive("cross_entropy_gradient", _backward)
 
 
 def _d_logits(d_losses: Tensor, _: Tensor, logits: Tensor, *, targets: ClassTargets) -> Tensor:
-    return _gradient(d_losses, logits, targets=targets)
+    return cross_entropy_gradient(d_losses, logits, targets=targets)
 
 
 def _d_d_losses(
@@ -120,4 +121,4 @@ def _d_gradient_logits(
 
 
 fused_cross_entropy.defvjp(_d_logits)
-_gradient.defvjp(_d_d_losses, _d_gradient_logits)
+cross_entropy_gradient.defvjp(_d_d_losses, _d_gradient_logits)

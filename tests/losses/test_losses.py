@@ -1,0 +1,341 @@
+"""Losses: PyTorch's values and gradients, first and second derivatives, extremes, refusals."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import losses
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.losses.cross_entropy import ClassTargets, cross_entropy_gradient
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "losses.npz")
+CASES = json.loads(str(GOLDEN["cases"]))
+IDS = [f"{n}-{case['loss']}-{case['options']}" for n, case in enumerate(CASES)]
+FINITE = [n for n in range(len(CASES)) if np.isfinite(GOLDEN[f"{n}/value"]).all()]
+TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
+ELEMENTWISE = [losses.mse, losses.l1, losses.smooth_l1, losses.bce_with_logits]
+CLASSES = [losses.cross_entropy, losses.nll]
+
+
+def case_of(number, dtype):
+    """(loss function, input, target, options) of a golden case."""
+    case = CASES[number]
+    options = dict(case["options"])
+    for name in ("weight", "pos_weight"):
+        if f"{number}/{name}" in GOLDEN:
+            options[name] = GOLDEN[f"{number}/{name}"].astype(dtype)
+    target = GOLDEN[f"{number}/target"]
+    if target.dtype.kind == "f":
+        target = target.astype(dtype)
+    x = rk.tensor(GOLDEN[f"{number}/input"].astype(dtype), requires_grad=True)
+    return getattr(losses, case["loss"]), x, target, options
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_values_and_gradients_are_pytorchs(number, dtype):
+    loss, x, target, options = case_of(number, dtype)
+    value = loss(x, target, **options)
+    d_value = GOLDEN[f"{number}/d_value"].astype(dtype)
+    value.backward(rk.tensor(d_value))
+    assert value.dtype == dtype
+    assert value.shape == GOLDEN[f"{number}/value"].shape
+    tolerance = TOLERANCE[dtype]
+    np.testing.assert_allclose(
+        value.numpy(), GOLDEN[f"{number}/value"], rtol=tolerance, atol=tolerance
+    )
+    np.testing.assert_allclose(
+        x.grad.numpy(), GOLDEN[f"{number}/d_input"], rtol=tolerance, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("number", FINITE, ids=[IDS[number] for number in FINITE])
+def test_first_and_second_derivatives(number):
+    loss, x, target, options = case_of(number, "float64")
+    if CASES[number].get("scale"):
+        x = rk.tensor(x.numpy() / 500, requires_grad=True)
+    assert rk.gradcheck(lambda x: loss(x, target, **options), [x])
+    assert rk.gradgradcheck(lambda x: loss(x, target, **options), [x])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_derivatives_of_the_primitive_behind_the_first_derivative(smoothing):
+    ids, kept = np.array([1, 0, 2, 0]), np.array([True, False, True, True])
+    targets = ClassTargets(ids, kept, np.array([0.5, 2.0, 1.0]), smoothing)
+    x = rk.tensor(np.random.default_rng(0).normal(size=(4, 3)), requires_grad=True)
+    d_losses = rk.tensor(np.array([1.0, -0.5, 2.0, 0.7]), requires_grad=True)
+
+    def gradient(d_losses, x):
+        return cross_entropy_gradient(d_losses, x, targets=targets)
+
+    assert rk.gradcheck(gradient, [d_losses, x])
+    assert rk.gradgradcheck(gradient, [d_losses, x])
+
+
+@pytest.mark.parametrize("loss", ELEMENTWISE)
+def test_targets_are_differentiated_too(loss):
+    x = rk.tensor(np.linspace(-2, 2, 6), requires_grad=True)
+    target = rk.tensor(np.linspace(0.15, 0.95, 6), requires_grad=True)
+    assert rk.gradcheck(loss, [x, target])
+    assert rk.gradgradcheck(loss, [x, target])
+
+
+def test_short_names():
+    assert losses.mse is losses.mse_loss
+    assert losses.l1 is losses.l1_loss
+    assert losses.smooth_l1 is losses.smooth_l1_loss
+    assert losses.nll is losses.nll_loss
+    assert losses.bce_with_logits is losses.binary_cross_entropy_with_logits
+
+
+# -- cross entropy ---------------------------------------------------------------------------
+
+
+def test_cross_entropy_is_nll_of_log_softmax():
+    x = rk.randn(4, 3, 5).astype(np.float64)
+    target = np.arange(12).reshape(4, 3) % 5
+    for reduction in ("none", "mean", "sum"):
+        np.testing.assert_allclose(
+            losses.cross_entropy(x, target, reduction=reduction).numpy(),
+            losses.nll(x.log_softmax(-1), target, reduction=reduction).numpy(),
+            rtol=1e-14,
+        )
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+def test_with_every_target_ignored_the_mean_is_nan_and_the_gradient_zero(loss):
+    x = rk.tensor(np.ones((2, 3)), requires_grad=True)
+    target = np.full(2, -100)
+    value = loss(x, target)
+    assert np.isnan(value.item())
+    value.backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.zeros((2, 3)))
+    assert loss(x, target, reduction="sum").item() == 0
+    np.testing.assert_array_equal(loss(x, target, reduction="none").numpy(), np.zeros(2))
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+def test_no_rows_at_all(loss):
+    x = rk.tensor(np.ones((0, 3)), requires_grad=True)
+    target = np.zeros(0, int)
+    value = loss(x, target)
+    assert np.isnan(value.item())
+    value.backward()
+    assert x.grad.shape == (0, 3)
+    assert loss(x, target, reduction="sum").item() == 0
+    assert loss(x, target, reduction="none").shape == (0,)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
+def test_what_stands_in_ignored_rows_does_not_matter(garbage, smoothing):
+    x = rk.tensor(np.array([[1.0, 2.0, 3.0], [garbage] * 3]), requires_grad=True)
+    alone = rk.tensor(np.array([[1.0, 2.0, 3.0]]), requires_grad=True)
+    value = losses.cross_entropy(x, [2, -100], label_smoothing=smoothing)
+    value.backward()
+    expected = losses.cross_entropy(alone, [2], label_smoothing=smoothing)
+    expected.backward()
+    assert value.item() == expected.item()
+    np.testing.assert_array_equal(x.grad.numpy(), [alone.grad.numpy()[0], [0, 0, 0]])
+
+
+def test_nan_logits_in_a_kept_row_propagate():
+    x = rk.tensor(np.array([[1.0, np.nan], [0.0, 0.0]]), requires_grad=True)
+    value = losses.cross_entropy(x, [0, 0], reduction="none")
+    assert np.isnan(value.numpy()[0])
+    assert np.isfinite(value.numpy()[1])
+    value.sum().backward()
+    assert np.isnan(x.grad.numpy()[0]).all()
+    assert np.isfinite(x.grad.numpy()[1]).all()
+
+
+def test_impossible_classes_at_minus_infinity():
+    x = rk.tensor(np.array([[0.0, 0.0, -np.inf]]), requires_grad=True)
+    value = losses.cross_entropy(x, [0])
+    value.backward()
+    np.testing.assert_allclose(value.item(), np.log(2))
+    np.testing.assert_allclose(x.grad.numpy(), [[-0.5, 0.5, 0]])
+    assert losses.cross_entropy(x, [2]).item() == np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_and_gradients_far_below_the_rounding_of_one_are_right(dtype):
+    gap = 60.0
+    x = rk.tensor(np.array([[500.0 + gap, 500.0]], dtype), requires_grad=True)
+    value = losses.cross_entropy(x, [0])
+    value.backward()
+    rtol = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(value.item(), np.exp(-gap), rtol=rtol)
+    np.testing.assert_allclose(x.grad.numpy(), [[-np.exp(-gap), np.exp(-gap)]], rtol=rtol)
+
+
+def test_huge_logits_do_not_overflow():
+    x = rk.tensor(np.array([[3e38, -3e38, 0.0]], np.float32), requires_grad=True)
+    value = losses.cross_entropy(x, [2])
+    value.backward()
+    np.testing.assert_allclose(value.item(), 3e38, rtol=1e-6)
+    np.testing.assert_array_equal(x.grad.numpy(), [[1, 0, -1]])
+
+
+def test_one_class_costs_nothing():
+    x = rk.tensor(np.array([[3.0], [5.0]]), requires_grad=True)
+    value = losses.cross_entropy(x, [0, 0], label_smoothing=0.3)
+    value.backward()
+    assert value.item() == 0
+    np.testing.assert_array_equal(x.grad.numpy(), [[0], [0]])
+
+
+def test_nothing_of_the_size_of_the_logits_is_kept():
+    x = rk.tensor(np.zeros((1000, 200), np.float32), requires_grad=True)
+    target = np.zeros(1000, int)
+    losses.cross_entropy(x, target).backward()
+    x.grad = None
+    tracemalloc.start()
+    value = losses.cross_entropy(x, target)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < x.data.nbytes / 10
+    assert peak < 1.5 * x.data.nbytes
+    value.backward()
+
+
+def test_the_inputs_are_left_alone():
+    logits = np.random.default_rng(0).normal(size=(3, 4))
+    target = np.array([0, -100, 3], np.int8)
+    kept = logits.copy(), target.copy()
+    x = rk.as_tensor(logits).requires_grad_()
+    for loss in CLASSES:
+        loss(x, target).backward()
+    np.testing.assert_array_equal(logits, kept[0])
+    np.testing.assert_array_equal(target, kept[1])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
+@pytest.mark.parametrize("loss", CLASSES)
+def test_targets_of_any_integer_type(loss, dtype):
+    x = rk.randn(3, 4)
+    expected = loss(x, [1, 0, 3]).item()
+    assert loss(x, np.array([1, 0, 3], dtype)).item() == expected
+    assert loss(x, rk.tensor(np.array([1, 0, 3], dtype))).item() == expected
+
+
+def test_logits_that_are_not_contiguous():
+    values = np.random.default_rng(0).normal(size=(4, 3, 5))
+    x = rk.tensor(values, requires_grad=True)
+    target = np.arange(12).reshape(3, 4) % 5
+    losses.cross_entropy(x.transpose(0, 1), target).backward()
+    y = rk.tensor(values.swapaxes(0, 1).copy(), requires_grad=True)
+    losses.cross_entropy(y, target).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), y.grad.numpy().swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+def test_wrong_class_targets(loss):
+    x = rk.randn(2, 3, 4)
+    good = np.zeros((2, 3), int)
+    bad = good.copy()
+    bad[1, 2] = 4
+    with pytest.raises(ArgumentError, match=r"ids in \[0, 4\) or ignore_index -100, got 4 at in"):
+        loss(x, bad)
+    bad[0, 1] = -1
+    with pytest.raises(ArgumentError, match=r"got -1 at index \(0, 1\)"):
+        loss(x, bad)
+    with pytest.raises(DTypeError, match="target: expected integer class ids, got float64"):
+        loss(x, good.astype(float))
+    with pytest.raises(DTypeError, match="target: expected integer class ids, got bool"):
+        loss(x, good.astype(bool))
+    with pytest.raises(ShapeError, match=r"target: expected shape \(2, 3\) .*, got \(3, 2\)"):
+        loss(x, good.T)
+    with pytest.raises(ShapeError, match=r"weight: expected shape \(4,\)"):
+        loss(x, good, np.ones(3, np.float32))
+    with pytest.raises(DTypeError, match="weight: expected float32 as input is, got float64"):
+        loss(x, good, np.ones(4))
+    with pytest.raises(ShapeError, match=r"input: expected \(..., C\) with a class or more"):
+        loss(rk.zeros(2, 0), [0, 0])
+    with pytest.raises(ShapeError, match="input: expected"):
+        loss(rk.tensor(1.0), 0)
+    with pytest.raises(DTypeError, match="input: expected float32 or float64, got int64"):
+        loss(rk.tensor(np.zeros((2, 3), int)), [0, 0])
+    with pytest.raises(ArgumentError, match="reduction: expected 'mean', 'sum' or 'none', got 'a"):
+        loss(x, good, reduction="average")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_impossible_label_smoothing(value):
+    with pytest.raises(ArgumentError, match="label_smoothing: expected a number from 0 to 1"):
+        losses.cross_entropy(rk.randn(2, 3), [0, 1], label_smoothing=value)
+
+
+def test_weights_may_be_a_list():
+    x = rk.randn(2, 3)
+    listed = losses.cross_entropy(x, [0, 1], [1.0, 2.0, 0.5])
+    array = losses.cross_entropy(x, [0, 1], np.array([1.0, 2.0, 0.5], np.float32))
+    assert listed.item() == array.item()
+
+
+# -- elementwise losses ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bce_is_right_where_a_plain_formula_cancels(dtype):
+    x = rk.tensor(np.array([60.0, -60.0, 1e4, -1e4], dtype), requires_grad=True)
+    target = rk.tensor(np.array([1.0, 0.0, 0.0, 1.0], dtype))
+    value = losses.bce_with_logits(x, target, reduction="none")
+    rtol = 4 * np.finfo(dtype).eps
+    np.testing.assert_allclose(value.numpy(), [np.exp(-60), np.exp(-60), 1e4, 1e4], rtol=rtol)
+    value.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), [-np.exp(-60), np.exp(-60), 1, -1], rtol=rtol)
+
+
+def test_slopes_at_zero_error():
+    zero = rk.tensor(np.zeros(1), requires_grad=True)
+    for loss in (losses.mse, losses.l1, losses.smooth_l1):
+        zero.grad = None
+        loss(zero, np.zeros(1)).backward()
+        assert zero.grad.item() == 0
+
+
+def test_smooth_l1_is_smooth_at_its_seams():
+    x = rk.tensor(np.array([0.5, -0.5]), requires_grad=True)
+    value = losses.smooth_l1(x, np.zeros(2), beta=0.5, reduction="none")
+    np.testing.assert_allclose(value.numpy(), [0.25, 0.25])
+    value.sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), [1, -1])
+
+
+@pytest.mark.parametrize("loss", ELEMENTWISE)
+def test_the_mean_of_no_elements_is_nan(loss):
+    assert np.isnan(loss(rk.zeros(0, 3), np.zeros((0, 3), np.float32)).item())
+
+
+@pytest.mark.parametrize("loss", ELEMENTWISE)
+def test_wrong_real_targets(loss):
+    x = rk.randn(2, 3)
+    with pytest.raises(ShapeError, match=r"target: expected shape \(2, 3\) \(as input\), got \(3"):
+        loss(x, np.zeros(3, np.float32))
+    with pytest.raises(DTypeError, match="target: expected float32 as input is, got float64"):
+        loss(x, np.zeros((2, 3)))
+    with pytest.raises(DTypeError, match="target: expected float32 as input is, got int64"):
+        loss(x, np.zeros((2, 3), np.int64))
+    with pytest.raises(DTypeError, match="input: expected float32 or float64, got int64"):
+        loss(np.zeros(3, np.int64), np.zeros(3))
+    with pytest.raises(ArgumentError, match="reduction: expected"):
+        loss(x, x, reduction=None)
+    assert loss(x, [[0.5] * 3] * 2).dtype == np.float32
+
+
+def test_wrong_options_of_elementwise_losses():
+    x = rk.randn(2, 3)
+    for beta in (-1.0, float("nan")):
+        with pytest.raises(ArgumentError, match="beta: expected a number >= 0"):
+            losses.smooth_l1(x, x, beta=beta)
+    with pytest.raises(DTypeError, match="pos_weight: expected float32"):
+        losses.bce_with_logits(x, x, pos_weight=np.ones(3))
+    with pytest.raises(ShapeError, match=r"weight and pos_weight: expected shape \(2, 3\)"):
+        losses.bce_with_logits(x, x, np.ones((4, 2, 3), np.float32))
+    with pytest.raises(ShapeError):
+        losses.bce_with_logits(x, x, np.ones(4, np.float32))

@@ -1,0 +1,79 @@
+"""Sequential and ModuleList."""
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import nn
+
+
+def test_sequential_calls_in_order_under_pytorchs_names():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x = rk.randn(5, 3)
+    expected = model[2](model[0](x).tanh())
+    np.testing.assert_array_equal(model(x).numpy(), expected.numpy())
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_an_empty_sequential_is_the_identity():
+    x = rk.randn(2)
+    assert nn.Sequential()(x) is x
+
+
+def test_a_module_in_two_places_is_called_twice_and_counted_once():
+    layer = nn.Linear(2, 2)
+    model = nn.Sequential(layer, nn.Tanh(), layer)
+    assert len(model) == 3
+    assert len(list(model.parameters())) == 2
+    x = rk.randn(3, 2)
+    np.testing.assert_array_equal(model(x).numpy(), layer(layer(x).tanh()).numpy())
+
+
+@pytest.mark.parametrize("make", [lambda modules: nn.Sequential(*modules), nn.ModuleList])
+def test_rows_count_index_slice_and_grow(make):
+    modules = [nn.Linear(2, 2), nn.Tanh(), nn.ReLU()]
+    row = make(modules)
+    assert len(row) == 3
+    assert list(row) == modules
+    assert row[-1] is modules[2]
+    part = row.eval()[1:]
+    assert type(part) is type(row)
+    assert list(part) == modules[1:]
+    assert not part.training
+    new = nn.Sigmoid()
+    row[-1] = new
+    assert list(row) == [*modules[:2], new]
+    assert row.append(nn.Tanh()) is row
+    assert len(row.extend([nn.Tanh(), nn.Tanh()])) == 6
+    with pytest.raises(IndexError):
+        row[6]
+    with pytest.raises(IndexError):
+        row[6] = new
+    with pytest.raises(TypeError, match=r"\[6\]: expected a Module, got function"):
+        row.append(rk.tanh)
+    with pytest.raises(TypeError, match="expected Module or None, got int"):
+        row[0] = 3
+
+
+def test_a_module_list_holds_parameters_and_is_not_called():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(2))
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    net = Net()
+    assert list(net.state_dict())[::2] == ["layers.0.weight", "layers.1.weight"]
+    assert net(rk.randn(3, 2)).shape == (3, 2)
+    with pytest.raises(NotImplementedError, match="ModuleList defines no forward"):
+        net.layers(rk.randn(3, 2))
+
+
+def test_repr_names_the_children():
+    assert repr(nn.Sequential(nn.Tanh(), nn.ReLU())) == (
+        "Sequential(\n  (0): Tanh()\n  (1): ReLU()\n)"
+    )

@@ -1,0 +1,109 @@
+"""Initialisation: distributions, exact matrices, the seed, refusals."""
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.nn import Parameter, init
+
+
+def empty(*shape, dtype=np.float32):
+    return Parameter(np.full(shape, np.nan, dtype))
+
+
+# name, options, bound of the uniform distribution or None, standard deviation; shape (60, 240)
+FILLS = [
+    ("uniform_", {"a": -2.0, "b": 2.0}, 2.0, 2 / np.sqrt(3)),
+    ("normal_", {"mean": 0.0, "std": 0.5}, None, 0.5),
+    ("xavier_uniform_", {}, np.sqrt(6 / 300), np.sqrt(2 / 300)),
+    ("xavier_uniform_", {"gain": 3.0}, 3 * np.sqrt(6 / 300), 3 * np.sqrt(2 / 300)),
+    ("xavier_normal_", {"gain": 3.0}, None, 3 * np.sqrt(2 / 300)),
+    ("kaiming_uniform_", {}, np.sqrt(6 / 240), np.sqrt(2 / 240)),
+    ("kaiming_uniform_", {"a": np.sqrt(5)}, np.sqrt(1 / 240), np.sqrt(1 / 720)),
+    ("kaiming_uniform_", {"mode": "fan_out"}, np.sqrt(6 / 60), np.sqrt(2 / 60)),
+    ("kaiming_normal_", {"nonlinearity": "tanh"}, None, 5 / 3 / np.sqrt(240)),
+    ("kaiming_normal_", {"nonlinearity": "linear", "mode": "fan_out"}, None, 1 / np.sqrt(60)),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "options", "bound", "std"), FILLS)
+def test_distributions(name, options, bound, std, dtype):
+    tensor = empty(60, 240, dtype=dtype)
+    array = tensor.data
+    assert getattr(init, name)(tensor, **options) is tensor
+    assert tensor.data is array
+    assert array.dtype == dtype
+    np.testing.assert_allclose(array.std(), std, rtol=0.03)
+    np.testing.assert_allclose(array.mean(), 0, atol=0.05 * std)
+    if bound is not None:
+        assert 0.99 * bound < np.abs(array).max() <= np.float32(bound)
+    else:
+        assert np.abs(array).max() > 3 * std
+
+
+def test_fans_of_more_axes_count_the_field():
+    tensor = empty(4, 100, 6)
+    init.kaiming_uniform_(tensor)
+    assert 0.98 * 0.1 < np.abs(tensor.data).max() <= 0.1
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (8, 3), (3, 8), (4, 2, 3)])
+def test_orthogonal_rows_or_columns(shape):
+    tensor = init.orthogonal_(empty(*shape, dtype=np.float64), gain=2.0)
+    matrix = tensor.data.reshape(shape[0], -1) / 2
+    if matrix.shape[0] > matrix.shape[1]:
+        matrix = matrix.T
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(len(matrix)), atol=1e-13)
+
+
+def test_orthogonal_matrices_are_spread_over_all_of_them():
+    """Without the signs of R, LAPACK's diagonal of Q would have one sign."""
+    signs = [np.sign(init.orthogonal_(empty(3, 3)).data[0, 0]) for _ in range(40)]
+    assert 8 < signs.count(1) < 32
+
+
+def test_constants():
+    np.testing.assert_array_equal(init.zeros_(empty(2, 3)).data, np.zeros((2, 3)))
+    np.testing.assert_array_equal(init.ones_(empty(3)).data, np.ones(3))
+    np.testing.assert_array_equal(init.constant_(empty(), 2.5).data, 2.5)
+    np.testing.assert_array_equal(init.eye_(empty(2, 3)).data, np.eye(2, 3))
+
+
+def test_the_seed_fixes_the_numbers():
+    rk.manual_seed(7)
+    first = init.normal_(empty(4)).data.copy()
+    second = init.normal_(empty(4)).data.copy()
+    rk.manual_seed(7)
+    np.testing.assert_array_equal(init.normal_(empty(4)).data, first)
+    assert (first != second).all()
+
+
+def test_nothing_is_recorded():
+    tensor = init.uniform_(empty(3))
+    assert tensor.is_leaf
+    assert tensor.requires_grad
+
+
+def test_gains():
+    assert init.calculate_gain("linear") == init.calculate_gain("sigmoid") == 1
+    assert init.calculate_gain("relu") == np.sqrt(2)
+    assert init.calculate_gain("leaky_relu", 0) == np.sqrt(2)
+    assert init.calculate_gain("leaky_relu") == np.sqrt(2 / (1 + 0.01**2))
+    with pytest.raises(ArgumentError, match="nonlinearity: expected leaky_relu, linear"):
+        init.calculate_gain("selu")
+
+
+def test_refusals():
+    with pytest.raises(DTypeError, match="tensor: expected float32 or float64, got int64"):
+        init.uniform_(rk.tensor(np.zeros(3, int)))
+    with pytest.raises(TypeError, match="tensor: expected a Tensor, got ndarray"):
+        init.zeros_(np.zeros(3))
+    with pytest.raises(ArgumentError, match="mode: expected 'fan_in' or 'fan_out'"):
+        init.kaiming_normal_(empty(2, 2), mode="fan")
+    with pytest.raises(ShapeError, match="expected 2 axes for an identity matrix"):
+        init.eye_(empty(2))
+    for fill in (init.xavier_normal_, init.kaiming_uniform_, init.orthogonal_):
+        with pytest.raises(ShapeError, match=r"expected 2 or more axes.*, got shape \(3,\)"):
+            fill(empty(3))
