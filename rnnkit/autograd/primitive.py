@@ -41,16 +41,18 @@ class Primitive:
         name: its key in `PRIMITIVES` and its name in messages.
         forward: ``forward(*arrays, **params)`` returns an ndarray or a tuple of them.
         differentiable: False for operations whose results never carry a gradient.
+        rules: one per input, set by `defvjp`.
+        joint_rule: one for all inputs, set by `defvjp_joint`.
     """
 
-    __slots__ = ("_joint_rule", "_keeps_output", "_rules", "differentiable", "forward", "name")
+    __slots__ = ("_keeps_output", "differentiable", "forward", "joint_rule", "name", "rules")
 
     def __init__(self, name: str, forward: Callable[..., Any], differentiable: bool) -> None:
         self.name = name
         self.forward = forward
         self.differentiable = differentiable
-        self._rules: tuple[Callable[..., Gradient] | None, ...] = ()
-        self._joint_rule: Callable[..., Sequence[Gradient]] | None = None
+        self.rules: tuple[Callable[..., Gradient] | None, ...] = ()
+        self.joint_rule: Callable[..., Sequence[Gradient]] | None = None
         self._keeps_output = False
 
     def defvjp(self, *rules: Callable[..., Gradient] | None) -> None:
@@ -60,7 +62,7 @@ class Primitive:
         and `out` are tuples, and `d_out` holds None for outputs that were not used. A rule returns
         None for a gradient of zero. An `out` that a rule calls ``_`` is not kept for it.
         """
-        self._rules = rules
+        self.rules = rules
         self._keeps_output = any(rule is not None and _reads_output(rule) for rule in rules)
 
     def defvjp_joint(self, rule: Callable[..., Sequence[Gradient]]) -> None:
@@ -68,31 +70,39 @@ class Primitive:
 
         It returns one gradient per input; those whose `needs` is False may be None.
         """
-        self._joint_rule = rule
+        self.joint_rule = rule
         self._keeps_output = _reads_output(rule, 2)
 
     @property
     def has_rule(self) -> bool:
         """Whether any derivative rule is defined."""
-        return self._joint_rule is not None or any(rule is not None for rule in self._rules)
+        return self.joint_rule is not None or any(rule is not None for rule in self.rules)
 
     def __call__(self, *inputs: Tensor, **params: Any) -> Any:
-        arrays = [tensor._data for tensor in inputs]
+        run = state.run
         try:
-            result = state.run(self.forward, *arrays, **params)
+            # The two usual cases first: this is the path that every small op pays for.
+            if len(inputs) == 2 and not params:
+                a, b = inputs
+                result = run(self.forward, a._data, b._data)
+            elif len(inputs) == 1:
+                result = run(self.forward, inputs[0]._data, **params)
+            else:
+                result = run(self.forward, *[tensor._data for tensor in inputs], **params)
         except (ValueError, TypeError, RuntimeError) as error:
-            result = self._retry(error, arrays, params)
-        if type(result) is tuple:
-            return self._several(result, inputs, params)
+            result = self._retry(error, [tensor._data for tensor in inputs], params)
         if type(result) is not _ndarray:
-            result = _zero_dim(result, arrays)
+            if type(result) is tuple:
+                return self._several(result, inputs, params)
+            result = _zero_dim(result, inputs)
         output = wrap(result)
         if state.enabled and self.differentiable:
             for tensor in inputs:
                 if tensor._requires_grad:
-                    kept = result if self._keeps_output else None
-                    output.grad_fn = PrimitiveNode(self, inputs, params, kept, 0)
                     output._requires_grad = True
+                    output.grad_fn = PrimitiveNode(
+                        self, inputs, params, result if self._keeps_output else None, 0
+                    )
                     break
         return output
 
@@ -100,18 +110,16 @@ class Primitive:
         self, results: tuple[Array, ...], inputs: tuple[Tensor, ...], params: dict[str, Any]
     ) -> tuple[Tensor, ...]:
         outputs = tuple([wrap(result) for result in results])
-        if (
-            outputs
-            and state.enabled
-            and self.differentiable
-            and any(tensor._requires_grad for tensor in inputs)
-        ):
-            kept = results if self._keeps_output else None
-            node = PrimitiveNode(self, inputs, params, kept, len(results))
-            for i, output in enumerate(outputs):
-                output.grad_fn = node
-                output._output = i
-                output._requires_grad = True
+        if state.enabled and self.differentiable:
+            for tensor in inputs:
+                if tensor._requires_grad:
+                    kept = results if self._keeps_output else None
+                    node = PrimitiveNode(self, inputs, params, kept, len(results))
+                    for i, output in enumerate(outputs):
+                        output._requires_grad = True
+                        output._output = i
+                        output.grad_fn = node
+                    break
         return outputs
 
     def _retry(self, error: Exception, arrays: list[Array], params: dict[str, Any]) -> Any:
@@ -127,30 +135,11 @@ class Primitive:
         got = ", ".join(f"{array.dtype.name}{list(array.shape)}" for array in arrays)
         raise kind(f"{self.name}: {error}; inputs: {got}") from error
 
-    def gradients(
-        self,
-        d_out: Any,
-        out: Any,
-        inputs: Sequence[Tensor],
-        needs: list[bool],
-        params: dict[str, Any],
-    ) -> Sequence[Gradient]:
-        if self._joint_rule is not None:
-            return self._joint_rule(needs, d_out, out, *inputs, **params)
-        rules = self._rules
-        gradients: list[Gradient] = []
-        for i, need in enumerate(needs):
-            if need:
-                rule = rules[i] if i < len(rules) else None
-                if rule is None:
-                    raise MissingRuleError(
-                        f"{self.name}: no derivative rule for input {i}; define one with "
-                        f"PRIMITIVES[{self.name!r}].defvjp(...), or detach() that input"
-                    )
-                gradients.append(rule(d_out, out, *inputs, **params))
-            else:
-                gradients.append(None)
-        return gradients
+    def missing_rule(self, i: int) -> MissingRuleError:
+        return MissingRuleError(
+            f"{self.name}: no derivative rule for input {i}; define one with "
+            f"PRIMITIVES[{self.name!r}].defvjp(...), or detach() that input"
+        )
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -192,7 +181,21 @@ class PrimitiveNode(Node):
             else:
                 out = self._output(out, 0)
         inputs: Any = self.inputs
-        return self._primitive.gradients(d_outputs, out, inputs, needs, self._params)
+        params = self._params
+        op = self._primitive
+        if op.joint_rule is not None:
+            return op.joint_rule(needs, d_outputs, out, *inputs, **params)
+        rules = op.rules
+        gradients: list[Gradient] = []
+        for i, need in enumerate(needs):
+            if need:
+                rule = rules[i] if i < len(rules) else None
+                if rule is None:
+                    raise op.missing_rule(i)
+                gradients.append(rule(d_outputs, out, *inputs, **params))
+            else:
+                gradients.append(None)
+        return gradients
 
     def _output(self, array: Array, index: int) -> Tensor:
         """The output again, as part of the graph: the node itself does not refer to it."""
@@ -233,11 +236,11 @@ def _reads_output(rule: Callable[..., Any], position: int = 1) -> bool:
     return code is None or code.co_varnames[position] != "_"
 
 
-def _zero_dim(result: Any, arrays: list[Array]) -> Array:
+def _zero_dim(result: Any, inputs: tuple[Tensor, ...]) -> Array:
     """NumPy returns scalars for 0-d results; before NumPy 2 some are promoted to float64."""
     array = np.asarray(result)
-    if array.dtype == np.float64 and arrays and arrays[0].dtype in FLOATS:
-        return array.astype(arrays[0].dtype)
+    if array.dtype == np.float64 and inputs and inputs[0]._data.dtype in FLOATS:
+        return array.astype(inputs[0]._data.dtype)
     return array
 
 

@@ -145,14 +145,14 @@ class _Sum:
 class _Collector:
     """Sums gradients by where they belong."""
 
-    __slots__ = ("_create_graph", "_slots")
+    __slots__ = ("_create_graph", "slots")
 
     def __init__(self, create_graph: bool) -> None:
         self._create_graph = create_graph
-        self._slots: dict[Slot, Tensor | PartialGradient | _Sum] = {}
+        self.slots: dict[Slot, Tensor | PartialGradient | _Sum] = {}
 
     def add(self, slot: Slot, gradient: Tensor | PartialGradient) -> None:
-        slots = self._slots
+        slots = self.slots
         present = slots.get(slot)
         if present is None:
             slots[slot] = gradient
@@ -165,11 +165,11 @@ class _Collector:
             slots[slot] = both
 
     def leaves(self) -> list[Tensor]:
-        return [slot for slot in self._slots if isinstance(slot, Tensor)]
+        return [slot for slot in self.slots if isinstance(slot, Tensor)]
 
     def take(self, slot: Slot) -> Tensor | None:
         """Remove and return the total of a slot; None if nothing came."""
-        present = self._slots.pop(slot, None)
+        present = self.slots.pop(slot, None)
         if present is None or isinstance(present, Tensor):
             return present
         if isinstance(present, PartialGradient):
@@ -305,13 +305,22 @@ def _distribute(
     needs: list[bool],
     gradients: Sequence[Gradient],
 ) -> None:
+    # Called once for each node: what _slot and the collector do in the usual case is spelt out.
+    slots = collector.slots
     for tensor, need, gradient in zip(inputs, needs, gradients, strict=True):
         if need and gradient is not None and tensor is not None:
             node = tensor.grad_fn
-            if node is None or node.n_outputs:
-                collector.add(_slot(tensor), gradient)
+            slot: Slot
+            if node is None:
+                slot = tensor
+            elif node.n_outputs:
+                slot = (node, tensor._output)
             else:
-                collector.add(node, gradient)
+                slot = node
+            if slot in slots:
+                collector.add(slot, gradient)
+            else:
+                slots[slot] = gradient
 
 
 def _own(holder: list[Tensor]) -> Array:

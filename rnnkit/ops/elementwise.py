@@ -185,10 +185,9 @@ def cos(x: Tensor) -> Tensor:
 
 def _sigmoid_array(x: Array) -> Array:
     # exp(-x) may overflow to inf, whose reciprocal is the right limit: no case distinction needed.
-    y = np.negative(x)
-    y = np.exp(y, out=y) if y.ndim else np.exp(y)
+    y = np.exp(-x)
     y += 1.0
-    return np.reciprocal(y, out=y) if y.ndim else np.reciprocal(y)
+    return np.reciprocal(y)
 
 
 def _softplus_array(x: Array) -> Array:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,8 +40,12 @@ def _count(x: Tensor | Array, axes: tuple[int, ...]) -> int:
 # ---- sums and moments
 
 
+# Typed loosely: NumPy's stub of reduce wants keepdims to be a literal.
+_reduce: Any = np.add.reduce
+
+
 def _sum_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return x.sum(axis=axis, keepdims=keepdims)
+    return _reduce(x, axis=axis, keepdims=keepdims)
 
 
 def _mean_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -206,8 +205,12 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 def _split_array(x: Array, sections: tuple[int, ...], axis: int) -> tuple[Array, ...]:
     lead = (slice(None),) * axis
-    ends = accumulate(sections)
-    return tuple([x[(*lead, slice(end - n, end))] for n, end in zip(sections, ends, strict=True)])
+    pieces = []
+    start = 0
+    for n in sections:
+        pieces.append(x[(*lead, slice(start, start + n))])
+        start += n
+    return tuple(pieces)
 
 
 _split = primitive("split", _split_array)
@@ -227,6 +230,14 @@ def _d_split(
 _split.defvjp(_d_split)
 
 
+def _equal(length: int, size: int) -> tuple[int, ...]:
+    """`length` cut into pieces of `size` and a smaller last one; one empty piece of nothing."""
+    if length == 0:
+        return (0,)
+    whole, rest = divmod(length, size)
+    return (size,) * whole + (rest,) * (rest > 0)
+
+
 def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
     """Cut `x` along `axis` into views.
 
@@ -241,23 +252,23 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
     if isinstance(size, int | np.integer):
         if size <= 0:
             raise ArgumentError(f"split: size: expected a positive integer, got {size}")
-        sections = [min(int(size), length - start) for start in range(0, length, int(size))]
-        sections = sections or [0]
+        sections = _equal(length, int(size))
     else:
-        sections = list(sizes("split", (size,)))
+        sections = sizes("split", (size,))
         if min(sections, default=-1) < 0 or sum(sections) != length:
             raise ArgumentError(
                 f"split: size: expected sizes that add up to {length}, got {sections}"
             )
-    return _split(x, sections=tuple(sections), axis=axis)
+    return _split(x, sections=sections, axis=axis)
 
 
 def chunk(x: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
     """Cut `x` along `axis` into `chunks` equal views (the last ones may be smaller or missing)."""
     if chunks <= 0:
         raise ArgumentError(f"chunk: chunks: expected a positive integer, got {chunks}")
-    axis = one_axis("chunk", axis, x.ndim)
-    return split(x, max(1, -(-x._data.shape[axis] // chunks)), axis)
+    axis = one_axis("chunk", axis, x._data.ndim)
+    length = x._data.shape[axis]
+    return _split(x, sections=_equal(length, -(-length // chunks)), axis=axis)
 
 
 def _unbind_array(x: Array, axis: int) -> tuple[Array, ...]:

@@ -71,7 +71,11 @@ case("power", "exponent 0", lambda x: x**0.0 + x, numbers(4))
 case("clip", "both bounds", lambda x: x.clip(-0.8, 0.9), numbers(11))
 case("clip", "one bound", lambda x: rk.clip(x, max=0.3), numbers(11))
 case(
-    "maximum", "clip with a tensor bound", lambda x, low: rk.clip(x, min=low), numbers(11), numbers(1)
+    "maximum",
+    "clip with a tensor bound",
+    lambda x, low: rk.clip(x, min=low),
+    numbers(11),
+    numbers(1),
 )
 _mask = np.array([[True, False, True], [False, False, True]])
 case("where", "same shape", lambda a, b: rk.where(_mask, a, b), numbers(2, 3), numbers(2, 3))
@@ -89,7 +93,7 @@ case(
     numbers(2, 3),
     eps=2.0**-8,
 )
-case("broadcast_to", "new and repeated axes", lambda x: rk.broadcast_to(x, (4, 3, 5)), numbers(3, 1))
+case("broadcast_to", "repeated axes", lambda x: rk.broadcast_to(x, (4, 3, 5)), numbers(3, 1))
 case("broadcast_to", "expand", lambda x: x.expand(2, -1, 4), numbers(3, 1))
 case("sum_to", "lead and kept axes", lambda x: rk.sum_to(x, (1, 5)), numbers(2, 3, 5))
 case("sum_to", "to 0-d", lambda x: rk.sum_to(x, ()), numbers(2, 3))
@@ -102,7 +106,7 @@ case("permute", "transpose", lambda x: x.transpose(-1, 0), numbers(2, 3, 5))
 case("permute", "T", lambda x: x.T, numbers(2, 3, 5))
 case("flip", "one axis", lambda x: x.flip(-1), numbers(2, 3))
 case("flip", "all axes", lambda x: x.flip(), numbers(2, 3))
-case("cat", "unequal sizes", lambda *xs: rk.cat(xs, -1), numbers(2, 3), numbers(2, 1), numbers(2, 2))
+case("cat", "unequal sizes", lambda *xs: rk.cat(xs, -1), numbers(2, 3), numbers(2, 1))
 case("cat", "same tensor twice", lambda x: rk.cat([x, x]), numbers(2, 3))
 case("stack", "last axis", lambda *xs: rk.stack(xs, -1), numbers(2, 3), numbers(2, 3))
 case("split", "equal sizes, one unused", lambda x: x.split(2, -1)[::2], numbers(3, 5))
@@ -191,4 +195,4 @@ case(
     numbers(2, 2, 3),
     numbers(2, 3),
 )
-case("layer_norm", "bias alone", lambda x, b: rk.layer_norm(x, 3, None, b), numbers(2, 3), numbers(3))
+case("layer_norm", "bias only", lambda x, b: rk.layer_norm(x, 3, bias=b), numbers(2, 3), numbers(3))
