@@ -39,7 +39,7 @@ def mse_loss(
 def l1_loss(
     input: ArrayLike | Tensor, target: ArrayLike | Tensor, *, reduction: str = "mean"
 ) -> Tensor:
-    """Absolute error \\|input - target\\|, as ``torch.nn.functional.l1_loss``; slope 0 at 0.
+    """Absolute error |input - target|, as ``torch.nn.functional.l1_loss``; slope 0 at 0.
 
     Arguments, result and errors are those of `mse_loss`.
     """
@@ -54,7 +54,7 @@ def smooth_l1_loss(
     beta: float = 1.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """0.5 e^2 / beta where \\|e\\| < beta, else \\|e\\| - 0.5 beta; e = input - target.
+    """0.5 e^2 / beta where |e| < beta, else |e| - 0.5 beta; e = input - target.
 
     As ``torch.nn.functional.smooth_l1_loss`` (Girshick 2015, equation 3); with beta 0 it is
     `l1_loss`. Arguments, result and errors are those of `mse_loss`; a negative or NaN beta raises

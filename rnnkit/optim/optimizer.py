@@ -170,6 +170,10 @@ class Optimizer:
         Indices may be ints or, after a trip through JSON, their strings.
         Raises ArgumentError listing everything that does not fit; nothing is changed in that case.
         """
+        if not {"state", "param_groups"} <= set(state_dict):
+            raise ArgumentError(
+                f"state_dict: expected the keys 'state' and 'param_groups', got {list(state_dict)}"
+            )
         groups = state_dict["param_groups"]
         problems = _group_problems(self.param_groups, groups, {"params", *self.defaults})
         if problems:

@@ -316,6 +316,8 @@ def test_loading_refuses_other_groups_and_the_state_of_another_optimizer():
         optimizer.load_state_dict(optim.Adam(start()[:1]).state_dict())
     with pytest.raises(ArgumentError, match=r"missing betas(?s:.*)unexpected momentum"):
         optimizer.load_state_dict(optim.SGD(start()).state_dict())
+    with pytest.raises(ArgumentError, match=r"expected the keys 'state' and .*, got \['lr'\]"):
+        optimizer.load_state_dict({"lr": 0.1})
     saved = optimizer.state_dict()
     saved["param_groups"][0]["lr"] = -1
     with pytest.raises(ArgumentError, match="lr: expected"):
