@@ -38,7 +38,11 @@ class Parameter(Tensor):
     """
 
     def __init__(
-        self, data: ArrayLike | Tensor, requires_grad: bool = True, *, dtype: DTypeLike | None = None
+        self,
+        data: ArrayLike | Tensor,
+        requires_grad: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__(data, dtype, requires_grad, copy=False)
         if not self.data.flags.writeable:
