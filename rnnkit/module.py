@@ -132,7 +132,7 @@ class Module:
 
     def _register(self, name: str, value: Tensor | Module | None, kind: str) -> None:
         kinds = self._known_kinds(name)
-        if kind == MODULE and value is not None and self in value.modules():  # type: ignore[union-attr]
+        if isinstance(value, Module) and self in value.modules():
             raise ArgumentError(
                 f"{type(self).__name__}.{name}: a module cannot contain itself, at any depth"
             )
