@@ -1,15 +1,16 @@
 /*
  * exp, tanh and sigmoid of a vector, accurate over the whole range.
  *
- * One reduction serves all three: x = n ln2 + r with r in [-ln2/4, 3 ln2/4], and
- *     expm1(r) = r + r^2 q(r),  q a minimax polynomial with q(0) = 1/2.
- * The interval leans to the right so that, in tanh, 2^n expm1(r) + (2^n - 1) never cancels badly.
- * ln2 is split in two so that n times its upper part is exact with or without a fused multiply-add.
- * Relative error of the polynomial: 2^-31 (float), 2^-61 (double).
+ * One reduction serves all three: x = n ln2 + r and
+ *     expm1(r) = r + r^2 q(r),  q a minimax polynomial on [-ln2/2, 3 ln2/4] with q(0) = 1/2,
+ * whose relative error is 2^-29 (float), 2^-63 (double).
  *
- *     exp(x)     = 2^n (1 + expm1(r))
- *     tanh(x)    = sign(x) m / (m + 2),   m = expm1(2|x|)
- *     sigmoid(x) = (x < 0 ? e : 1) / (1 + e),   e = exp(-|x|)
+ *     exp(x)     = 2^n (1 + expm1(r)),        r in [-ln2/2, ln2/2]
+ *     tanh(x)    = sign(x) m / (m + 2),       m = expm1(2|x|) = 2^n expm1(r) + (2^n - 1)
+ *     sigmoid(x) = (x < 0 ? e : 1) / (1 + e), e = exp(-|x|)
+ *
+ * For tanh, r lies in [-ln2/4, 3 ln2/4], so that the sum for m never cancels badly. ln2 is split in
+ * two so that n times its upper part is exact with or without a fused multiply-add.
  *
  * NaN gives NaN, and +-inf, +-0 and subnormals give what the function's limit says.
  */
@@ -17,7 +18,7 @@
 #if REAL_BITS == 32
 #define EXPM1_TERMS 6
 static const float R(expm1_q)[EXPM1_TERMS] = {
-    0x1p-1f, 0x1.555554p-3f, 0x1.555602p-5f, 0x1.110f82p-7f, 0x1.69a1a4p-10f, 0x1.df80c2p-13f,
+    0x1p-1f, 0x1.555564p-3f, 0x1.5554f2p-5f, 0x1.10fa54p-7f, 0x1.6d3274p-10f, 0x1.c0632ap-13f,
 };
 #define ROUNDING_CONSTANT 0x1.8p23f
 #define LOG2E 0x1.715476p0f
@@ -27,19 +28,12 @@ static const float R(expm1_q)[EXPM1_TERMS] = {
 #define EXP_IS_ZERO_BELOW -104.0f
 #define TANH_IS_ONE_ABOVE 9.1f
 #else
-#define EXPM1_TERMS 11
+#define EXPM1_TERMS 12
 static const double R(expm1_q)[EXPM1_TERMS] = {
-    0x1p-1,
-    0x1.555555555555ap-3,
-    0x1.5555555555504p-5,
-    0x1.111111110e086p-7,
-    0x1.6c16c16c91387p-10,
-    0x1.a01a01bc04b0dp-13,
-    0x1.a019fb1518d78p-16,
-    0x1.71de4015bff37p-19,
-    0x1.27fcbe374701ep-22,
-    0x1.a9914e52ac484p-26,
-    0x1.505970d1c7a58p-29,
+    0x1p-1, 0x1.5555555555555p-3, 0x1.5555555555546p-5,
+    0x1.111111111137dp-7, 0x1.6c16c16c1da3ap-10, 0x1.a01a019ec0442p-13,
+    0x1.a01a01816e589p-16, 0x1.71de3fc6c6026p-19, 0x1.27e52840e9427p-22,
+    0x1.ae4fe7fb8de85p-26, 0x1.1f0314918cd7ap-29, 0x1.7e479c0aaacd1p-33,
 };
 #define ROUNDING_CONSTANT 0x1.8p52
 #define LOG2E 0x1.71547652b82fep0
@@ -56,11 +50,12 @@ typedef struct {
     vec n_bits;  /* n + the rounding constant: its low bits are n as an integer */
 } R(reduced);
 
-VEC_INLINE R(reduced) R(reduce)(vec x)
+/* `lean` moves the interval of r: it is [-ln2/2, ln2/2] plus lean * ln2. */
+VEC_INLINE R(reduced) R(reduce)(vec x, real lean)
 {
     R(reduced) out;
     vec rounding = v_set1(ROUNDING_CONSTANT);
-    out.n_bits = v_fma(x, v_set1(LOG2E), v_set1((real)-0.25)) + rounding;
+    out.n_bits = v_fma(x, v_set1(LOG2E), v_set1(-lean)) + rounding;
     out.n = out.n_bits - rounding;
     vec r = v_fnma(out.n, v_set1(LN2_UPPER), x);
     r = v_fnma(out.n, v_set1(LN2_LOWER), r);
@@ -70,29 +65,45 @@ VEC_INLINE R(reduced) R(reduce)(vec x)
     return out;
 }
 
+/* numerator / (b + m), b a constant no greater than 2 and m >= 0. In double, with a fused
+   multiply-add, the rounding of the sum and of the quotient are made good, which halves the error. */
+VEC_INLINE vec R(quotient)(vec numerator, vec m, real b)
+{
+    vec sum = m + v_set1(b);
+#if REAL_BITS == 64 && VEC_HAS_FMA
+    vec lost = m - (sum - v_set1(b));
+    vec inverse = v_set1(1) / sum;
+    vec q = numerator * inverse;
+    vec rest = v_fnma(q, lost, v_fnma(q, sum, numerator));
+    return v_fma(rest, inverse, q);
+#else
+    return numerator / sum;
+#endif
+}
+
 VEC_INLINE vec R(v_exp)(vec x)
 {
     x = v_min(v_set1(EXP_IS_INF_ABOVE), v_max(v_set1(EXP_IS_ZERO_BELOW), x));
-    R(reduced) e = R(reduce)(x);
+    R(reduced) e = R(reduce)(x, 0);
     return v_scale(v_set1(1) + e.expm1_r, e.n);
 }
 
 VEC_INLINE vec R(v_tanh)(vec x)
 {
     vec a = v_min(v_set1(TANH_IS_ONE_ABOVE), v_abs(x));
-    R(reduced) e = R(reduce)(a + a);
+    R(reduced) e = R(reduce)(a + a, (real)0.25);
     /* 2^n by shifting n into the exponent: n is small here and not negative. */
     vec power = (vec)(((veci)e.n_bits << (REAL_BITS == 32 ? 23 : 52)) + (veci)v_set1(1));
     vec m = v_fma(power, e.expm1_r, power - v_set1(1));
-    return v_copysign(m / (m + v_set1(2)), x);
+    return v_copysign(R(quotient)(m, m, 2), x);
 }
 
 VEC_INLINE vec R(v_sigmoid)(vec x)
 {
     vec a = v_min(v_set1(-(EXP_IS_ZERO_BELOW)), v_abs(x));
-    R(reduced) r = R(reduce)(-a);
+    R(reduced) r = R(reduce)(-a, 0);
     vec e = v_scale(v_set1(1) + r.expm1_r, r.n);
-    return v_if_negative(x, e, v_set1(1)) / (v_set1(1) + e);
+    return R(quotient)(v_if_negative(x, e, v_set1(1)), e, 1);
 }
 
 #undef EXPM1_TERMS

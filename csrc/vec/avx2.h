@@ -6,6 +6,7 @@
 #define VF_LANES 8
 #define VD_LANES 4
 #define VEC_REGISTERS 16
+#define VEC_HAS_FMA 1
 
 typedef __m256 vf;
 typedef int32_t vfi __attribute__((vector_size(32)));

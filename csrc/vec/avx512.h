@@ -6,6 +6,7 @@
 #define VF_LANES 16
 #define VD_LANES 8
 #define VEC_REGISTERS 32
+#define VEC_HAS_FMA 1
 
 typedef __m512 vf;
 typedef int32_t vfi __attribute__((vector_size(64)));

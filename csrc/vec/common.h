@@ -3,7 +3,7 @@
  *
  * An instruction set's header defines the types
  *     vf, vfi (as many int32 lanes), vd, vdi (as many int64 lanes),  VF_LANES, VD_LANES,
- *     VEC_REGISTERS
+ *     VEC_REGISTERS, VEC_HAS_FMA (whether fma rounds once)
  * and the functions that have an instruction of their own; everything that the compiler's vector
  * operators express (+ - * / << & | on whole vectors) is written with those. Results of every
  * function are the correctly rounded ones of its definition, except `fma` without hardware for it,

@@ -4,6 +4,7 @@
 #define VF_LANES 4
 #define VD_LANES 2
 #define VEC_REGISTERS 16
+#define VEC_HAS_FMA 0
 
 typedef float vf __attribute__((vector_size(16)));
 typedef int32_t vfi __attribute__((vector_size(16)));

@@ -6,6 +6,7 @@
 #define VF_LANES 4
 #define VD_LANES 2
 #define VEC_REGISTERS 32
+#define VEC_HAS_FMA 1
 
 typedef float32x4_t vf;
 typedef int32x4_t vfi;
