@@ -57,8 +57,9 @@ class Cell(Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A fused kernel stands for one step() only: who overrides the step leaves the kernel.
-        if "step" in cls.__dict__ and "kernel" not in cls.__dict__:
+        # A fused kernel stands for one set of equations: who overrides any leaves the kernel.
+        equations = {"step", "from_input", "from_hidden"}
+        if "kernel" not in cls.__dict__ and not equations.isdisjoint(cls.__dict__):
             cls.kernel = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Cell:

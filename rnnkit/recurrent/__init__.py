@@ -1,8 +1,8 @@
 """Running a cell over a sequence, forward and back through time.
 
-    layer.py    checks the arguments, asks ``rnnkit.backend`` for the path
-    tape.py     the pure-Python path: the cell's step, recorded on the tape
-    native.py   the native path: the whole loop in C
+layer.py    checks the arguments, asks ``rnnkit.backend`` for the path
+tape.py     the pure-Python path: the cell's step, recorded on the tape
+native.py   the native path: the whole loop in C
 """
 
 from .layer import run_layer

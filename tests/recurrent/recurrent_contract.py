@@ -1,0 +1,257 @@
+"""The contract of the recurrent primitive: cases, and what to run and compare on them.
+
+The cases go over every cell in ``rnnkit.cells.CELLS`` and every variant it declares, so that a new
+cell is held to the contract by being registered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+import rnnkit as rk
+from rnnkit.cells import CELLS, Cell
+from rnnkit.recurrent import run_layer
+
+VARIANTS = [(name, options) for name, cell in CELLS.items() for options in cell.variants]
+
+# (T, N, I, H): every size from one to odd ones on both sides of the vector lengths 4, 8 and 16 and
+# of the register tiles, each combined with small and large partners.
+SIZES = [
+    (1, 1, 1, 1),
+    (1, 1, 2, 3),
+    (2, 1, 1, 2),
+    (3, 1, 5, 7),
+    (4, 1, 3, 8),
+    (7, 1, 13, 13),
+    (5, 1, 16, 16),
+    (20, 1, 17, 17),
+    (3, 1, 31, 31),
+    (6, 1, 32, 32),
+    (9, 1, 2, 33),
+    (4, 1, 33, 65),
+    (2, 1, 7, 100),
+    (1, 2, 3, 2),
+    (3, 2, 1, 5),
+    (2, 2, 8, 15),
+    (5, 2, 17, 31),
+    (2, 3, 5, 1),
+    (4, 3, 2, 17),
+    (3, 3, 31, 48),
+    (2, 4, 13, 9),
+    (6, 5, 7, 3),
+    (3, 5, 33, 33),
+    (2, 6, 4, 47),
+    (3, 7, 17, 5),
+    (4, 7, 1, 64),
+    (2, 8, 5, 24),
+    (5, 11, 3, 13),
+    (2, 12, 16, 7),
+    (3, 13, 9, 16),
+    (30, 13, 6, 17),
+    (2, 17, 13, 33),
+    (2, 31, 2, 11),
+    (3, 33, 7, 40),
+]
+SMALL_SIZES = [(3, 1, 2, 1), (4, 3, 5, 7), (5, 2, 3, 17), (2, 7, 13, 33), (12, 5, 4, 16)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One layer on one shape; the arrays follow from the case alone."""
+
+    cell: str
+    options: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, int, int, int] = (3, 2, 4, 5)
+    directions: int = 1
+    dtype: str = "float64"
+    bias: bool = True
+    batch_first: bool = False
+    spread: float = 0.8
+
+    def __str__(self) -> str:
+        words = [self.cell, *map(str, self.options.values())]
+        words.append("T{}N{}I{}H{}".format(*self.sizes))
+        words += ["both_ways"] * (self.directions == 2) + ["no_bias"] * (not self.bias)
+        words += ["batch_first"] * self.batch_first
+        return "-".join([*words, self.dtype])
+
+    def with_(self, **changes: Any) -> Case:
+        return replace(self, **changes)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return CELLS[self.cell].state_names
+
+    @property
+    def outputs(self) -> list[str]:
+        return ["y", *(f"{name}n" for name in self.states)]
+
+
+@dataclass
+class Layer:
+    """The cells of a case and its arrays: x, the initial states and the outputs' gradients."""
+
+    case: Case
+    cells: tuple[Cell, ...]
+    inputs: dict[str, np.ndarray]
+    d_outputs: dict[str, np.ndarray]
+
+    def weights(self) -> dict[str, Any]:
+        return {
+            f"{direction}.{name}": parameter
+            for direction, cell in enumerate(self.cells)
+            for name, parameter in cell.named_parameters()
+        }
+
+    def in_double_precision(self) -> Layer:
+        """The same layer with the same (rounded) numbers, computed in float64."""
+        twin = make_layer(self.case.with_(dtype="float64"))
+        for name, parameter in twin.weights().items():
+            parameter.data[...] = self.weights()[name].data
+        return Layer(
+            twin.case,
+            twin.cells,
+            {name: array.astype(np.float64) for name, array in self.inputs.items()},
+            {name: array.astype(np.float64) for name, array in self.d_outputs.items()},
+        )
+
+
+def make_layer(case: Case, seed: int = 0) -> Layer:
+    """Random weights that differ from gate to gate, random inputs, states and gradients.
+
+    Pre-activations have a variance of about ``case.spread`` squared. At the default, gates are
+    used over most of their range and few saturate, where 1 - h^2 would lose digits by cancelling.
+    """
+    T, N, inputs, H = case.sizes
+    D = case.directions
+    random = np.random.default_rng([seed, *case.sizes, D])
+    kind = CELLS[case.cell]
+    arguments = {"bias": case.bias, "dtype": np.dtype(case.dtype), **case.options}
+    cells = tuple(kind(inputs, H, **arguments) for _ in range(D))
+    scale = (inputs + H) ** -0.5
+    for cell in cells:
+        for parameter in cell.parameters():
+            parameter.data[...] = random.normal(0, case.spread, parameter.shape) * scale
+    leading = (N, T) if case.batch_first else (T, N)
+
+    def normal(*shape: int) -> np.ndarray:
+        return random.standard_normal(shape).astype(case.dtype)
+
+    arrays = {"x": normal(*leading, inputs)}
+    d_outputs = {"d_y": normal(*leading, D * H)}
+    for name in case.states:
+        arrays[f"{name}0"] = normal(D, N, H)
+        d_outputs[f"d_{name}n"] = normal(D, N, H)
+    return Layer(case, cells, arrays, d_outputs)
+
+
+def forward(layer: Layer, backend: str) -> dict[str, np.ndarray]:
+    """The outputs by name, without a graph."""
+    with rk.backend(backend), rk.no_grad():
+        x, *state = (rk.as_tensor(array) for array in layer.inputs.values())
+        y, final = run_layer(layer.cells, x, tuple(state), layer.case.batch_first)
+    return dict(zip(layer.case.outputs, (t.numpy() for t in (y, *final)), strict=True))
+
+
+def forward_backward(
+    layer: Layer,
+    backend: str,
+    used: list[str] | None = None,
+    wanted: list[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """The outputs and the gradients by name.
+
+    Args:
+        used: outputs that a gradient flows into; by default all.
+        wanted: inputs and weights whose gradient is asked for; by default all. Only they require
+            a gradient.
+    """
+    case = layer.case
+    weights = layer.weights()
+    inputs = {name: rk.as_tensor(array).detach() for name, array in layer.inputs.items()}
+    sources = inputs | weights
+    wanted = list(sources) if wanted is None else wanted
+    used = case.outputs if used is None else used
+    for name, tensor in sources.items():
+        tensor.requires_grad_(name in wanted)
+    try:
+        with rk.backend(backend):
+            x, *state = inputs.values()
+            y, final = run_layer(layer.cells, x, tuple(state), case.batch_first)
+            outputs = dict(zip(case.outputs, (y, *final), strict=True))
+            gradients = rk.grad(
+                [outputs[name] for name in used],
+                [sources[name] for name in wanted],
+                [rk.as_tensor(layer.d_outputs[f"d_{name}"]) for name in used],
+                allow_unused=True,
+            )
+    finally:
+        for tensor in weights.values():
+            tensor.requires_grad_(True)
+    results = {name: tensor.detach().numpy() for name, tensor in outputs.items()}
+    for name, gradient in zip(wanted, gradients, strict=True):
+        shape = sources[name].shape
+        results[f"d_{name}"] = np.zeros(shape, case.dtype) if gradient is None else gradient.numpy()
+    return results
+
+
+def error(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference, relative to the expected array's largest element."""
+    assert actual.shape == expected.shape
+    if expected.size == 0:
+        return 0.0
+    scale = float(np.abs(expected).max())
+    difference = float(np.abs(actual.astype(np.float64) - expected).max())
+    return difference / scale if scale > 0 else difference
+
+
+def rounding(case: Case) -> float:
+    """What ``error`` may be between two orders of the same float operations.
+
+    A value of the forward pass is the end of a chain of T steps, each a sum over I + H terms; a
+    gradient of a weight sums over T*N such values. Rounding errors of independent terms add as
+    their squares do; the factor in front covers the activations' own few ulp and unlucky sums.
+    """
+    T, N, inputs, H = case.sizes
+    return 4 * float(np.finfo(case.dtype).eps) * (max(T, 1) * (inputs + H + N)) ** 0.5
+
+
+def assert_close(
+    actual: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: float
+) -> None:
+    assert list(actual) == list(expected)
+    for name, array in expected.items():
+        found = error(actual[name], array)
+        assert found <= tolerance, f"{name}: error {found:.2e}, allowed {tolerance:.2e}"
+
+
+def assert_same_bits(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert list(actual) == list(expected)
+    for name, array in expected.items():
+        assert actual[name].shape == array.shape, name
+        assert actual[name].tobytes() == array.tobytes(), f"{name}: bits differ"
+
+
+def check_native_equals_tape(case: Case) -> None:
+    """Outputs and every gradient: float64 to 1e-12, float32 to the rounding of its operations."""
+    layer = make_layer(case)
+    actual = forward_backward(layer, "native")
+    if case.dtype == "float64":
+        assert_close(actual, forward_backward(layer, "python"), 1e-12)
+    else:
+        exact = forward_backward(layer.in_double_precision(), "python")
+        assert_close(actual, exact, rounding(case))
+
+
+def reduced_cases() -> list[Case]:
+    """The list for the instruction sets that have to be forced in a process of their own."""
+    return [
+        Case(name, options, sizes, directions, dtype)
+        for name, options in VARIANTS
+        for sizes in SMALL_SIZES
+        for directions in (1, 2)
+        for dtype in ("float32", "float64")
+    ]

@@ -1,0 +1,127 @@
+"""The native path gives the same bits whatever the threads, the batch or the cuts in time."""
+
+import numpy as np
+import pytest
+from recurrent_contract import (
+    VARIANTS,
+    Case,
+    assert_same_bits,
+    forward,
+    forward_backward,
+    make_layer,
+)
+
+import rnnkit as rk
+
+pytestmark = pytest.mark.usefixtures("native")
+
+BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def cases(*sizes, **options):
+    return [Case(name, variant, size, **options) for name, variant in VARIANTS for size in sizes]
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of threads, and puts it back after the test."""
+    before = rk.get_num_threads()
+    yield rk.set_num_threads
+    rk.set_num_threads(before)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "case",
+    cases(
+        (3, 2, 5, 7),
+        (6, 64, 33, 64),
+        (8, 17, 40, 130),
+        (5, 1, 300, 256),
+        (4, 33, 20, 31),
+        directions=2,
+    ),
+    ids=str,
+)
+def test_any_number_of_threads(case, dtype, threads):
+    layer = make_layer(case.with_(dtype=dtype))
+    threads(1)
+    expected = forward_backward(layer, "native")
+    for count in (2, 3):
+        threads(count)
+        assert_same_bits(forward_backward(layer, "native"), expected)
+
+
+@BOTH
+@pytest.mark.parametrize("case", cases((4, 13, 9, 17), (3, 40, 5, 64), directions=2), ids=str)
+def test_a_row_does_not_depend_on_the_rest_of_its_batch(case, dtype):
+    layer = make_layer(case.with_(dtype=dtype))
+    whole = forward_backward(layer, "native")
+    N = case.sizes[1]
+    for rows in (slice(0, 1), slice(5, 6), slice(2, 9), slice(N - 1, N)):
+        part = make_layer(layer.case)
+        part.inputs = {name: array[:, rows] for name, array in layer.inputs.items()}
+        part.d_outputs = {name: array[:, rows] for name, array in layer.d_outputs.items()}
+        by_row = [*case.outputs, *(f"d_{name}" for name in layer.inputs)]
+        actual = forward_backward(part, "native")
+        assert_same_bits(
+            {name: actual[name] for name in by_row},
+            {name: whole[name][:, rows] for name in by_row},
+        )
+
+
+@BOTH
+@pytest.mark.parametrize("case", cases((20, 1, 5, 33), (12, 7, 16, 16), (9, 33, 3, 5)), ids=str)
+@pytest.mark.parametrize("cut", [1, 5, 8])
+def test_a_sequence_in_two_pieces_with_carried_state(case, cut, dtype):
+    layer = make_layer(case.with_(dtype=dtype))
+    whole = forward(layer, "native")
+    x = layer.inputs["x"]
+    pieces = []
+    for piece in (x[:cut], x[cut:]):
+        layer.inputs["x"] = piece
+        results = forward(layer, "native")
+        pieces.append(results["y"])
+        layer.inputs |= {f"{name}0": results[f"{name}n"] for name in case.states}
+    results["y"] = np.concatenate(pieces)
+    assert_same_bits(results, whole)
+
+
+@BOTH
+@pytest.mark.parametrize("case", cases((5, 6, 7, 19), directions=2), ids=str)
+def test_batch_first_is_a_matter_of_layout_only(case, dtype):
+    layer = make_layer(case.with_(dtype=dtype))
+    expected = forward_backward(layer, "native")
+    swapped = make_layer(layer.case.with_(batch_first=True))
+    swapped.inputs = layer.inputs | {"x": layer.inputs["x"].swapaxes(0, 1)}
+    swapped.d_outputs = layer.d_outputs | {"d_y": layer.d_outputs["d_y"].swapaxes(0, 1)}
+    actual = forward_backward(swapped, "native")
+    by_row = [*case.outputs, *(f"d_{name}" for name in layer.inputs)]
+    for name in ("y", "d_x"):
+        actual[name] = actual[name].swapaxes(0, 1)
+    assert_same_bits(
+        {name: actual[name] for name in by_row}, {name: expected[name] for name in by_row}
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("case", cases((5, 6, 7, 19), directions=2), ids=str)
+def test_the_reverse_direction_is_the_forward_one_on_the_reversed_sequence(case, dtype):
+    layer = make_layer(case.with_(dtype=dtype))
+    both = forward(layer, "native")
+    H = case.sizes[3]
+    alone = make_layer(layer.case.with_(directions=1))
+    alone.cells = layer.cells[1:]
+    alone.inputs = {name: array[1:] for name, array in layer.inputs.items()}
+    alone.inputs["x"] = layer.inputs["x"][::-1]
+    expected = forward(alone, "native")
+    assert_same_bits({"y": both["y"][::-1, :, H:]}, {"y": expected.pop("y")})
+    assert_same_bits({name: both[name][1:] for name in expected}, expected)
+
+
+@pytest.mark.parametrize("case", cases((6, 5, 7, 19)), ids=str)
+def test_a_run_repeats_itself(case):
+    layer = make_layer(case.with_(dtype="float32"))
+    expected = forward_backward(layer, "native")
+    for _ in range(3):
+        assert_same_bits(forward_backward(layer, "native"), expected)

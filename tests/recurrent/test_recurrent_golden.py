@@ -1,0 +1,95 @@
+"""PyTorch's outputs and gradients, loaded by name: from files, and live where it is installed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recurrent_contract import error
+
+import rnnkit as rk
+from rnnkit import nn
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+MODULES = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def golden_cases():
+    for cell in MODULES:
+        with np.load(GOLDEN / f"recurrent_{cell}.npz") as file:
+            for case in json.loads(str(file["cases"])):
+                prefix = f"{case['name']}/"
+                arrays = {
+                    key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)
+                }
+                yield pytest.param(cell, case, arrays, id=f"{cell}-{case['name']}")
+
+
+def run_module(module, arrays):
+    """Outputs and gradients of an rnnkit module, under the names of the golden files."""
+    states = [name for name in ("h", "c") if f"{name}0" in arrays]
+    inputs = {
+        name: rk.tensor(arrays[name], requires_grad=True)
+        for name in ("x", *(f"{name}0" for name in states))
+    }
+    x, *state = inputs.values()
+    y, final = module(x, state[0] if len(state) == 1 else tuple(state))
+    final = final if isinstance(final, tuple) else (final,)
+    outputs = dict(zip(("y", *(f"{name}n" for name in states)), (y, *final), strict=True))
+    wanted = inputs | dict(module.named_parameters())
+    gradients = rk.grad(
+        list(outputs.values()),
+        list(wanted.values()),
+        [rk.tensor(arrays[f"d_{name}"]) for name in outputs],
+    )
+    named = {f"d_{name}": value for name, value in zip(wanted, gradients, strict=True)}
+    return {name: value.detach().numpy() for name, value in (outputs | named).items()}
+
+
+def assert_equal_to(arrays, results, tolerance):
+    for name, actual in results.items():
+        assert actual.dtype == arrays[name].dtype
+        assert error(actual, arrays[name]) <= tolerance, name
+
+
+@pytest.mark.parametrize(("cell", "case", "arrays"), list(golden_cases()))
+def test_a_pytorch_state_dict_gives_pytorch_outputs_and_gradients(path, cell, case, arrays):
+    module = MODULES[cell](**case["options"], dtype=case["dtype"])
+    module.load_state_dict({name: arrays[name] for name in module.state_dict()})
+    tolerance = 1e-12 if case["dtype"] == "float64" else 2e-6
+    assert_equal_to(arrays, run_module(module, arrays), tolerance)
+
+
+@pytest.mark.parametrize("cell", MODULES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_live_pytorch_agrees(path, cell, dtype):
+    torch = pytest.importorskip("torch")
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    ours = MODULES[cell](11, 13, **options, dtype=dtype)
+    classes = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+    theirs = classes[cell](11, 13, **options, dtype=getattr(torch, dtype))
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+    states = ("h", "c") if cell == "lstm" else ("h",)
+    random = np.random.default_rng(5)
+    shapes = {"x": (5, 9, 11), "d_y": (5, 9, 26)}
+    for name in states:
+        shapes |= {f"{name}0": (4, 5, 13), f"d_{name}n": (4, 5, 13)}
+    arrays = {k: random.standard_normal(shape).astype(dtype) for k, shape in shapes.items()}
+
+    inputs = {
+        name: torch.from_numpy(arrays[name]).requires_grad_()
+        for name in ("x", *(f"{name}0" for name in states))
+    }
+    x, *state = inputs.values()
+    y, final = theirs(x, state[0] if len(state) == 1 else tuple(state))
+    final = final if isinstance(final, tuple) else (final,)
+    outputs = dict(zip(("y", *(f"{name}n" for name in states)), (y, *final), strict=True))
+    wanted = inputs | dict(theirs.named_parameters())
+    gradients = torch.autograd.grad(
+        list(outputs.values()),
+        list(wanted.values()),
+        [torch.from_numpy(arrays[f"d_{name}"]) for name in outputs],
+    )
+    arrays |= {name: value.detach().numpy() for name, value in outputs.items()}
+    arrays |= {f"d_{k}": v.numpy() for k, v in zip(wanted, gradients, strict=True)}
+    assert_equal_to(arrays, run_module(ours, arrays), 5e-6 if dtype == "float32" else 1e-12)

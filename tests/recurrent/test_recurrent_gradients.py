@@ -1,0 +1,75 @@
+"""First and second derivatives of both paths against finite differences in float64."""
+
+import pytest
+from recurrent_contract import VARIANTS, Case, make_layer
+
+import rnnkit as rk
+from rnnkit.recurrent import run_layer
+
+
+def cases(*sizes, **options):
+    return [Case(name, variant, size, **options) for name, variant in VARIANTS for size in sizes]
+
+
+def function_of_everything(layer):
+    """The layer as a function of x, the initial states and (in place) its weights."""
+    inputs = [rk.tensor(array, requires_grad=True) for array in layer.inputs.values()]
+    count = len(inputs)
+
+    def run(*tensors):
+        x, *state = tensors[:count]
+        y, final = run_layer(layer.cells, x, tuple(state), layer.case.batch_first)
+        return y, *final
+
+    return run, [*inputs, *layer.weights().values()]
+
+
+CASES = [
+    *cases((3, 2, 2, 3)),
+    *cases((1, 1, 1, 1)),
+    *cases((2, 3, 1, 2), directions=2, batch_first=True),
+    *cases((3, 1, 2, 2), bias=False),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradients(path, case):
+    run, inputs = function_of_everything(make_layer(case))
+    assert rk.gradcheck(run, inputs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", cases((2, 2, 1, 2)), ids=str)
+def test_gradients_of_gradients(path, case):
+    run, inputs = function_of_everything(make_layer(case))
+    assert rk.gradgradcheck(run, inputs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", cases((2, 1, 1, 2), directions=2), ids=str)
+def test_gradients_of_gradients_through_some_of_the_outputs(path, case):
+    """A loss that reads only the final states, as a classifier's does."""
+    run, inputs = function_of_everything(make_layer(case))
+    assert rk.gradgradcheck(lambda *tensors: run(*tensors)[1:], inputs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", cases((4, 2, 3, 5)), ids=str)
+def test_a_gradient_penalty_trains_the_weights(path, case):
+    """The usual use of a second derivative: |dy/dx|^2 in the loss, differentiated once more."""
+    layer = make_layer(case)
+    x = rk.tensor(layer.inputs["x"], requires_grad=True)
+
+    def penalty():
+        y, _ = run_layer(layer.cells, x)
+        (d_x,) = rk.grad(y.square().sum(), x, create_graph=True)
+        return d_x.square().sum()
+
+    weight = layer.cells[0].weight_hh
+    (analytic,) = rk.grad(penalty(), weight)
+    for element in [(0, 0), (-1, -1), (2, 3)]:
+        value = weight.data[element]
+        values = []
+        for shift in (1e-5, -1e-5):
+            weight.data[element] = value + shift
+            values.append(penalty().item())
+        weight.data[element] = value
+        numeric = (values[0] - values[1]) / 2e-5
+        assert analytic.numpy()[element] == pytest.approx(numeric, rel=1e-5, abs=1e-8)
