@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import Tensor, as_tensor
+from ..autograd.tensor import FLOATS
 from ..errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ def check_bool(name: str, value: Any) -> bool:
 
 def check_real_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     """float32 or float64; None stands for float32."""
-    dtype = np.dtype(np.float32 if value is None else value)
-    if dtype not in (np.float32, np.float64):
+    try:
+        dtype = np.dtype(np.float32 if value is None else value)
+    except TypeError:
+        raise DTypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+    if dtype not in FLOATS:
         raise DTypeError(f"{name}: expected float32 or float64, got {dtype}")
     return dtype
 

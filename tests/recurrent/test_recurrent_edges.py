@@ -177,7 +177,7 @@ def test_parameters_that_no_longer_fit(path):
             run_layer((cell,), f32(5, 3, 4))
     cell = LSTMCell(4, 2)
     cell.bias_hh = None
-    with pytest.raises(ShapeError, match="bias_hh: expected shape .* got None"):
+    with pytest.raises(ShapeError, match=r"bias_hh: expected shape .* got None"):
         run_layer((cell,), f32(5, 3, 4))
 
 
@@ -200,7 +200,7 @@ def test_a_cell_without_a_kernel_runs_on_the_tape_and_says_why():
 
 
 def test_forcing_native_on_a_cell_without_a_kernel_raises(native):
-    with rk.backend("native"), pytest.raises(BackendError, match="Leaky layer T=6 .* no fused"):
+    with rk.backend("native"), pytest.raises(BackendError, match=r"Leaky layer T=6 .* no fused"):
         run_layer((Leaky(3, 3),), f32(6, 2, 3))
     with rk.backend("auto"):
         run_layer((Leaky(3, 3),), f32(6, 2, 3))

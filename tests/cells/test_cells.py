@@ -1,0 +1,249 @@
+"""The cells' equations, written out once more with NumPy, and their face as modules."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit.cells import CELLS, Cell, GatedCell, GRUCell, LSTMCell, RNNCell
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+
+VARIANTS = [
+    pytest.param(name, options, id="-".join([name, *map(str, options.values())]))
+    for name, cell in CELLS.items()
+    for options in cell.variants
+]
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def one_gate(cell, x, h, gate):
+    """W_i x + b_i and W_h h + b_h of one gate, from the rows that belong to it."""
+    H = cell.hidden_size
+    rows = slice(gate * H, (gate + 1) * H)
+    from_x = x @ cell.weight_ih.data[rows].T + cell.bias_ih.data[rows]
+    from_h = h @ cell.weight_hh.data[rows].T + cell.bias_hh.data[rows]
+    return from_x, from_h
+
+
+def rnn_by_hand(cell, x, h):
+    pre = sum(one_gate(cell, x, h, 0))
+    return (np.tanh(pre) if cell.nonlinearity == "tanh" else np.maximum(pre, 0),)
+
+
+def gru_by_hand(cell, x, h):
+    r = sigmoid(sum(one_gate(cell, x, h, 0)))
+    z = sigmoid(sum(one_gate(cell, x, h, 1)))
+    if cell.reset_after:
+        from_x, from_h = one_gate(cell, x, h, 2)
+        n = np.tanh(from_x + r * from_h)
+    else:
+        n = np.tanh(sum(one_gate(cell, x, r * h, 2)))
+    return ((1 - z) * n + z * h,)
+
+
+def lstm_by_hand(cell, x, h, c):
+    i, f, g, o = (sum(one_gate(cell, x, h, gate)) for gate in range(4))
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+BY_HAND = {"rnn": rnn_by_hand, "gru": gru_by_hand, "lstm": lstm_by_hand}
+
+
+def make(name, options, **more):
+    cell = CELLS[name](5, 7, dtype="float64", **options, **more)
+    random = np.random.default_rng(3)
+    state = tuple(random.standard_normal((4, 7)) for _ in cell.state_names)
+    return cell, random.standard_normal((4, 5)), state
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_a_step_follows_the_equations(name, options):
+    cell, x, state = make(name, options)
+    y, new = cell.step(rk.tensor(x), tuple(rk.tensor(value) for value in state))
+    expected = BY_HAND[name](cell, x, *state)
+    for actual, value in zip(new, expected, strict=True):
+        np.testing.assert_allclose(actual.detach().numpy(), value, rtol=1e-13, atol=1e-15)
+    np.testing.assert_array_equal(y.detach().numpy(), new[0].detach().numpy())
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_without_bias_is_with_a_bias_of_zero(name, options):
+    bare, x, state = make(name, options, bias=False)
+    assert bare.bias_ih is None
+    assert list(bare.state_dict()) == ["weight_ih", "weight_hh"]
+    cell, _, _ = make(name, options)
+    zeros = {key: np.zeros_like(value) for key, value in cell.state_dict().items()}
+    cell.load_state_dict(zeros | bare.state_dict())
+    arguments = rk.tensor(x), tuple(rk.tensor(value) for value in state)
+    for actual, expected in zip(bare.step(*arguments)[1], cell.step(*arguments)[1], strict=True):
+        np.testing.assert_array_equal(actual.detach().numpy(), expected.detach().numpy())
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_called_like_a_pytorch_cell(name, options):
+    cell, x, state = make(name, options)
+    given = state[0] if len(state) == 1 else state
+    result = cell(x, given)
+    assert isinstance(result, rk.Tensor if len(state) == 1 else tuple)
+    states = result if isinstance(result, tuple) else (result,)
+    _, expected = cell.step(rk.tensor(x), tuple(rk.tensor(value) for value in state))
+    row = cell(x[0], given[0] if len(state) == 1 else tuple(value[0] for value in state))
+    rows = row if isinstance(row, tuple) else (row,)
+    for actual, value, single in zip(states, expected, rows, strict=True):
+        np.testing.assert_array_equal(actual.detach().numpy(), value.detach().numpy())
+        assert single.shape == (7,)
+        np.testing.assert_allclose(
+            single.detach().numpy(), value.detach().numpy()[0], rtol=1e-13, atol=1e-15
+        )
+    from_zero = cell(x)
+    zeros = [np.zeros((4, 7))] * len(state)
+    explicit = cell(x, zeros[0] if len(state) == 1 else tuple(zeros))
+    for a, b in zip(cell.unpack_state(from_zero), cell.unpack_state(explicit), strict=True):
+        np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_shapes_names_and_range_of_the_parameters(name, options):
+    cell = CELLS[name](30, 25, **options)
+    G = cell.gates
+    assert {key: value.shape for key, value in cell.state_dict().items()} == {
+        "weight_ih": (G * 25, 30),
+        "weight_hh": (G * 25, 25),
+        "bias_ih": (G * 25,),
+        "bias_hh": (G * 25,),
+    }
+    for parameter in cell.parameters():
+        values = parameter.data
+        assert values.dtype == np.float32
+        assert np.abs(values).max() <= 0.2
+        assert values.max() > 0.1
+        assert values.min() < -0.1
+        assert len(np.unique(values)) > 0.9 * values.size
+
+
+def test_the_gate_counts_are_those_of_pytorch():
+    assert (RNNCell.gates, GRUCell.gates, LSTMCell.gates) == (1, 3, 4)
+
+
+def test_one_seed_gives_one_cell_in_either_precision():
+    cells = []
+    for dtype in (np.float32, np.float64):
+        rk.manual_seed(4)
+        cells.append(LSTMCell(3, 4, dtype=dtype))
+    for single, double in zip(*(cell.parameters() for cell in cells), strict=True):
+        np.testing.assert_array_equal(single.data, double.data.astype(np.float32))
+
+
+def test_repr_reads_like_pytorch():
+    assert repr(LSTMCell(3, 4)) == "LSTMCell(3, 4)"
+    assert repr(RNNCell(3, 4, nonlinearity="relu")) == "RNNCell(3, 4, nonlinearity=relu)"
+    assert repr(GRUCell(3, 4, bias=False)) == "GRUCell(3, 4, bias=False)"
+    assert repr(GRUCell(3, 4, reset_after=False)) == "GRUCell(3, 4, reset_after=False)"
+
+
+def test_wrong_options():
+    for make_cell, kind, message in [
+        (lambda: LSTMCell(0, 4), ArgumentError, "input_size: expected at least 1, got 0"),
+        (lambda: LSTMCell(3, -1), ArgumentError, "hidden_size: expected at least 1, got -1"),
+        (lambda: LSTMCell(3.0, 4), ArgumentError, r"input_size: expected an int, got 3.0 \(float"),
+        (lambda: LSTMCell(True, 4), ArgumentError, "input_size: expected an int, got True"),
+        (lambda: LSTMCell(3, 4, 1), ArgumentError, r"bias: expected a bool, got 1 \(int\)"),
+        (lambda: GRUCell(3, 4, reset_after=0), ArgumentError, "reset_after: expected a bool"),
+        (lambda: RNNCell(3, 4, nonlinearity="relU"), ArgumentError, "'tanh' or 'relu', got 'relU'"),
+        (lambda: LSTMCell(3, 4, dtype=np.float16), DTypeError, "float32 or float64, got float16"),
+        (lambda: LSTMCell(3, 4, dtype=int), DTypeError, "dtype: expected .* got int64"),
+        (lambda: LSTMCell(3, 4, dtype="real"), DTypeError, "dtype: expected .* got 'real'"),
+    ]:
+        with pytest.raises(kind, match=message):
+            make_cell()
+
+
+def f32(*shape):
+    return np.ones(shape, np.float32)
+
+
+def test_wrong_calls():
+    cell = LSTMCell(3, 4)
+    h = f32(2, 4)
+    for x, state, kind, message in [
+        (f32(5, 2, 3), None, ShapeError, r"x: expected axes \(I,\) or \(N, I\), got .*\(5, 2, 3\)"),
+        (f32(2, 4), None, ShapeError, r"x: expected 3 features in the last axis, got .*\(2, 4\)"),
+        (np.ones((2, 3)), None, DTypeError, "x: expected float32 .* got float64"),
+        (np.ones((2, 3), int), None, DTypeError, "x: expected float32 .* got int64"),
+        (f32(2, 3), h, ArgumentError, r"state: LSTMCell expects \(h, c\), got one tensor"),
+        (f32(2, 3), (h,), ArgumentError, r"state: LSTMCell expects \(h, c\), got 1 of them"),
+        (f32(2, 3), (h, f32(1, 4)), ShapeError, r"c: expected shape \(2, 4\), got \(1, 4\)"),
+        (f32(3), (f32(4), h), ShapeError, r"c: expected shape \(4,\), got \(2, 4\)"),
+    ]:
+        with pytest.raises(kind, match=message):
+            cell(x, state)
+    with pytest.raises(ArgumentError, match=r"state: GRUCell expects \(h\), got 2 of them"):
+        GRUCell(3, 4)(f32(2, 3), (h, h))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_renew_makes_another_cell_of_the_kind(name, options):
+    cell = CELLS[name](3, 4, False, **options).to(np.float64)
+    other = cell.renew(6)
+    assert type(other) is type(cell)
+    assert (other.input_size, other.hidden_size, other.bias) == (6, 4, False)
+    assert other.dtype == np.float64
+    assert all(getattr(other, key) == value for key, value in options.items())
+    assert not np.array_equal(other.weight_hh.data, cell.weight_hh.data)
+    by_keyword = CELLS[name](input_size=3, hidden_size=4, **options).renew(5)
+    assert by_keyword.weight_ih.shape[1] == 5
+
+
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell))])
+def test_copies_are_independent_and_can_be_renewed(copy_of):
+    cell = GRUCell(3, 4, reset_after=False)
+    twin = copy_of(cell)
+    x = f32(2, 3)
+    np.testing.assert_array_equal(twin(x).detach().numpy(), cell(x).detach().numpy())
+    twin.weight_ih.data[...] = 0
+    assert cell.weight_ih.data.any()
+    assert not twin.renew(5).reset_after
+
+
+def test_other_equations_leave_the_kernel():
+    class Peaky(LSTMCell):
+        def step(self, x, state):
+            return super().step(2 * x, state)
+
+    class Normed(GRUCell):
+        def from_hidden(self, h):
+            return super().from_hidden(h) / 2
+
+    class Named(LSTMCell):
+        """Neither of the equations is touched."""
+
+    class Own(LSTMCell):
+        kernel = "own"
+
+        def step(self, x, state):
+            return super().step(x, state)
+
+    kernels = [kind.kernel for kind in (Peaky, Normed, Named, Own)]
+    assert kernels == [None, None, "lstm", "own"]
+
+
+def test_a_cell_must_define_its_step():
+    class Blank(Cell):
+        """No step."""
+
+    with pytest.raises(NotImplementedError, match="Blank must define step"):
+        Blank(3, 4)(f32(2, 3))
+
+
+def test_the_registry_holds_the_shipped_cells():
+    assert CELLS["lstm"] is LSTMCell
+    assert CELLS["gru"] is GRUCell
+    assert CELLS["rnn"] is RNNCell
+    assert all(issubclass(cell, Cell) for cell in CELLS.values())
+    assert GatedCell not in CELLS.values()
