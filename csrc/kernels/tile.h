@@ -27,8 +27,9 @@ typedef void (*R(tile_fn))(const R(tile) *);
 
 VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const int NP)
 {
+    /* Arrays of constant bounds, fully unrolled: the compiler turns their elements into registers. */
     const int cols = NV * NP;
-    vec acc[MR][cols];
+    vec acc[8][16];
     if (t->init) {
 #pragma GCC unroll 8
         for (int r = 0; r < MR; r++)
@@ -40,14 +41,14 @@ VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const
 #pragma GCC unroll 16
             for (int c = 0; c < cols; c++) acc[r][c] = v_set1(0);
     }
-    const real *a[MR];
+    const real *a[8];
 #pragma GCC unroll 8
     for (int r = 0; r < MR; r++) a[r] = t->a[r];
     const real *b = t->b;
     const idx K = t->K, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
     for (idx k = 0, ka = 0; k < K; k++, ka += a_k, b += b_k) {
 #if VEC_REGISTERS == 32
-        vec bv[cols];
+        vec bv[16];
 #pragma GCC unroll 16
         for (int c = 0; c < cols; c++) bv[c] = v_load(b + (c / NV) * b_panel + (c % NV) * VL);
 #pragma GCC unroll 8
@@ -57,7 +58,7 @@ VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const
             for (int c = 0; c < cols; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);
         }
 #else
-        vec av[MR];
+        vec av[8];
 #pragma GCC unroll 8
         for (int r = 0; r < MR; r++) av[r] = v_set1(a[r][ka]);
 #pragma GCC unroll 16
