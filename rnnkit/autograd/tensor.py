@@ -24,6 +24,7 @@ _T = TypeVar("_T", bound="Tensor")
 
 default_dtype = np.dtype(np.float32)
 FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
+_NUMPY = (np.ndarray, np.generic)
 DTYPES = FLOATS | {np.dtype(code) for code in "?bBhHiIlLqQ"}
 
 
@@ -52,7 +53,7 @@ def to_array(data: Any, dtype: npt.DTypeLike | None = None, *, copy: bool = Fals
     """
     if isinstance(data, Tensor):
         data = data._data
-    if not isinstance(data, np.ndarray | np.generic):
+    if not isinstance(data, _NUMPY):
         try:
             array = np.asarray(data)
         except ValueError as error:

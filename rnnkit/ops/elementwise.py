@@ -10,7 +10,7 @@ from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.ops.operands import any_tensor, pair, real
-from rnnkit.ops.shape import sum_to
+from rnnkit.ops.shape import clone, sum_to
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array, Operand
@@ -75,12 +75,12 @@ def div(a: Operand, b: Operand) -> Tensor:
 
 def neg(x: Tensor) -> Tensor:
     """-x."""
-    return _neg(any_tensor("neg", x))
+    return _neg(any_tensor(x))
 
 
 def square(x: Tensor) -> Tensor:
     """x * x."""
-    return _square(any_tensor("square", x))
+    return _square(any_tensor(x))
 
 
 # ---- powers, exponentials, logarithms
@@ -126,14 +126,10 @@ def pow(a: Operand, b: Operand) -> Tensor:
         if b == 2:
             return _square(a)
         if b == 1:
-            return _clone_of(a)
+            return clone(a)
         if b == 0.5:
             return _sqrt(a)
     return _power(*pair("pow", a, b))
-
-
-def _clone_of(x: Tensor) -> Tensor:
-    return x.clone()
 
 
 def sqrt(x: Tensor) -> Tensor:
@@ -277,12 +273,12 @@ _clip.defvjp(
 
 def abs(x: Tensor) -> Tensor:
     """|x|; the derivative at 0 is 0."""
-    return _abs(any_tensor("abs", x))
+    return _abs(any_tensor(x))
 
 
 def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1; has no gradient."""
-    return _sign(any_tensor("sign", x))
+    return _sign(any_tensor(x))
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
@@ -301,7 +297,7 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     Raises:
         DTypeError: `condition` is not of bools.
     """
-    chosen = any_tensor("where", condition)
+    chosen = any_tensor(condition)
     if chosen._data.dtype != np.bool_:
         raise DTypeError(f"where: condition: expected bools, got {chosen._data.dtype.name}")
     return _where(chosen, *pair("where", a, b))
@@ -391,14 +387,14 @@ def logical_xor(a: Operand, b: Operand) -> Tensor:
 
 def logical_not(x: Tensor) -> Tensor:
     """x is zero."""
-    return _logical_not(any_tensor("logical_not", x))
+    return _logical_not(any_tensor(x))
 
 
 def isnan(x: Tensor) -> Tensor:
     """x is NaN."""
-    return _isnan(any_tensor("isnan", x))
+    return _isnan(any_tensor(x))
 
 
 def isfinite(x: Tensor) -> Tensor:
     """x is neither NaN nor infinite."""
-    return _isfinite(any_tensor("isfinite", x))
+    return _isfinite(any_tensor(x))

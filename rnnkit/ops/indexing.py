@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rnnkit.autograd.tensor import Array
 
+_BLOCK = 1 << 18
 _BASIC = (int, slice, EllipsisType, type(None), np.integer)
 
 
@@ -47,17 +48,18 @@ def _plain_key(key: Any) -> Any:
 def _add_rows(table: Array, rows: Array, values: Array) -> None:
     """``table[rows] += values`` for a 2-d table, counting repeated rows as often as they occur.
 
-    Each row's values are added in the order in which they come.
+    Each row's values are added in the order in which they come, so that the result is always the
+    same. NumPy's ufunc.at is fast only where both operands are flat, hence the flat positions,
+    made for a block of rows at a time.
     """
-    if rows.size == 0:
-        return
-    if table.shape[1] == 1:
-        np.add.at(table[:, 0], rows, values[:, 0])
-        return
-    order = rows.argsort(kind="stable")
-    ordered = rows[order]
-    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    table[ordered[first]] += np.add.reduceat(values[order], first, axis=0)
+    width = table.shape[1]
+    flat = table.reshape(-1)
+    columns = np.arange(width)
+    block = max(1, _BLOCK // width)
+    for start in range(0, len(rows), block):
+        part = slice(start, start + block)
+        positions = rows[part, None] * width + columns
+        np.add.at(flat, positions.reshape(-1), values[part].reshape(-1))
 
 
 def _leading_rows(key: Any, shape: tuple[int, ...]) -> Array | None:
@@ -66,8 +68,9 @@ def _leading_rows(key: Any, shape: tuple[int, ...]) -> Array | None:
     if not all(isinstance(i, np.ndarray) and i.dtype.kind in "iu" for i in items):
         return None
     if len(items) == 1:
-        rows = items[0].reshape(-1)
-        return np.where(rows < 0, rows + shape[0], rows) if rows.dtype.kind == "i" else rows
+        rows = items[0].reshape(-1).astype(np.intp)
+        rows[rows < 0] += shape[0]
+        return rows
     lead = shape[: len(items)]
     return np.ravel_multi_index(np.broadcast_arrays(*items), lead, mode="wrap").reshape(-1)
 

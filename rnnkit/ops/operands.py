@@ -21,7 +21,7 @@ _PLAIN = (float, int)
 _array = np.array
 
 
-def any_tensor(name: str, x: Any) -> Tensor:
+def any_tensor(x: Any) -> Tensor:
     """`x` as a tensor of whatever supported dtype."""
     return x if isinstance(x, Tensor) else wrap(to_array(x))
 

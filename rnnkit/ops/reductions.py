@@ -61,7 +61,7 @@ _mean.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y / _count(x, axis), x,
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Sum of the elements; of bools, their count."""
-    x = any_tensor("sum", x)
+    x = any_tensor(x)
     return _sum(x, axis=many_axes("sum", axis, x.ndim), keepdims=keepdims)
 
 
@@ -121,7 +121,7 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     Raises:
         ShapeError: there are no elements to choose from.
     """
-    x = any_tensor("max", x)
+    x = any_tensor(x)
     axes = many_axes("max", axis, x.ndim)
     _nonempty("max", x, axes)
     return _max(x, axis=axes, keepdims=keepdims)
@@ -129,7 +129,7 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Smallest element; see `max`."""
-    x = any_tensor("min", x)
+    x = any_tensor(x)
     axes = many_axes("min", axis, x.ndim)
     _nonempty("min", x, axes)
     return _min(x, axis=axes, keepdims=keepdims)
@@ -143,13 +143,13 @@ def _position(name: str, x: Tensor, axis: int | None) -> int | None:
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the first largest element along `axis`, or in the flattened tensor."""
-    x = any_tensor("argmax", x)
+    x = any_tensor(x)
     return _argmax(x, axis=_position("argmax", x, axis), keepdims=keepdims)
 
 
 def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """Index of the first smallest element along `axis`, or in the flattened tensor."""
-    x = any_tensor("argmin", x)
+    x = any_tensor(x)
     return _argmin(x, axis=_position("argmin", x, axis), keepdims=keepdims)
 
 
@@ -165,13 +165,13 @@ _any = primitive(
 
 def all(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether all elements are non-zero."""
-    x = any_tensor("all", x)
+    x = any_tensor(x)
     return _all(x, axis=many_axes("all", axis, x.ndim), keepdims=keepdims)
 
 
 def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether some element is non-zero."""
-    x = any_tensor("any", x)
+    x = any_tensor(x)
     return _any(x, axis=many_axes("any", axis, x.ndim), keepdims=keepdims)
 
 
@@ -183,7 +183,7 @@ _cumsum.defvjp(lambda d_y, _, x, axis: flip(_cumsum(flip(d_y, axis), axis=axis),
 
 def cumsum(x: Tensor, axis: int) -> Tensor:
     """Sums of the elements up to and including each, along `axis`."""
-    x = any_tensor("cumsum", x)
+    x = any_tensor(x)
     return _cumsum(x, axis=one_axis("cumsum", axis, x.ndim))
 
 

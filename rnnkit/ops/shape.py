@@ -27,7 +27,7 @@ _astype.defvjp(lambda d_y, _, x, dtype: _astype(d_y, dtype=x.dtype))
 
 def clone(x: Tensor) -> Tensor:
     """A copy of `x` that is part of the graph."""
-    return _clone(any_tensor("clone", x))
+    return _clone(any_tensor(x))
 
 
 def astype(x: Tensor, dtype: npt.DTypeLike) -> Tensor:
