@@ -62,11 +62,6 @@ class RunFolder:
             else:
                 return cls(path)
 
-    def remove_if_empty(self) -> None:
-        """Take the folder away again when nothing was written into it."""
-        if os.path.isdir(self.path) and not os.listdir(self.path):
-            os.rmdir(self.path)
-
     def has_model(self) -> bool:
         """Whether a model was saved."""
         return os.path.exists(self.model)
