@@ -34,11 +34,13 @@ class Problem:
 
     @property
     def label(self) -> str:
-        values = [
-            f"{name}={value}" if isinstance(value, bool) else str(value)
+        usual = CELLS[self.cell].variants[0]
+        words = [
+            value if isinstance(value, str) else f"{name}={value}"
             for name, value in self.options.items()
+            if isinstance(value, str) or value != usual[name]
         ]
-        return " ".join([self.cell.upper(), *values])
+        return " ".join([self.cell.upper(), *words])
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -206,32 +206,32 @@ class GatedCell(Cell):
         super().__init__(input_size, hidden_size)
         self.bias = check_bool("bias", bias)
         dtype = check_real_dtype("dtype", dtype)
-        for name, shape in self.parameter_shapes().items():
-            self.register_parameter(name, Parameter(np.zeros(shape, dtype)))
-        if not bias:
-            self.register_parameter("bias_ih", None)
-            self.register_parameter("bias_hh", None)
-        self.reset_parameters()
-
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each parameter that the cell has, by name."""
         rows = self.gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {
+        self._shapes: dict[str, tuple[int, ...] | None] = {
             "weight_ih": (rows, self.input_size),
             "weight_hh": (rows, self.hidden_size),
+            "bias_ih": (rows,) if bias else None,
+            "bias_hh": (rows,) if bias else None,
         }
-        if self.bias:
-            shapes["bias_ih"] = shapes["bias_hh"] = (rows,)
-        return shapes
+        for name, shape in self._shapes.items():
+            parameter = None if shape is None else Parameter(np.zeros(shape, dtype))
+            self.register_parameter(name, parameter)
+        self.reset_parameters()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.weight_ih.dtype
 
     def check_parameters(self) -> None:
         dtype = self.dtype
-        for name, shape in self.parameter_shapes().items():
+        for name, shape in self._shapes.items():
             parameter = getattr(self, name)
-            if parameter is None or parameter.shape != shape:
-                came = None if parameter is None else parameter.shape
-                raise ShapeError(f"{name}: expected shape {shape}, got {came}")
-            if parameter.dtype != dtype:
+            if parameter is None:
+                if shape is not None:
+                    raise ShapeError(f"{name}: expected shape {shape}, got None")
+            elif parameter.shape != shape:
+                raise ShapeError(f"{name}: expected shape {shape}, got {parameter.shape}")
+            elif parameter.dtype != dtype:
                 raise DTypeError(f"{name}: expected {dtype} as weight_ih is, got {parameter.dtype}")
 
     def reset_parameters(self) -> None:

@@ -57,8 +57,9 @@ def run_layer(
     for each in cells:
         each.check_parameters()
     decision = backend.decide(
+        # By size: NumPy takes microseconds to spell a dtype's name.
         op=f"{type(cell).__name__.removesuffix('Cell')} layer T={T} N={N} "
-        f"I={cell.input_size} H={cell.hidden_size} {dtype}",
+        f"I={cell.input_size} H={cell.hidden_size} float{8 * dtype.itemsize}",
         kernel=cell.kernel,
         dtype=dtype,
     )

@@ -15,6 +15,7 @@ import rnnkit as rk
 from rnnkit import backend
 from rnnkit.cells import Cell, GRUCell, LSTMCell, RNNCell
 from rnnkit.errors import ArgumentError, BackendError, DTypeError, ShapeError
+from rnnkit.module import Parameter
 from rnnkit.recurrent import run_layer
 
 
@@ -177,7 +178,11 @@ def test_parameters_that_no_longer_fit(path):
             run_layer((cell,), f32(5, 3, 4))
     cell = LSTMCell(4, 2)
     cell.bias_hh = None
-    with pytest.raises(ShapeError, match=r"bias_hh: expected shape .* got None"):
+    with pytest.raises(ShapeError, match=r"bias_hh: expected shape \(8,\), got None"):
+        run_layer((cell,), f32(5, 3, 4))
+    cell = LSTMCell(4, 2, bias=False)
+    cell.bias_hh = Parameter(f32(8))
+    with pytest.raises(ShapeError, match=r"bias_hh: expected shape None, got \(8,\)"):
         run_layer((cell,), f32(5, 3, 4))
 
 
