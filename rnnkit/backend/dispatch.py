@@ -74,7 +74,7 @@ class backend:  # noqa: N801 - used as `with rk.backend("python"):`
 
 
 def set_backend(name: str) -> None:
-    """Choose the path for the whole process: "auto", "native" or "python" (see :class:`backend`)."""
+    """Choose the path for the whole process: "auto", "native" or "python"; see :class:`backend`."""
     global _default
     _default = _checked(name, "set_backend")
 
@@ -91,7 +91,7 @@ def why(last: int | None = None) -> list[Decision]:
         last: return only this many of the most recent calls (at most 64 are remembered).
     """
     recent = list(_decisions)
-    return recent if last is None else recent[max(0, len(recent) - last):]
+    return recent if last is None else recent[max(0, len(recent) - last) :]
 
 
 def record(op: str, path: str, reason: str) -> Decision:
@@ -141,8 +141,8 @@ def _warn_once_if_missing() -> None:
     if extension.native() is None and not _warned_missing:
         _warned_missing = True
         warnings.warn(
-            "rnnkit's native extension could not be loaded; recurrent layers run on the much slower "
-            f"Python path ({extension.load_error()})",
+            "rnnkit's native extension could not be loaded; recurrent layers run on the much "
+            f"slower Python path ({extension.load_error()})",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""The native extension as it was found at import: present or not, for which processor, how many threads."""
+"""The native extension as found at import: whether it loaded, its processor, its threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let native kernels use up to ``n`` threads (1 to 256). Results have the same bits for any ``n``.
+    """Let native kernels use up to ``n`` threads (1 to 256); results have the same bits for any.
 
     Raises:
         ArgumentError: ``n`` is not a whole number from 1 to 256.

@@ -60,7 +60,7 @@ class FusedLayer(Function):
         ctx.cells, ctx.n_states, ctx.batch_first = cells, n_states, batch_first
         ctx.consumed = False
 
-        initial = [_dense(a) for a in arrays[:n_states]]
+        initial = [_dense(a) for a in arrays[:n_states] if a is not None]
         weights = [None if a is None else _dense(a) for a in arrays[n_states:]]
         x = _rows(x)
         y = np.empty((*x.shape[:2], len(cells) * H), dtype)
@@ -179,9 +179,8 @@ class _Direction:
         d_w_ih, d_w_hh, d_b_ih, d_b_hh = d_weights
         d_gates, d_extra = self.gates, self.extra
         if d_gates is not None and d_extra is not None and not overwrite:
-            d_gates, d_extra = _aligned(d_gates.size, d_gates.dtype), _aligned(
-                d_extra.size, d_extra.dtype
-            )
+            d_gates = _aligned(d_gates.size, d_gates.dtype)
+            d_extra = _aligned(d_extra.size, d_extra.dtype)
         _extension().backward(
             *self.arguments, backend.get_num_threads(), **self.arrays,
             gates=self.gates, extra=self.extra, d_gates=d_gates, d_extra=d_extra,
@@ -192,7 +191,7 @@ class _Direction:
 
 
 class _Alias(Function):
-    """The same values under a new name, so that the tape can tell one use of a tensor from others."""
+    """The same values under another name: the tape then tells one use of a tensor from others."""
 
     @staticmethod
     def forward(ctx: Any, x: Array) -> Array:
@@ -212,16 +211,20 @@ def _backward_on_tape(
         f"{type(cells[0]).__name__} backward", "python", "create_graph: recomputed on the tape"
     )
     # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
-    inputs = [None if t is None else _Alias.apply(t) for t in ctx.inputs]
+    inputs: list[Any] = [None if t is None else _Alias.apply(t) for t in ctx.inputs]
     stand_ins = []
     for d, cell in enumerate(cells):
         stand_in = copy.copy(cell)
         first = 1 + n_states + d * len(WEIGHTS)
         stand_in.__dict__.update(zip(WEIGHTS, inputs[first : first + len(WEIGHTS)], strict=True))
         stand_ins.append(stand_in)
-    y, final = tape.run_layer(stand_ins, inputs[0], tuple(inputs[1 : 1 + n_states]), ctx.batch_first)
-    used = [(out, d_out) for out, d_out in zip((y, *final), (d_y, *d_final), strict=True)
-            if d_out is not None]
+    state = tuple(inputs[1 : 1 + n_states])
+    y, final = tape.run_layer(stand_ins, inputs[0], state, ctx.batch_first)
+    used = [
+        (out, d_out)
+        for out, d_out in zip((y, *final), (d_y, *d_final), strict=True)
+        if d_out is not None
+    ]
     wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
     found = grad(
         [out for out, _ in used], [inputs[i] for i in wanted], [d_out for _, d_out in used],

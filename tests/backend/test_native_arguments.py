@@ -1,0 +1,144 @@
+"""The extension refuses by name whatever a kernel could not take; it never crashes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+native = pytest.importorskip("rnnkit.backend._native")
+
+T, N, I, H = 3, 2, 4, 5  # noqa: E741
+LSTM = ("lstm", "standard", "float32", 1)
+
+
+def forward_arrays() -> dict[str, np.ndarray | None]:
+    def zeros(*shape):
+        return np.zeros(shape, np.float32)
+
+    gates, extra = native.stored("lstm", "standard", "float32", T, N, I, H)
+    return {
+        "x": zeros(T, N, I), "w_ih": zeros(4 * H, I), "w_hh": zeros(4 * H, H),
+        "b_ih": zeros(4 * H), "b_hh": zeros(4 * H), "h_0": zeros(N, H), "c_0": zeros(N, H),
+        "y": zeros(T, N, H), "h_n": zeros(N, H), "c_n": zeros(N, H),
+        "gates": zeros(gates), "extra": zeros(extra),
+    }
+
+
+def backward_arrays() -> dict[str, np.ndarray | None]:
+    arrays = forward_arrays()
+    del arrays["h_n"], arrays["c_n"]
+    like = {"d_x": "x", "d_w_ih": "w_ih", "d_w_hh": "w_hh", "d_b_ih": "b_ih", "d_b_hh": "b_hh",
+            "d_h_0": "h_0", "d_c_0": "c_0", "d_y": "y", "d_gates": "gates", "d_extra": "extra",
+            "d_h_n": "h_0", "d_c_n": "c_0"}
+    arrays.update({name: np.zeros_like(arrays[of]) for name, of in like.items()})
+    return arrays
+
+
+def call(name: str, arrays: dict[str, np.ndarray | None]) -> None:
+    if name == "forward":
+        native.forward(*LSTM, **arrays)
+    else:
+        native.backward(*LSTM, **arrays, d_x_add=False)
+
+
+CALLS = {"forward": forward_arrays, "backward": backward_arrays}
+EVERY_ARRAY = [(call_name, array) for call_name, make in CALLS.items() for array in make()]
+REQUIRED = {"x", "w_ih", "w_hh", "h_0", "c_0", "y"}
+
+
+def test_the_arrays_of_these_tests_are_accepted():
+    for name, make in CALLS.items():
+        call(name, make())
+
+
+@pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
+def test_a_wrong_dtype(name, array):
+    arrays = CALLS[name]()
+    arrays[array] = arrays[array].astype(np.float64)
+    with pytest.raises(TypeError, match="expected format"):
+        call(name, arrays)
+
+
+@pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
+def test_a_wrong_size(name, array):
+    arrays = CALLS[name]()
+    arrays[array] = np.zeros([n + 1 for n in arrays[array].shape], np.float32)
+    with pytest.raises(ValueError, match="expected"):
+        call(name, arrays)
+
+
+@pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
+def test_a_wrong_number_of_axes(name, array):
+    arrays = CALLS[name]()
+    arrays[array] = arrays[array][None]
+    with pytest.raises(ValueError, match="expected"):
+        call(name, arrays)
+
+
+@pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
+def test_a_last_axis_that_is_not_contiguous(name, array):
+    arrays = CALLS[name]()
+    shape = arrays[array].shape
+    arrays[array] = np.zeros((*shape[:-1], 2 * shape[-1]), np.float32)[..., ::2]
+    with pytest.raises(ValueError, match="contiguous"):
+        call(name, arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [(n, a) for n, a in EVERY_ARRAY
+     if (n == "forward" and a in {"y", "h_n", "c_n", "gates", "extra"})
+     or (n == "backward" and a.startswith("d_") and a not in {"d_y", "d_h_n", "d_c_n"})],
+)
+def test_a_read_only_output(name, array):
+    arrays = CALLS[name]()
+    arrays[array].flags.writeable = False
+    with pytest.raises(ValueError, match=r"read-only|writeable|writable"):
+        call(name, arrays)
+
+
+@pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
+def test_read_only_inputs_are_fine_and_absent_ones_named(name, array):
+    arrays = CALLS[name]()
+    for read_only in REQUIRED - {"y"}:
+        arrays[read_only].flags.writeable = False
+    call(name, arrays)
+    arrays[array] = None
+    must_be_there = REQUIRED | ({"h_n", "c_n"} if name == "forward" else set())
+    together = {"b_ih", "b_hh", "gates", "extra", "d_gates", "d_extra"}
+    if array in must_be_there:
+        with pytest.raises((ValueError, AttributeError)):
+            call(name, arrays)
+    elif array in together:
+        with pytest.raises(ValueError, match="both or neither"):
+            call(name, arrays)
+    else:
+        call(name, arrays)
+
+
+def test_misaligned_memory_is_refused():
+    arrays = forward_arrays()
+    raw = np.zeros(arrays["h_0"].nbytes + 1, np.uint8)[1:]
+    arrays["h_0"] = raw.view(np.float32).reshape(N, H)
+    # NumPy marks unaligned memory in its format; other exporters may not.
+    with pytest.raises((TypeError, ValueError), match="h_0: "):
+        call("forward", arrays)
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0)])
+def test_empty_sizes_never_reach_a_kernel(sizes):
+    with pytest.raises(ValueError, match="sizes must be positive"):
+        native.stored("gru", "reset_after", "float32", *sizes)
+
+
+def test_unknown_names():
+    with pytest.raises(KeyError, match="no kernel named 'nlstm'"):
+        native.stored("nlstm", "standard", "float32", 1, 1, 1, 1)
+    with pytest.raises(KeyError, match="no variant 'sideways'"):
+        native.stored("gru", "sideways", "float32", 1, 1, 1, 1)
+    with pytest.raises(TypeError, match="float32 or float64"):
+        native.stored("gru", "reset_after", "int8", 1, 1, 1, 1)
+    with pytest.raises(ValueError, match="expected one of"):
+        native.choose_isa("mmx")
+    assert not native.has_kernel("nlstm", "float32")
+    assert not native.has_kernel("lstm", "float16")

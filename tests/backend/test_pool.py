@@ -1,0 +1,134 @@
+"""The thread pool as a user meets it: fork, several Python threads, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import nn
+from rnnkit.backend import native
+
+pytestmark = pytest.mark.skipif(native() is None, reason="the native extension is not built")
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = rk.get_num_threads()
+    rk.set_num_threads(2)
+    yield
+    rk.set_num_threads(before)
+
+
+def work(seed: int = 0, T: int = 30, N: int = 16, H: int = 48) -> list[np.ndarray]:
+    """A training step large enough for two threads."""
+    rng = np.random.default_rng(seed)
+    rk.manual_seed(seed)
+    model = nn.LSTM(H, H)
+    x = rk.tensor(rng.standard_normal((T, N, H)).astype(np.float32))
+    with rk.backend("native"):
+        y, _ = model(x)
+        y.sum().backward()
+    return [y.numpy(), *[p.grad.numpy() for p in model.parameters()]]
+
+
+def assert_same(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("threads", [1, 3, 7])
+def test_more_threads_than_processors_give_the_same_bits(threads):
+    expected = work()
+    rk.set_num_threads(threads)
+    assert_same(work(), expected)
+
+
+def test_several_python_threads_at_once():
+    rk.manual_seed(0)
+    model = nn.GRU(40, 40)
+    x = rk.tensor(np.random.default_rng(0).standard_normal((40, 16, 40)).astype(np.float32))
+    with rk.no_grad():
+        expected = model(x)[0].numpy()
+    wrong = []
+
+    def run() -> None:
+        with rk.no_grad():
+            for _ in range(20):
+                if not np.array_equal(model(x)[0].numpy(), expected):
+                    wrong.append(1)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert not wrong
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_after_a_fork_the_child_has_its_own_pool():
+    expected = work()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            assert_same(work(), expected)
+            status = 0
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert os.waitstatus_to_exitcode(status) == 0
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hung")
+    assert_same(work(), expected)
+
+
+LONG_RUN = """
+import numpy as np, rnnkit as rk
+from rnnkit import nn
+rk.set_num_threads(2)
+model = nn.LSTM(8, {H})
+x = rk.zeros({T}, {N}, 8)
+with rk.backend("native"), rk.no_grad():
+    model(x[:3])
+    print("ready", flush=True)
+    try:
+        model(x)
+        print("finished")
+    except KeyboardInterrupt:
+        y, _ = model(x[:3])
+        print("interrupted", bool(np.isfinite(y.numpy()).all()))
+"""
+
+
+# N = 16 splits the batch between the threads, N = 1 the hidden units.
+@pytest.mark.parametrize(("T", "N", "H"), [(400_000, 16, 64), (400_000, 1, 256)])
+def test_ctrl_c_stops_a_long_run(T, N, H):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG_RUN.format(T=T, N=N, H=H)],
+        stdout=subprocess.PIPE, text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "ready"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert out.strip() == "interrupted True"
+    assert process.returncode == 0
