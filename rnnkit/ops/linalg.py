@@ -93,9 +93,7 @@ def matmul(a: Tensor | Array, b: Tensor | Array) -> Tensor:
     if not left.ndim or not right.ndim:
         raise ShapeError(f"matmul: expected at least 1-d operands, got {left.shape}, {right.shape}")
     if left.shape[-1] != right.shape[-2 if right.ndim > 1 else 0]:
-        raise ShapeError(
-            f"matmul: inner sizes differ: {left.shape} @ {right.shape}"
-        )
+        raise ShapeError(f"matmul: inner sizes differ: {left.shape} @ {right.shape}")
     drop_row, drop_column = left.ndim == 1, right.ndim == 1
     if drop_row:
         left = left.unsqueeze(0)

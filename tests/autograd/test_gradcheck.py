@@ -1,0 +1,149 @@
+"""gradcheck must pass what is right and, above all, catch what is wrong."""
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit.errors import ArgumentError, DTypeError, GradcheckError
+
+
+def double(*shape):
+    values = np.random.default_rng(4).normal(size=shape)
+    return rk.tensor(values, requires_grad=True)
+
+
+def wrong_op(scale_first=1.0, scale_second=1.0):
+    """x ** 3 with derivatives that are off by a factor."""
+
+    class Slope(rk.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 3 * x * x
+
+        @staticmethod
+        def backward(ctx, d_y):
+            return d_y * (6.0 * scale_second) * ctx.inputs[0]
+
+    class Cube(rk.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x**3
+
+        @staticmethod
+        def backward(ctx, d_y):
+            return d_y * Slope.apply(ctx.inputs[0]) * scale_first
+
+    return Cube.apply
+
+
+def test_right_derivatives_pass():
+    x, y = double(2, 3), double(3)
+    before = x.data.copy()
+    assert rk.gradcheck(lambda x, y: (x * y, x.sum()), [x, y])
+    assert rk.gradgradcheck(lambda x, y: (x * y, x.exp().sum()), [x, y])
+    assert rk.gradcheck(wrong_op(), x)
+    assert rk.gradgradcheck(wrong_op(), x)
+    np.testing.assert_array_equal(x.data, before)
+    assert x.grad is None
+
+
+def test_a_wrong_first_derivative_is_located():
+    x = rk.tensor(np.array([0.0, 2.0]), requires_grad=True)
+    text = r"input 0 at \(1,\), output 0 at \(1,\): the rule gives 24\.0.*differences give (12|11)"
+    with pytest.raises(GradcheckError, match=text):
+        rk.gradcheck(wrong_op(scale_first=2.0), x)
+
+
+def test_a_wrong_second_derivative_passes_only_the_first_check():
+    x = double(3)
+    fn = wrong_op(scale_second=1.1)
+    assert rk.gradcheck(fn, x)
+    with pytest.raises(GradcheckError):
+        rk.gradgradcheck(fn, x)
+
+
+def test_a_gradient_cut_from_the_graph_is_caught():
+    class Cut(rk.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * x
+
+        @staticmethod
+        def backward(ctx, d_y):
+            return d_y * 2.0 * ctx.inputs[0].detach()
+
+    assert rk.gradcheck(Cut.apply, double(2))
+    with pytest.raises(GradcheckError):
+        rk.gradgradcheck(Cut.apply, double(2))
+
+
+def test_a_missing_dependence_is_caught():
+    with pytest.raises(GradcheckError, match=r"the rule gives 0\.0"):
+        rk.gradcheck(lambda x: x.detach() * 2.0, double(2))
+
+
+def test_a_small_error_in_one_element_is_caught():
+    class Almost(rk.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, d_y):
+            factor = np.full(d_y.shape, 2.0)
+            factor[-1] += 0.005
+            return d_y * rk.as_tensor(factor)
+
+    with pytest.raises(GradcheckError, match=r"input 0 at \(4,\)"):
+        rk.gradcheck(Almost.apply, double(5))
+
+
+def test_nan_is_caught():
+    x = rk.tensor(np.array([-1.0]), requires_grad=True)
+    with pytest.raises(GradcheckError, match="nan"):
+        rk.gradcheck(rk.sqrt, x)
+
+
+def test_random_functions_are_refused():
+    with pytest.raises(GradcheckError, match="second call"):
+        rk.gradcheck(lambda x: rk.dropout(x, 0.5), double(20))
+
+
+def test_other_arguments_pass_through():
+    ids = rk.tensor([1, 0])
+    assert rk.gradcheck(lambda w, i, k: rk.embedding(i, w) * k, [double(3, 2), ids, 2.0])
+    fixed = rk.ones(2)
+    assert rk.gradcheck(lambda x, f: x * f.astype("float64"), [double(2), fixed])
+
+
+def test_parameters_that_the_function_holds_are_varied_too():
+    w = double(2, 3)
+    x = double(4, 3)
+    assert rk.gradcheck(lambda *_: rk.linear(x.detach(), w), [w])
+
+
+def test_given_grad_outputs_are_used():
+    seen = []
+
+    def fn(x):
+        y = x * x
+        if y.requires_grad:
+            y.register_hook(lambda g: seen.append(g.data.copy()))
+        return y
+
+    rk.gradgradcheck(fn, double(1), [rk.tensor(np.array([7.0]))])
+    assert any(g[0] == 7.0 for g in seen)
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+def test_float32_is_refused(check):
+    with pytest.raises(DTypeError, match=r"inputs\[0\].*float64, got float32"):
+        check(rk.tanh, rk.ones(2, requires_grad=True))
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+def test_something_must_be_checked(check):
+    with pytest.raises(ArgumentError, match="none requires a gradient"):
+        check(rk.tanh, double(2).detach())
+    with pytest.raises(ArgumentError, match="leaf"):
+        check(rk.tanh, double(2) * 1.0)
