@@ -85,7 +85,7 @@ def same_dtype(name: str, *operands: Any) -> tuple[Tensor, ...]:
         strong = _weakest_dtype(operands)
     elif strong not in FLOATS and any(_is_weak_float(operand) for operand in operands):
         strong = default_dtype
-    return tuple([_cast(operand, strong) for operand in operands])
+    return tuple([_cast(name, operand, strong) for operand in operands])
 
 
 def _strong_dtype(operand: Any) -> np.dtype[Any] | None:
@@ -115,12 +115,12 @@ def _weakest_dtype(operands: tuple[Any, ...]) -> np.dtype[Any]:
     return np.result_type(*arrays)
 
 
-def _cast(operand: Any, dtype: np.dtype[Any]) -> Tensor:
+def _cast(name: str, operand: Any, dtype: np.dtype[Any]) -> Tensor:
     if isinstance(operand, Tensor):
         return operand if operand._data.dtype == dtype else operand.astype(dtype)
     array = np.asarray(operand)
     if array.ndim == 0 and array.dtype.kind not in "biuf":
-        raise DTypeError(f"expected a real number, got {operand!r}")
+        raise DTypeError(f"{name}: expected a real number, got {array.dtype.name}")
     if dtype.kind in "iub" and array.dtype != dtype:
         return wrap(_exact(array, dtype))
     return wrap(array if array.dtype == dtype else array.astype(dtype))
