@@ -11,7 +11,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     threads = max(row["threads"] for row in rows)
     dtype = rows[0]["dtype"]
@@ -36,14 +36,20 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                     if (row["mode"], row["label"]) == (mode, label) and other in row["speedup_over"]
                 }
                 places = [n for n, shape in enumerate(shapes) if shape in found]
-                axis.bar(
+                ratios = [found[shapes[n]] for n in places]
+                bars = axis.bar(
                     [n + (k - (len(labels) - 1) / 2) * bar for n in places],
-                    [found[shapes[n]] for n in places],
+                    [ratio - 1 for ratio in ratios],
                     bar,
+                    bottom=1,
                     label=label,
                 )
+                axis.bar_label(bars, [f"{ratio:.3g}" for ratio in ratios], fontsize=6, padding=1)
             axis.axhline(1, color="black", linewidth=0.8)
             axis.set_yscale("log")
+            axis.margins(y=0.15)
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(ticker.NullFormatter())
             axis.set_title(f"{mode}: native over {other}")
             axis.set_ylabel("times as fast")
             axis.set_xticks(range(len(shapes)), shapes, rotation=30, ha="right", fontsize=8)

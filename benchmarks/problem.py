@@ -12,6 +12,8 @@ import rnnkit as rk
 from rnnkit import nn
 from rnnkit.cells import CELLS
 
+Shapes = dict[str, tuple[int, ...]]
+
 
 class Shape(NamedTuple):
     N: int
@@ -48,10 +50,8 @@ class Problem:
 
     def make_module(self) -> nn.Recurrent:
         """An rnnkit module with this problem's weights."""
-        cell = CELLS[self.cell](
-            self.shape.I, self.shape.H, dtype=np.dtype(self.dtype), **self.options
-        )
-        module = nn.Recurrent(cell)
+        kind: Any = CELLS[self.cell]
+        module = nn.Recurrent(kind(self.shape.I, self.shape.H, dtype=self.dtype, **self.options))
         if "weights" in self.__dict__:
             module.load_state_dict(self.weights)
         return module
@@ -65,17 +65,17 @@ class Problem:
     def inputs(self) -> dict[str, np.ndarray]:
         """x (T, N, I) and the initial state of every name (1, N, H)."""
         N, T, I, H = self.shape  # noqa: E741
-        shapes = {"x": (T, N, I), **{f"{name}0": (1, N, H) for name in self.states}}
+        shapes: Shapes = {"x": (T, N, I), **{f"{name}0": (1, N, H) for name in self.states}}
         return self._normal(2, shapes)
 
     @cached_property
     def d_outputs(self) -> dict[str, np.ndarray]:
         """The gradients that a training step feeds to y and to the final states."""
         N, T, _, H = self.shape
-        shapes = {"d_y": (T, N, H), **{f"d_{name}n": (1, N, H) for name in self.states}}
+        shapes: Shapes = {"d_y": (T, N, H), **{f"d_{name}n": (1, N, H) for name in self.states}}
         return self._normal(3, shapes)
 
-    def _normal(self, seed: int, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    def _normal(self, seed: int, shapes: Shapes) -> dict[str, np.ndarray]:
         random = np.random.default_rng(seed)
         return {
             name: random.standard_normal(shape).astype(self.dtype) for name, shape in shapes.items()

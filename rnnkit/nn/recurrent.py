@@ -204,7 +204,8 @@ class RNN(Recurrent):
     direction's end in ``_reverse``.
 
     Memory of a native training step, per layer and direction: the output y (H numbers per step and
-    row) and nothing else. Under ``no_grad`` nothing is kept per step beyond the output.
+    row) and nothing else until backward, which needs as much again for the gradients of the gates.
+    Under ``no_grad`` nothing is kept per step beyond the output.
     """
 
     def __init__(
@@ -251,7 +252,9 @@ class GRU(Recurrent):
     bias_ih_l{k} and bias_hh_l{k} (3*H,); the reverse direction's end in ``_reverse``.
 
     Memory of a native training step, per layer and direction: 4*H numbers per step and row beside
-    the output y. Under ``no_grad`` nothing is kept per step beyond the output.
+    the output y, with H rounded up to whole vectors (the gates, and the recurrent product or the
+    reset state); backward works in the same memory. Under ``no_grad`` nothing is kept per step
+    beyond the output.
     """
 
     def __init__(
@@ -297,8 +300,9 @@ class LSTM(Recurrent):
     weight_ih_l{k} (4*H, I), or (4*H, D*H) above the first layer, weight_hh_l{k} (4*H, H),
     bias_ih_l{k} and bias_hh_l{k} (4*H,); the reverse direction's end in ``_reverse``.
 
-    Memory of a native training step, per layer and direction: 5*H numbers per step and row (the
-    gates and c) beside the output y. Under ``no_grad`` nothing is kept per step beyond the output.
+    Memory of a native training step, per layer and direction: 5*H numbers per step and row beside
+    the output y, with H rounded up to whole vectors (the gates and c); backward works in the same
+    memory. Under ``no_grad`` nothing is kept per step beyond the output.
     """
 
     def __init__(

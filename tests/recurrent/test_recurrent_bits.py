@@ -1,5 +1,11 @@
 """The native path gives the same bits whatever the threads, the batch or the cuts in time."""
 
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 from recurrent_contract import (
@@ -125,3 +131,57 @@ def test_a_run_repeats_itself(case):
     expected = forward_backward(layer, "native")
     for _ in range(3):
         assert_same_bits(forward_backward(layer, "native"), expected)
+
+
+def test_callers_on_several_threads_at_once(threads):
+    threads(2)
+    layers = [make_layer(case.with_(dtype="float32")) for case in cases((8, 17, 40, 130))]
+    expected = [forward_backward(layer, "native") for layer in layers]
+    wrong = []
+
+    def work(number):
+        for _ in range(20):
+            actual = forward_backward(layers[number], "native")
+            try:
+                assert_same_bits(actual, expected[number])
+            except AssertionError as error:
+                wrong.append(error)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(len(layers))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+FORK = """
+import os
+import rnnkit as rk
+from recurrent_contract import Case, assert_same_bits, forward_backward, make_layer
+
+rk.set_num_threads(2)
+layer = make_layer(Case("lstm", sizes=(8, 32, 40, 128), dtype="float32"))
+expected = forward_backward(layer, "native")
+child = os.fork()
+if child == 0:
+    assert_same_bits(forward_backward(layer, "native"), expected)
+    os._exit(7)
+assert_same_bits(forward_backward(layer, "native"), expected)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_computes_the_same():
+    here = Path(__file__).parent
+    root = Path(rk.__file__).parent.parent
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(here)])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
