@@ -23,7 +23,8 @@ class Context:
     Attributes:
         inputs: the input Tensors, part of the graph (None where None was passed).
         needs_input_grad: per input, whether its gradient is wanted. All False when nothing is
-            recorded: forward should then keep nothing.
+            recorded: forward should then keep nothing. In backward, True only where it was so in
+            forward and this pass asks for that input.
         retain_graph: in backward, whether the graph may be walked again.
     """
 
@@ -114,7 +115,7 @@ class Function:
 class FunctionNode(Node):
     """One recorded call of a Function."""
 
-    __slots__ = ("_ctx", "_function")
+    __slots__ = ("_ctx", "_function", "_prepared")
 
     def __init__(
         self,
@@ -129,6 +130,7 @@ class FunctionNode(Node):
         self._retained = None
         self._function = function
         self._ctx: Context | None = ctx
+        self._prepared = ctx.needs_input_grad
 
     @property
     def name(self) -> str:
@@ -141,6 +143,7 @@ class FunctionNode(Node):
             raise MissingRuleError(f"{self.name}: the Function defines no backward")
         ctx = self._ctx
         assert ctx is not None
+        needs = [asked and ready for asked, ready in zip(needs, self._prepared, strict=True)]
         ctx.needs_input_grad = tuple(needs)
         ctx.retain_graph = retain_graph
         result = self._function.backward(ctx, *(d_outputs if self.n_outputs else (d_outputs,)))
@@ -156,7 +159,9 @@ class FunctionNode(Node):
             if need and gradient is not None and not isinstance(gradient, PartialGradient):
                 assert tensor is not None
                 check_gradient(gradient, tensor, f"{self.name}.backward: gradient {i}")
-        return gradients
+        return [
+            gradient if need else None for gradient, need in zip(gradients, needs, strict=True)
+        ]
 
     def free(self) -> None:
         self.inputs = None

@@ -368,7 +368,7 @@ def _accumulate(leaf: Tensor, collector: _Collector, create_graph: bool) -> None
 
 def backward(
     root: Tensor,
-    gradient: Tensor | Array | None,
+    gradient: Tensor | Array | float | None,
     retain_graph: bool | None,
     create_graph: bool,
 ) -> None:
@@ -470,6 +470,7 @@ def _seed(root: Tensor, gradient: Any, what: str) -> Tensor:
             )
         return wrap(np.ones_like(root._data))
     if not isinstance(gradient, Tensor):
-        gradient = wrap(to_array(gradient))
+        is_array = isinstance(gradient, np.ndarray)
+        gradient = wrap(to_array(gradient, None if is_array else root._data.dtype))
     check_gradient(gradient, root, what)
     return gradient

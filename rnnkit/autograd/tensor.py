@@ -167,7 +167,10 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether operations on this tensor are recorded."""
+        """Whether operations on this tensor are recorded, and gradients reach it.
+
+        Of a leaf it is read again by the backward pass: a leaf frozen in between gets no gradient.
+        """
         return self._requires_grad
 
     @requires_grad.setter
@@ -238,7 +241,7 @@ class Tensor:
 
     def backward(
         self,
-        gradient: Tensor | Array | None = None,
+        gradient: Tensor | Array | float | None = None,
         retain_graph: bool | None = None,
         create_graph: bool = False,
     ) -> None:

@@ -121,7 +121,11 @@ _log1p.defvjp(lambda d_y, _, x: d_y / (x + 1.0))
 
 
 def pow(a: Operand, b: Operand) -> Tensor:
-    """a ** b. A negative base with a fractional exponent gives NaN."""
+    """a ** b. A negative base with a fractional exponent gives NaN.
+
+    Raises:
+        ArgumentError: an integer is raised to a negative integer.
+    """
     if type(b) in (int, float) and isinstance(a, Tensor) and a._data.dtype.kind == "f":
         if b == 2:
             return _square(a)
@@ -129,7 +133,10 @@ def pow(a: Operand, b: Operand) -> Tensor:
             return clone(a)
         if b == 0.5:
             return _sqrt(a)
-    return _power(*pair("pow", a, b))
+    base, exponent = pair("pow", a, b)
+    if exponent._data.dtype.kind == "i" and (exponent._data < 0).any():
+        raise ArgumentError("pow: integers have no negative powers; convert them to floats first")
+    return _power(base, exponent)
 
 
 def sqrt(x: Tensor) -> Tensor:

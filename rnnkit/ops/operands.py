@@ -64,6 +64,14 @@ def same_dtype(name: str, *operands: Any) -> tuple[Tensor, ...]:
     Raises:
         DTypeError: float32 meets float64.
     """
+    first = operands[0]
+    if isinstance(first, Tensor):
+        dtype = first._data.dtype
+        for operand in operands:
+            if not isinstance(operand, Tensor) or operand._data.dtype != dtype:
+                break
+        else:
+            return operands
     strong: np.dtype[Any] | None = None
     for operand in operands:
         dtype = _strong_dtype(operand)

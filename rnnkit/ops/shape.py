@@ -183,11 +183,6 @@ def _tensors(name: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     listed = list(tensors)
     if not listed:
         raise ArgumentError(f"{name}: expected at least one tensor, got none")
-    first = listed[0]
-    if isinstance(first, Tensor) and all(
-        isinstance(x, Tensor) and x._data.dtype == first._data.dtype for x in listed
-    ):
-        return tuple(listed)
     return same_dtype(name, *listed)
 
 

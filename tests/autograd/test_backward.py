@@ -36,6 +36,21 @@ def test_gradients_add_up_over_all_uses_of_a_tensor():
     )
 
 
+def test_a_gradient_given_as_a_number_takes_the_dtype():
+    x = rk.tensor([2.0], dtype="float64", requires_grad=True)
+    x.sum().backward(3.0)
+    assert x.grad.item() == 3.0
+
+
+def test_a_leaf_frozen_before_backward_gets_no_gradient():
+    a, b = leaf(2.0), leaf(3.0)
+    y = a * b
+    a.requires_grad_(False)
+    y.backward()
+    assert a.grad is None
+    assert b.grad.item() == 2.0
+
+
 def test_two_backward_passes_accumulate():
     x = leaf(2.0)
     (x * 3.0).backward()
@@ -224,6 +239,19 @@ def test_backward_frees_what_the_nodes_kept():
     assert gone() is not None
     y.backward()
     assert gone() is None
+
+
+def test_arrays_are_freed_while_the_walk_goes_on():
+    x = leaf(2.0)
+    first = x.exp()
+    second = first.tanh()
+    y = second.sigmoid()
+    gone = weakref.ref(second)
+    first.register_hook(lambda g: dead.append(gone() is None))
+    dead = []
+    del first, second
+    y.backward()
+    assert dead == [True]
 
 
 def test_graphs_hold_no_reference_cycles():

@@ -135,6 +135,17 @@ def test_needs_input_grad():
     assert seen["forward"] == (False, False, False)
 
 
+def test_a_leaf_unfrozen_after_forward_is_not_asked_for():
+    """Forward prepared nothing for it."""
+    seen = {}
+    a, b = double(1.0), double(2.0).requires_grad_(False)
+    y = recorder(seen).apply(a, b, None)
+    b.requires_grad_()
+    y.backward()
+    assert seen["backward"] == (True, False, False)
+    assert b.grad is None
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_backward_knows_whether_it_is_recorded_and_retained(create_graph):
     seen = {}

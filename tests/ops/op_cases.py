@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 import rnnkit as rk
-from rnnkit import PRIMITIVES, Tensor
+from rnnkit import PRIMITIVES, Tensor, losses
 
 
 class Case(NamedTuple):
@@ -196,3 +196,24 @@ case(
     numbers(2, 3),
 )
 case("layer_norm", "bias only", lambda x, b: rk.layer_norm(x, 3, bias=b), numbers(2, 3), numbers(3))
+
+# ---- fused losses
+
+_targets = np.array([[2, 0, -100], [1, 1, 4]])
+_class_weights = [0.5, 2.0, 1.0, 0.25, 1.5]
+for _label, _options in {
+    "plain": {},
+    "every row": {"reduction": "none"},
+    "smoothed, weighted": {"label_smoothing": 0.2, "weight": _class_weights},
+}.items():
+    for _name in ("cross_entropy", "cross_entropy_gradient"):
+
+        def _loss(x, options=_options):
+            return losses.cross_entropy(x, _targets, **options)
+
+        def _slope(x, options=_options):
+            with rk.enable_grad():
+                loss = losses.cross_entropy(x, _targets, **options).sum()
+                return rk.grad(loss, x, create_graph=True)[0]
+
+        case(_name, _label, _loss if _name == "cross_entropy" else _slope, numbers(2, 3, 5))

@@ -331,6 +331,7 @@ def test_integers_where_reals_are_needed(op):
     [
         (lambda: rk.softplus(rk.ones(1), beta=0), ArgumentError, "beta.*positive.*got 0"),
         (lambda: rk.clip(rk.ones(1)), ArgumentError, "min or max"),
+        (lambda: rk.tensor([2]) ** -1, ArgumentError, "negative powers"),
         (lambda: rk.where(rk.ones(1), 1.0, 2.0), DTypeError, "condition: expected bools"),
         (lambda: rk.ones(2).sum(1), ShapeError, "sum: axis 1 is out of range for 1 axes"),
         (lambda: rk.ones(2).sum((0, -1)), ArgumentError, "sum: axis.*twice"),
