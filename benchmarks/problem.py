@@ -18,7 +18,7 @@ Shapes = dict[str, tuple[int, ...]]
 class Shape(NamedTuple):
     N: int
     T: int
-    I: int  # noqa: E741 - the notation of the field
+    I: int
     H: int
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Problem:
     @cached_property
     def inputs(self) -> dict[str, np.ndarray]:
         """x (T, N, I) and the initial state of every name (1, N, H)."""
-        N, T, I, H = self.shape  # noqa: E741
+        N, T, I, H = self.shape
         shapes: Shapes = {"x": (T, N, I), **{f"{name}0": (1, N, H) for name in self.states}}
         return self._normal(2, shapes)
 

@@ -7,7 +7,7 @@ import pytest
 
 native = pytest.importorskip("rnnkit.backend._native")
 
-T, N, I, H = 3, 2, 4, 5  # noqa: E741
+T, N, I, H = 3, 2, 4, 5
 LSTM = ("lstm", "standard", "float32", 1)
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("native")
 
 # Numbers kept per step, row and hidden unit beside the output, as the modules' docstrings say.
 DOCUMENTED = {"lstm": 5, "gru": 4, "rnn": 0}
-N, I, H = 4, 8, 64  # noqa: E741 - the notation of the field
+N, I, H = 4, 8, 64
 SLACK = 40_000
 
 CASES = [

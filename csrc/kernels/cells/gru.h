@@ -291,7 +291,7 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     R(run) *r = arg;
     const rk_sequence *s = r->s;
     R(share) share = R(share_of)(r, tid, n_threads);
-    int before = R(gru_is_reset_before)(r), want_bias = s->d_b_ih != NULL;
+    int before = R(gru_is_reset_before)(r), want_bias = s->d_b_ih || s->d_b_hh;
     R(pack_backward)(r, &share);
     R(wait_all)(r, &share);
     R(backward_loop)(r, &share, before ? R(gru_before_backward_step) : R(gru_after_backward_step));

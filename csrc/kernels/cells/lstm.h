@@ -145,7 +145,7 @@ static void R(lstm_backward_task)(void *arg, int tid, int n_threads)
     if (tid == 0 && s->d_c_0) R(copy_out)(s->d_c_0, s->H, r->carry, r->ldu, s->N, s->H);
     R(d_initial_h)(r, &share, NULL);
     R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih != NULL);
+    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(input_gradient)(r, &share);
     R(finish_bias)(r, &share, 0, 0);
 }

@@ -101,7 +101,7 @@ static void R(rnn_backward_task)(void *arg, int tid, int n_threads)
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, NULL);
     R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih != NULL);
+    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(input_gradient)(r, &share);
     R(finish_bias)(r, &share, 0, 0);
 }
