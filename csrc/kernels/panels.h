@@ -127,11 +127,71 @@ VEC_INLINE void R(row_pointers)(const real **pointers, R(rows) rows, idx first, 
     }
 }
 
-/* How many groups a caller should ask `multiply` for at a time so that few rows still fill the
-   multiply-add units. */
+/* How many groups a caller should ask `multiply` for at a time, so that few rows still fill the
+   multiply-add units with independent chains. */
+VEC_INLINE int R(panels_at_once)(const R(panels) *w, idx n_rows)
+{
+    const int accumulators = VEC_REGISTERS == 32 ? 16 : 8;
+    int vectors = w->ug * w->ng;
+    if (n_rows == 1) return 4 * vectors <= accumulators ? 4 : 2;
+    return n_rows == 2 && 4 * vectors <= accumulators ? 2 : 1;
+}
+
 VEC_INLINE idx R(groups_at_once)(const R(panels) *w, idx n_rows)
 {
-    return n_rows == 1 ? 4 * w->ug : n_rows == 2 ? 2 * w->ug : w->ug;
+    return w->ug * R(panels_at_once)(w, n_rows);
+}
+
+/* One or two rows times `n_panels` (2 or 4) whole panels from group u on. */
+static void R(multiply_few)(const R(panels) *w, idx u, int n_panels, idx n_rows, R(rows) a,
+                            R(rows) init, R(rows) out)
+{
+    const real *a_rows[2] = {a.base, a.base + a.inner};
+    const real *init_rows[2] = {init.base, init.base ? init.base + init.inner : NULL};
+    real *out_rows[2] = {(real *)out.base, (real *)out.base + out.inner};
+    int nv = w->ug * w->ng;
+    R(tile) tile = {
+        .K = w->K, .a = a_rows, .a_k = 1, .b = w->data + u * w->ng * VL * w->K, .b_k = nv * VL,
+        .b_panel = nv * VL * w->K, .init = init.base ? init_rows : NULL, .out = out_rows,
+    };
+    if (n_rows == 2) R(tiles_2x2)[nv - 1](&tile);
+    else (n_panels == 4 ? R(tiles_1x4) : R(tiles_1x2))[nv - 1](&tile);
+}
+
+/* Any number of rows times the panel that begins at group u. */
+static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, R(rows) a, R(rows) init,
+                              R(rows) out)
+{
+    const real *a_rows[8], *init_rows[8], *out_rows[8];
+    int nv = R(groups_in_panel)(w, u) * w->ng;
+    idx width = (idx)nv * VL, most = R(tile_rows)(nv);
+    const real *panel = w->data + u * w->ng * VL * w->K;
+    R(tile) tile = {.a = a_rows, .a_k = 1, .b_k = width, .out = (real *const *)out_rows};
+
+    idx n_tiles = 1, rows_each = n_rows, longer = 0, block = w->K;
+    if (n_rows > most) {
+        n_tiles = (n_rows + most - 1) / most;
+        rows_each = n_rows / n_tiles;
+        longer = n_rows - rows_each * n_tiles; /* tiles with one row more */
+        /* With many rows, a block of the panel that stays in the first cache serves all of them. */
+        idx in_cache = FIRST_CACHE_BLOCK / (width * (idx)sizeof(real));
+        if (n_tiles >= 3 && w->K > in_cache + in_cache / 2) block = in_cache;
+    }
+    for (idx k0 = 0; k0 < w->K; k0 += block) {
+        tile.K = min_idx(block, w->K - k0);
+        tile.b = panel + k0 * width;
+        R(rows) start = k0 ? out : init;
+        tile.init = start.base ? init_rows : NULL;
+        for (idx i = 0, row = 0; i < n_tiles; i++) {
+            int count = (int)(rows_each + (i < longer));
+            R(row_pointers)(a_rows, a, row, count);
+            for (int r = 0; r < count; r++) a_rows[r] += k0;
+            R(row_pointers)(out_rows, out, row, count);
+            if (start.base) R(row_pointers)(init_rows, start, row, count);
+            R(tiles)[nv - 1][count - 1](&tile);
+            row += count;
+        }
+    }
 }
 
 /* out[row][columns of groups u0..u1-1] = init + a[row] . w, for n_rows rows. `out` and `init` rows
@@ -139,56 +199,20 @@ VEC_INLINE idx R(groups_at_once)(const R(panels) *w, idx n_rows)
 static void R(multiply)(const R(panels) *w, idx u0, idx u1, idx n_rows, R(rows) a, R(rows) init,
                         R(rows) out)
 {
-    const real *a_rows[8], *init_rows[8], *out_rows[8];
-    R(tile) tile = {.a = a_rows, .a_k = 1, .out = (real *const *)out_rows};
-    idx full = (idx)w->ug * w->ng; /* vectors of a full panel */
-    tile.b_panel = full * VL * w->K;
-
+    int at_once = R(panels_at_once)(w, n_rows);
     for (idx u = u0; u < u1;) {
-        int groups = R(groups_in_panel)(w, u);
-        int nv = groups * w->ng, panels = 1;
-        R(tile_fn) several = NULL;
-        if (groups == w->ug && n_rows <= 2) {
-            idx whole = min_idx(u1, w->U / w->ug * w->ug) - u;
-            if (n_rows == 1 && whole >= 4 * w->ug) panels = 4, several = R(tiles_1x4)[nv - 1];
-            else if (whole >= 2 * w->ug) {
-                panels = 2;
-                several = n_rows == 1 ? R(tiles_1x2)[nv - 1] : R(tiles_2x2)[nv - 1];
-            }
+        idx groups = w->ug * at_once;
+        if (at_once > 1 && u + groups <= u1) {
+            R(multiply_few)(w, u, at_once, n_rows, a, init, out);
+        } else if (at_once == 4 && u + groups / 2 <= u1) {
+            groups /= 2;
+            R(multiply_few)(w, u, 2, n_rows, a, init, out);
+        } else {
+            groups = R(groups_in_panel)(w, u);
+            R(multiply_panel)(w, u, n_rows, a, init, out);
         }
-        idx width = (idx)nv * VL;
-        const real *panel = w->data + u * w->ng * VL * w->K;
-        idx column = (u - u0) * w->ng * VL;
-        tile.b_k = width;
-
-        idx most = several ? n_rows : R(tile_rows)(nv);
-        idx n_tiles = (n_rows + most - 1) / most;
-        /* With many rows, a block of the panel that stays in the first cache serves all of them. */
-        idx block = w->K, in_cache = FIRST_CACHE_BLOCK / (width * (idx)sizeof(real));
-        if (n_tiles >= 3 && w->K > in_cache + in_cache / 2) block = in_cache;
-
-        for (idx k0 = 0; k0 < w->K; k0 += block) {
-            tile.K = min_idx(block, w->K - k0);
-            tile.b = panel + k0 * width;
-            R(rows) start = k0 ? out : init;
-            for (idx i = 0, row = 0; i < n_tiles; i++) {
-                int count = (int)((n_rows - row + n_tiles - i - 1) / (n_tiles - i));
-                R(row_pointers)(a_rows, a, row, count);
-                R(row_pointers)(out_rows, out, row, count);
-                for (int r = 0; r < count; r++) {
-                    a_rows[r] += k0;
-                    out_rows[r] += column;
-                }
-                tile.init = NULL;
-                if (start.base) {
-                    R(row_pointers)(init_rows, start, row, count);
-                    for (int r = 0; r < count; r++) init_rows[r] += column;
-                    tile.init = init_rows;
-                }
-                (several ? several : R(tiles)[nv - 1][count - 1])(&tile);
-                row += count;
-            }
-        }
-        u += (idx)groups * panels;
+        u += groups;
+        out.base += groups * w->ng * VL;
+        if (init.base) init.base += groups * w->ng * VL;
     }
 }
