@@ -30,7 +30,7 @@ class Bar(Observer):
             total=1.0,
             file=stream,
             dynamic_ncols=True,
-            bar_format="{percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
+            bar_format="{percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}",
         )
         self._drawn = 0.0
         self._bits: float | None = None
