@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd.grad_mode import state
-from rnnkit.autograd.tape import Node, PartialGradient, check_gradient, next_number
+from rnnkit.autograd.node import Node, PartialGradient, check_gradient, next_number
 from rnnkit.autograd.tensor import FLOATS, Tensor, supported_dtype, wrap
 from rnnkit.errors import DTypeError, GraphError, MissingRuleError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnkit.autograd.tape import Gradient
+    from rnnkit.autograd.node import Gradient
 
 
 class Context:

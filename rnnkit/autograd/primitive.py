@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd.grad_mode import _run_with_errstate, state
-from rnnkit.autograd.tape import Node, next_number
+from rnnkit.autograd.node import Node, next_number
 from rnnkit.autograd.tensor import FLOATS, Tensor, wrap
 from rnnkit.errors import (
     ArgumentError,
@@ -24,7 +24,7 @@ from rnnkit.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rnnkit.autograd.tape import Gradient
+    from rnnkit.autograd.node import Gradient
     from rnnkit.autograd.tensor import Array
 
 PRIMITIVES: dict[str, Primitive] = {}

@@ -1,4 +1,4 @@
-"""The tape: nodes of recorded operations, and the walk back over them.
+"""The walk back over recorded operations.
 
 Nodes are numbered as they are made. An operation's inputs exist before it does, so decreasing
 numbers are a topological order, and backward needs neither recursion nor reference counts.
@@ -8,191 +8,23 @@ last tensor frees the whole of its history at once.
 
 from __future__ import annotations
 
-from itertools import count
 from operator import attrgetter
-from sys import getrefcount
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 import numpy as np
 
-from rnnkit.autograd.grad_mode import GradMode, state
+from rnnkit.autograd.accumulate import Collector, add_to_grad, own
+from rnnkit.autograd.grad_mode import GradMode
+from rnnkit.autograd.node import check_gradient, run_hooks
 from rnnkit.autograd.tensor import Tensor, to_array, wrap
-from rnnkit.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from rnnkit.errors import ArgumentError, DTypeError, GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Iterable, Sequence
 
+    from rnnkit.autograd.accumulate import Slot
+    from rnnkit.autograd.node import Gradient, Node
     from rnnkit.autograd.tensor import Array
-
-    Hook: TypeAlias = "Callable[[Tensor], Tensor | None]"
-    Gradient: TypeAlias = "Tensor | PartialGradient | None"
-    # Where a gradient is collected: a leaf, a node with one output, or one output of several.
-    Slot: TypeAlias = "Tensor | Node | tuple[Node, int]"
-
-next_number = count().__next__
-
-
-class Node:
-    """One recorded operation.
-
-    Attributes:
-        inputs: the operation's input tensors (None where an optional one was left out); None
-            once the node has been freed.
-        n_outputs: 0 for an operation that returns one tensor, else the length of its tuple.
-        number: order of creation.
-    """
-
-    __slots__ = ("_hooks", "_retained", "inputs", "n_outputs", "number")
-
-    inputs: Sequence[Tensor | None] | None
-    n_outputs: int
-    number: int
-    _hooks: dict[int, dict[int, Hook]] | None
-    _retained: dict[int, ref[Tensor]] | None
-
-    @property
-    def name(self) -> str:
-        """The operation's name, for messages."""
-        raise NotImplementedError
-
-    def gradients(
-        self, d_outputs: Any, needs: list[bool], retain_graph: bool
-    ) -> Sequence[Gradient]:
-        """Gradients of the inputs, in order; those not in `needs` are ignored.
-
-        `d_outputs` is a Tensor, or for several outputs a tuple of Tensors and None.
-        """
-        raise NotImplementedError
-
-    def free(self) -> None:
-        """Let go of everything that was kept for the backward pass."""
-        self.inputs = None
-
-    def hooks_of(self, output: int) -> dict[int, Hook]:
-        if self._hooks is None:
-            self._hooks = {}
-        return self._hooks.setdefault(output, {})
-
-    def retain(self, tensor: Tensor) -> None:
-        if self._retained is None:
-            self._retained = {}
-        self._retained[tensor._output] = ref(tensor)
-
-    def arrived(self, output: int, gradient: Tensor, create_graph: bool) -> Tensor:
-        """The gradient of one output after its hooks have seen it."""
-        if self._hooks is not None and output in self._hooks:
-            gradient = run_hooks(self._hooks[output], gradient)
-        if self._retained is not None and output in self._retained:
-            tensor = self._retained[output]()
-            if tensor is not None:
-                tensor._grad = gradient.clone() if create_graph else wrap(gradient._data.copy())
-        return gradient
-
-
-class PartialGradient:
-    """A gradient that fills only part of its tensor, kept small until all parts are known.
-
-    A rule may return one in place of a Tensor. The parts for one tensor are handed to `combine`
-    together, so that a thousand slices of a tensor cost one full-size array and not a thousand.
-    """
-
-    __slots__ = ()
-
-    def combine(self, parts: list[Any]) -> Tensor:
-        """The sum of `parts` (of this class, `self` among them) as one full-size tensor."""
-        raise NotImplementedError
-
-
-class _Sum:
-    """A gradient made of several contributions.
-
-    The first contribution may be shared with other gradients and is never written to; the buffer
-    of the first addition is the engine's own, and later contributions are added in place.
-    """
-
-    __slots__ = ("_create_graph", "_dense", "_owned", "_parts")
-
-    def __init__(self, create_graph: bool) -> None:
-        self._create_graph = create_graph
-        self._dense: Tensor | None = None
-        self._owned = False
-        self._parts: list[PartialGradient] = []
-
-    def add(self, gradient: Tensor | PartialGradient) -> None:
-        if isinstance(gradient, PartialGradient):
-            self._parts.append(gradient)
-        elif self._dense is None:
-            self._dense = gradient
-        elif self._create_graph:
-            self._dense = self._dense + gradient
-        elif self._owned:
-            array = self._dense._data
-            state.run(np.add, array, gradient._data, out=array)
-        else:
-            self._dense = wrap(np.asarray(state.run(np.add, self._dense._data, gradient._data)))
-            self._owned = True
-
-    def total(self) -> Tensor:
-        if self._parts:
-            parts, self._parts = self._parts, []
-            self.add(parts[0].combine(parts))
-        assert self._dense is not None
-        return self._dense
-
-
-class _Collector:
-    """Sums gradients by where they belong."""
-
-    __slots__ = ("_create_graph", "slots")
-
-    def __init__(self, create_graph: bool) -> None:
-        self._create_graph = create_graph
-        self.slots: dict[Slot, Tensor | PartialGradient | _Sum] = {}
-
-    def add(self, slot: Slot, gradient: Tensor | PartialGradient) -> None:
-        slots = self.slots
-        present = slots.get(slot)
-        if present is None:
-            slots[slot] = gradient
-        elif type(present) is _Sum:
-            present.add(gradient)
-        else:
-            both = _Sum(self._create_graph)
-            both.add(present)  # type: ignore[arg-type]
-            both.add(gradient)
-            slots[slot] = both
-
-    def leaves(self) -> list[Tensor]:
-        return [slot for slot in self.slots if isinstance(slot, Tensor)]
-
-    def take(self, slot: Slot) -> Tensor | None:
-        """Remove and return the total of a slot; None if nothing came."""
-        present = self.slots.pop(slot, None)
-        if present is None or isinstance(present, Tensor):
-            return present
-        if isinstance(present, PartialGradient):
-            return present.combine([present])
-        return present.total()
-
-
-def run_hooks(hooks: dict[int, Hook], gradient: Tensor) -> Tensor:
-    for hook in list(hooks.values()):
-        replacement = hook(gradient)
-        if replacement is not None:
-            check_gradient(replacement, gradient, "the gradient returned by a hook")
-            gradient = replacement
-    return gradient
-
-
-def check_gradient(gradient: Any, like: Tensor, what: str) -> None:
-    if not isinstance(gradient, Tensor):
-        raise DTypeError(f"{what}: expected a Tensor, got {type(gradient).__name__}")
-    if gradient._data.shape != like._data.shape:
-        raise ShapeError(f"{what}: expected shape {like.shape}, got {gradient.shape}")
-    if gradient._data.dtype != like._data.dtype:
-        raise DTypeError(f"{what}: expected dtype {like.dtype}, got {gradient.dtype}")
 
 
 def _slot(tensor: Tensor) -> Slot:
@@ -240,7 +72,7 @@ def _walk(
     targets: set[Slot] | None,
     retain_graph: bool,
     create_graph: bool,
-) -> tuple[_Collector, dict[Slot, Tensor]]:
+) -> tuple[Collector, dict[Slot, Tensor]]:
     """Propagate `seeds` back from `roots`.
 
     With `targets`, only operations on the way to them run. Returns the gradients of the leaves,
@@ -248,7 +80,7 @@ def _walk(
     """
     nodes = _history(roots)
     useful = None if targets is None else _leading_to(targets, nodes)
-    collector = _Collector(create_graph)
+    collector = Collector(create_graph)
     captured: dict[Slot, Tensor] = {}
     for root, seed in zip(roots, seeds, strict=True):
         collector.add(_slot(root), seed)
@@ -294,13 +126,13 @@ def _walk(
         if not retain_graph:
             node.free()
         _distribute(collector, inputs, needs, gradients)
-        # A reference kept until the next turn would keep the array alive, and uncertain to `_own`.
+        # A reference kept until the next turn would keep the array alive, and uncertain to `own`.
         del inputs, gradients, d_outputs
     return collector, captured
 
 
 def _distribute(
-    collector: _Collector,
+    collector: Collector,
     inputs: Sequence[Tensor | None],
     needs: list[bool],
     gradients: Sequence[Gradient],
@@ -323,35 +155,7 @@ def _distribute(
                 slots[slot] = gradient
 
 
-def _own(holder: list[Tensor]) -> Array:
-    """The array of the one tensor in `holder`, copied unless nothing else can refer to it.
-
-    Two references are the holder's (or the slot's) and that of getrefcount's argument.
-    """
-    array = holder[0]._data
-    flags = array.flags
-    private = flags.owndata and flags.c_contiguous and flags.writeable
-    del array, flags
-    if private and getrefcount(holder[0]) <= 2 and getrefcount(holder[0]._data) <= 2:
-        return holder[0]._data
-    return holder[0]._data.copy()
-
-
-def _add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
-    """``leaf.grad += gradient``, in place only where nobody else can be looking at the sum."""
-    grad = leaf._grad
-    assert grad is not None
-    in_place = grad._data.flags.writeable and not grad._requires_grad
-    del grad
-    if in_place and getrefcount(leaf._grad) <= 2 and getrefcount(leaf._grad._data) <= 2:  # type: ignore[union-attr]
-        array = leaf._grad._data  # type: ignore[union-attr]
-        state.run(np.add, array, gradient._data, out=array)
-    else:
-        array = state.run(np.add, leaf._grad._data, gradient._data)  # type: ignore[union-attr]
-        leaf._grad = wrap(np.asarray(array))
-
-
-def _accumulate(leaf: Tensor, collector: _Collector, create_graph: bool) -> None:
+def _accumulate(leaf: Tensor, collector: Collector, create_graph: bool) -> None:
     total = collector.take(leaf)
     assert total is not None
     holder = [total]
@@ -361,9 +165,9 @@ def _accumulate(leaf: Tensor, collector: _Collector, create_graph: bool) -> None
     if create_graph:
         leaf._grad = holder[0].clone() if leaf._grad is None else leaf._grad + holder[0]
     elif leaf._grad is None:
-        leaf._grad = wrap(_own(holder))
+        leaf._grad = wrap(own(holder))
     else:
-        _add_to_grad(leaf, holder[0])
+        add_to_grad(leaf, holder[0])
 
 
 def backward(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.node import PartialGradient
 from rnnkit.autograd.primitive import Primitive, primitive
-from rnnkit.autograd.tape import PartialGradient
 from rnnkit.autograd.tensor import Tensor, supported_dtype, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
@@ -63,14 +63,15 @@ def _add_rows(table: Array, rows: Array, values: Array) -> None:
 
 
 def _leading_rows(key: Any, shape: tuple[int, ...]) -> Array | None:
-    """For a key of integer arrays on the first axes, the positions it names; else None."""
+    """For a key of integer arrays on the first axes, the rows it names; else None.
+
+    Rows counted from the end stay negative: so are their flat positions, which come out right.
+    """
     items = key if isinstance(key, tuple) else (key,)
     if not all(isinstance(i, np.ndarray) and i.dtype.kind in "iu" for i in items):
         return None
     if len(items) == 1:
-        rows = items[0].reshape(-1).astype(np.intp)
-        rows[rows < 0] += shape[0]
-        return rows
+        return items[0].reshape(-1).astype(np.intp)
     lead = shape[: len(items)]
     return np.ravel_multi_index(np.broadcast_arrays(*items), lead, mode="wrap").reshape(-1)
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd.tensor import Tensor
-from rnnkit.ops import elementwise, indexing, linalg, normalization, reductions, shape
+from rnnkit.ops import (
+    comparison,
+    elementwise,
+    indexing,
+    linalg,
+    normalization,
+    reductions,
+    shape,
+)
 from rnnkit.ops.operands import OPERANDS
 
 if TYPE_CHECKING:
@@ -31,7 +39,7 @@ def _reflected(op: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
 def _invert(self: Tensor) -> Tensor:
     if self._data.dtype != np.bool_:
         raise TypeError(f"~ of a {self._data.dtype.name} tensor: only bools are inverted")
-    return elementwise.logical_not(self)
+    return comparison.logical_not(self)
 
 
 def _bitwise(op: Callable[[Any, Any], Tensor], sign: str) -> Callable[[Any, Any], Tensor]:
@@ -51,22 +59,23 @@ _BINARY = {
     "truediv": elementwise.div,
     "pow": elementwise.pow,
     "matmul": linalg.matmul,
-    "and": _bitwise(elementwise.logical_and, "&"),
-    "or": _bitwise(elementwise.logical_or, "|"),
-    "xor": _bitwise(elementwise.logical_xor, "^"),
+    "and": _bitwise(comparison.logical_and, "&"),
+    "or": _bitwise(comparison.logical_or, "|"),
+    "xor": _bitwise(comparison.logical_xor, "^"),
 }
 _COMPARE = {
-    "eq": elementwise.equal,
-    "ne": elementwise.not_equal,
-    "lt": elementwise.less,
-    "le": elementwise.less_equal,
-    "gt": elementwise.greater,
-    "ge": elementwise.greater_equal,
+    "eq": comparison.equal,
+    "ne": comparison.not_equal,
+    "lt": comparison.less,
+    "le": comparison.less_equal,
+    "gt": comparison.greater,
+    "ge": comparison.greater_equal,
 }
 _METHODS: dict[Any, tuple[str, ...]] = {
+    comparison: ("isfinite", "isnan"),
     elementwise: (
-        "abs", "clip", "cos", "exp", "expm1", "isfinite", "isnan", "log", "log1p", "maximum",
-        "minimum", "pow", "relu", "sigmoid", "sign", "sin", "softplus", "sqrt", "square", "tanh",
+        "abs", "clip", "cos", "exp", "expm1", "log", "log1p", "maximum", "minimum", "pow", "relu",
+        "sigmoid", "sign", "sin", "softplus", "sqrt", "square", "tanh",
     ),
     reductions: (
         "all", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "std", "sum",

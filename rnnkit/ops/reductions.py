@@ -12,7 +12,8 @@ import numpy as np
 from rnnkit.autograd.primitive import primitive
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import ShapeError
-from rnnkit.ops.elementwise import equal, exp, isfinite, sqrt, where
+from rnnkit.ops.comparison import equal, isfinite
+from rnnkit.ops.elementwise import exp, sqrt, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, flip, reshape
 

@@ -584,6 +584,18 @@ def test_retain_grad_keeps_the_gradient_of_a_result():
     assert not shares(y.grad, x.grad)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_retained_gradients_do_not_share_memory(create_graph):
+    x = leaf(2.0)
+    a, b = x * 2.0, x * 3.0
+    a.retain_grad()
+    b.retain_grad()
+    given = rk.ones(1)
+    (a + b).backward(given, create_graph=create_graph)
+    assert not shares(a.grad, b.grad)
+    assert not shares(a.grad, given)
+
+
 def test_retain_grad_with_create_graph():
     x = leaf(2.0)
     y = x * x

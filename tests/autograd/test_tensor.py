@@ -70,6 +70,14 @@ def test_tensor_copies_and_as_tensor_shares():
     assert not np.shares_memory(rk.tensor(array[:, 1:]).data, array)
     assert rk.as_tensor(array).data is array
     assert not np.shares_memory(rk.tensor(rk.as_tensor(array)).data, array)
+    assert not np.shares_memory(rk.tensor(memoryview(array)).data, array)
+
+    class Holder:
+        def __array__(self, dtype=None, copy=None):
+            return array
+
+    assert not np.shares_memory(rk.tensor(Holder()).data, array)
+    assert np.shares_memory(rk.as_tensor(Holder()).data, array)
 
 
 def test_as_tensor_of_a_tensor_is_the_tensor():

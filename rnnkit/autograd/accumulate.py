@@ -1,0 +1,120 @@
+"""Sums of gradients, and whose memory they are in."""
+
+from __future__ import annotations
+
+from sys import getrefcount
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rnnkit.autograd.grad_mode import state
+from rnnkit.autograd.node import Node, PartialGradient
+from rnnkit.autograd.tensor import Tensor, wrap
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from rnnkit.autograd.tensor import Array
+
+    # Where a gradient is collected: a leaf, a node with one output, or one output of several.
+    Slot: TypeAlias = Tensor | Node | tuple[Node, int]
+
+
+class _Sum:
+    """A gradient made of several contributions.
+
+    The first contribution may be shared with other gradients and is never written to; the buffer
+    of the first addition is the engine's own, and later contributions are added in place.
+    """
+
+    __slots__ = ("_create_graph", "_dense", "_owned", "_parts")
+
+    def __init__(self, create_graph: bool) -> None:
+        self._create_graph = create_graph
+        self._dense: Tensor | None = None
+        self._owned = False
+        self._parts: list[PartialGradient] = []
+
+    def add(self, gradient: Tensor | PartialGradient) -> None:
+        if isinstance(gradient, PartialGradient):
+            self._parts.append(gradient)
+        elif self._dense is None:
+            self._dense = gradient
+        elif self._create_graph:
+            self._dense = self._dense + gradient
+        elif self._owned:
+            array = self._dense._data
+            state.run(np.add, array, gradient._data, out=array)
+        else:
+            self._dense = wrap(np.asarray(state.run(np.add, self._dense._data, gradient._data)))
+            self._owned = True
+
+    def total(self) -> Tensor:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self.add(parts[0].combine(parts))
+        assert self._dense is not None
+        return self._dense
+
+
+class Collector:
+    """Sums gradients by where they belong."""
+
+    __slots__ = ("_create_graph", "slots")
+
+    def __init__(self, create_graph: bool) -> None:
+        self._create_graph = create_graph
+        self.slots: dict[Slot, Tensor | PartialGradient | _Sum] = {}
+
+    def add(self, slot: Slot, gradient: Tensor | PartialGradient) -> None:
+        slots = self.slots
+        present = slots.get(slot)
+        if present is None:
+            slots[slot] = gradient
+        elif type(present) is _Sum:
+            present.add(gradient)
+        else:
+            both = _Sum(self._create_graph)
+            both.add(present)  # type: ignore[arg-type]
+            both.add(gradient)
+            slots[slot] = both
+
+    def leaves(self) -> list[Tensor]:
+        return [slot for slot in self.slots if isinstance(slot, Tensor)]
+
+    def take(self, slot: Slot) -> Tensor | None:
+        """Remove and return the total of a slot; None if nothing came."""
+        present = self.slots.pop(slot, None)
+        if present is None or isinstance(present, Tensor):
+            return present
+        if isinstance(present, PartialGradient):
+            return present.combine([present])
+        return present.total()
+
+
+def own(holder: list[Tensor]) -> Array:
+    """The array of the one tensor in `holder`, copied unless nothing else can refer to it.
+
+    Two references are the holder's (or the slot's) and that of getrefcount's argument.
+    """
+    array = holder[0]._data
+    flags = array.flags
+    private = flags.owndata and flags.c_contiguous and flags.writeable
+    del array, flags
+    if private and getrefcount(holder[0]) <= 2 and getrefcount(holder[0]._data) <= 2:
+        return holder[0]._data
+    return holder[0]._data.copy()
+
+
+def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:
+    """``leaf.grad += gradient``, in place only where nobody else can be looking at the sum."""
+    grad = leaf._grad
+    assert grad is not None
+    in_place = grad._data.flags.writeable and not grad._requires_grad
+    del grad
+    if in_place and getrefcount(leaf._grad) <= 2 and getrefcount(leaf._grad._data) <= 2:  # type: ignore[union-attr]
+        array = leaf._grad._data  # type: ignore[union-attr]
+        state.run(np.add, array, gradient._data, out=array)
+    else:
+        array = state.run(np.add, leaf._grad._data, gradient._data)  # type: ignore[union-attr]
+        leaf._grad = wrap(np.asarray(array))

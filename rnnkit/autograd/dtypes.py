@@ -1,0 +1,33 @@
+"""The dtypes a tensor may have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.errors import DTypeError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+default_dtype = np.dtype(np.float32)
+FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
+DTYPES = FLOATS | {np.dtype(code) for code in "?bBhHiIlLqQ"}
+
+
+def supported_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """The NumPy dtype meant by `dtype`, in native byte order.
+
+    Raises:
+        DTypeError: it is not float32, float64, an integer type or bool.
+    """
+    try:
+        found = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        raise DTypeError(f"dtype: expected a NumPy dtype, got {dtype!r}") from None
+    if found not in DTYPES:
+        raise DTypeError(
+            f"dtype: expected float32, float64, an integer type or bool, got {found.name}"
+        )
+    return found

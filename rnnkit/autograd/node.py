@@ -1,0 +1,108 @@
+"""Node: one recorded operation. What it refers to, what it keeps, who is told of its gradients."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.errors import DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    Hook: TypeAlias = Callable[[Tensor], "Tensor | None"]
+    Gradient: TypeAlias = "Tensor | PartialGradient | None"
+
+next_number = count().__next__
+
+
+class Node:
+    """One recorded operation.
+
+    Attributes:
+        inputs: the operation's input tensors (None where an optional one was left out); None
+            once the node has been freed.
+        n_outputs: 0 for an operation that returns one tensor, else the length of its tuple.
+        number: order of creation.
+    """
+
+    __slots__ = ("_hooks", "_retained", "inputs", "n_outputs", "number")
+
+    inputs: Sequence[Tensor | None] | None
+    n_outputs: int
+    number: int
+    _hooks: dict[int, dict[int, Hook]] | None
+    _retained: dict[int, ref[Tensor]] | None
+
+    @property
+    def name(self) -> str:
+        """The operation's name, for messages."""
+        raise NotImplementedError
+
+    def gradients(
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool
+    ) -> Sequence[Gradient]:
+        """Gradients of the inputs, in order; those not in `needs` are ignored.
+
+        `d_outputs` is a Tensor, or for several outputs a tuple of Tensors and None.
+        """
+        raise NotImplementedError
+
+    def free(self) -> None:
+        """Let go of everything that was kept for the backward pass."""
+        self.inputs = None
+
+    def hooks_of(self, output: int) -> dict[int, Hook]:
+        if self._hooks is None:
+            self._hooks = {}
+        return self._hooks.setdefault(output, {})
+
+    def retain(self, tensor: Tensor) -> None:
+        if self._retained is None:
+            self._retained = {}
+        self._retained[tensor._output] = ref(tensor)
+
+    def arrived(self, output: int, gradient: Tensor, create_graph: bool) -> Tensor:
+        """The gradient of one output after its hooks have seen it."""
+        if self._hooks is not None and output in self._hooks:
+            gradient = run_hooks(self._hooks[output], gradient)
+        if self._retained is not None and output in self._retained:
+            tensor = self._retained[output]()
+            if tensor is not None:
+                tensor._grad = gradient.clone() if create_graph else wrap(gradient._data.copy())
+        return gradient
+
+
+class PartialGradient:
+    """A gradient that fills only part of its tensor, kept small until all parts are known.
+
+    A rule may return one in place of a Tensor. The parts for one tensor are handed to `combine`
+    together, so that a thousand slices of a tensor cost one full-size array and not a thousand.
+    """
+
+    __slots__ = ()
+
+    def combine(self, parts: list[Any]) -> Tensor:
+        """The sum of `parts` (of this class, `self` among them) as one full-size tensor."""
+        raise NotImplementedError
+
+
+def run_hooks(hooks: dict[int, Hook], gradient: Tensor) -> Tensor:
+    for hook in list(hooks.values()):
+        replacement = hook(gradient)
+        if replacement is not None:
+            check_gradient(replacement, gradient, "the gradient returned by a hook")
+            gradient = replacement
+    return gradient
+
+
+def check_gradient(gradient: Any, like: Tensor, what: str) -> None:
+    if not isinstance(gradient, Tensor):
+        raise DTypeError(f"{what}: expected a Tensor, got {type(gradient).__name__}")
+    if gradient._data.shape != like._data.shape:
+        raise ShapeError(f"{what}: expected shape {like.shape}, got {gradient.shape}")
+    if gradient._data.dtype != like._data.dtype:
+        raise DTypeError(f"{what}: expected dtype {like.dtype}, got {gradient.dtype}")
