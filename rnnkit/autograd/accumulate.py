@@ -50,9 +50,11 @@ class _Sum:
             self._owned = True
 
     def total(self) -> Tensor:
-        if self._parts:
-            parts, self._parts = self._parts, []
-            self.add(parts[0].combine(parts))
+        while self._parts:
+            kind = type(self._parts[0])
+            alike = [part for part in self._parts if type(part) is kind]
+            self._parts = [part for part in self._parts if type(part) is not kind]
+            self.add(alike[0].combine(alike))
         assert self._dense is not None
         return self._dense
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.dtypes import FLOATS, supported_dtype
 from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.node import Node, PartialGradient, check_gradient, next_number
-from rnnkit.autograd.tensor import FLOATS, Tensor, supported_dtype, wrap
+from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import DTypeError, GraphError, MissingRuleError
 
 if TYPE_CHECKING:

@@ -65,7 +65,12 @@ class Node:
             self._retained = {}
         self._retained[tensor._output] = ref(tensor)
 
-    def arrived(self, output: int, gradient: Tensor, create_graph: bool) -> Tensor:
+    @property
+    def is_watched(self) -> bool:
+        """Whether anyone is to be told of gradients that arrive."""
+        return self._hooks is not None or self._retained is not None
+
+    def announce(self, output: int, gradient: Tensor, create_graph: bool) -> Tensor:
         """The gradient of one output after its hooks have seen it."""
         if self._hooks is not None and output in self._hooks:
             gradient = run_hooks(self._hooks[output], gradient)

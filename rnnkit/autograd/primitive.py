@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.dtypes import FLOATS
 from rnnkit.autograd.grad_mode import _run_with_errstate, state
 from rnnkit.autograd.node import Node, next_number
-from rnnkit.autograd.tensor import FLOATS, Tensor, wrap
+from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import (
     ArgumentError,
     DTypeError,

@@ -85,28 +85,25 @@ def _walk(
     for root, seed in zip(roots, seeds, strict=True):
         collector.add(_slot(root), seed)
 
+    def arrived(node: Node, output: int, slot: Slot) -> Tensor | None:
+        total = collector.take(slot)
+        if total is not None:
+            if node.is_watched:
+                total = node.announce(output, total, create_graph)
+            if targets is not None and slot in targets:
+                captured[slot] = total
+        return total
+
     for node in nodes:
         d_outputs: Any
         if node.n_outputs:
-            d_outputs = []
-            for output in range(node.n_outputs):
-                d_output = collector.take((node, output))
-                if d_output is not None:
-                    d_output = node.arrived(output, d_output, create_graph)
-                    if targets is not None and (node, output) in targets:
-                        captured[node, output] = d_output
-                d_outputs.append(d_output)
+            d_outputs = [arrived(node, output, (node, output)) for output in range(node.n_outputs)]
             if all(d_output is None for d_output in d_outputs):
                 continue
-            d_output = None
         else:
-            d_outputs = collector.take(node)
+            d_outputs = arrived(node, 0, node)
             if d_outputs is None:
                 continue
-            if node._hooks is not None or node._retained is not None:
-                d_outputs = node.arrived(0, d_outputs, create_graph)
-            if targets is not None and node in targets:
-                captured[node] = d_outputs
         if useful is not None and node not in useful:
             continue
 
@@ -122,12 +119,14 @@ def _walk(
                 and (tensor.grad_fn in useful or _slot(tensor) in targets)
                 for tensor in inputs
             ]
-        gradients = node.gradients(d_outputs, needs, retain_graph)
+        if True in needs:
+            gradients = node.gradients(d_outputs, needs, retain_graph)
+            _distribute(collector, inputs, needs, gradients)
+            # Kept until the next turn it would keep arrays alive, and uncertain to `own`.
+            del gradients
         if not retain_graph:
             node.free()
-        _distribute(collector, inputs, needs, gradients)
-        # A reference kept until the next turn would keep the array alive, and uncertain to `own`.
-        del inputs, gradients, d_outputs
+        del inputs, d_outputs
     return collector, captured
 
 
@@ -162,6 +161,7 @@ def _accumulate(leaf: Tensor, collector: Collector, create_graph: bool) -> None:
     del total
     if leaf._hooks:
         holder[0] = run_hooks(leaf._hooks, holder[0])
+    check_gradient(holder[0], leaf, "the gradient that the derivative rules gave for a leaf")
     if create_graph:
         leaf._grad = holder[0].clone() if leaf._grad is None else leaf._grad + holder[0]
     elif leaf._grad is None:
@@ -249,19 +249,23 @@ def grad(
             total = collector.take(tensor)
             if total is not None:
                 found[tensor] = run_hooks(tensor._hooks, total) if tensor._hooks else total
-                del total
+            del total
+    last_use = {slot: i for i, slot in enumerate(slots)}
     results: list[Tensor | None] = []
     for i, slot in enumerate(slots):
-        gradient = found.get(slot)
-        if gradient is None and not allow_unused:
-            raise GraphError(
-                f"inputs[{i}] was not used in computing the outputs; pass allow_unused=True to "
-                "get None for it"
-            )
-        results.append(gradient)
-    if not create_graph:
-        # The same tensor may stand for several inputs, or belong to the caller.
-        results = [None if result is None else wrap(result._data.copy()) for result in results]
+        if slot not in found:
+            if not allow_unused:
+                raise GraphError(
+                    f"inputs[{i}] was not used in computing the outputs; pass allow_unused=True "
+                    "to get None for it"
+                )
+            results.append(None)
+        elif create_graph:
+            results.append(found[slot])
+        else:
+            # A tensor may stand for several inputs: all but the last find it shared, and copy.
+            holder = [found.pop(slot) if last_use[slot] == i else found[slot]]
+            results.append(wrap(own(holder)))
     return tuple(results)
 
 

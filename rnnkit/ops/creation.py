@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.tensor import Tensor, default_dtype, supported_dtype, wrap
+from rnnkit.autograd.dtypes import default_dtype, supported_dtype
+from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import DTypeError
 from rnnkit.ops.operands import sizes
 from rnnkit.rng import generator

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.node import PartialGradient
 from rnnkit.autograd.primitive import Primitive, primitive
-from rnnkit.autograd.tensor import Tensor, supported_dtype, wrap
+from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
+from rnnkit.ops.operands import any_tensor, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
-from rnnkit.ops.operands import one_axis, real
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -154,6 +155,7 @@ def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
         ShapeError: `index` has another number of axes, or is longer on another axis.
         IndexError: an index is out of range.
     """
+    x = any_tensor(x)
     axis = one_axis("gather", axis, x.ndim)
     picked = integer_array("gather", index)
     if picked.ndim != x.ndim:

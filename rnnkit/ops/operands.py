@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.tensor import FLOATS, Tensor, default_dtype, supported_dtype, to_array, wrap
+from rnnkit.autograd.dtypes import FLOATS, default_dtype, supported_dtype
+from rnnkit.autograd.tensor import Tensor, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.primitive import Primitive, primitive
-from rnnkit.autograd.tensor import Tensor, supported_dtype, wrap
+from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, same_dtype, sizes
 
@@ -38,6 +39,7 @@ def astype(x: Tensor, dtype: npt.DTypeLike) -> Tensor:
     Raises:
         DTypeError: `dtype` is not supported.
     """
+    x = any_tensor(x)
     wanted = supported_dtype(dtype)
     if x._data.dtype == wanted:
         return x
@@ -64,12 +66,14 @@ _sum_to.defvjp(lambda d_y, _, x, shape: _broadcast_to(d_y, shape=x._data.shape))
 
 def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
     """`x` repeated along new leading axes and axes of size 1, without copying."""
+    x = any_tensor(x)
     wanted = sizes("broadcast_to", (shape,))
     return x if x._data.shape == wanted else _broadcast_to(x, shape=wanted)
 
 
 def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """Like `broadcast_to`; -1 keeps an axis as it is."""
+    x = any_tensor(x)
     wanted = sizes("expand", shape)
     lead = len(wanted) - x.ndim
     if any(size == -1 and i < lead for i, size in enumerate(wanted)):
@@ -93,12 +97,14 @@ _reshape.defvjp(lambda d_y, _, x, shape: _reshape(d_y, shape=x._data.shape))
 
 def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """The elements of `x` in order, in another shape; one size may be -1."""
+    x = any_tensor(x)
     wanted = sizes("reshape", shape)
     return x if x._data.shape == wanted else _reshape(x, shape=wanted)
 
 
 def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:
     """Merge the axes from `start_axis` to `end_axis` (both included) into one."""
+    x = any_tensor(x)
     if x.ndim == 0:
         return reshape(x, 1)
     first = one_axis("flatten", start_axis, x.ndim)
@@ -111,12 +117,14 @@ def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:
 
 def unsqueeze(x: Tensor, axis: int) -> Tensor:
     """Insert an axis of size 1 before `axis` (negative: counted from the end of the result)."""
+    x = any_tensor(x)
     at = one_axis("unsqueeze", axis, x.ndim + 1)
     return _reshape(x, shape=(*x.shape[:at], 1, *x.shape[at:]))
 
 
 def squeeze(x: Tensor, axis: Axis = None) -> Tensor:
     """Remove axes of size 1: all of them, or those among `axis`."""
+    x = any_tensor(x)
     axes = many_axes("squeeze", axis, x.ndim)
     shape = tuple([size for i, size in enumerate(x.shape) if not (size == 1 and i in axes)])
     return reshape(x, shape)
@@ -137,6 +145,7 @@ _permute.defvjp(_d_permute)
 
 def permute(x: Tensor, *axes: int | Sequence[int]) -> Tensor:
     """Reorder the axes: axis i of the result is axis ``axes[i]`` of `x`; a view."""
+    x = any_tensor(x)
     order = many_axes("permute", sizes("permute", axes), x.ndim)
     if len(order) != x.ndim:
         raise ArgumentError(f"permute: expected {x.ndim} axes, got {len(order)}")
@@ -145,6 +154,7 @@ def permute(x: Tensor, *axes: int | Sequence[int]) -> Tensor:
 
 def transpose(x: Tensor, axis0: int, axis1: int) -> Tensor:
     """Exchange two axes; a view."""
+    x = any_tensor(x)
     order = list(range(x.ndim))
     first = one_axis("transpose", axis0, x.ndim)
     second = one_axis("transpose", axis1, x.ndim)
@@ -163,6 +173,7 @@ _flip.defvjp(lambda d_y, _, x, axes: _flip(d_y, axes=axes))
 
 def flip(x: Tensor, axis: Axis = None) -> Tensor:
     """Reverse the order of elements along `axis` (all axes by default); a view."""
+    x = any_tensor(x)
     return _flip(x, axes=many_axes("flip", axis, x.ndim))
 
 
@@ -242,6 +253,7 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
     Raises:
         ArgumentError: a size is not positive, or listed sizes do not add up to the axis.
     """
+    x = any_tensor(x)
     axis = one_axis("split", axis, x.ndim)
     length = x._data.shape[axis]
     if isinstance(size, int | np.integer):
@@ -259,6 +271,7 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
 
 def chunk(x: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
     """Cut `x` along `axis` into `chunks` equal views (the last ones may be smaller or missing)."""
+    x = any_tensor(x)
     if chunks <= 0:
         raise ArgumentError(f"chunk: chunks: expected a positive integer, got {chunks}")
     axis = one_axis("chunk", axis, x._data.ndim)
@@ -289,4 +302,5 @@ _unbind.defvjp(_d_unbind)
 
 def unbind(x: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
     """The slices of `x` along `axis`, as views without that axis."""
+    x = any_tensor(x)
     return _unbind(x, axis=one_axis("unbind", axis, x.ndim))

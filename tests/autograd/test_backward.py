@@ -457,6 +457,23 @@ def test_grad_results_do_not_share_memory():
     assert not shares(d_a, given)
 
 
+@pytest.mark.parametrize("twice", [False, True])
+def test_grad_copies_only_what_is_shared(monkeypatch, twice):
+    mul = PRIMITIVES["mul"]
+    made = []
+
+    def rule(d_y, _, a, b):
+        d_a = d_y.clone()
+        made.append(d_a.data.ctypes.data)
+        return d_a
+
+    monkeypatch.setattr(mul, "rules", (rule, None))
+    x = leaf(1.0)
+    results = rk.grad(x * 2.0, [x, x] if twice else x)
+    assert results[-1].data.ctypes.data == made[0]
+    assert len({d_x.data.ctypes.data for d_x in results}) == len(results)
+
+
 def test_third_derivative():
     x = leaf(2.0)
     y = x**5

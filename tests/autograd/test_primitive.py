@@ -5,6 +5,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import PRIMITIVES
+from rnnkit.autograd.node import PartialGradient
 from rnnkit.errors import ArgumentError, DTypeError, GraphError, MissingRuleError, ShapeError
 
 
@@ -69,6 +70,35 @@ def test_a_rule_may_return_none_for_zero(define):
     assert x.grad.item() == 1.0
     op(x * 2.0).backward()
     assert x.grad.item() == 1.0
+
+
+def test_a_rule_of_the_wrong_shape_is_noticed(define):
+    op = define("test_misshapen", lambda x: x * 2)
+    op.defvjp(lambda d_y, _, x: d_y.sum())
+    with pytest.raises(ShapeError, match=r"derivative rules.*expected shape \(2,\), got \(\)"):
+        op(rk.ones(2, requires_grad=True)).backward(rk.ones(2))
+
+
+def test_parts_of_different_kinds_add_up(define):
+    class Part(PartialGradient):
+        __slots__ = ("value",)
+
+        def __init__(self, value):
+            self.value = value
+
+        def combine(self, parts):
+            assert all(type(part) is type(self) for part in parts)
+            return rk.full((2,), sum(part.value for part in parts))
+
+    class Other(Part):
+        __slots__ = ()
+
+    op = define("test_parts", lambda x, kind: x * 2)
+    op.defvjp(lambda d_y, _, x, kind: kind(5.0))
+    x = rk.ones(2, requires_grad=True)
+    y = op(x, kind=Part) + op(x, kind=Other) + op(x, kind=Part) + x[0] + x
+    y.backward(rk.ones(2))
+    assert x.grad.tolist() == [18.0, 16.0]
 
 
 def test_several_outputs_get_none_where_unused(define):

@@ -113,6 +113,23 @@ def test_values_in_functions_are_those_in_methods(name):
         assert getattr(rk, method) is getattr(rk.Tensor, method)
 
 
+def test_arrays_and_numbers_are_taken_for_tensors():
+    array = np.arange(6.0).reshape(1, 2, 3)
+    for op in (
+        rk.exp, rk.neg, rk.sum, rk.max, rk.argmax, rk.softmax, rk.relu, rk.flatten, rk.squeeze,
+        rk.flip, rk.clone, rk.isnan, lambda x: rk.reshape(x, 6), lambda x: rk.permute(x, 2, 0, 1),
+        lambda x: rk.transpose(x, 0, 1), lambda x: rk.unsqueeze(x, 0), lambda x: rk.cumsum(x, 1),
+        lambda x: rk.split(x, 1)[0], lambda x: rk.chunk(x, 2, 1)[0], lambda x: rk.unbind(x, 1)[0],
+        lambda x: rk.astype(x, "float32"), lambda x: rk.expand(x, 4, -1, -1),
+        lambda x: rk.broadcast_to(x, (4, 2, 3)), lambda x: rk.gather(x, 2, [[[0]]]),
+        lambda x: rk.cat([x, x]), lambda x: rk.stack([x]), lambda x: rk.where(x > 1, x, 0.0),
+        lambda x: rk.linear(x, x[0]), lambda x: rk.layer_norm(x, 3), rk.dropout,
+    ):  # fmt: skip
+        assert type(op(array)) is rk.Tensor
+    assert rk.exp(0.0).item() == 1.0
+    assert rk.maximum(1.0, array).shape == (1, 2, 3)
+
+
 COMPARISONS = {
     "<": (lambda a, b: a < b),
     "<=": (lambda a, b: a <= b),
