@@ -146,13 +146,15 @@ VEC_INLINE idx R(groups_at_once)(const R(panels) *w, idx n_rows)
 static void R(multiply_few)(const R(panels) *w, idx u, int n_panels, idx n_rows, R(rows) a,
                             R(rows) init, R(rows) out)
 {
-    const real *a_rows[2] = {a.base, a.base + a.inner};
-    const real *init_rows[2] = {init.base, init.base ? init.base + init.inner : NULL};
-    real *out_rows[2] = {(real *)out.base, (real *)out.base + out.inner};
+    const real *a_rows[2], *init_rows[2], *out_rows[2];
+    R(row_pointers)(a_rows, a, 0, (int)n_rows);
+    R(row_pointers)(out_rows, out, 0, (int)n_rows);
+    if (init.base) R(row_pointers)(init_rows, init, 0, (int)n_rows);
     int nv = w->ug * w->ng;
     R(tile) tile = {
         .K = w->K, .a = a_rows, .a_k = 1, .b = w->data + u * w->ng * VL * w->K, .b_k = nv * VL,
-        .b_panel = nv * VL * w->K, .init = init.base ? init_rows : NULL, .out = out_rows,
+        .b_panel = nv * VL * w->K, .init = init.base ? init_rows : NULL,
+        .out = (real *const *)out_rows,
     };
     if (n_rows == 2) R(tiles_2x2)[nv - 1](&tile);
     else (n_panels == 4 ? R(tiles_1x4) : R(tiles_1x2))[nv - 1](&tile);

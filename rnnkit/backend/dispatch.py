@@ -101,13 +101,13 @@ def record(op: str, path: str, reason: str) -> Decision:
     return decision
 
 
-def decide(op: str, kernel: str | None, dtype: object) -> Decision:
+def decide(op: str, kernel: str | None, dtype: str) -> Decision:
     """Choose the path for a call and remember the choice.
 
     Args:
         op: the call, as :func:`why` shall show it.
         kernel: name of the fused kernel that could run it, or None where there is none.
-        dtype: element type of the call's arrays.
+        dtype: name of the element type of the call's arrays.
 
     Raises:
         BackendError: "native" is in force and cannot run this call.
@@ -125,13 +125,13 @@ def decide(op: str, kernel: str | None, dtype: object) -> Decision:
     return record(op, "python", obstacle)
 
 
-def _obstacle(kernel: str | None, dtype: object) -> str | None:
+def _obstacle(kernel: str | None, dtype: str) -> str | None:
     native = extension.native()
     if native is None:
         return f"the native extension could not be loaded ({extension.load_error()})"
     if kernel is None:
         return "there is no fused kernel for this cell"
-    if not native.has_kernel(kernel, str(dtype)):
+    if not native.has_kernel(kernel, dtype):
         return f"there is no fused kernel {kernel!r} for dtype {dtype}"
     return None
 

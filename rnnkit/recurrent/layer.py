@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import backend, ops
 from ..cells import Cell
-from ..cells.checks import check_tensor
+from ..cells.checks import DTYPE_NAMES, check_tensor
 from ..errors import ArgumentError
 from . import tape
 
@@ -57,11 +57,10 @@ def run_layer(
     for each in cells:
         each.check_parameters()
     decision = backend.decide(
-        # By size: NumPy takes microseconds to spell a dtype's name.
         op=f"{type(cell).__name__.removesuffix('Cell')} layer T={T} N={N} "
-        f"I={cell.input_size} H={cell.hidden_size} float{8 * dtype.itemsize}",
+        f"I={cell.input_size} H={cell.hidden_size} {DTYPE_NAMES[dtype]}",
         kernel=cell.kernel,
-        dtype=dtype,
+        dtype=DTYPE_NAMES[dtype],
     )
     if decision.path == "fused":
         from . import native
@@ -91,6 +90,10 @@ def _check_cells(cells: Sequence[Cell]) -> Cell:
 
 
 def _initial_state(cells: Sequence[Cell], N: int) -> State:
+    first = cells[0]
+    if all(type(cell).initial_state is Cell.initial_state for cell in cells):
+        shape = (len(cells), N, first.hidden_size)
+        return tuple(ops.zeros(shape, dtype=first.dtype) for _ in first.state_names)
     per_direction = [cell.initial_state(N) for cell in cells]
     return tuple(ops.stack(list(parts), 0) for parts in zip(*per_direction, strict=True))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import backend
 from ..autograd import Function, Tensor, grad, is_grad_enabled
+from ..cells.checks import DTYPE_NAMES
 from ..errors import BackendError, GraphError
 from . import tape
 
@@ -40,8 +41,9 @@ def run_layer(
 
 def stored_bytes(cell: Cell, T: int, N: int) -> int:
     """Bytes that one direction of a training step keeps besides its output."""
+    sizes = T, N, cell.input_size, cell.hidden_size
     gates, extra = _extension().stored(
-        cell.kernel, cell.kernel_variant, str(cell.dtype), T, N, cell.input_size, cell.hidden_size
+        cell.kernel, cell.kernel_variant, DTYPE_NAMES[cell.dtype], *sizes
     )
     return (gates + extra) * cell.dtype.itemsize
 
@@ -145,7 +147,7 @@ class _Direction:
         initial: Sequence[Array],
         weights: Sequence[Array | None],
     ) -> None:
-        self.arguments = (cell.kernel, cell.kernel_variant, str(x.dtype))
+        self.arguments = (cell.kernel, cell.kernel_variant, DTYPE_NAMES[x.dtype])
         w_ih, w_hh, b_ih, b_hh = weights
         self.arrays: dict[str, Any] = {
             "x": x, "y": y, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh,
@@ -159,7 +161,7 @@ class _Direction:
         if keep:
             sizes = _extension().stored(*self.arguments, *x.shape, w_hh.shape[1])
             if any(sizes):
-                self.gates, self.extra = (_aligned(size, x.dtype) for size in sizes)
+                self.gates, self.extra = _aligned(sizes, x.dtype)
         _extension().forward(
             *self.arguments, backend.get_num_threads(), **self.arrays, **_states("n", final),
             gates=self.gates, extra=self.extra,
@@ -179,8 +181,7 @@ class _Direction:
         d_w_ih, d_w_hh, d_b_ih, d_b_hh = d_weights
         d_gates, d_extra = self.gates, self.extra
         if d_gates is not None and d_extra is not None and not overwrite:
-            d_gates = _aligned(d_gates.size, d_gates.dtype)
-            d_extra = _aligned(d_extra.size, d_extra.dtype)
+            d_gates, d_extra = _aligned((d_gates.size, d_extra.size), d_gates.dtype)
         _extension().backward(
             *self.arguments, backend.get_num_threads(), **self.arrays,
             gates=self.gates, extra=self.extra, d_gates=d_gates, d_extra=d_extra,
@@ -260,7 +261,8 @@ def _in_order(a: Array, direction: int) -> Array:
 
 def _dense(a: Array) -> Array:
     """C-contiguous and aligned, copied only where it is not."""
-    return np.require(a, requirements=("C", "A"))
+    flags = a.flags
+    return a if flags.c_contiguous and flags.aligned else np.require(a, requirements=("C", "A"))
 
 
 def _rows(a: Array) -> Array:
@@ -270,9 +272,13 @@ def _rows(a: Array) -> Array:
     return a if good and not any(s % size for s in a.strides) else np.ascontiguousarray(a)
 
 
-def _aligned(size: int, dtype: Any) -> Array:
-    """An uninitialised vector that begins at a cache line, as the kernels' loads like it."""
-    lead = 64 // dtype.itemsize
-    memory = np.empty(size + lead, dtype)
-    start = -memory.ctypes.data % 64 // dtype.itemsize
-    return memory[start : start + size]
+def _aligned(sizes: Sequence[int], dtype: Any) -> tuple[Array, Array]:
+    """Two uninitialised vectors in one block that begins at a cache line, as loads like it.
+
+    The first size is a whole number of vectors, so the second begins well too.
+    """
+    first, second = sizes
+    memory = np.empty(first + second + 64 // dtype.itemsize, dtype)
+    start = -memory.__array_interface__["data"][0] % 64 // dtype.itemsize
+    middle = start + first
+    return memory[start:middle], memory[middle : middle + second]
