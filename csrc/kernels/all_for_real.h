@@ -5,6 +5,8 @@
 
 #include "kernels/tile.h"
 
+#include "kernels/transpose.h"
+
 #include "kernels/panels.h"
 
 #include "kernels/run.h"

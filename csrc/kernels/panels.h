@@ -26,23 +26,16 @@ VEC_INLINE int R(groups_in_panel)(const R(panels) *w, idx u) { return (int)min_i
    src[((gate0 + gate)*H + unit) * ld + k]. Groups u0 <= u < u1; u0 begins a panel. */
 static void R(pack_rows)(const R(panels) *w, const real *src, idx ld, idx H, int gate0, idx u0, idx u1)
 {
-    enum { BLOCK = 64 };
     for (idx p = u0; p < u1; p += w->ug) {
-        int groups = R(groups_in_panel)(w, p);
-        idx width = (idx)groups * w->ng * VL;
+        idx width = (idx)R(groups_in_panel)(w, p) * w->ng * VL;
         real *panel = w->data + p * w->ng * VL * w->K;
-        for (idx k0 = 0; k0 < w->K; k0 += BLOCK) {
-            idx k1 = min_idx(k0 + BLOCK, w->K);
-            for (idx c = 0; c < width; c++) {
-                idx unit = (p + c / (w->ng * VL)) * VL + c % VL;
-                idx gate = gate0 + c / VL % w->ng;
-                real *dst = panel + c;
-                if (unit < H) {
-                    const real *row = src + (gate * H + unit) * ld;
-                    for (idx k = k0; k < k1; k++) dst[k * width] = row[k];
-                } else {
-                    for (idx k = k0; k < k1; k++) dst[k * width] = 0;
-                }
+        for (idx k = 0; k < w->K; k += VL) {
+            int n_k = (int)min_idx(VL, w->K - k);
+            for (idx c = 0; c < width; c += VL) {
+                idx unit = (p + c / (w->ng * VL)) * VL, gate = gate0 + c / VL % w->ng;
+                int units = (int)min_idx(VL, H - unit);
+                R(transpose_block)(src + (gate * H + unit) * ld + k, ld, units, n_k,
+                                   panel + k * width + c, width);
             }
         }
     }
