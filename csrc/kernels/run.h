@@ -59,10 +59,6 @@ typedef struct {
     real *scratch;
 } R(share);
 
-/* Multiply-adds that repay a second thread: once per region, and once per step with a barrier. */
-#define WORK_FOR_A_REGION 400000.0
-#define WORK_FOR_A_BARRIER 60000.0
-
 static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates)
 {
     memset(r, 0, sizeof *r);
@@ -176,17 +172,4 @@ VEC_INLINE void R(store_units)(real *row, idx unit, idx H, vec v)
 VEC_INLINE vec R(valid_units)(vec v, idx unit, idx H)
 {
     return unit + VL <= H ? v : v_first(v, H - unit);
-}
-
-/* Copy rows of H values between padded and plain arrays; padding reads as zero. */
-static void R(copy_in)(real *dst, idx dst_ld, const real *src, idx src_ld, idx n_rows, idx H)
-{
-    for (idx n = 0; n < n_rows; n++)
-        for (idx j = 0; j < dst_ld; j++) dst[n * dst_ld + j] = j < H ? src[n * src_ld + j] : 0;
-}
-
-static void R(copy_out)(real *dst, idx dst_ld, const real *src, idx src_ld, idx n_rows, idx H)
-{
-    for (idx n = 0; n < n_rows; n++)
-        memcpy(dst + n * dst_ld, src + n * src_ld, (size_t)H * sizeof(real));
 }

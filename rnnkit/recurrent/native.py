@@ -269,7 +269,7 @@ def _rows(a: Array) -> Array:
     """Aligned, with a contiguous last axis and whole strides; copied only where it is not."""
     size = a.itemsize
     good = a.flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
-    return a if good and not any(s % size for s in a.strides) else np.ascontiguousarray(a)
+    return a if good and not any(s % size for s in a.strides) else np.array(a, order="C")
 
 
 def _aligned(sizes: Sequence[int], dtype: Any) -> tuple[Array, Array]:
