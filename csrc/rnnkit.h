@@ -73,6 +73,10 @@ typedef struct {
     void *d_b_ih, *d_b_hh;
     void *d_h_0, *d_c_0;
 
+    /* forward: weights and biases as rk_cell.pack left them, 64-byte aligned; w_ih, w_hh, b_ih and b_hh
+       are then not read. NULL: they are packed anew. */
+    void *packed;
+
     void *workspace;              /* 64-byte aligned, as large as rk_cell.*_workspace says */
 } rk_sequence;
 
@@ -86,6 +90,9 @@ typedef struct {
     /* bytes */
     size_t (*forward_workspace)(const rk_sequence *s);
     size_t (*backward_workspace)(const rk_sequence *s);
+    size_t (*packed_size)(const rk_sequence *s);
+    /* write the packed weights to s->packed, for any later T, N and n_threads */
+    void (*pack)(const rk_sequence *s);
     rk_status (*forward)(const rk_sequence *s);
     rk_status (*backward)(const rk_sequence *s);
 } rk_cell;

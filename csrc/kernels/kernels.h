@@ -53,6 +53,8 @@ enum {
         cell##_stored_##type,                                                                      \
         cell##_forward_workspace_##type,                                                           \
         cell##_backward_workspace_##type,                                                          \
+        cell##_packed_size_##type,                                                                 \
+        cell##_pack_##type,                                                                        \
         cell##_forward_##type,                                                                     \
         cell##_backward_##type,                                                                    \
     },

@@ -59,6 +59,7 @@ cdef extern from "rnnkit.h" nogil:
         void *d_b_hh
         void *d_h_0
         void *d_c_0
+        void *packed
         void *workspace
     ctypedef struct rk_cell:
         const char *name
@@ -67,6 +68,8 @@ cdef extern from "rnnkit.h" nogil:
         void (*stored)(const rk_sequence *, size_t *, size_t *) noexcept nogil
         size_t (*forward_workspace)(const rk_sequence *) noexcept nogil
         size_t (*backward_workspace)(const rk_sequence *) noexcept nogil
+        size_t (*packed_size)(const rk_sequence *) noexcept nogil
+        void (*pack)(const rk_sequence *) noexcept nogil
         rk_status (*forward)(const rk_sequence *) noexcept nogil
         rk_status (*backward)(const rk_sequence *) noexcept nogil
     ctypedef void (*rk_map)(const void *, void *, idx) noexcept nogil
