@@ -13,7 +13,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset, strcmp
 
@@ -201,6 +201,11 @@ cdef void *borrow_workspace(size_t size, size_t *got) except NULL:
         raise MemoryError(f"a workspace of {size} bytes could not be had")
     got[0] = size
     return memory
+
+
+cdef inline void *aligned(void *memory) noexcept nogil:
+    """The first cache line that begins in a block allocated 64 bytes too large."""
+    return <void *>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
 
 
 cdef void return_workspace(void *memory, size_t size) noexcept:
@@ -441,11 +446,16 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
     cdef size_t size = 0
     cdef void *memory = borrow_workspace(workspace_size + 64, &size)
     cdef rk_status status
-    s.workspace = <void *>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
+    s.workspace = aligned(memory)
     with nogil:
         status = function(s)
     return_workspace(memory, size)
     return ended(status)
+
+
+# ---- streams ------------------------------------------------------------------------------------
+
+include "stepper.pxi"
 
 
 # ---- matrix products ----------------------------------------------------------------------------
@@ -483,7 +493,7 @@ def matmul(a, b, c, str dtype, int n_threads):
     cdef rk_matmul product = kernels.matmul[code]
     cdef size_t size = 0
     cdef void *memory = borrow_workspace(product.workspace(&p) + 64, &size)
-    p.workspace = <void *>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
+    p.workspace = aligned(memory)
     with nogil:
         product.run(&p)
     return_workspace(memory, size)
