@@ -115,8 +115,9 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
         idx groups = (s->I + VL - 1) / VL;
         r->ih_back = R(plan_panels)(arena, r->ldg, groups, 1, (int)min_idx(4, groups));
     }
-    if (s->d_w_ih) r->d_w[0] = R(take)(arena, s->I * r->ldg);
-    if (s->d_w_hh) r->d_w[1] = R(take)(arena, s->H * r->ldg);
+    /* A transposed gradient takes the place of the packed weights, once these have served. */
+    if (s->d_w_ih) r->d_w[0] = s->d_x ? r->ih_back.data : R(take)(arena, s->I * r->ldg);
+    if (s->d_w_hh) r->d_w[1] = r->hh_back[0].data;
     for (int i = 0; i < 2; i++) r->d_bias[i] = R(take)(arena, r->ldg);
     r->carry = R(take)(arena, s->N * r->ldu);
 

@@ -294,19 +294,19 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     R(backward_loop)(r, &share, before ? R(gru_before_backward_step) : R(gru_after_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, r->carry);
+    R(wait_all)(r, &share);
     if (before) {
         R(weight_gradients)(r, &share, 0, 1, NULL, 0);
         R(weight_gradients)(r, &share, 1, 1, s->extra, 0);
-        R(weight_gradients)(r, &share, 0, 0, NULL, want_bias);
-        R(weight_gradients)(r, &share, 1, 0, NULL, want_bias);
     } else {
         R(weight_gradients)(r, &share, 0, 1, NULL, want_bias);
         R(wait_all)(r, &share);
         R(gru_after_use_d_n)(r, &share);
         R(wait_all)(r, &share);
-        R(weight_gradients)(r, &share, 0, 0, NULL, want_bias);
     }
     R(input_gradient)(r, &share);
+    R(wait_all)(r, &share);
+    for (int i = 0; i < r->n_sections; i++) R(weight_gradients)(r, &share, i, 0, NULL, want_bias);
     R(finish_bias)(r, &share, 0, before ? 0 : 1);
 }
 

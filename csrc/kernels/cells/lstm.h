@@ -149,9 +149,11 @@ static void R(lstm_backward_task)(void *arg, int tid, int n_threads)
     if (R(loop_was_stopped)(r, &share)) return;
     if (tid == 0 && s->d_c_0) R(copy_out)(s->d_c_0, s->H, r->carry, r->ldu, s->N, s->H);
     R(d_initial_h)(r, &share, NULL);
+    R(wait_all)(r, &share);
     R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(input_gradient)(r, &share);
+    R(wait_all)(r, &share);
+    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(finish_bias)(r, &share, 0, 0);
 }
 

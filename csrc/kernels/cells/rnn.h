@@ -105,9 +105,11 @@ static void R(rnn_backward_task)(void *arg, int tid, int n_threads)
     R(backward_loop)(r, &share, R(rnn_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, NULL);
+    R(wait_all)(r, &share);
     R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(input_gradient)(r, &share);
+    R(wait_all)(r, &share);
+    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(finish_bias)(r, &share, 0, 0);
 }
 
