@@ -6,7 +6,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/ready
-NATIVE := setup.py pyproject.toml rnnkit/backend/_native.pyx $(shell find csrc -name '*.[ch]')
+NATIVE := setup.py pyproject.toml rnnkit/backend/_native.pyx rnnkit/backend/training.pxi $(shell find csrc -name '*.[ch]')
 
 .PHONY: help train test bench lint wheel clean
 

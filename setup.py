@@ -9,8 +9,11 @@ setup(
         Extension(
             "rnnkit.backend._native",
             sources=["rnnkit/backend/_native.pyx", *sorted(glob("csrc/**/*.c", recursive=True))],
-            depends=sorted(glob("csrc/**/*.h", recursive=True)),
+            depends=[
+                "rnnkit/backend/training.pxi", *sorted(glob("csrc/**/*.h", recursive=True))
+            ],
             include_dirs=["csrc"],
+            libraries=["m"],
             # Contraction is off so that a product and a sum fuse only where a kernel asks for it:
             # the bitwise promises rest on every element being one chain of known operations.
             extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden",

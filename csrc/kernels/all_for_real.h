@@ -15,6 +15,10 @@
 
 #include "kernels/gradients.h"
 
+#include "kernels/arrays.h"
+
+#include "kernels/update.h"
+
 #include "kernels/cells/gru.h"
 #include "kernels/cells/lstm.h"
 #include "kernels/cells/rnn.h"

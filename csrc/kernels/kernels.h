@@ -57,6 +57,11 @@ enum {
 static const rk_cell cells_f32[] = {CELLS(CELL_ENTRY_F32){0}};
 static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
 
+#define TRAINING_ENTRY(type)                                                                       \
+    {                                                                                              \
+        .rules = rules_##type,                                                                     \
+    }
+
 #define TABLE_NAME_OF(isa) rk_kernels_##isa
 #define TABLE_NAME(isa) TABLE_NAME_OF(isa)
 #define STRING_OF(text) #text
@@ -66,4 +71,5 @@ const rk_kernels TABLE_NAME(ISA_NAME) = {
     .isa = STRING(ISA_NAME),
     .math = {{map_exp_f32, map_tanh_f32, map_sigmoid_f32}, {map_exp_f64, map_tanh_f64, map_sigmoid_f64}},
     .cells = {cells_f32, cells_f64},
+    .training = {TRAINING_ENTRY(f32), TRAINING_ENTRY(f64)},
 };

@@ -28,6 +28,9 @@ VEC_INLINE vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 VEC_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 VEC_INLINE vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
 
+VEC_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
+VEC_INLINE vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
+
 VEC_INLINE __m256i vf_lane_mask(idx n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -27,6 +27,8 @@ VEC_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 VEC_INLINE vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
 VEC_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 VEC_INLINE vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
+VEC_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
+VEC_INLINE vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 
 VEC_INLINE vf vf_abs(vf a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
 VEC_INLINE vd vd_abs(vd a) { return _mm512_andnot_pd(_mm512_set1_pd(-0.0), a); }

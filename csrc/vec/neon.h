@@ -23,6 +23,8 @@ VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 VEC_INLINE vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 VEC_INLINE vd vd_fnma(vd a, vd b, vd c) { return vfmsq_f64(c, a, b); }
+VEC_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
+VEC_INLINE vd vd_sqrt(vd a) { return vsqrtq_f64(a); }
 
 VEC_DEFINE_BITS(vf, vf, vfi, float, -0.0f)
 VEC_DEFINE_BITS(vd, vd, vdi, double, -0.0)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,5 +63,14 @@ def backward(
     d_b_hh: Array | None,
     d_h_0: Array | None,
     d_c_0: Array | None,
+) -> None: ...
+def update(
+    rule: str,
+    dtype: str,
+    n_threads: int,
+    params: list[Array],
+    grads: list[Array],
+    states: Sequence[tuple[Array | None, ...]],
+    coefficients: Sequence[tuple[float, ...]],
 ) -> None: ...
 def evaluate(function: str, x: Array, out: Array, dtype: str) -> None: ...

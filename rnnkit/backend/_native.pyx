@@ -6,6 +6,7 @@ whatever the caller did before, because a kernel trusts them.
 """
 
 from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
     PyBUF_FORMAT,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
@@ -15,10 +16,32 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uintptr_t
-from libc.string cimport memset, strcmp
+from libc.string cimport memset, strcmp, strlen
+
+cdef extern from "training.h" nogil:
+    ctypedef ptrdiff_t idx
+    enum:
+        RK_RULE_STATES
+        RK_RULE_COEFFICIENTS
+    ctypedef struct rk_parameter:
+        idx size
+        void *p
+        const void *d_p
+        void *state[3]
+        double c[7]
+    ctypedef struct rk_parameters:
+        int n_threads
+        idx count
+        const rk_parameter *parameters
+    ctypedef struct rk_rule:
+        const char *name
+        int n_states, n_coefficients
+        unsigned optional
+        void (*update)(const rk_parameters *) noexcept nogil
+    ctypedef struct rk_training:
+        const rk_rule *rules
 
 cdef extern from "rnnkit.h" nogil:
-    ctypedef ptrdiff_t idx
     ctypedef enum rk_status:
         RK_OK
         RK_INTERRUPTED
@@ -76,6 +99,7 @@ cdef extern from "rnnkit.h" nogil:
         const char *isa
         rk_math math[2]
         const rk_cell *cells[2]
+        rk_training training[2]
     const rk_kernels *const *rk_kernels_built()
     int rk_isa_supported(const char *)
     const char *rk_compiler()
@@ -429,6 +453,9 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
         status = function(s)
     return_workspace(memory, size)
     return ended(status)
+
+
+include "training.pxi"
 
 
 # ---- elementwise functions, for the test of their accuracy ----------------------------------------

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
+from contextlib import suppress
 from contextvars import ContextVar, Token
+from typing import Any
 
 from rnnkit.backend import extension
 from rnnkit.errors import ArgumentError, BackendError
@@ -19,7 +21,8 @@ class Decision:
 
     Attributes:
         op: what was called, with its sizes.
-        path: "fused" (a hand-written kernel runs the whole loop) or "python" (the tape over time).
+        path: "fused" (a hand-written kernel runs the whole call) or "python" (NumPy does, for a
+            layer on the tape over time).
         reason: why, in one line.
     """
 
@@ -35,6 +38,7 @@ class Decision:
 
 
 _decisions: deque[Decision] = deque(maxlen=REMEMBERED_CALLS)
+_latest: dict[str, Decision] = {}
 _override: ContextVar[str | None] = ContextVar("rnnkit_backend", default=None)
 _warned_missing = False
 
@@ -101,6 +105,47 @@ def record(op: str, path: str, reason: str) -> Decision:
     return decision
 
 
+def kernels_for(op: str, obstacle: str | None = None) -> Any:
+    """The native extension if it is to run ``op``, else None: the caller then runs its NumPy code.
+
+    For what a training step does besides recurrent layers. ``op`` is a name without sizes, and only
+    its latest call is remembered for :func:`why`, so that the layers' calls stay in view.
+
+    Args:
+        op: the call, as :func:`why` shall show it.
+        obstacle: why the kernel cannot take this call, or None.
+
+    Raises:
+        BackendError: "native" is in force and cannot run this call.
+    """
+    mode = get_backend()
+    native = extension.native()
+    if mode == "python":
+        reason = "backend 'python' is in force"
+    else:
+        if native is None:
+            obstacle = _missing()
+        if obstacle is None:
+            _remember_latest(op, "fused", f"native kernel, {native.isa_in_use()}")  # type: ignore[union-attr]
+            return native
+        if mode == "native":
+            raise BackendError(f"{op}: backend 'native' is in force but {obstacle}")
+        reason = obstacle
+    _remember_latest(op, "python", reason)
+    return None
+
+
+def _remember_latest(op: str, path: str, reason: str) -> None:
+    decision = _latest.get(op)
+    if decision is not None:
+        # Other threads may have removed it, or changed the rest, meanwhile.
+        with suppress(ValueError, IndexError):
+            _decisions.remove(decision)
+    if decision is None or decision.path != path or decision.reason != reason:
+        decision = _latest[op] = Decision(op, path, reason)
+    _decisions.append(decision)
+
+
 def decide(op: str, kernel: str | None, dtype: str) -> Decision:
     """Choose the path for a call and remember the choice.
 
@@ -128,12 +173,16 @@ def decide(op: str, kernel: str | None, dtype: str) -> Decision:
 def _obstacle(kernel: str | None, dtype: str) -> str | None:
     native = extension.native()
     if native is None:
-        return f"the native extension could not be loaded ({extension.load_error()})"
+        return _missing()
     if kernel is None:
         return "there is no fused kernel for this cell"
     if not native.has_kernel(kernel, dtype):
         return f"there is no fused kernel {kernel!r} for dtype {dtype}"
     return None
+
+
+def _missing() -> str:
+    return f"the native extension could not be loaded ({extension.load_error()})"
 
 
 def _warn_once_if_missing() -> None:

@@ -1,0 +1,135 @@
+# What a training step touches besides the recurrent layers; csrc/training.h tells what each part is.
+
+# Characters that stand for a dtype in the buffer protocol; int64 has a name of its own per platform.
+cdef dict FORMATS = {"float32": b"f", "float64": b"d", "int64": b"lq", "bool": b"?"}
+
+
+cdef class Loans:
+    """Contiguous arrays of any number and shape, each checked as it is taken, held for one call."""
+
+    cdef Py_buffer *views
+    cdef idx count, room
+
+    def __cinit__(self, idx room):
+        self.count = 0
+        self.views = <Py_buffer *>PyMem_RawMalloc(<size_t>max(room, 1) * sizeof(Py_buffer))
+        if self.views == NULL:
+            raise MemoryError()
+        self.room = room
+
+    def __dealloc__(self):
+        for i in range(self.count):
+            PyBuffer_Release(&self.views[i])
+        PyMem_RawFree(self.views)
+
+    cdef Py_buffer *take(self, object array, name, str dtype, idx size, bint writable) except NULL:
+        """Any size will do where `size` is negative."""
+        if self.count == self.room:
+            raise ValueError(f"{name}: more arrays than were announced")
+        cdef Py_buffer *view = &self.views[self.count]
+        cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
+        if writable:
+            flags |= PyBUF_WRITABLE
+        try:
+            PyObject_GetBuffer(array, view, flags)
+        except (ValueError, TypeError, BufferError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        self.count += 1
+        if view.format == NULL or strlen(view.format) != 1 or view.format not in FORMATS[dtype]:
+            raise TypeError(f"{name}: expected {dtype}, got format {view.format!r}")
+        if <uintptr_t>view.buf % <size_t>view.itemsize:
+            raise ValueError(f"{name}: not aligned to its elements")
+        if size >= 0 and view.len != size * view.itemsize:
+            raise ValueError(
+                f"{name}: expected {size} elements, got {view.len // view.itemsize}"
+            )
+        return view
+
+
+cdef idx size_of(const Py_buffer *view) noexcept:
+    return view.len // view.itemsize
+
+
+cdef bint overlap(list ranges) except -1:
+    """Whether any two of the (start, end) share memory."""
+    ranges.sort()
+    for k in range(1, len(ranges)):
+        if ranges[k][0] < ranges[k - 1][1]:
+            return True
+    return False
+
+
+# ---- optimisers ---------------------------------------------------------------------------------
+
+cdef const rk_rule *find_rule(str name, int dtype) except NULL:
+    cdef const rk_rule *rule = kernels.training[dtype].rules
+    cdef bytes wanted = name.encode()
+    while rule.name != NULL:
+        if not strcmp(rule.name, wanted):
+            return rule
+        rule += 1
+    raise KeyError(f"no optimiser named {name!r}")
+
+
+def update(str rule, str dtype, int n_threads, list params, list grads, list states,
+           list coefficients):
+    """One step of an optimiser, in place, over all parameters; csrc/kernels/update.h has the rules.
+
+    params, grads: contiguous arrays, pairwise of one size. states: per parameter a tuple with an
+    array for each state of the rule, None for an optional one that is off. coefficients: per
+    parameter a tuple of numbers.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef const rk_rule *kernel = find_rule(rule, code)
+    cdef idx count = len(params)
+    cdef tuple given, numbers
+    cdef Py_buffer *view
+    cdef rk_parameter *q
+    if len(grads) != count or len(states) != count or len(coefficients) != count:
+        raise ValueError(
+            f"grads, states, coefficients: expected {count} each as params, got {len(grads)}, "
+            f"{len(states)} and {len(coefficients)}"
+        )
+    cdef Loans loans = Loans(count * (2 + RK_RULE_STATES))
+    cdef rk_parameter *parameters = <rk_parameter *>PyMem_RawMalloc(
+        <size_t>max(count, 1) * sizeof(rk_parameter))
+    if parameters == NULL:
+        raise MemoryError()
+    cdef rk_parameters every
+    cdef list ranges = []
+    try:
+        for k in range(count):
+            q = &parameters[k]
+            memset(q, 0, sizeof(rk_parameter))
+            view = loans.take(params[k], f"params[{k}]", dtype, -1, True)
+            q.size, q.p = size_of(view), view.buf
+            ranges.append((<uintptr_t>view.buf, <uintptr_t>view.buf + <size_t>view.len))
+            q.d_p = loans.take(grads[k], f"grads[{k}]", dtype, q.size, False).buf
+            given = states[k]
+            if len(given) != kernel.n_states:
+                raise ValueError(
+                    f"states[{k}]: expected {kernel.n_states} arrays or None, got {len(given)}"
+                )
+            for i in range(kernel.n_states):
+                if given[i] is not None:
+                    q.state[i] = loans.take(
+                        given[i], f"states[{k}][{i}]", dtype, q.size, True).buf
+                elif not kernel.optional >> i & 1:
+                    raise ValueError(f"states[{k}][{i}]: missing")
+            numbers = coefficients[k]
+            if len(numbers) != kernel.n_coefficients:
+                raise ValueError(
+                    f"coefficients[{k}]: expected {kernel.n_coefficients} numbers, "
+                    f"got {len(numbers)}"
+                )
+            for i in range(kernel.n_coefficients):
+                q.c[i] = numbers[i]
+        every.n_threads = 1 if overlap(ranges) else n_threads
+        every.count = count
+        every.parameters = parameters
+        with nogil:
+            kernel.update(&every)
+    finally:
+        PyMem_RawFree(parameters)
