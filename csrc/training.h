@@ -41,9 +41,30 @@ typedef struct {
     void (*update)(const rk_parameters *all);
 } rk_rule;
 
+/* ---- cross entropy of rows of logits against class ids; the kernel's file has the equations */
+
+typedef struct {
+    int n_threads;
+    idx rows, classes;            /* classes >= 1 */
+    const void *x;                /* (rows, classes) logits */
+    const int64_t *target;        /* (rows), each in [0, classes) */
+    const unsigned char *kept;    /* (rows), 0: the row counts for nothing */
+    const void *hit, *total;      /* (rows) share of the target, and of all classes together */
+    const void *rest;             /* (classes) share of every class; NULL: none */
+    double spread;                /* the sum of rest */
+
+    void *top, *others;           /* (rows) m and S: outputs of forward, inputs of backward */
+    void *loss;                   /* (rows) output of forward */
+
+    const void *d_loss;           /* (rows) */
+    void *d_x;                    /* (rows, classes) output of backward */
+} rk_cross_entropy;
+
 /* Everything of this file for one instruction set and dtype. */
 typedef struct {
     const rk_rule *rules; /* ended by an entry whose name is NULL */
+    void (*cross_entropy_forward)(const rk_cross_entropy *c);
+    void (*cross_entropy_backward)(const rk_cross_entropy *c);
 } rk_training;
 
 #endif

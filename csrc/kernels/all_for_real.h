@@ -19,6 +19,8 @@
 
 #include "kernels/update.h"
 
+#include "kernels/cross_entropy.h"
+
 #include "kernels/cells/gru.h"
 #include "kernels/cells/lstm.h"
 #include "kernels/cells/rnn.h"

@@ -73,4 +73,35 @@ def update(
     states: Sequence[tuple[Array | None, ...]],
     coefficients: Sequence[tuple[float, ...]],
 ) -> None: ...
+def cross_entropy(
+    dtype: str,
+    n_threads: int,
+    *,
+    x: Array,
+    target: Array,
+    kept: Array,
+    hit: Array,
+    total: Array,
+    rest: Array | None,
+    spread: float,
+    loss: Array,
+    top: Array,
+    others: Array,
+) -> None: ...
+def cross_entropy_gradient(
+    dtype: str,
+    n_threads: int,
+    *,
+    x: Array,
+    target: Array,
+    kept: Array,
+    hit: Array,
+    total: Array,
+    rest: Array | None,
+    spread: float,
+    top: Array,
+    others: Array,
+    d_loss: Array,
+    d_x: Array,
+) -> None: ...
 def evaluate(function: str, x: Array, out: Array, dtype: str) -> None: ...

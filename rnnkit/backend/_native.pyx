@@ -15,7 +15,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset, strcmp, strlen
 
 cdef extern from "training.h" nogil:
@@ -38,8 +38,25 @@ cdef extern from "training.h" nogil:
         int n_states, n_coefficients
         unsigned optional
         void (*update)(const rk_parameters *) noexcept nogil
+    ctypedef struct rk_cross_entropy:
+        int n_threads
+        idx rows, classes
+        const void *x
+        const int64_t *target
+        const unsigned char *kept
+        const void *hit
+        const void *total
+        const void *rest
+        double spread
+        void *top
+        void *others
+        void *loss
+        const void *d_loss
+        void *d_x
     ctypedef struct rk_training:
         const rk_rule *rules
+        void (*cross_entropy_forward)(const rk_cross_entropy *) noexcept nogil
+        void (*cross_entropy_backward)(const rk_cross_entropy *) noexcept nogil
 
 cdef extern from "rnnkit.h" nogil:
     ctypedef enum rk_status:

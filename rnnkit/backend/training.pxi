@@ -133,3 +133,72 @@ def update(str rule, str dtype, int n_threads, list params, list grads, list sta
             kernel.update(&every)
     finally:
         PyMem_RawFree(parameters)
+
+
+# ---- cross entropy ------------------------------------------------------------------------------
+
+cdef idx first_outside(const int64_t *ids, idx n, idx end) noexcept nogil:
+    """The place of the first id outside [0, end), or -1."""
+    for i in range(n):
+        if ids[i] < 0 or ids[i] >= end:
+            return i
+    return -1
+
+
+cdef int take_rows_of_classes(rk_cross_entropy *c, Loans loans, str dtype, int n_threads, x, target,
+                              kept, hit, total, rest, double spread) except -1:
+    memset(c, 0, sizeof(rk_cross_entropy))
+    cdef Py_buffer *view = loans.take(target, "target", "int64", -1, False)
+    c.n_threads = n_threads
+    c.rows, c.target = size_of(view), <const int64_t *>view.buf
+    c.classes = x.shape[len(x.shape) - 1]
+    if c.classes < 1:
+        raise ValueError("x: expected at least one class")
+    cdef idx wrong
+    with nogil:
+        wrong = first_outside(c.target, c.rows, c.classes)
+    if wrong >= 0:
+        raise ValueError(f"target: expected ids in [0, {c.classes}), got {c.target[wrong]}")
+    c.x = loans.take(x, "x", dtype, c.rows * c.classes, False).buf
+    c.kept = <const unsigned char *>loans.take(kept, "kept", "bool", c.rows, False).buf
+    c.hit = loans.take(hit, "hit", dtype, c.rows, False).buf
+    c.total = loans.take(total, "total", dtype, c.rows, False).buf
+    if rest is not None:
+        c.rest = loans.take(rest, "rest", dtype, c.classes, False).buf
+    c.spread = spread
+    return 0
+
+
+def cross_entropy(str dtype, int n_threads, *, x, target, kept, hit, total, rest, double spread,
+                  loss, top, others):
+    """Losses of rows of logits x (..., C); csrc/training.h tells what each array is.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Loans loans = Loans(9)
+    cdef rk_cross_entropy c
+    take_rows_of_classes(&c, loans, dtype, n_threads, x, target, kept, hit, total, rest, spread)
+    c.loss = loans.take(loss, "loss", dtype, c.rows, True).buf
+    c.top = loans.take(top, "top", dtype, c.rows, True).buf
+    c.others = loans.take(others, "others", dtype, c.rows, True).buf
+    with nogil:
+        kernels.training[code].cross_entropy_forward(&c)
+
+
+def cross_entropy_gradient(str dtype, int n_threads, *, x, target, kept, hit, total, rest,
+                           double spread, top, others, d_loss, d_x):
+    """Gradient d_x (..., C) of `cross_entropy`, which found top and others.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Loans loans = Loans(10)
+    cdef rk_cross_entropy c
+    take_rows_of_classes(&c, loans, dtype, n_threads, x, target, kept, hit, total, rest, spread)
+    c.top = loans.take(top, "top", dtype, c.rows, False).buf
+    c.others = loans.take(others, "others", dtype, c.rows, False).buf
+    c.d_loss = loans.take(d_loss, "d_loss", dtype, c.rows, False).buf
+    c.d_x = loans.take(d_x, "d_x", dtype, c.rows * c.classes, True).buf
+    with nogil:
+        kernels.training[code].cross_entropy_backward(&c)

@@ -203,3 +203,150 @@ def test_unknown_rules_and_dtypes():
         native.update(**{**arguments, "rule": "lion"})
     with pytest.raises(TypeError, match="float32 or float64"):
         native.update(**{**arguments, "dtype": "int8"})
+
+
+# ---- cross entropy
+
+
+def rows_of_classes(rows: int, classes: int, dtype: str, smoothed: bool = False) -> dict:
+    rng = np.random.default_rng(rows + classes)
+    weights = np.abs(numbers(classes, dtype=dtype)) + 0.5
+    target = rng.integers(0, classes, rows)
+    kept = rng.random(rows) < 0.8
+    rest = weights * np.asarray(0.2 / classes, dtype) if smoothed else None
+    hit = weights[target] * np.asarray(0.8 if smoothed else 1.0, dtype) * kept
+    spread = rest.sum() if rest is not None else 0.0
+    return {
+        "x": (numbers(rows, classes, seed=3) * 4).astype(dtype),
+        "target": target, "kept": kept,
+        "hit": hit.astype(dtype), "total": (hit + spread * kept).astype(dtype),
+        "rest": rest, "spread": float(spread),
+    }
+
+
+def losses_and_gradient(arrays: dict, dtype: str, threads: int = 1) -> dict[str, np.ndarray]:
+    rows = arrays["target"].shape
+    found = {name: np.full(rows, 9, dtype) for name in ("loss", "top", "others")}
+    native.cross_entropy(dtype, threads, **arrays, **found)
+    d_x = np.full_like(arrays["x"], 9)
+    d_loss = numbers(*rows, dtype=dtype, seed=4)
+    native.cross_entropy_gradient(
+        dtype, threads, **arrays, top=found["top"], others=found["others"], d_loss=d_loss, d_x=d_x,
+    )
+    return {**found, "d_x": d_x}
+
+
+def expected_losses_and_gradient(arrays: dict, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """By the plain formulas, in extended precision."""
+    x = arrays["x"].astype(np.longdouble)
+    rows = np.arange(len(x))
+    d_loss = numbers(len(x), dtype=dtype, seed=4).astype(np.longdouble)
+    e = np.exp(x - x.max(1, keepdims=True))
+    p = e / e.sum(1, keepdims=True)
+    q = np.zeros_like(x)
+    if arrays["rest"] is not None:
+        q += arrays["rest"]
+    q[rows, arrays["target"]] += arrays["hit"]
+    kept = arrays["kept"]
+    loss = np.where(kept, -(q * np.log(p)).sum(1), 0)
+    d_x = (q.sum(1, keepdims=True) * p - q) * (d_loss * kept)[:, None]
+    return loss, d_x
+
+
+@pytest.mark.parametrize("smoothed", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "classes"), [(1, 1), (3, 2), (5, 17), (7, 65), (2, 1023), (3, 10_007)]
+)
+def test_losses_and_gradients_of_rows(isa, rows, classes, dtype, smoothed):
+    arrays = rows_of_classes(rows, classes, dtype, smoothed)
+    found = losses_and_gradient(arrays, dtype)
+    loss, d_x = expected_losses_and_gradient(arrays, dtype)
+    eps = float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(found["loss"], loss, rtol=16 * eps, atol=4 * eps)
+    np.testing.assert_allclose(found["d_x"], d_x, rtol=64 * eps, atol=16 * eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses_have_the_same_bits_for_any_threads_and_for_each_row_alone(isa, dtype):
+    arrays = rows_of_classes(101, 1031, dtype, smoothed=True)
+    results = [losses_and_gradient(arrays, dtype, threads) for threads in THREADS]
+    for result in results[1:]:
+        for name, array in result.items():
+            np.testing.assert_array_equal(array, results[0][name])
+    alone = {
+        name: value[7:8].copy() if name in {"x", "target", "kept", "hit", "total"} else value
+        for name, value in arrays.items()
+    }
+    one = losses_and_gradient(alone, dtype)
+    np.testing.assert_array_equal(one["loss"], results[0]["loss"][7:8])
+    np.testing.assert_array_equal(one["others"], results[0]["others"][7:8])
+
+
+@pytest.mark.parametrize("classes", [1, 5, 40, 1200])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_logits_spoil_their_own_row_only(isa, classes, bad):
+    arrays = rows_of_classes(4, classes, "float32")
+    arrays["kept"][:] = [True, True, False, True]
+    arrays["hit"][:] = arrays["total"][:] = arrays["kept"]
+    clean = losses_and_gradient(arrays, "float32")
+    arrays["x"][1:3, classes // 2] = bad
+    arrays["target"][1] = classes // 2
+    found = losses_and_gradient(arrays, "float32")
+    assert np.isnan(found["loss"][1])
+    assert np.isnan(found["d_x"][1, classes // 2])
+    if np.isnan(bad):
+        assert np.isnan(found["d_x"][1]).all()
+    for n in (0, 2, 3):
+        assert found["loss"][n] == clean["loss"][n]
+        np.testing.assert_array_equal(found["d_x"][n], clean["d_x"][n])
+
+
+def test_rows_of_all_minus_infinity_are_nan_and_equal_largest_logits_share(isa):
+    arrays = rows_of_classes(3, 50, "float64")
+    arrays["kept"][:] = True
+    arrays["hit"] = arrays["total"] = np.ones(3)
+    arrays["x"][0] = -np.inf
+    arrays["x"][1] = 7.0
+    arrays["x"][2] = np.nan
+    found = losses_and_gradient(arrays, "float64")
+    assert np.isnan(found["loss"][[0, 2]]).all()
+    np.testing.assert_allclose(found["loss"][1], np.log(50), rtol=1e-15)
+    np.testing.assert_array_equal(found["others"][1], 49)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("x", np.zeros((3, 4), np.float32), ValueError, "x: expected 8 elements, got 12"),
+        ("x", np.zeros((2, 8), np.float32)[:, ::2], ValueError, "x: .*contiguous"),
+        ("x", np.zeros((2, 4)), TypeError, "x: expected float32"),
+        ("x", np.zeros((2, 0), np.float32), ValueError, "x: expected at least one class"),
+        ("target", np.array([0, 4]), ValueError, r"target: expected ids in \[0, 4\), got 4"),
+        ("target", np.array([-1, 0]), ValueError, r"target: expected ids in \[0, 4\), got -1"),
+        ("target", np.array([0, 1], np.int32), TypeError, "target: expected int64"),
+        ("kept", np.ones(2, np.uint8), TypeError, "kept: expected bool"),
+        ("kept", np.ones(3, bool), ValueError, "kept: expected 2 elements"),
+        ("hit", np.ones(3, np.float32), ValueError, "hit: expected 2 elements"),
+        ("total", np.ones(1, np.float32), ValueError, "total: expected 2 elements"),
+        ("rest", np.ones(2, np.float32), ValueError, "rest: expected 4 elements"),
+        ("loss", np.ones(3, np.float32), ValueError, "loss: expected 2 elements"),
+        ("top", np.ones(2), TypeError, "top: expected float32"),
+        ("others", np.ones(3, np.float32), ValueError, "others: expected 2 elements"),
+        ("d_loss", np.ones(3, np.float32), ValueError, "d_loss: expected 2 elements"),
+        ("d_x", np.ones((2, 3), np.float32), ValueError, "d_x: expected 8 elements"),
+        ("d_x", np.broadcast_to(np.float32(0), (2, 4)), ValueError, "d_x: "),
+    ],
+)
+def test_rows_of_classes_that_are_refused(name, value, error, message):
+    zeros = {each: np.zeros(2, np.float32) for each in ("loss", "top", "others", "d_loss")}
+    arrays = rows_of_classes(2, 4, "float32", smoothed=True)
+    given = {**arrays, **zeros, "d_x": np.zeros((2, 4), np.float32), name: value}
+    if name.startswith("d_"):
+        call, others = native.cross_entropy_gradient, ("loss",)
+    else:
+        call, others = native.cross_entropy, ("d_loss", "d_x")
+    for other in others:
+        del given[other]
+    with pytest.raises(error, match=message):
+        call("float32", 1, **given)
