@@ -41,6 +41,17 @@ typedef struct {
     void (*update)(const rk_parameters *all);
 } rk_rule;
 
+/* ---- several arrays as one vector */
+
+typedef struct {
+    int n_threads; /* arrays to be scaled may overlap only where this is 1 */
+    idx count;
+    void *const *arrays;
+    const idx *sizes;
+    double factor; /* scale */
+    double *sums;  /* squared_norm: work space of norm_blocks(a) numbers */
+} rk_arrays;
+
 /* ---- cross entropy of rows of logits against class ids; the kernel's file has the equations */
 
 typedef struct {
@@ -63,6 +74,9 @@ typedef struct {
 /* Everything of this file for one instruction set and dtype. */
 typedef struct {
     const rk_rule *rules; /* ended by an entry whose name is NULL */
+    idx (*norm_blocks)(const rk_arrays *a);
+    double (*squared_norm)(const rk_arrays *a); /* added up in double for both dtypes */
+    void (*scale)(const rk_arrays *a);          /* by factor, in place */
     void (*cross_entropy_forward)(const rk_cross_entropy *c);
     void (*cross_entropy_backward)(const rk_cross_entropy *c);
 } rk_training;

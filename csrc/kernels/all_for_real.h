@@ -19,6 +19,8 @@
 
 #include "kernels/update.h"
 
+#include "kernels/norm.h"
+
 #include "kernels/cross_entropy.h"
 
 #include "kernels/cells/gru.h"

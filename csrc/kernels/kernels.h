@@ -60,6 +60,9 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
 #define TRAINING_ENTRY(type)                                                                       \
     {                                                                                              \
         .rules = rules_##type,                                                                     \
+        .norm_blocks = norm_blocks,                                                                \
+        .squared_norm = squared_norm_##type,                                                       \
+        .scale = scale_##type,                                                                     \
         .cross_entropy_forward = cross_entropy_forward_##type,                                     \
         .cross_entropy_backward = cross_entropy_backward_##type,                                   \
     }

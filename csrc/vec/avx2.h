@@ -15,6 +15,7 @@ typedef int64_t vdi __attribute__((vector_size(32)));
 
 VEC_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 VEC_INLINE vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
+VEC_INLINE vd vf_load_wide(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 VEC_INLINE void vf_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
 VEC_INLINE void vd_store(double *p, vd v) { _mm256_storeu_pd(p, v); }
 VEC_INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }

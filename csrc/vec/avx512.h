@@ -15,6 +15,7 @@ typedef int64_t vdi __attribute__((vector_size(64)));
 
 VEC_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 VEC_INLINE vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
+VEC_INLINE vd vf_load_wide(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 VEC_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
 VEC_INLINE void vd_store(double *p, vd v) { _mm512_storeu_pd(p, v); }
 VEC_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }

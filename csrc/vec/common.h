@@ -10,6 +10,7 @@
  * which rounds twice.
  *
  *     load(p) store(p, v)              unaligned
+ *     vf_load_wide(p)                  VD_LANES floats as a vector of doubles
  *     load_n(p, n) store_n(p, v, n)    the first n lanes, 0 < n < lanes; absent lanes load as 0
  *     first(v, n)                      the first n lanes, the others 0; 0 < n < lanes
  *     set1(x)

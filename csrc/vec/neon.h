@@ -15,6 +15,7 @@ typedef int64x2_t vdi;
 
 VEC_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
 VEC_INLINE vd vd_load(const double *p) { return vld1q_f64(p); }
+VEC_INLINE vd vf_load_wide(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 VEC_INLINE void vf_store(float *p, vf v) { vst1q_f32(p, v); }
 VEC_INLINE void vd_store(double *p, vd v) { vst1q_f64(p, v); }
 VEC_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }

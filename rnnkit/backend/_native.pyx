@@ -53,8 +53,18 @@ cdef extern from "training.h" nogil:
         void *loss
         const void *d_loss
         void *d_x
+    ctypedef struct rk_arrays:
+        int n_threads
+        idx count
+        void *const *arrays
+        const idx *sizes
+        double factor
+        double *sums
     ctypedef struct rk_training:
         const rk_rule *rules
+        idx (*norm_blocks)(const rk_arrays *) noexcept nogil
+        double (*squared_norm)(const rk_arrays *) noexcept nogil
+        void (*scale)(const rk_arrays *) noexcept nogil
         void (*cross_entropy_forward)(const rk_cross_entropy *) noexcept nogil
         void (*cross_entropy_backward)(const rk_cross_entropy *) noexcept nogil
 

@@ -135,6 +135,68 @@ def update(str rule, str dtype, int n_threads, list params, list grads, list sta
         PyMem_RawFree(parameters)
 
 
+# ---- several arrays as one vector ---------------------------------------------------------------
+
+cdef class Several:
+    """Arrays of one dtype, taken for one call."""
+
+    cdef rk_arrays all
+    cdef Loans loans
+    cdef void **pointers
+    cdef idx *sizes
+
+    def __cinit__(self, str dtype, int n_threads, list arrays, bint writable):
+        cdef idx count = len(arrays)
+        cdef Py_buffer *view
+        cdef list ranges = []
+        self.loans = Loans(count)
+        self.pointers = <void **>PyMem_RawMalloc(<size_t>max(count, 1) * sizeof(void *))
+        self.sizes = <idx *>PyMem_RawMalloc(<size_t>max(count, 1) * sizeof(idx))
+        if self.pointers == NULL or self.sizes == NULL:
+            raise MemoryError()
+        for k in range(count):
+            view = self.loans.take(arrays[k], f"arrays[{k}]", dtype, -1, writable)
+            self.pointers[k], self.sizes[k] = view.buf, size_of(view)
+            ranges.append((<uintptr_t>view.buf, <uintptr_t>view.buf + <size_t>view.len))
+        self.all.count = count
+        self.all.arrays = self.pointers
+        self.all.sizes = self.sizes
+        self.all.n_threads = 1 if writable and overlap(ranges) else n_threads
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.pointers)
+        PyMem_RawFree(self.sizes)
+
+
+def squared_norm(str dtype, int n_threads, list arrays):
+    """The sum of the squares of all elements of contiguous arrays, in double precision.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take.
+    """
+    cdef rk_training training = kernels.training[dtype_code(dtype)]
+    cdef Several several = Several(dtype, n_threads, arrays, False)
+    cdef size_t size = 0
+    cdef double total
+    several.all.sums = <double *>borrow_workspace(
+        <size_t>(training.norm_blocks(&several.all) + 1) * sizeof(double), &size)
+    with nogil:
+        total = training.squared_norm(&several.all)
+    return_workspace(several.all.sums, size)
+    return total
+
+
+def scale(str dtype, int n_threads, list arrays, double factor):
+    """Multiply contiguous arrays by a number, in place.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take.
+    """
+    cdef rk_training training = kernels.training[dtype_code(dtype)]
+    cdef Several several = Several(dtype, n_threads, arrays, True)
+    several.all.factor = factor
+    with nogil:
+        training.scale(&several.all)
+
+
 # ---- cross entropy ------------------------------------------------------------------------------
 
 cdef idx first_outside(const int64_t *ids, idx n, idx end) noexcept nogil:

@@ -350,3 +350,63 @@ def test_rows_of_classes_that_are_refused(name, value, error, message):
         del given[other]
     with pytest.raises(error, match=message):
         call("float32", 1, **given)
+
+
+# ---- several arrays as one vector
+
+
+def several(dtype: str) -> list[np.ndarray]:
+    return [numbers(n, dtype=dtype, seed=n) for n in (5, 0, 100_003, 1, 16_384, 32_769, 70)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_squared_norm_has_the_same_bits_for_any_threads(isa, dtype):
+    arrays = several(dtype)
+    results = {native.squared_norm(dtype, threads, arrays) for threads in THREADS}
+    exact = sum((array.astype(np.longdouble) ** 2).sum() for array in arrays)
+    assert len(results) == 1
+    assert results.pop() == pytest.approx(float(exact), rel=1e-14)
+    assert native.squared_norm(dtype, 1, []) == 0.0
+    assert native.squared_norm(dtype, 3, [np.zeros((0, 3), dtype)]) == 0.0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 16_384, 100_002])
+def test_what_is_not_finite_shows_in_the_norm(isa, bad, place):
+    arrays = several("float32")
+    arrays[2][place] = bad
+    np.testing.assert_equal(native.squared_norm("float32", 2, arrays), abs(bad))
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scaling_is_numpys(isa, dtype, threads):
+    arrays = several(dtype)
+    arrays[0][1:3] = np.nan, np.inf
+    expected = [array * np.asarray(0.3, dtype) for array in arrays]
+    native.scale(dtype, threads, arrays, 0.3)
+    for array, other in zip(arrays, expected, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+def test_arrays_that_are_one_are_scaled_one_after_the_other():
+    array = np.ones(300_000, np.float32)
+    native.scale("float32", 3, [array, array], 0.5)
+    np.testing.assert_array_equal(array, np.full(300_000, 0.25, np.float32))
+
+
+def test_arrays_that_are_refused():
+    good = np.zeros(3, np.float32)
+    for bad, error, message in (
+        (np.zeros(3), TypeError, r"arrays\[1\]: expected float32"),
+        (np.zeros(6, np.float32)[::2], ValueError, r"arrays\[1\]: .*contiguous"),
+        ([1.0], TypeError, r"arrays\[1\]: "),
+    ):
+        with pytest.raises(error, match=message):
+            native.squared_norm("float32", 1, [good, bad])
+        with pytest.raises(error, match=message):
+            native.scale("float32", 1, [good, bad], 2.0)
+    good.flags.writeable = False
+    assert native.squared_norm("float32", 1, [good]) == 0
+    with pytest.raises(ValueError, match=r"arrays\[0\]: .*read-only"):
+        native.scale("float32", 1, [good], 2.0)
