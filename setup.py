@@ -9,9 +9,7 @@ setup(
         Extension(
             "rnnkit.backend._native",
             sources=["rnnkit/backend/_native.pyx", *sorted(glob("csrc/**/*.c", recursive=True))],
-            depends=[
-                "rnnkit/backend/training.pxi", *sorted(glob("csrc/**/*.h", recursive=True))
-            ],
+            depends=sorted([*glob("csrc/**/*.h", recursive=True), *glob("rnnkit/backend/*.pxi")]),
             include_dirs=["csrc"],
             libraries=["m"],
             # Contraction is off so that a product and a sum fuse only where a kernel asks for it:

@@ -9,6 +9,10 @@
 
 #include "kernels/panels.h"
 
+#include "kernels/copy.h"
+
+#include "kernels/matmul.h"
+
 #include "kernels/run.h"
 
 #include "kernels/loops.h"

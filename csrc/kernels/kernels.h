@@ -28,7 +28,12 @@ enum {
     STEPS_BETWEEN_QUESTIONS = 32, /* backward loop: how often the caller is asked whether to stop */
     GRADIENT_BLOCK = 128,         /* rows of gate gradients that a weight gradient reads together */
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
+    PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
 };
+
+/* Multiply-adds that repay a second thread: once per region, and once per step with a barrier. */
+#define WORK_FOR_A_REGION 400000.0
+#define WORK_FOR_A_BARRIER 60000.0
 
 #include "kernels/define_cell.h"
 
@@ -48,6 +53,8 @@ enum {
         cell##_stored_##type,                                                                      \
         cell##_forward_workspace_##type,                                                           \
         cell##_backward_workspace_##type,                                                          \
+        cell##_packed_size_##type,                                                                 \
+        cell##_pack_##type,                                                                        \
         cell##_forward_##type,                                                                     \
         cell##_backward_##type,                                                                    \
     },
@@ -75,6 +82,7 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
 const rk_kernels TABLE_NAME(ISA_NAME) = {
     .isa = STRING(ISA_NAME),
     .math = {{map_exp_f32, map_tanh_f32, map_sigmoid_f32}, {map_exp_f64, map_tanh_f64, map_sigmoid_f64}},
+    .matmul = {{matmul_workspace_f32, matmul_f32}, {matmul_workspace_f64, matmul_f64}},
     .cells = {cells_f32, cells_f64},
     .training = {TRAINING_ENTRY(f32), TRAINING_ENTRY(f64)},
 };

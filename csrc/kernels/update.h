@@ -8,7 +8,7 @@
  * adam: c = (decay, shrink, 1 - beta1, beta2, correction, eps, rate), state = (m, v)
  *     p *= shrink;  g += decay p         where decay is not 0
  *     m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
- *     p -= rate m / (correction sqrt(v) + eps)
+ *     p -= rate m / (sqrt(v) / correction + eps)
  * rmsprop: c = (decay, alpha, eps, momentum, rate), state = (v, a: optional, b: optional)
  *     g += decay p                       where decay is not 0
  *     v = alpha v + (1 - alpha) g^2;  a += (1 - alpha) (g - a)
@@ -99,7 +99,7 @@ static void R(adam_range)(const rk_parameter *q, idx from, idx to)
         vec square = R(load_lanes)(v + (i), n) * keep + g * gain * g;                              \
         R(store_lanes)(m + (i), mean, n);                                                          \
         R(store_lanes)(v + (i), square, n);                                                        \
-        vec change = mean / (v_sqrt(square) * correction + eps);                                   \
+        vec change = mean / (v_sqrt(square) / correction + eps);                                   \
         R(store_lanes)(p + (i), value - change * rate, n);                                         \
     } while (0)
     FOR_EACH_VECTOR(from, to, STEP);

@@ -75,7 +75,7 @@ class Adam(Optimizer):
         square += work
 
         np.sqrt(square, out=work)
-        work *= 1 / (1 - beta2**step) ** 0.5
+        work /= (1 - beta2**step) ** 0.5
         work += group["eps"]
         np.divide(mean, work, out=work)
         work *= lr / (1 - beta1**step)
@@ -89,7 +89,7 @@ class Adam(Optimizer):
         shrink = 1.0
         if self.decoupled_weight_decay:
             decay, shrink = 0.0, 1 - lr * decay
-        correction = 1 / (1 - beta2**step) ** 0.5
+        correction = (1 - beta2**step) ** 0.5
         rate = lr / (1 - beta1**step)
         return (
             self._state_array(state, "exp_avg", data),

@@ -39,6 +39,14 @@ def run_layer(
     return y, tuple(final)
 
 
+def weights_of(cell: Cell) -> tuple[Array, Array, Array | None, Array | None]:
+    """w_ih, w_hh, b_ih and b_hh as the kernels take them."""
+    w_ih, w_hh, b_ih, b_hh = (getattr(cell, name) for name in WEIGHTS)
+    if b_ih is None:
+        return _dense(w_ih.data), _dense(w_hh.data), None, None
+    return _dense(w_ih.data), _dense(w_hh.data), _dense(b_ih.data), _dense(b_hh.data)
+
+
 def stored_bytes(cell: Cell, T: int, N: int) -> int:
     """Bytes that one direction of a training step keeps besides its output."""
     sizes = T, N, cell.input_size, cell.hidden_size
@@ -269,7 +277,7 @@ def _rows(a: Array) -> Array:
     """Aligned, with a contiguous last axis and whole strides; copied only where it is not."""
     size = a.itemsize
     good = a.flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
-    return a if good and not any(s % size for s in a.strides) else np.ascontiguousarray(a)
+    return a if good and not any(s % size for s in a.strides) else np.array(a, order="C")
 
 
 def _aligned(sizes: Sequence[int], dtype: Any) -> tuple[Array, Array]:

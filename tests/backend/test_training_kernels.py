@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit import backend
+from rnnkit import backend, nn
 from rnnkit.errors import BackendError
 
 native = pytest.importorskip("rnnkit.backend._native")
@@ -38,6 +38,11 @@ def numbers(*shape: int, dtype: str = "float64", seed: int = 0) -> np.ndarray:
 # ---- the choice of the path
 
 
+def reason_of(op: str) -> str:
+    (decision,) = [each for each in rk.why() if each.op == op]
+    return decision.reason
+
+
 def test_one_record_for_each_kind_of_call():
     for _ in range(3):
         assert backend.kernels_for("some step") is backend.native()
@@ -46,18 +51,37 @@ def test_one_record_for_each_kind_of_call():
     assert native.isa_in_use() in records[0].reason
     with rk.backend("python"):
         assert backend.kernels_for("some step") is None
-    assert rk.why(1)[0].op == "some step"
-    assert rk.why(1)[0].path == "python"
-    assert sum(each.op == "some step" for each in rk.why()) == 1
+    assert [each.path for each in rk.why() if each.op == "some step"] == ["python"]
+
+
+def test_layers_stay_at_the_end_of_why():
+    nn.GRU(3, 4)(rk.zeros(2, 1, 3))
+    backend.kernels_for("some step")
+    backend.kernels_for("another step")
+    backend.kernels_for("some step")
+    ops = [each.op for each in rk.why()]
+    assert "GRU" in ops[-1]
+    assert ops.index("another step") < ops.index("some step") < len(ops) - 1
+
+
+def test_array_code_of_ops_sees_the_path_in_force():
+    seen = []
+    probe = rk.Primitive("probe", lambda x: seen.append(rk.get_backend()) or x, False)
+    with rk.backend("python"):
+        probe(rk.ones(1))
+    assert seen == ["python"]
 
 
 def test_what_a_kernel_cannot_take_goes_to_python_or_raises_where_native_is_forced():
     with rk.backend("auto"):
         assert backend.kernels_for("some step", "it is too odd") is None
-        assert rk.why(1)[0].reason == "it is too odd"
+        assert reason_of("some step") == "it is too odd"
     message = "some step: backend 'native' is in force but it is too odd"
     with rk.backend("native"), pytest.raises(BackendError, match=message):
         backend.kernels_for("some step", "it is too odd")
+    with rk.backend("native"):
+        assert backend.kernels_for("some step", "it is odder", required=False) is None
+    assert reason_of("some step") == "it is odder"
 
 
 # ---- optimisers
