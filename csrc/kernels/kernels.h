@@ -21,6 +21,8 @@ VEC_INLINE idx round_up(idx a, idx multiple) { return (a + multiple - 1) / multi
 
 enum {
     MAX_SECTIONS = 2,             /* of a row of gates (run.h) */
+    CACHE_LINE = 64,
+    SECOND_CACHE = 1 << 20,       /* bytes: larger weights come from farther away at each step */
     FIRST_CACHE_BLOCK = 32 << 10, /* bytes of a packed panel that stay in the first cache */
     CHUNK_BYTES = 256 << 10,      /* gates of a chunk of steps, which stay in the second cache */
     CHUNK_ROWS = 96,              /* rows that repay reading the packed input weights once */

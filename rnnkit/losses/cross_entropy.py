@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import backend
-from ..autograd.primitive import primitive
-from ..ops import gather, softmax
+from rnnkit import backend
+from rnnkit.autograd.primitive import primitive
+from rnnkit.ops import gather, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class ClassTargets:

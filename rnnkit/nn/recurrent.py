@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import ops
-from ..cells import Cell, GRUCell, LSTMCell, RNNCell
-from ..cells.checks import check_bool, check_size, check_tensor
-from ..errors import ArgumentError
-from ..module import Module
-from ..recurrent import Stepper, run_layer
+from rnnkit import ops
+from rnnkit.cells import Cell, GRUCell, LSTMCell, RNNCell
+from rnnkit.cells.checks import check_bool, check_size, check_tensor
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Module
+from rnnkit.recurrent import Stepper, run_layer
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .. import backend
-from ..autograd import Tensor
-from ..autograd.tensor import FLOATS
-from ..errors import ArgumentError
-from ..module import clear_grad
+from rnnkit import backend
+from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import FLOATS
+from rnnkit.errors import ArgumentError
+from rnnkit.module import clear_grad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

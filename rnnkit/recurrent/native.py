@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import backend
-from ..autograd import Function, Tensor, grad, is_grad_enabled
-from ..cells.checks import DTYPE_NAMES
-from ..errors import BackendError, GraphError
-from . import tape
+from rnnkit import backend
+from rnnkit.autograd import Function, grad, is_grad_enabled
+from rnnkit.autograd.tensor import wrap
+from rnnkit.cells.checks import DTYPE_NAMES
+from rnnkit.errors import BackendError, GraphError
+from rnnkit.recurrent import tape
 
 if TYPE_CHECKING:
-    from ..cells import Cell
-    from ..cells.base import State
+    from rnnkit.autograd import Tensor
+    from rnnkit.cells import Cell
+    from rnnkit.cells.base import State
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -121,7 +123,7 @@ class FusedLayer(Function):
             for d_initial, d_end in zip(grads[1 : 1 + n_states], d_final, strict=True):
                 if d_initial is not None and d_end is not None:
                     d_initial[...] = d_end.data
-            return tuple(None if g is None else Tensor(g, copy=False) for g in grads)
+            return tuple([None if g is None else wrap(g) for g in grads])
 
         H = cells[0].hidden_size
         d_x = None if grads[0] is None else _by_time(grads[0], ctx.batch_first)
@@ -138,7 +140,7 @@ class FusedLayer(Function):
                 d_weights=grads[first : first + len(WEIGHTS)],
                 overwrite=ctx.consumed,
             )
-        return tuple(None if g is None else Tensor(g, copy=False) for g in grads)
+        return tuple([None if g is None else wrap(g) for g in grads])
 
 
 class _Direction:

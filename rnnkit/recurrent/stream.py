@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import backend
-from ..autograd import Tensor, no_grad
-from ..cells.checks import DTYPE_NAMES, check_size, check_tensor
-from ..errors import ArgumentError, ShapeError
-from .native import weights_of
+from rnnkit import backend
+from rnnkit.autograd import Tensor, no_grad
+from rnnkit.cells.checks import DTYPE_NAMES, check_size, check_tensor
+from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.recurrent.native import weights_of
 
 if TYPE_CHECKING:
-    from ..cells import Cell
+    from rnnkit.cells import Cell
 
     Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ... import backend
-from ...autograd import Tensor
-from ...errors import ArgumentError
+from rnnkit import backend
+from rnnkit.autograd import Tensor
+from rnnkit.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
