@@ -71,6 +71,28 @@ typedef struct {
     void *d_x;                    /* (rows, classes) output of backward */
 } rk_cross_entropy;
 
+/* ---- rows of a table (embedding) */
+
+typedef struct {
+    int n_threads;
+    idx count, width;
+    const int64_t *ids; /* (count), each a row of the table */
+    void *table;        /* (any, width); add_rows changes it */
+    void *rows;         /* (count, width); take_rows writes it */
+} rk_rows;
+
+/* ---- dropout; the kernel's file tells the generator */
+
+typedef struct {
+    int n_threads;
+    idx size;
+    const void *x;
+    void *y; /* may be x */
+    uint64_t seed;
+    uint32_t threshold; /* the share of elements dropped, of 2^32 */
+    double scale;       /* of the others */
+} rk_dropout;
+
 /* Everything of this file for one instruction set and dtype. */
 typedef struct {
     const rk_rule *rules; /* ended by an entry whose name is NULL */
@@ -79,6 +101,9 @@ typedef struct {
     void (*scale)(const rk_arrays *a);          /* by factor, in place */
     void (*cross_entropy_forward)(const rk_cross_entropy *c);
     void (*cross_entropy_backward)(const rk_cross_entropy *c);
+    void (*take_rows)(const rk_rows *r);
+    void (*add_rows)(const rk_rows *r);
+    void (*dropout)(const rk_dropout *d);
 } rk_training;
 
 #endif

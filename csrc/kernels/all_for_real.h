@@ -27,6 +27,10 @@
 
 #include "kernels/cross_entropy.h"
 
+#include "kernels/rows.h"
+
+#include "kernels/dropout.h"
+
 #include "kernels/cells/gru.h"
 #include "kernels/cells/lstm.h"
 #include "kernels/cells/rnn.h"

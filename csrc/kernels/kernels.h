@@ -74,6 +74,9 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
         .scale = scale_##type,                                                                     \
         .cross_entropy_forward = cross_entropy_forward_##type,                                     \
         .cross_entropy_backward = cross_entropy_backward_##type,                                   \
+        .take_rows = take_rows_##type,                                                             \
+        .add_rows = add_rows_##type,                                                               \
+        .dropout = dropout_##type,                                                                 \
     }
 
 #define TABLE_NAME_OF(isa) rk_kernels_##isa

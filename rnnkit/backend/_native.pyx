@@ -15,7 +15,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset, strcmp, strlen
 
 cdef extern from "training.h" nogil:
@@ -60,6 +60,20 @@ cdef extern from "training.h" nogil:
         const idx *sizes
         double factor
         double *sums
+    ctypedef struct rk_rows:
+        int n_threads
+        idx count, width
+        const int64_t *ids
+        void *table
+        void *rows
+    ctypedef struct rk_dropout:
+        int n_threads
+        idx size
+        const void *x
+        void *y
+        uint64_t seed
+        uint32_t threshold
+        double scale
     ctypedef struct rk_training:
         const rk_rule *rules
         idx (*norm_blocks)(const rk_arrays *) noexcept nogil
@@ -67,6 +81,9 @@ cdef extern from "training.h" nogil:
         void (*scale)(const rk_arrays *) noexcept nogil
         void (*cross_entropy_forward)(const rk_cross_entropy *) noexcept nogil
         void (*cross_entropy_backward)(const rk_cross_entropy *) noexcept nogil
+        void (*take_rows)(const rk_rows *) noexcept nogil
+        void (*add_rows)(const rk_rows *) noexcept nogil
+        void (*dropout)(const rk_dropout *) noexcept nogil
 
 cdef extern from "rnnkit.h" nogil:
     ctypedef enum rk_status:

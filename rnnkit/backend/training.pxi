@@ -264,3 +264,70 @@ def cross_entropy_gradient(str dtype, int n_threads, *, x, target, kept, hit, to
     c.d_x = loans.take(d_x, "d_x", dtype, c.rows * c.classes, True).buf
     with nogil:
         kernels.training[code].cross_entropy_backward(&c)
+
+
+# ---- rows of a table ----------------------------------------------------------------------------
+
+cdef int take_table(rk_rows *r, Loans loans, str dtype, int n_threads, table, ids, rows,
+                    bint adding) except -1:
+    cdef Py_buffer *view = loans.take(ids, "ids", "int64", -1, False)
+    r.n_threads = n_threads
+    r.count, r.ids = size_of(view), <const int64_t *>view.buf
+    view = loans.take(table, "table", dtype, -1, adding)
+    if view.ndim != 2:
+        raise ValueError(f"table: expected 2 axes, got {view.ndim}")
+    r.width, r.table = view.shape[1], view.buf
+    cdef idx end = view.shape[0]
+    cdef idx wrong
+    with nogil:
+        wrong = first_outside(r.ids, r.count, end)
+    if wrong >= 0:
+        raise IndexError(f"ids: expected values in [0, {end}), got {r.ids[wrong]}")
+    r.rows = loans.take(rows, "rows", dtype, r.count * r.width, not adding).buf
+    return 0
+
+
+def take_rows(str dtype, int n_threads, table, ids, rows):
+    """rows[i] = table[ids[i]] for a table (V, E), any number n of ids, and rows (n, E).
+
+    Raises IndexError for an id outside [0, V), else TypeError or ValueError naming the array.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Loans loans = Loans(3)
+    cdef rk_rows r
+    take_table(&r, loans, dtype, n_threads, table, ids, rows, False)
+    with nogil:
+        kernels.training[code].take_rows(&r)
+
+
+def add_rows(str dtype, int n_threads, table, ids, rows):
+    """table[ids[i]] += rows[i], one after the other, for arrays as `take_rows` has them.
+
+    Raises as `take_rows` does.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Loans loans = Loans(3)
+    cdef rk_rows r
+    take_table(&r, loans, dtype, n_threads, table, ids, rows, True)
+    with nogil:
+        kernels.training[code].add_rows(&r)
+
+
+# ---- dropout ------------------------------------------------------------------------------------
+
+def dropout(str dtype, int n_threads, x, y, uint64_t seed, uint32_t threshold, double scale):
+    """y = x * mask, where the mask is 0 or scale as the bits of each place say; y may be x.
+
+    Raises TypeError or ValueError naming the array, OverflowError for a seed beyond 64 or a
+    threshold beyond 32 bits.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Loans loans = Loans(2)
+    cdef rk_dropout d
+    cdef Py_buffer *view = loans.take(x, "x", dtype, -1, False)
+    d.n_threads = n_threads
+    d.size, d.x = size_of(view), view.buf
+    d.y = loans.take(y, "y", dtype, d.size, True).buf
+    d.seed, d.threshold, d.scale = seed, threshold, scale
+    with nogil:
+        kernels.training[code].dropout(&d)

@@ -9,6 +9,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import backend, nn
 from rnnkit.errors import BackendError
+from rnnkit.ops.noise import random_bits
 
 native = pytest.importorskip("rnnkit.backend._native")
 
@@ -434,3 +435,128 @@ def test_arrays_that_are_refused():
     assert native.squared_norm("float32", 1, [good]) == 0
     with pytest.raises(ValueError, match=r"arrays\[0\]: .*read-only"):
         native.scale("float32", 1, [good], 2.0)
+
+
+# ---- rows of a table
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("width", [1, 5, 16, 70, 650])
+def test_rows_are_numpys_for_any_threads(isa, width, dtype):
+    table = numbers(50, width, dtype=dtype)
+    ids = np.random.default_rng(1).integers(0, 50, 701)
+    values = numbers(701, width, dtype=dtype, seed=2)
+    expected = table.copy()
+    np.add.at(expected, ids, values)
+    for threads in THREADS:
+        rows = np.empty((701, width), dtype)
+        native.take_rows(dtype, threads, table, ids, rows)
+        np.testing.assert_array_equal(rows, table[ids])
+        total = table.copy()
+        native.add_rows(dtype, threads, total, ids, values)
+        np.testing.assert_array_equal(total, expected)
+
+
+def test_no_rows_at_all(isa):
+    table = numbers(3, 4, dtype="float32")
+    before = table.copy()
+    nothing = np.zeros((0, 4), np.float32)
+    for call in (native.take_rows, native.add_rows):
+        call("float32", 2, table, np.zeros(0, np.int64), nothing)
+        call("float32", 2, np.zeros((3, 0), np.float32), np.array([0, 2]), np.zeros((2, 0), "f4"))
+    np.testing.assert_array_equal(table, before)
+
+
+@pytest.mark.parametrize("call", [native.take_rows, native.add_rows])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"ids": np.array([0, 3])}, IndexError, r"ids: expected values in \[0, 3\), got 3"),
+        ({"ids": np.array([-1, 0])}, IndexError, r"ids: expected values in \[0, 3\), got -1"),
+        ({"ids": np.array([0, 1], np.int32)}, TypeError, "ids: expected int64"),
+        ({"ids": np.array([0, 1, 2])}, ValueError, "rows: expected 12 elements, got 8"),
+        ({"table": np.zeros((3, 4))}, TypeError, "table: expected float32"),
+        ({"table": np.zeros(12, np.float32)}, ValueError, "table: expected 2 axes, got 1"),
+        ({"table": np.zeros((4, 3), np.float32).T}, ValueError, "table: .*contiguous"),
+        ({"rows": np.zeros((2, 8), np.float32)[:, ::2]}, ValueError, "rows: .*contiguous"),
+        ({"rows": np.zeros((2, 4))}, TypeError, "rows: expected float32"),
+    ],
+)
+def test_rows_that_are_refused(call, change, error, message):
+    arguments = {
+        "table": np.zeros((3, 4), np.float32),
+        "ids": np.array([0, 2]),
+        "rows": np.zeros((2, 4), np.float32),
+        **change,
+    }
+    with pytest.raises(error, match=message):
+        call("float32", 1, **arguments)
+
+
+def test_what_rows_write_must_be_writable():
+    table, rows = np.zeros((3, 4), np.float32), np.zeros((2, 4), np.float32)
+    ids = np.array([0, 2])
+    for array, call, other in (
+        (table, native.add_rows, native.take_rows), (rows, native.take_rows, native.add_rows),
+    ):
+        array.flags.writeable = False
+        other("float32", 1, table, ids, rows)
+        with pytest.raises(ValueError, match="read-only"):
+            call("float32", 1, table, ids, rows)
+        array.flags.writeable = True
+
+
+# ---- dropout
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 15, 16, 17, 31, 255, 257, 100_003])
+def test_dropout_has_the_bits_of_numpys_for_any_threads(isa, size, dtype):
+    x = numbers(size, dtype=dtype)
+    for seed, p in ((0, 0.5), (2**64 - 1, 0.1), (0x0123456789ABCDEF, 0.9)):
+        threshold, scale = round(p * 2**32), 1 / (1 - p)
+        mask = np.where(random_bits(seed, size) >= threshold, np.asarray(scale, dtype), 0)
+        expected = x * mask.astype(dtype)
+        for threads in THREADS:
+            y = np.full_like(x, 7)
+            native.dropout(dtype, threads, x, y, seed, threshold, scale)
+            np.testing.assert_array_equal(y, expected)
+        y = x.copy()
+        native.dropout(dtype, 2, y, y, seed, threshold, scale)
+        np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_seed_drops_the_same_on_both_paths(dtype):
+    found = []
+    for path in ("python", "native"):
+        rk.manual_seed(11)
+        x = rk.ones(9, 77, dtype=dtype, requires_grad=True)
+        with rk.backend(path):
+            y = rk.dropout(x, 0.3)
+            (y * y).sum().backward()
+        assert reason_of("dropout").startswith("native" if path == "native" else "backend")
+        found.append((y.data, x.grad.data, rk.rand(3).data))
+    for array, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+def test_dropout_takes_arrays_that_are_not_contiguous():
+    x = numbers(6, 8).T[::2]
+    found = []
+    for path in ("python", "native"):
+        rk.manual_seed(2)
+        with rk.backend(path):
+            found.append(rk.dropout(rk.as_tensor(x), 0.5).data)
+    np.testing.assert_array_equal(*found)
+
+
+def test_dropout_refuses():
+    x = np.zeros(4, np.float32)
+    with pytest.raises(ValueError, match="y: expected 4 elements, got 3"):
+        native.dropout("float32", 1, x, x[:3], 0, 0, 1.0)
+    with pytest.raises(TypeError, match="x: expected float64"):
+        native.dropout("float64", 1, x, x, 0, 0, 1.0)
+    for seed, threshold in ((2**64, 0), (-1, 0), (0, 2**32)):
+        with pytest.raises(OverflowError):
+            native.dropout("float32", 1, x, x, seed, threshold, 1.0)
