@@ -11,6 +11,7 @@ setup(
             sources=["rnnkit/backend/_native.pyx", *sorted(glob("csrc/**/*.c", recursive=True))],
             depends=[*sorted(glob("csrc/**/*.h", recursive=True)), *glob("rnnkit/backend/*.pxi")],
             include_dirs=["csrc"],
+            libraries=["m"],
             # Contraction is off so that a product and a sum fuse only where a kernel asks for it:
             # the bitwise promises rest on every element being one chain of known operations.
             extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fvisibility=hidden",

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef ptrdiff_t idx;
+#include "training.h"
 
 typedef enum {
     RK_OK = 0,
@@ -131,6 +131,7 @@ typedef struct {
     rk_math math[RK_DTYPES];
     rk_matmul matmul[RK_DTYPES];
     const rk_cell *cells[RK_DTYPES]; /* ended by an entry whose name is NULL */
+    rk_training training[RK_DTYPES];
 } rk_kernels;
 
 /* Instruction sets, best first; ended by NULL. `supported` says whether this processor runs it. */

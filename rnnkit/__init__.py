@@ -28,6 +28,8 @@ from rnnkit.autograd import (
 )
 from rnnkit.ops import *  # noqa: F403 (the ops are the library's vocabulary)
 from rnnkit.ops import __all__ as _op_names
+from rnnkit.ops.indexing import set_row_kernels as _set_row_kernels
+from rnnkit.ops.noise import set_dropout_kernel as _set_dropout_kernel
 from rnnkit.rng import generator, manual_seed
 
 if TYPE_CHECKING:
@@ -56,6 +58,21 @@ def _first_product(a: Any, b: Any) -> Any:
 
 
 set_matmul_kernel(_first_product)  # noqa: F405
+
+
+def _of_backend(module: str, name: str) -> Any:
+    """A function of ``rnnkit.backend``, which is loaded only when the function is called."""
+
+    def call(*arguments: Any) -> Any:
+        from importlib import import_module
+
+        return getattr(import_module(f"rnnkit.backend.{module}"), name)(*arguments)
+
+    return call
+
+
+_set_row_kernels(_of_backend("rows", "take_rows"), _of_backend("rows", "add_rows"))
+_set_dropout_kernel(_of_backend("noise", "dropout"))
 
 # name -> the module it is taken from, or "" for a subpackage of that name
 _LAZY = {

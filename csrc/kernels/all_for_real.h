@@ -19,6 +19,18 @@
 
 #include "kernels/gradients.h"
 
+#include "kernels/arrays.h"
+
+#include "kernels/update.h"
+
+#include "kernels/norm.h"
+
+#include "kernels/cross_entropy.h"
+
+#include "kernels/rows.h"
+
+#include "kernels/dropout.h"
+
 #include "kernels/cells/gru.h"
 #include "kernels/cells/lstm.h"
 #include "kernels/cells/rnn.h"

@@ -66,6 +66,19 @@ enum {
 static const rk_cell cells_f32[] = {CELLS(CELL_ENTRY_F32){0}};
 static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
 
+#define TRAINING_ENTRY(type)                                                                       \
+    {                                                                                              \
+        .rules = rules_##type,                                                                     \
+        .norm_blocks = norm_blocks,                                                                \
+        .squared_norm = squared_norm_##type,                                                       \
+        .scale = scale_##type,                                                                     \
+        .cross_entropy_forward = cross_entropy_forward_##type,                                     \
+        .cross_entropy_backward = cross_entropy_backward_##type,                                   \
+        .take_rows = take_rows_##type,                                                             \
+        .add_rows = add_rows_##type,                                                               \
+        .dropout = dropout_##type,                                                                 \
+    }
+
 #define TABLE_NAME_OF(isa) rk_kernels_##isa
 #define TABLE_NAME(isa) TABLE_NAME_OF(isa)
 #define STRING_OF(text) #text
@@ -76,4 +89,5 @@ const rk_kernels TABLE_NAME(ISA_NAME) = {
     .math = {{map_exp_f32, map_tanh_f32, map_sigmoid_f32}, {map_exp_f64, map_tanh_f64, map_sigmoid_f64}},
     .matmul = {{matmul_workspace_f32, matmul_f32}, {matmul_workspace_f64, matmul_f64}},
     .cells = {cells_f32, cells_f64},
+    .training = {TRAINING_ENTRY(f32), TRAINING_ENTRY(f64)},
 };

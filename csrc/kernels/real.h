@@ -9,6 +9,7 @@
 #undef VL
 #undef R
 #undef VOP
+#undef v_load_wide
 
 #if REAL_BITS == 32
 #define real float
@@ -17,6 +18,7 @@
 #define VL VF_LANES
 #define R(name) name##_f32
 #define VOP(name) vf_##name
+#define v_load_wide vf_load_wide
 #else
 #define real double
 #define vec vd
@@ -24,6 +26,7 @@
 #define VL VD_LANES
 #define R(name) name##_f64
 #define VOP(name) vd_##name
+#define v_load_wide vd_load
 #endif
 
 #ifndef v_load
@@ -41,6 +44,7 @@
 #define v_if_negative VOP(if_negative)
 #define v_if_positive VOP(if_positive)
 #define v_scale VOP(scale)
+#define v_sqrt VOP(sqrt)
 #define v_first VOP(first)
 #define v_zip_lower VOP(zip_lower)
 #define v_zip_upper VOP(zip_upper)

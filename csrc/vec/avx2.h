@@ -15,6 +15,7 @@ typedef int64_t vdi __attribute__((vector_size(32)));
 
 VEC_INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 VEC_INLINE vd vd_load(const double *p) { return _mm256_loadu_pd(p); }
+VEC_INLINE vd vf_load_wide(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 VEC_INLINE void vf_store(float *p, vf v) { _mm256_storeu_ps(p, v); }
 VEC_INLINE void vd_store(double *p, vd v) { _mm256_storeu_pd(p, v); }
 VEC_INLINE vf vf_set1(float x) { return _mm256_set1_ps(x); }
@@ -27,6 +28,9 @@ VEC_INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 VEC_INLINE vd vd_max(vd a, vd b) { return _mm256_max_pd(a, b); }
 VEC_INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 VEC_INLINE vd vd_min(vd a, vd b) { return _mm256_min_pd(a, b); }
+
+VEC_INLINE vf vf_sqrt(vf a) { return _mm256_sqrt_ps(a); }
+VEC_INLINE vd vd_sqrt(vd a) { return _mm256_sqrt_pd(a); }
 
 VEC_INLINE __m256i vf_lane_mask(idx n)
 {

@@ -15,6 +15,7 @@ typedef int64_t vdi __attribute__((vector_size(64)));
 
 VEC_INLINE vf vf_load(const float *p) { return _mm512_loadu_ps(p); }
 VEC_INLINE vd vd_load(const double *p) { return _mm512_loadu_pd(p); }
+VEC_INLINE vd vf_load_wide(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 VEC_INLINE void vf_store(float *p, vf v) { _mm512_storeu_ps(p, v); }
 VEC_INLINE void vd_store(double *p, vd v) { _mm512_storeu_pd(p, v); }
 VEC_INLINE vf vf_set1(float x) { return _mm512_set1_ps(x); }
@@ -27,6 +28,8 @@ VEC_INLINE vf vf_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 VEC_INLINE vd vd_max(vd a, vd b) { return _mm512_max_pd(a, b); }
 VEC_INLINE vf vf_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 VEC_INLINE vd vd_min(vd a, vd b) { return _mm512_min_pd(a, b); }
+VEC_INLINE vf vf_sqrt(vf a) { return _mm512_sqrt_ps(a); }
+VEC_INLINE vd vd_sqrt(vd a) { return _mm512_sqrt_pd(a); }
 
 VEC_INLINE vf vf_abs(vf a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
 VEC_INLINE vd vd_abs(vd a) { return _mm512_andnot_pd(_mm512_set1_pd(-0.0), a); }

@@ -10,6 +10,7 @@
  * which rounds twice.
  *
  *     load(p) store(p, v)              unaligned
+ *     vf_load_wide(p)                  VD_LANES floats as a vector of doubles
  *     load_n(p, n) store_n(p, v, n)    the first n lanes, 0 < n < lanes; absent lanes load as 0
  *     first(v, n)                      the first n lanes, the others 0; 0 < n < lanes
  *     set1(x)
@@ -19,11 +20,13 @@
  *     if_negative(x, a, b)             x < 0 ? a : b
  *     if_positive(x, a, b)             x > 0 ? a : b
  *     zip_lower(a, b) zip_upper(a, b)  interleave the lower, the upper halves of two vectors
+ *     sqrt(a)                          NaN where a < 0
  *     scale(a, n)     a * 2^n rounded once, for 1/2 < a < 2 and a whole number n, |n| < 1200
  */
 #ifndef RNNKIT_VEC_COMMON_H
 #define RNNKIT_VEC_COMMON_H
 
+#include <math.h>
 #include <string.h>
 
 #define VEC_INLINE static inline __attribute__((always_inline, unused))
@@ -84,6 +87,15 @@
         S lanes[LANES];                                                                            \
         P##_store(lanes, v);                                                                       \
         return P##_load_n(lanes, n);                                                               \
+    }
+
+#define VEC_DEFINE_SQRT(P, V, S, LANES, ROOT)                                                      \
+    VEC_INLINE V P##_sqrt(V v)                                                                     \
+    {                                                                                              \
+        S lanes[LANES];                                                                            \
+        P##_store(lanes, v);                                                                       \
+        for (idx i = 0; i < LANES; i++) lanes[i] = ROOT(lanes[i]);                                 \
+        return P##_load(lanes);                                                                    \
     }
 
 /* Loads and stores through memcpy, which is what an unaligned vector access compiles to. */

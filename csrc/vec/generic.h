@@ -13,6 +13,7 @@ typedef int64_t vdi __attribute__((vector_size(16)));
 
 VEC_INLINE vf vf_set1(float x) { return (vf){x, x, x, x}; }
 VEC_INLINE vd vd_set1(double x) { return (vd){x, x}; }
+VEC_INLINE vd vf_load_wide(const float *p) { return (vd){p[0], p[1]}; }
 VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
 VEC_INLINE vd vd_fma(vd a, vd b, vd c) { return a * b + c; }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return c - a * b; }
@@ -32,5 +33,7 @@ VEC_DEFINE_PARTIAL(vf, vf, float, VF_LANES)
 VEC_DEFINE_PARTIAL(vd, vd, double, VD_LANES)
 VEC_DEFINE_FIRST(vf, vf, float, VF_LANES)
 VEC_DEFINE_FIRST(vd, vd, double, VD_LANES)
+VEC_DEFINE_SQRT(vf, vf, float, VF_LANES, sqrtf)
+VEC_DEFINE_SQRT(vd, vd, double, VD_LANES, sqrt)
 VEC_DEFINE_ZIP(vf, vf, VF_LANES)
 VEC_DEFINE_ZIP(vd, vd, VD_LANES)

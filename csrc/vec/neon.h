@@ -15,6 +15,7 @@ typedef int64x2_t vdi;
 
 VEC_INLINE vf vf_load(const float *p) { return vld1q_f32(p); }
 VEC_INLINE vd vd_load(const double *p) { return vld1q_f64(p); }
+VEC_INLINE vd vf_load_wide(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 VEC_INLINE void vf_store(float *p, vf v) { vst1q_f32(p, v); }
 VEC_INLINE void vd_store(double *p, vd v) { vst1q_f64(p, v); }
 VEC_INLINE vf vf_set1(float x) { return vdupq_n_f32(x); }
@@ -23,6 +24,8 @@ VEC_INLINE vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 VEC_INLINE vd vd_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 VEC_INLINE vf vf_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 VEC_INLINE vd vd_fnma(vd a, vd b, vd c) { return vfmsq_f64(c, a, b); }
+VEC_INLINE vf vf_sqrt(vf a) { return vsqrtq_f32(a); }
+VEC_INLINE vd vd_sqrt(vd a) { return vsqrtq_f64(a); }
 
 VEC_DEFINE_BITS(vf, vf, vfi, float, -0.0f)
 VEC_DEFINE_BITS(vd, vd, vdi, double, -0.0)

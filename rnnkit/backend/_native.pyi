@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,48 @@ def backward(
     d_h_0: Array | None,
     d_c_0: Array | None,
 ) -> None: ...
+def update(
+    rule: str,
+    dtype: str,
+    n_threads: int,
+    params: list[Array],
+    grads: list[Array],
+    states: Sequence[tuple[Array | None, ...]],
+    coefficients: Sequence[tuple[float, ...]],
+) -> None: ...
+def squared_norm(dtype: str, n_threads: int, arrays: list[Array]) -> float: ...
+def scale(dtype: str, n_threads: int, arrays: list[Array], factor: float) -> None: ...
+def cross_entropy(
+    dtype: str,
+    n_threads: int,
+    *,
+    x: Array,
+    target: Array,
+    kept: Array,
+    hit: Array,
+    total: Array,
+    rest: Array | None,
+    spread: float,
+    loss: Array,
+    top: Array,
+    others: Array,
+) -> None: ...
+def cross_entropy_gradient(
+    dtype: str,
+    n_threads: int,
+    *,
+    x: Array,
+    target: Array,
+    kept: Array,
+    hit: Array,
+    total: Array,
+    rest: Array | None,
+    spread: float,
+    top: Array,
+    others: Array,
+    d_loss: Array,
+    d_x: Array,
+) -> None: ...
 
 class Stepper:
     def __init__(
@@ -80,4 +123,9 @@ class Stepper:
     def run(self, x: Array, y: Array) -> None: ...
 
 def matmul(a: Array, b: Array, c: Array, dtype: str, n_threads: int) -> None: ...
+def take_rows(dtype: str, n_threads: int, table: Array, ids: Array, rows: Array) -> None: ...
+def add_rows(dtype: str, n_threads: int, table: Array, ids: Array, rows: Array) -> None: ...
+def dropout(
+    dtype: str, n_threads: int, x: Array, y: Array, seed: int, threshold: int, scale: float
+) -> None: ...
 def evaluate(function: str, x: Array, out: Array, dtype: str) -> None: ...

@@ -6,6 +6,7 @@ whatever the caller did before, because a kernel trusts them.
 """
 
 from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
     PyBUF_FORMAT,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
@@ -14,11 +15,77 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
-from libc.stdint cimport uintptr_t
-from libc.string cimport memset, strcmp
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memset, strcmp, strlen
+
+cdef extern from "training.h" nogil:
+    ctypedef ptrdiff_t idx
+    enum:
+        RK_RULE_STATES
+        RK_RULE_COEFFICIENTS
+    ctypedef struct rk_parameter:
+        idx size
+        void *p
+        const void *d_p
+        void *state[3]
+        double c[7]
+    ctypedef struct rk_parameters:
+        int n_threads
+        idx count
+        const rk_parameter *parameters
+    ctypedef struct rk_rule:
+        const char *name
+        int n_states, n_coefficients
+        unsigned optional
+        void (*update)(const rk_parameters *) noexcept nogil
+    ctypedef struct rk_cross_entropy:
+        int n_threads
+        idx rows, classes
+        const void *x
+        const int64_t *target
+        const unsigned char *kept
+        const void *hit
+        const void *total
+        const void *rest
+        double spread
+        void *top
+        void *others
+        void *loss
+        const void *d_loss
+        void *d_x
+    ctypedef struct rk_arrays:
+        int n_threads
+        idx count
+        void *const *arrays
+        const idx *sizes
+        double factor
+        double *sums
+    ctypedef struct rk_rows:
+        int n_threads
+        idx count, width
+        const int64_t *ids
+        void *table
+        void *rows
+    ctypedef struct rk_dropout:
+        int n_threads
+        idx size
+        const void *x
+        void *y
+        uint64_t seed
+        uint32_t threshold
+        double scale
+    ctypedef struct rk_training:
+        const rk_rule *rules
+        idx (*norm_blocks)(const rk_arrays *) noexcept nogil
+        double (*squared_norm)(const rk_arrays *) noexcept nogil
+        void (*scale)(const rk_arrays *) noexcept nogil
+        void (*cross_entropy_forward)(const rk_cross_entropy *) noexcept nogil
+        void (*cross_entropy_backward)(const rk_cross_entropy *) noexcept nogil
+        void (*take_rows)(const rk_rows *) noexcept nogil
+        void (*add_rows)(const rk_rows *) noexcept nogil
+        void (*dropout)(const rk_dropout *) noexcept nogil
 
 cdef extern from "rnnkit.h" nogil:
-    ctypedef ptrdiff_t idx
     ctypedef enum rk_status:
         RK_OK
         RK_INTERRUPTED
@@ -93,6 +160,7 @@ cdef extern from "rnnkit.h" nogil:
         rk_math math[2]
         rk_matmul matmul[2]
         const rk_cell *cells[2]
+        rk_training training[2]
     const rk_kernels *const *rk_kernels_built()
     int rk_isa_supported(const char *)
     const char *rk_compiler()
@@ -510,6 +578,11 @@ cdef int take_strides(Py_buffer *view, str name, idx itemsize, idx *row, idx *co
     if row[0] != 1 and column[0] != 1:
         raise ValueError(f"{name}: neither axis is contiguous")
     return 0
+
+
+# ---- what else a training step touches ------------------------------------------------------------
+
+include "training.pxi"
 
 
 # ---- elementwise functions, for the test of their accuracy ----------------------------------------

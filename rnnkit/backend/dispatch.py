@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from _thread import _local
 from collections import deque
-from contextvars import ContextVar, Token
+from typing import Any
 
 from rnnkit.backend import extension
 from rnnkit.errors import ArgumentError, BackendError
@@ -19,8 +20,8 @@ class Decision:
 
     Attributes:
         op: what was called, with its sizes.
-        path: "fused" (a hand-written kernel runs the whole of it), "python" (the tape over time)
-            or, for matrix products, "numpy".
+        path: "fused" (a hand-written kernel runs the whole of it), "python" (NumPy, for a layer on
+            the tape over time) or, for matrix products, "numpy".
         reason: why, in one line.
     """
 
@@ -40,8 +41,18 @@ class Decision:
         return f"{self.op}: {self.path} ({self.reason})"
 
 
+class _ThreadOverride(_local):
+    """The mode that `backend` has put in force in this thread.
+
+    Not a context variable: the array code of ops, which asks too, runs in a context of its own.
+    """
+
+    mode: str | None = None
+
+
 _decisions: deque[Decision] = deque(maxlen=REMEMBERED_CALLS)
-_override: ContextVar[str | None] = ContextVar("rnnkit_backend", default=None)
+_latest: dict[str, Decision] = {}  # by op, for the ops whose calls are not told apart
+_override = _ThreadOverride()
 _warned_missing = False
 
 
@@ -55,7 +66,7 @@ _default = _checked(os.environ.get("RNNKIT_BACKEND") or "auto", "RNNKIT_BACKEND"
 
 
 class backend:  # noqa: N801 - used as `with rk.backend("python"):`
-    """Context manager that chooses the path for the calls inside it (this thread or task only).
+    """Context manager that chooses the path for the calls inside it (this thread only).
 
     Args:
         name: "auto" (native where it can run, else Python, and :func:`why` tells), "native" (raises
@@ -65,18 +76,19 @@ class backend:  # noqa: N801 - used as `with rk.backend("python"):`
         ArgumentError: ``name`` is none of these.
     """
 
-    __slots__ = ("_name", "_tokens")
+    __slots__ = ("_former", "_name")
 
     def __init__(self, name: str) -> None:
         self._name = _checked(name, "backend")
-        self._tokens: list[Token[str | None]] = []
+        self._former: list[str | None] = []
 
     def __enter__(self) -> backend:
-        self._tokens.append(_override.set(self._name))
+        self._former.append(_override.mode)
+        _override.mode = self._name
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _override.reset(self._tokens.pop())
+        _override.mode = self._former.pop()
 
 
 def set_backend(name: str) -> None:
@@ -87,16 +99,19 @@ def set_backend(name: str) -> None:
 
 def get_backend() -> str:
     """The mode in force here: "auto", "native" or "python"."""
-    return _override.get() or _default
+    return _override.mode or _default
 
 
 def why(last: int | None = None) -> list[Decision]:
     """Which path the last native-capable calls took and the reason, oldest first.
 
+    The calls of layers and matrix products come last, each of them; before them stands the latest
+    of every other kind (an optimiser's step, a loss, dropout).
+
     Args:
-        last: return only this many of the most recent calls (at most 64 are remembered).
+        last: return only this many from the end (at most 64 layers and products are remembered).
     """
-    recent = list(_decisions)
+    recent = [*_latest.copy().values(), *_decisions.copy()]
     return recent if last is None else recent[max(0, len(recent) - last) :]
 
 
@@ -108,6 +123,42 @@ def record(op: str | tuple[str, tuple[object, ...]], path: str, reason: str) -> 
     decision = Decision(op, path, reason)
     _decisions.append(decision)
     return decision
+
+
+def kernels_for(op: str, obstacle: str | None = None, required: bool = True) -> Any:
+    """The native extension if it is to run ``op``, else None: the caller then runs its NumPy code.
+
+    For what a training step does besides recurrent layers. ``op`` is a name without sizes, and only
+    its latest call is remembered for :func:`why`, so that the layers' calls stay in view.
+
+    Args:
+        op: the call, as :func:`why` shall show it.
+        obstacle: why the kernel cannot take this call, or None.
+        required: whether "native" insists on the kernel.
+
+    Raises:
+        BackendError: "native" is in force and cannot run this call, though it is required.
+    """
+    mode = get_backend()
+    native = extension.native()
+    if mode == "python":
+        reason = "backend 'python' is in force"
+    else:
+        if native is None:
+            obstacle = _missing()
+        if obstacle is None:
+            _remember_latest(op, "fused", f"native kernel, {native.isa_in_use()}")  # type: ignore[union-attr]
+            return native
+        if mode == "native" and required:
+            raise BackendError(f"{op}: backend 'native' is in force but {obstacle}")
+        reason = obstacle
+    _remember_latest(op, "python", reason)
+    return None
+
+
+def _remember_latest(op: str, path: str, reason: str) -> None:
+    _latest.pop(op, None)  # what is put in again comes last
+    _latest[op] = Decision(op, path, reason)
 
 
 def decide(op: str, kernel: str | None, dtype: str) -> Decision:
@@ -137,12 +188,16 @@ def decide(op: str, kernel: str | None, dtype: str) -> Decision:
 def _obstacle(kernel: str | None, dtype: str) -> str | None:
     native = extension.native()
     if native is None:
-        return f"the native extension could not be loaded ({extension.load_error()})"
+        return _missing()
     if kernel is None:
         return "there is no fused kernel for this cell"
     if not native.has_kernel(kernel, dtype):
         return f"there is no fused kernel {kernel!r} for dtype {dtype}"
     return None
+
+
+def _missing() -> str:
+    return f"the native extension could not be loaded ({extension.load_error()})"
 
 
 def _warn_once_if_missing() -> None:

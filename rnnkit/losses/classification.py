@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.losses.cross_entropy import ClassTargets, fused_cross_entropy
+from rnnkit.losses.cross_entropy import ClassTargets, cross_entropy_of_rows
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
 from rnnkit.ops import gather, where
 
@@ -57,7 +57,7 @@ def cross_entropy(
         )
     logits = check_input(input)
     targets = _class_targets(logits, target, weight, ignore_index, label_smoothing)
-    losses = fused_cross_entropy(logits, targets=targets)
+    losses = cross_entropy_of_rows(logits, targets)
     return reduce(losses, reduction, targets.divisor)
 
 

@@ -6,22 +6,26 @@ For one row with logits x (C,), target t, class weights w, smoothing s:
     loss = sum_j q_j (-log p_j),   p = softmax(x)
     d_x  = d_loss (Q p - q),   Q = sum_j q_j
 
-Nothing of the size of the logits is kept for backward: the softmax is computed again. With m the
-largest logit and S the sum of exp(x_j - m) over the others, -log p_j is (m - x_j) + log1p(S), and
-at the target Q p_t - h is R p_t - h (1 - p_t), R = sum_j r_j, with 1 - p_t summed over the other
-classes. Nothing cancels, so losses and gradients far below the rounding of 1 come out right.
+Nothing of the size of the logits is kept for backward: the softmax is computed again, by the kernel
+from m and S of each row. With m the largest logit and S the sum of exp(x_j - m) over the others,
+-log p_j is (m - x_j) + log1p(S), and at the target Q p_t - h is R p_t - h (1 - p_t), R = sum_j r_j,
+with 1 - p_t summed over the other classes. Nothing cancels, so losses and gradients far below the
+rounding of 1 come out right.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit import backend
 from rnnkit.autograd.primitive import primitive
 from rnnkit.ops import gather, softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rnnkit.autograd import Tensor
 
 
@@ -57,25 +61,94 @@ class ClassTargets:
             self.spread = self.rest.sum()
             self.total = self.hit + self.spread * of_rows
 
+    def arrays(self) -> dict[str, Any]:
+        """What the kernels want, by its names in csrc/training.h."""
+        return {
+            "target": np.ascontiguousarray(self.ids, np.int64),
+            "kept": np.ascontiguousarray(self.kept),
+            "hit": np.ascontiguousarray(self.hit),
+            "total": np.ascontiguousarray(self.total),
+            "rest": self.rest,
+            "spread": float(self.spread),
+        }
 
-def _forward(logits: np.ndarray, *, targets: ClassTargets) -> np.ndarray:
+
+def cross_entropy_of_rows(logits: Tensor, targets: ClassTargets) -> Tensor:
     """(..., C) -> (...)"""
+    losses, _, _ = fused_cross_entropy(
+        logits, targets=targets, kernels=_kernels_for("cross_entropy", logits)
+    )
+    return losses
+
+
+def _kernels_for(op: str, logits: Tensor) -> Any:
+    # Asked before a primitive runs: within, NumPy's error state is another, and so is the context.
+    return backend.kernels_for(op) if logits.size else None
+
+
+def _forward(
+    logits: np.ndarray, *, targets: ClassTargets, kernels: Any = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(..., C) -> the losses (...), and m and S of each row (...)"""
+    if kernels is None:
+        return _forward_in_numpy(logits, targets)
+    x = np.require(logits, requirements=("C", "A"))
+    shape = targets.ids.shape
+    losses, top, others = (np.empty(shape, x.dtype) for _ in range(3))
+    kernels.cross_entropy(
+        x.dtype.name, backend.get_num_threads(), x=x, **targets.arrays(),
+        loss=losses, top=top, others=others,
+    )
+    return losses, top, others
+
+
+def _forward_in_numpy(
+    logits: np.ndarray, targets: ClassTargets
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x = logits.reshape(-1, logits.shape[-1])
     rows = np.arange(len(x))
     top = x.argmax(axis=1)
-    work = x - x[rows, top, None]
+    most = x[rows, top]
+    work = x - most[:, None]
     losses = -work[rows, targets.ids.reshape(-1)] * targets.hit.reshape(-1)
     if targets.rest is not None:
         losses -= np.einsum("nc,c->n", work, targets.rest)
     np.exp(work, out=work)
     work[rows, top] = 0
-    losses += targets.total.reshape(-1) * np.log1p(work.sum(axis=1))
+    others = work.sum(axis=1) + (most - most)  # NaN where the largest is infinite
+    losses += targets.total.reshape(-1) * np.log1p(others)
     losses[~targets.kept.reshape(-1)] = 0
-    return losses.reshape(targets.ids.shape)
+    shape = targets.ids.shape
+    return losses.reshape(shape), most.reshape(shape), others.reshape(shape)
 
 
-def _backward(d_losses: np.ndarray, logits: np.ndarray, *, targets: ClassTargets) -> np.ndarray:
-    """(...), (..., C) -> (..., C)"""
+def _backward(
+    d_losses: np.ndarray,
+    logits: np.ndarray,
+    *,
+    targets: ClassTargets,
+    statistics: Sequence[np.ndarray] = (),
+    kernels: Any = None,
+) -> np.ndarray:
+    """(...), (..., C) -> (..., C)
+
+    `statistics` are m and S of each row of these logits; the kernel wants them.
+    """
+    if kernels is None:
+        return _backward_in_numpy(d_losses, logits, targets)
+    top, others = statistics
+    x = np.require(logits, requirements=("C", "A"))
+    d_x = np.empty(x.shape, x.dtype)
+    kernels.cross_entropy_gradient(
+        x.dtype.name, backend.get_num_threads(), x=x, **targets.arrays(), top=top, others=others,
+        d_loss=np.require(d_losses, requirements=("C", "A")), d_x=d_x,
+    )
+    return d_x
+
+
+def _backward_in_numpy(
+    d_losses: np.ndarray, logits: np.ndarray, targets: ClassTargets
+) -> np.ndarray:
     x = logits.reshape(-1, logits.shape[-1])
     rows, ids = np.arange(len(x)), targets.ids.reshape(-1)
     hit, total = targets.hit.reshape(-1), targets.total.reshape(-1)
@@ -94,16 +167,37 @@ def _backward(d_losses: np.ndarray, logits: np.ndarray, *, targets: ClassTargets
     return work.reshape(logits.shape)
 
 
+# The first has three outputs. Callers see only the losses; the other two are there for its rule.
+# Both run in the kernels handed to them, or in NumPy where that is None.
 fused_cross_entropy = primitive("cross_entropy", _forward)
 cross_entropy_gradient = primitive("cross_entropy_gradient", _backward)
 
 
-def _d_logits(d_losses: Tensor, _: Tensor, logits: Tensor, *, targets: ClassTargets) -> Tensor:
-    return cross_entropy_gradient(d_losses, logits, targets=targets)
+def _d_logits(
+    d_outs: tuple[Tensor, ...],
+    outs: tuple[Tensor, ...],
+    logits: Tensor,
+    *,
+    targets: ClassTargets,
+    **_: Any,
+) -> Tensor:
+    return cross_entropy_gradient(
+        d_outs[0],
+        logits,
+        targets=targets,
+        statistics=(outs[1].data, outs[2].data),
+        kernels=_kernels_for("cross_entropy gradient", logits),
+    )
 
 
 def _d_d_losses(
-    v: Tensor, _: Tensor, d_losses: Tensor, logits: Tensor, *, targets: ClassTargets
+    v: Tensor,
+    _: Tensor,
+    d_losses: Tensor,
+    logits: Tensor,
+    *,
+    targets: ClassTargets,
+    **__: Any,
 ) -> Tensor:
     along_p = (v * softmax(logits, -1)).sum(-1) * targets.total
     along_q = gather(v, -1, targets.ids[..., None]).squeeze(-1) * targets.hit
@@ -113,7 +207,13 @@ def _d_d_losses(
 
 
 def _d_gradient_logits(
-    v: Tensor, _: Tensor, d_losses: Tensor, logits: Tensor, *, targets: ClassTargets
+    v: Tensor,
+    _: Tensor,
+    d_losses: Tensor,
+    logits: Tensor,
+    *,
+    targets: ClassTargets,
+    **__: Any,
 ) -> Tensor:
     p = softmax(logits, -1)
     along_p = v * p

@@ -17,6 +17,8 @@ from rnnkit.ops.operands import any_tensor, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from rnnkit.autograd.tensor import Array
@@ -43,7 +45,41 @@ def _plain_key(key: Any) -> Any:
     return key.copy() if isinstance(key, np.ndarray) else key
 
 
-# ---- adding where a key points
+# ---- rows of a table, which kernels may pick and add
+
+_take_kernel: Callable[[Array, Array], Array | None] | None = None
+_add_kernel: Callable[[Array, Array, Array], bool] | None = None
+
+
+def set_row_kernels(
+    take: Callable[[Array, Array], Array | None] | None,
+    add: Callable[[Array, Array, Array], bool] | None,
+) -> tuple[Any, Any]:
+    """Have rows picked and added by these kernels (None: by NumPy); returns the former two.
+
+    ``take(table, ids)`` gets a table (V, E) and integers (...), and returns a new array
+    ``table[ids]`` or None. ``add(table, ids, rows)`` gets integers (n,) and rows (n, E), adds rows
+    to those of the table one after the other, and returns True; or it changes nothing and returns
+    False. None and False leave the call to NumPy, as they must where an id is out of range or
+    negative. The dtype is any, and memory may be strided.
+    """
+    global _take_kernel, _add_kernel
+    former = _take_kernel, _add_kernel
+    _take_kernel, _add_kernel = take, add
+    return former
+
+
+def _pick(x: Array, key: Any) -> Array:
+    if (
+        _take_kernel is not None
+        and type(key) is np.ndarray
+        and x.ndim == 2
+        and key.dtype.kind in "iu"
+    ):
+        rows = _take_kernel(x, key)
+        if rows is not None:
+            return rows
+    return x[key]
 
 
 def _add_rows(table: Array, rows: Array, values: Array) -> None:
@@ -53,6 +89,8 @@ def _add_rows(table: Array, rows: Array, values: Array) -> None:
     same. NumPy's ufunc.at is fast only where both operands are flat, hence the flat positions,
     made for a block of rows at a time.
     """
+    if _add_kernel is not None and _add_kernel(table, rows, values):
+        return
     width = table.shape[1]
     flat = table.reshape(-1)
     columns = np.arange(width)
@@ -125,7 +163,7 @@ class _Part(PartialGradient):
 
 # ---- picking
 
-_getitem: Primitive = primitive("getitem", lambda x, key: x[key])
+_getitem: Primitive = primitive("getitem", _pick)
 _getitem.defvjp(lambda d_y, _, x, key: _Part(d_y, key, x._data.shape))
 
 

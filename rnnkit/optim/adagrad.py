@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Adagrad(Optimizer):
     """``torch.optim.Adagrad``: same options, defaults and update."""
 
+    kernel = "adagrad"
     state_arrays = ("sum",)
 
     def __init__(
@@ -64,3 +65,10 @@ class Adagrad(Optimizer):
         np.divide(grad, work, out=work)
         work *= group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"])
         data -= work
+
+    def _native_step(
+        self, data: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> tuple[tuple[np.ndarray | None, ...], tuple[float, ...]]:
+        total = self._state_array(state, "sum", data, fill=group["initial_accumulator_value"])
+        rate = group["lr"] / (1 + (state["step"] - 1) * group["lr_decay"])
+        return (total,), (group["weight_decay"], group["eps"], rate)

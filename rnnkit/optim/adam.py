@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class Adam(Optimizer):
     """``torch.optim.Adam`` without amsgrad: same options, defaults and update."""
 
+    kernel = "adam"
     state_arrays = ("exp_avg", "exp_avg_sq")
     decoupled_weight_decay: ClassVar[bool] = False
 
@@ -79,6 +80,21 @@ class Adam(Optimizer):
         np.divide(mean, work, out=work)
         work *= lr / (1 - beta1**step)
         data -= work
+
+    def _native_step(
+        self, data: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> tuple[tuple[np.ndarray | None, ...], tuple[float, ...]]:
+        lr, decay, step = group["lr"], group["weight_decay"], state["step"]
+        beta1, beta2 = group["betas"]
+        shrink = 1.0
+        if self.decoupled_weight_decay:
+            decay, shrink = 0.0, 1 - lr * decay
+        correction = (1 - beta2**step) ** 0.5
+        rate = lr / (1 - beta1**step)
+        return (
+            self._state_array(state, "exp_avg", data),
+            self._state_array(state, "exp_avg_sq", data),
+        ), (decay, shrink, 1 - beta1, beta2, correction, group["eps"], rate)
 
 
 class AdamW(Adam):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from rnnkit import backend
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.errors import ArgumentError
@@ -13,6 +14,10 @@ from rnnkit.module import clear_grad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from typing import TypeAlias
+
+    # A parameter's values, its gradient and its state.
+    Due: TypeAlias = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 
 # What a schedule may add to a group beside the optimiser's own options.
 SCHEDULE_OPTIONS = ("initial_lr",)
@@ -29,9 +34,18 @@ class Optimizer:
     option; TypeError where something is not a Tensor.
     """
 
+    # Name of the kernel that runs `_native_step`; None: NumPy runs `_update`.
+    kernel: ClassVar[str | None] = None
     state_arrays: ClassVar[tuple[str, ...]] = ()
     optional_arrays: ClassVar[tuple[str, ...]] = ()
     counts_steps: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__
+        if "_update" in own and "_native_step" not in own:
+            # A derived optimiser with an update of its own must not run its base's kernel.
+            cls.kernel = None
 
     def __init__(
         self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]
@@ -90,24 +104,67 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient, in place.
 
+        One native call updates all parameters of a group, or NumPy one after the other; both give
+        the same bits.
         Non-finite gradients go into the parameters as the arithmetic has it, without a warning;
         ``clip_grad_norm_(..., error_if_nonfinite=True)`` is the place to stop them.
         """
         index = 0
-        with np.errstate(all="ignore"):
-            for group in self.param_groups:
-                for param in group["params"]:
-                    if param.grad is not None:
-                        state = self.state.setdefault(index, {})
-                        if self.counts_steps:
-                            state["step"] = state.get("step", 0) + 1
-                        self._update(param.data, param.grad.data, state, group)
-                    index += 1
+        for group in self.param_groups:
+            due = []
+            for param in group["params"]:
+                if param.grad is not None:
+                    due.append((param.data, param.grad.data, self.state.setdefault(index, {})))
+                index += 1
+            if due:
+                self._step_group(group, due)
+
+    def _step_group(self, group: dict[str, Any], due: list[Due]) -> None:
+        kernels = backend.kernels_for(f"{type(self).__name__} step", self._obstacle(due))
+        if self.counts_steps:
+            for _, _, state in due:
+                state["step"] = state.get("step", 0) + 1
+        if kernels is None:
+            with np.errstate(all="ignore"):
+                for data, grad, state in due:
+                    self._update(data, grad, state, group)
+            return
+        for dtype in dict.fromkeys(data.dtype for data, _, _ in due):
+            mine = [item for item in due if item[0].dtype == dtype]
+            steps = [self._native_step(data, state, group) for data, _, state in mine]
+            kernels.update(
+                self.kernel,
+                dtype.name,
+                backend.get_num_threads(),
+                [data for data, _, _ in mine],
+                [grad for _, grad, _ in mine],
+                [arrays for arrays, _ in steps],
+                [numbers for _, numbers in steps],
+            )
+
+    def _obstacle(self, due: list[Due]) -> str | None:
+        if self.kernel is None:
+            return f"there is no kernel for {type(self).__name__}"
+        for data, grad, _ in due:
+            for array in (data, grad):
+                flags = array.flags
+                if not (flags.c_contiguous and flags.aligned):
+                    return "a parameter or its gradient is not contiguous"
+        return None
 
     def _update(
         self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any]
     ) -> None:
         """Change ``data`` and ``state`` in place; ``grad`` is only read."""
+        raise NotImplementedError
+
+    def _native_step(
+        self, data: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> tuple[tuple[np.ndarray | None, ...], tuple[float, ...]]:
+        """Return the state arrays and the coefficients that the kernel wants for a parameter.
+
+        csrc/kernels/update.h tells which.
+        """
         raise NotImplementedError
 
     def _state_array(
@@ -119,9 +176,9 @@ class Optimizer:
         """
         array = state.get(name)
         if array is None:
-            array = state[name] = np.full_like(data, fill)
+            array = state[name] = np.full_like(data, fill, order="C")
         elif array.dtype != data.dtype:
-            array = state[name] = array.astype(data.dtype)
+            array = state[name] = array.astype(data.dtype, order="C")
         return array
 
     def _decayed(self, data: np.ndarray, grad: np.ndarray, weight_decay: float) -> np.ndarray:
@@ -213,7 +270,7 @@ class Optimizer:
                 continue
             value = np.asarray(saved[name])
             if value.shape == data.shape and value.dtype.kind == "f":
-                state[name] = value.astype(data.dtype)
+                state[name] = np.array(value, data.dtype, order="C")
             else:
                 problems.append(
                     f"state {index}: {name}: expected a real array of shape {data.shape}, "

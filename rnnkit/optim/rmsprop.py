@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class RMSprop(Optimizer):
     """``torch.optim.RMSprop``: same options, defaults and update."""
 
+    kernel = "rmsprop"
     state_arrays = ("square_avg",)
     optional_arrays = ("grad_avg", "momentum_buffer")
 
@@ -89,3 +90,13 @@ class RMSprop(Optimizer):
         else:
             work *= group["lr"]
         data -= work
+
+    def _native_step(
+        self, data: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> tuple[tuple[np.ndarray | None, ...], tuple[float, ...]]:
+        momentum = group["momentum"]
+        return (
+            self._state_array(state, "square_avg", data),
+            self._state_array(state, "grad_avg", data) if group["centered"] else None,
+            self._state_array(state, "momentum_buffer", data) if momentum else None,
+        ), (group["weight_decay"], group["alpha"], group["eps"], momentum, group["lr"])

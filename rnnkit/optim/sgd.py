@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class SGD(Optimizer):
     """``torch.optim.SGD``: same options, defaults and update."""
 
+    kernel = "sgd"
     optional_arrays = ("momentum_buffer",)
     counts_steps = False
 
@@ -80,3 +81,16 @@ class SGD(Optimizer):
                 direction = change
         np.multiply(direction, group["lr"], out=change)
         data -= change
+
+    def _native_step(
+        self, data: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> tuple[tuple[np.ndarray | None, ...], tuple[float, ...]]:
+        momentum, decay, lr = group["momentum"], group["weight_decay"], group["lr"]
+        if not momentum:
+            return (None,), (decay, 0.0, 1.0, 0.0, lr)
+        keep, gain = momentum, 1 - group["dampening"]
+        if "momentum_buffer" not in state:
+            keep, gain = 0.0, 1.0
+        buffer = self._state_array(state, "momentum_buffer", data)
+        ahead = momentum if group["nesterov"] else 0.0
+        return (buffer,), (decay, keep, gain, ahead, lr)

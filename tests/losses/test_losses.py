@@ -9,6 +9,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import losses
+from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.cross_entropy import ClassTargets, cross_entropy_gradient
 
@@ -19,6 +20,16 @@ FINITE = [n for n in range(len(CASES)) if np.isfinite(GOLDEN[f"{n}/value"]).all(
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
 ELEMENTWISE = [losses.mse, losses.l1, losses.smooth_l1, losses.bce_with_logits]
 CLASSES = [losses.cross_entropy, losses.nll]
+
+
+needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
+
+
+@pytest.fixture(params=["python", "native"] if native() is not None else ["python"])
+def path(request):
+    """Both paths, one after the other."""
+    with rk.backend(request.param):
+        yield request.param
 
 
 def case_of(number, dtype):
@@ -35,6 +46,7 @@ def case_of(number, dtype):
     return getattr(losses, case["loss"]), x, target, options
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
 def test_values_and_gradients_are_pytorchs(number, dtype):
@@ -53,6 +65,7 @@ def test_values_and_gradients_are_pytorchs(number, dtype):
     )
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("number", FINITE, ids=[IDS[number] for number in FINITE])
 def test_first_and_second_derivatives(number):
     loss, x, target, options = case_of(number, "float64")
@@ -95,6 +108,31 @@ def test_short_names():
 # -- cross entropy ---------------------------------------------------------------------------
 
 
+def test_the_path_is_the_one_in_force(path):
+    x = rk.tensor(np.ones((2, 3)), requires_grad=True)
+    losses.cross_entropy(x, [0, 1]).backward()
+    paths = {each.op: each.path for each in rk.why()}
+    expected = "fused" if path == "native" else "python"
+    assert paths["cross_entropy"] == paths["cross_entropy gradient"] == expected
+
+
+@needs_native
+def test_paths_agree_but_for_rounding_and_each_ran_its_own_code():
+    values = np.random.default_rng(0).normal(size=(40, 300)).astype(np.float32)
+    found = []
+    for name in ("python", "native"):
+        x = rk.tensor(values, requires_grad=True)
+        with rk.backend(name):
+            loss = losses.cross_entropy(x, np.arange(40), reduction="none")
+            loss.sum().backward()
+        found.append((loss.numpy(), x.grad.numpy()))
+    (loss, d_x), (other, d_other) = found
+    np.testing.assert_allclose(loss, other, rtol=1e-6)
+    np.testing.assert_allclose(d_x, d_other, rtol=2e-6, atol=1e-9)
+    assert not np.array_equal(d_x, d_other)
+
+
+@pytest.mark.usefixtures("path")
 def test_cross_entropy_is_nll_of_log_softmax():
     x = rk.randn(4, 3, 5).astype(np.float64)
     target = np.arange(12).reshape(4, 3) % 5
@@ -106,6 +144,7 @@ def test_cross_entropy_is_nll_of_log_softmax():
         )
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("loss", CLASSES)
 def test_with_every_target_ignored_the_mean_is_nan_and_the_gradient_zero(loss):
     x = rk.tensor(np.ones((2, 3)), requires_grad=True)
@@ -130,6 +169,7 @@ def test_no_rows_at_all(loss):
     assert loss(x, target, reduction="none").shape == (0,)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
 def test_what_stands_in_ignored_rows_does_not_matter(garbage, smoothing):
@@ -143,6 +183,7 @@ def test_what_stands_in_ignored_rows_does_not_matter(garbage, smoothing):
     np.testing.assert_array_equal(x.grad.numpy(), [alone.grad.numpy()[0], [0, 0, 0]])
 
 
+@pytest.mark.usefixtures("path")
 def test_nan_logits_in_a_kept_row_propagate():
     x = rk.tensor(np.array([[1.0, np.nan], [0.0, 0.0]]), requires_grad=True)
     value = losses.cross_entropy(x, [0, 0], reduction="none")
@@ -153,6 +194,7 @@ def test_nan_logits_in_a_kept_row_propagate():
     assert np.isfinite(x.grad.numpy()[1]).all()
 
 
+@pytest.mark.usefixtures("path")
 def test_impossible_classes_at_minus_infinity():
     x = rk.tensor(np.array([[0.0, 0.0, -np.inf]]), requires_grad=True)
     value = losses.cross_entropy(x, [0])
@@ -162,6 +204,7 @@ def test_impossible_classes_at_minus_infinity():
     assert losses.cross_entropy(x, [2]).item() == np.inf
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_losses_and_gradients_far_below_the_rounding_of_one_are_right(dtype):
     gap = 60.0
@@ -173,6 +216,7 @@ def test_losses_and_gradients_far_below_the_rounding_of_one_are_right(dtype):
     np.testing.assert_allclose(x.grad.numpy(), [[-np.exp(-gap), np.exp(-gap)]], rtol=rtol)
 
 
+@pytest.mark.usefixtures("path")
 def test_huge_logits_do_not_overflow():
     x = rk.tensor(np.array([[3e38, -3e38, 0.0]], np.float32), requires_grad=True)
     value = losses.cross_entropy(x, [2])
@@ -181,6 +225,7 @@ def test_huge_logits_do_not_overflow():
     np.testing.assert_array_equal(x.grad.numpy(), [[1, 0, -1]])
 
 
+@pytest.mark.usefixtures("path")
 def test_one_class_costs_nothing():
     x = rk.tensor(np.array([[3.0], [5.0]]), requires_grad=True)
     value = losses.cross_entropy(x, [0, 0], label_smoothing=0.3)
@@ -189,6 +234,7 @@ def test_one_class_costs_nothing():
     np.testing.assert_array_equal(x.grad.numpy(), [[0], [0]])
 
 
+@pytest.mark.usefixtures("path")
 def test_nothing_of_the_size_of_the_logits_is_kept():
     x = rk.tensor(np.zeros((1000, 200), np.float32), requires_grad=True)
     target = np.zeros(1000, int)
@@ -214,6 +260,20 @@ def test_the_inputs_are_left_alone():
     np.testing.assert_array_equal(target, kept[1])
 
 
+@pytest.mark.usefixtures("path")
+def test_targets_in_any_memory_order():
+    values = np.random.default_rng(0).normal(size=(3, 4, 5))
+    target = np.asfortranarray(np.arange(12).reshape(3, 4) % 5)
+    weight = np.linspace(0.5, 2, 5)
+    x = rk.tensor(values, requires_grad=True)
+    options = {"weight": weight, "ignore_index": 2, "reduction": "none"}
+    loss = losses.cross_entropy(x, target, **options)
+    expected = losses.cross_entropy(values, target.copy("C"), **options)
+    np.testing.assert_array_equal(loss.numpy(), expected.numpy())
+    loss.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy()[target == 2], 0)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
 @pytest.mark.parametrize("loss", CLASSES)
 def test_targets_of_any_integer_type(loss, dtype):
@@ -223,6 +283,7 @@ def test_targets_of_any_integer_type(loss, dtype):
     assert loss(x, rk.tensor(np.array([1, 0, 3], dtype))).item() == expected
 
 
+@pytest.mark.usefixtures("path")
 def test_logits_that_are_not_contiguous():
     values = np.random.default_rng(0).normal(size=(4, 3, 5))
     x = rk.tensor(values, requires_grad=True)

@@ -6,9 +6,25 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit.errors import ArgumentError
+from rnnkit.backend import native
+from rnnkit.errors import ArgumentError, BackendError
 from rnnkit.nn import Parameter
 from rnnkit.nn.utils import clip_grad_norm_, clip_grad_value_
+
+needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
+
+
+@pytest.fixture(params=["python", "auto"])
+def path(request):
+    """NumPy, and the kernels for what they can take."""
+    with rk.backend(request.param):
+        yield request.param
+
+
+def last_clip():
+    """The path that the last call took."""
+    (decision,) = [each for each in rk.why() if each.op == "clip_grad_norm_"]
+    return decision
 
 
 def with_gradients(*gradients):
@@ -20,6 +36,7 @@ def with_gradients(*gradients):
     return params
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(
     ("norm_type", "expected"), [(2.0, 13.0), (1.0, 19.0), (np.inf, 12.0), (3.0, 1819 ** (1 / 3))]
 )
@@ -31,6 +48,7 @@ def test_the_norm_is_of_all_gradients_together(norm_type, expected):
     np.testing.assert_allclose(params[1].grad.numpy(), [[-12 * factor]], rtol=1e-15)
 
 
+@pytest.mark.usefixtures("path")
 def test_small_gradients_are_left_to_the_bit():
     params = with_gradients([0.3, 0.4])
     before = params[0].grad.numpy().copy()
@@ -38,6 +56,7 @@ def test_small_gradients_are_left_to_the_bit():
     np.testing.assert_array_equal(params[0].grad.numpy(), before)
 
 
+@pytest.mark.usefixtures("path")
 def test_clipping_is_in_place():
     params = with_gradients([30.0, 40.0])
     gradient = params[0].grad
@@ -48,6 +67,7 @@ def test_clipping_is_in_place():
     assert gradient.data is array
 
 
+@pytest.mark.usefixtures("path")
 def test_gradients_of_one_graph_are_not_scaled_twice():
     a, b = Parameter(np.ones(3)), Parameter(np.ones(3))
     ((a + b) * 4.0).sum().backward()
@@ -57,6 +77,7 @@ def test_gradients_of_one_graph_are_not_scaled_twice():
     np.testing.assert_array_equal(a.grad.numpy(), [1, 1, 1])
 
 
+@pytest.mark.usefixtures("path")
 def test_parameters_without_gradients_are_skipped():
     (param,) = with_gradients([3.0, 4.0])
     assert clip_grad_norm_([Parameter(np.zeros(2)), param], 1.0) == 5.0
@@ -66,6 +87,7 @@ def test_parameters_without_gradients_are_skipped():
         assert clip_grad_norm_([], 1.0, norm_type) == 0.0
 
 
+@pytest.mark.usefixtures("path")
 def test_a_single_tensor_and_an_empty_one():
     (param,) = with_gradients([3.0, 4.0])
     assert clip_grad_norm_(param, 10.0) == 5.0
@@ -74,6 +96,7 @@ def test_a_single_tensor_and_an_empty_one():
         assert clip_grad_norm_(empty, 10.0, norm_type) == 0.0
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("norm_type", [2.0, 1.0])
 def test_the_norm_of_float32_is_summed_in_float64(norm_type):
     (param,) = with_gradients(np.full(100_000, 0.1, np.float32))
@@ -84,6 +107,7 @@ def test_the_norm_of_float32_is_summed_in_float64(norm_type):
     assert clip_grad_norm_(large, 1e38) == pytest.approx(2e30)
 
 
+@pytest.mark.usefixtures("path")
 def test_no_large_temporary_is_made():
     (param,) = with_gradients(np.full(200_000, 3.0, np.float32))
     tracemalloc.start()
@@ -93,6 +117,51 @@ def test_no_large_temporary_is_made():
     assert peak < param.data.nbytes / 2
 
 
+@needs_native
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_paths_agree(dtype):
+    found = []
+    for name in ("python", "native"):
+        rng = np.random.default_rng(0)
+        sizes = ((3,), (), (70, 501), (0, 4), (20_001,))
+        params = with_gradients(*[rng.normal(size=shape).astype(dtype) for shape in sizes])
+        with rk.backend(name):
+            norm = clip_grad_norm_(params, 1.0)
+        assert last_clip().path == ("fused" if name == "native" else "python")
+        found.append((norm, [param.grad.numpy() for param in params]))
+    (norm, grads), (other, others) = found
+    assert norm == pytest.approx(other, rel=1e-14)
+    for grad, twin in zip(grads, others, strict=True):
+        np.testing.assert_allclose(grad, twin, rtol=8 * np.finfo(dtype).eps)
+
+
+@needs_native
+def test_both_dtypes_at_once_and_a_gradient_that_two_share():
+    one, two = with_gradients(np.float32([3.0]), [4.0])
+    three = Parameter(np.zeros(1, np.float32))
+    three.grad = one.grad
+    with rk.backend("native"):
+        norm = clip_grad_norm_([one, two, three], 1.0)
+    assert norm == pytest.approx(34**0.5, rel=1e-15)
+    np.testing.assert_allclose(two.grad.numpy(), 4 / 34**0.5, rtol=1e-6)
+    np.testing.assert_allclose(one.grad.numpy(), 3 / 34, rtol=1e-6)
+
+
+@needs_native
+def test_what_the_kernel_cannot_take():
+    (param,) = with_gradients(np.ones((4, 4)))
+    with rk.backend("native"), pytest.raises(BackendError, match="norm_type 2 only"):
+        clip_grad_norm_(param, 1.0, norm_type=1.0)
+    param.grad.data = param.grad.data.T[::2]
+    with rk.backend("native"), pytest.raises(BackendError, match="not contiguous"):
+        clip_grad_norm_(param, 1.0)
+    with rk.backend("auto"):
+        clip_grad_norm_(param, 0.0)
+    assert "not contiguous" in last_clip().reason
+    np.testing.assert_array_equal(param.grad.numpy(), np.zeros((2, 4)))
+
+
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("norm_type", [2.0, np.inf])
 def test_gradients_that_are_not_finite(bad, norm_type):

@@ -141,6 +141,16 @@ case(
     numbers(2),
 )
 
+# ---- noise
+
+
+def _dropped(x):
+    rk.manual_seed(1)
+    return rk.dropout(x, 0.4)
+
+
+case("dropout", "one mask", _dropped, numbers(3, 5))
+
 # ---- reductions
 
 for _name in ("sum", "mean", "max", "min", "logsumexp"):

@@ -5,6 +5,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit.errors import ArgumentError, DTypeError
+from rnnkit.ops.noise import random_bits, set_dropout_kernel
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,59 @@ def test_dropout_differentiates_twice_through_one_mask():
 
     assert rk.gradcheck(fn, x)
     assert rk.gradgradcheck(fn, x)
+
+
+def test_random_bits_are_splitmix64():
+    """The first words for one seed, as published with the generator's reference code."""
+    words = [
+        6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431,
+    ]
+    halves = [half for word in words for half in (word % 2**32, word >> 32)]
+    assert random_bits(1234567, 8).tolist() == halves
+    assert random_bits(1234567, 5).tolist() == halves[:5]
+    assert random_bits(0, 0).shape == (0,)
+    assert random_bits(2**64 - 1, 3).dtype == np.uint32
+
+
+@pytest.mark.parametrize("p", [0.01, 0.5, 0.9])
+def test_dropped_elements_are_as_many_as_said_and_show_no_pattern(p):
+    n = 1 << 20
+    x = rk.ones(n)
+    dropped = (rk.dropout(x, p).data == 0).astype(np.float64)
+    deviation = (p * (1 - p) / n) ** 0.5
+    assert abs(dropped.mean() - p) < 5 * deviation
+    for lag in (1, 2, 3, 4, 8, 16, 64, 1000):
+        together = (dropped[lag:] * dropped[:-lag]).mean()
+        assert abs(together - p * p) < 6 * deviation
+    again = rk.dropout(x, p).data == 0
+    assert abs((dropped * again).mean() - p * p) < 6 * deviation
+
+
+@pytest.mark.parametrize("path", ["python", "auto"])
+def test_nan_and_infinity_show_even_where_they_are_dropped(path):
+    x = rk.full((100,), np.inf)
+    with rk.backend(path):
+        y = rk.dropout(x, 0.5).data
+    assert np.isnan(y).any()
+    assert np.isinf(y).any()
+    assert not np.isfinite(y).any()
+
+
+def test_a_dropout_kernel_can_be_put_in_place_of_numpy():
+    calls = []
+    former = set_dropout_kernel(lambda *arguments: calls.append(arguments))
+    try:
+        rk.manual_seed(3)
+        y = rk.dropout(rk.ones(2, 3), 0.25)
+        assert set_dropout_kernel(None) is not former
+        rk.manual_seed(3)
+        np.testing.assert_array_equal(rk.dropout(rk.ones(2, 3), 0.25).data, y.data)
+    finally:
+        set_dropout_kernel(former)
+    ((x, seed, threshold, scale),) = calls
+    assert x.shape == (2, 3)
+    assert 0 <= seed < 2**64
+    assert (threshold, scale) == (2**30, 4 / 3)
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
+from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.ops.indexing import set_row_kernels
 
 X = np.arange(60.0).reshape(3, 4, 5)
 IDS = np.array([2, 0, 2])
@@ -106,6 +108,77 @@ def test_scattered_gradients_have_the_same_bits_every_time():
         return w.grad.data.tobytes()
 
     assert gradient() == gradient()
+
+
+# ---- rows, which kernels may pick and add
+
+
+def paths_of(ops):
+    return {each.op: each.path for each in rk.why() if each.op in ops}
+
+
+@pytest.mark.skipif(native() is None, reason="the native extension is not built")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (7,), (5, 11), (3, 0)])
+def test_rows_have_the_same_bits_on_both_paths(shape, dtype):
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(6, 1500)).astype(dtype)
+    ids = rng.integers(0, 6, shape)
+    d_y = rng.normal(size=(*shape, 1500)).astype(dtype)
+    found = []
+    for path in ("python", "native"):
+        w = rk.tensor(table, requires_grad=True)
+        with rk.backend(path):
+            y = rk.embedding(ids, w)
+            y.backward(rk.tensor(d_y))
+        if ids.size:
+            expected = "fused" if path == "native" else "python"
+            assert paths_of({"take rows", "add rows"}) == {
+                "take rows": expected, "add rows": expected,
+            }
+        found.append((y.data, w.grad.data))
+    for array, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("path", ["python", "auto"])
+def test_large_keys_that_kernels_cannot_take_are_numpys(path):
+    values = np.random.default_rng(0).normal(size=(40, 90))
+    ids = np.arange(-40, 40)
+    x = rk.tensor(values, requires_grad=True)
+    with rk.backend(path):
+        y = x[ids]
+        y.backward(rk.tensor(np.ones((80, 90))))
+        np.testing.assert_array_equal(y.data, values[ids])
+        np.testing.assert_array_equal(x.grad.data, np.full((40, 90), 2.0))
+        np.testing.assert_array_equal(x.T[ids].data, values.T[ids])
+        with pytest.raises(IndexError, match="40 is out of bounds"):
+            x[np.full(80, 40)]
+        whole = rk.tensor(np.arange(6000).reshape(60, 100))
+        np.testing.assert_array_equal(whole[np.full(50, 3)].data, whole.data[np.full(50, 3)])
+
+
+def test_row_kernels_can_be_put_in_place_of_numpy():
+    calls = []
+
+    def take(table, ids):
+        calls.append("take")
+
+    def add(table, ids, rows):
+        calls.append("add")
+        table[...] = 9
+        return True
+
+    former = set_row_kernels(take, add)
+    try:
+        w = rk.ones(3, 2, requires_grad=True)
+        y = rk.embedding([0, 2], w)
+        y.sum().backward()
+    finally:
+        assert set_row_kernels(*former) == (take, add)
+    assert calls == ["take", "add"]
+    assert y.tolist() == [[1.0, 1.0]] * 2
+    assert w.grad.tolist() == [[9.0, 9.0]] * 3
 
 
 # ---- gather

@@ -9,7 +9,8 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import optim
-from rnnkit.errors import ArgumentError
+from rnnkit.backend import native
+from rnnkit.errors import ArgumentError, BackendError
 from rnnkit.module import Parameter
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optim.npz")
@@ -19,8 +20,17 @@ STEPS = len(GOLDEN["gradients0"])
 CLASSES = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
 
 
+needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
+
+
 def start(dtype="float64"):
     return [Parameter(GOLDEN[f"start{k}"].astype(dtype)) for k in range(2)]
+
+
+def last(op):
+    """The path that the last such call took."""
+    (decision,) = [each for each in rk.why() if each.op == op]
+    return decision
 
 
 def give_gradients(params, step):
@@ -48,6 +58,87 @@ def test_every_step_is_pytorchs(number, dtype):
         for k, param in enumerate(params):
             expected = GOLDEN[f"{number}/{dtype}/{k}"][step]
             np.testing.assert_allclose(param.data, expected, rtol=tolerance, atol=tolerance)
+
+
+@needs_native
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_both_paths_give_the_same_bits(number, dtype):
+    case = CASES[number]
+    results = []
+    for path in ("python", "native"):
+        params = start(dtype)
+        optimizer = getattr(optim, case["class"])(params, **case["options"])
+        with rk.backend(path):
+            run(optimizer, params, range(STEPS))
+        assert last(f"{case['class']} step").path == ("fused" if path == "native" else path)
+        results.append(([param.data for param in params], optimizer.state_dict()))
+    (arrays, saved), (others, twin) = results
+    for array, other in zip(arrays, others, strict=True):
+        np.testing.assert_array_equal(array, other)
+    for index, state in saved["state"].items():
+        for name, value in state.items():
+            np.testing.assert_array_equal(value, twin["state"][index][name])
+
+
+@needs_native
+def test_paths_may_change_between_steps():
+    params, others = start(), start()
+    mixed, plain = optim.SGD(params, momentum=0.9), optim.SGD(others, momentum=0.9)
+    for step in range(4):
+        with rk.backend(("python", "native")[step % 2]):
+            run(mixed, params, [step])
+        run(plain, others, [step])
+    np.testing.assert_array_equal(params[0].data, others[0].data)
+
+
+@needs_native
+def test_arrays_that_are_not_contiguous_take_the_python_path():
+    rows = np.asfortranarray(GOLDEN["start0"])
+    param, plain = Parameter(rows[:, ::2]), Parameter(np.ascontiguousarray(rows[:, ::2]))
+    param.data = np.asfortranarray(param.data)
+    optimizers = [optim.Adam([each]) for each in (param, plain)]
+    for optimizer, each in zip(optimizers, (param, plain), strict=True):
+        each.grad = rk.ones(3, 2, dtype="float64")
+        with rk.backend("auto"):
+            optimizer.step()
+        if each is param:
+            assert last("Adam step").path == "python"
+            assert "not contiguous" in last("Adam step").reason
+            with rk.backend("native"), pytest.raises(BackendError, match="not contiguous"):
+                optimizer.step()
+    np.testing.assert_array_equal(param.data, plain.data)
+    assert [optimizer.state[0]["step"] for optimizer in optimizers] == [1, 1]
+
+
+def test_parameters_of_both_dtypes_in_one_group():
+    params = [*start("float32"), *start("float64")]
+    optimizer = optim.AdamW(params, lr=0.1)
+    twins = [start("float32"), start("float64")]
+    alone = [optim.AdamW(twin, lr=0.1) for twin in twins]
+    for step in range(3):
+        give_gradients(params[:2], step)
+        give_gradients(params[2:], step)
+        optimizer.step()
+        for twin, each in zip(alone, twins, strict=True):
+            run(twin, each, [step])
+    for param, twin in zip(params, [*twins[0], *twins[1]], strict=True):
+        np.testing.assert_array_equal(param.data, twin.data)
+
+
+def test_an_optimizer_with_an_update_of_its_own_does_not_run_its_bases_kernel():
+    class Sign(optim.SGD):
+        def _update(self, data, grad, state, group):
+            data -= group["lr"] * np.sign(grad)
+
+    params = start()
+    optimizer = Sign(params, lr=0.5)
+    give_gradients(params, 0)
+    with rk.backend("auto"):
+        optimizer.step()
+    expected = GOLDEN["start0"] - 0.5 * np.sign(GOLDEN["gradients0"][0])
+    np.testing.assert_array_equal(params[0].data, expected)
+    assert "no kernel for Sign" in last("Sign step").reason
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)

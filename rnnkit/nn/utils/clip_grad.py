@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit import backend
 from rnnkit.autograd import Tensor
 from rnnkit.errors import ArgumentError
 
@@ -23,7 +24,8 @@ def clip_grad_norm_(
     """Scale all gradients together so that their total norm is at most ``max_norm``.
 
     Returns the norm before that.
-    The norm is that of all gradients as one vector, accumulated in float64. Parameters without a
+    The norm is that of all gradients as one vector, accumulated in float64; one native call finds
+    the 2-norm of all, and one scales them. Parameters without a
     gradient are skipped; with none left the norm is 0. A norm that is inf or NaN scales the
     gradients by 0 or NaN, as in PyTorch.
 
@@ -37,15 +39,22 @@ def clip_grad_norm_(
         raise ArgumentError(f"norm_type: expected a positive number or inf, got {norm_type!r}")
     with np.errstate(all="ignore"):
         grads = _grads(parameters)
-        total_norm = _total_norm(grads, float(norm_type))
+        kernels = backend.kernels_for("clip_grad_norm_", _obstacle(grads, norm_type))
+        if kernels is None:
+            total_norm = _total_norm(grads, float(norm_type))
+        else:
+            total_norm = _native_norm(kernels, grads)
         if error_if_nonfinite and not math.isfinite(total_norm):
             raise ArgumentError(
                 f"parameters: expected gradients with a finite norm, got {total_norm}"
             )
         factor = max_norm / (total_norm + 1e-6)
         if not factor >= 1:
-            for grad in grads:
-                grad *= factor
+            if kernels is None:
+                for grad in grads:
+                    grad *= factor
+            else:
+                _native_scale(kernels, grads, factor)
     return total_norm
 
 
@@ -64,6 +73,35 @@ def _grads(parameters: Tensor | Iterable[Tensor]) -> list[np.ndarray]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     return [param.grad.data for param in parameters if param.grad is not None]
+
+
+def _obstacle(grads: list[np.ndarray], norm_type: float) -> str | None:
+    """Why the kernels cannot take these gradients, or None."""
+    if norm_type != 2.0:
+        return "there is a kernel for norm_type 2 only"
+    for grad in grads:
+        flags = grad.flags
+        if not (flags.c_contiguous and flags.aligned):
+            return "a gradient is not contiguous"
+    return None
+
+
+def _by_dtype(grads: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    groups: dict[str, list[np.ndarray]] = {}
+    for grad in grads:
+        groups.setdefault(grad.dtype.name, []).append(grad)
+    return groups
+
+
+def _native_norm(kernels: Any, grads: list[np.ndarray]) -> float:
+    threads = backend.get_num_threads()
+    groups = _by_dtype(grads).items()
+    return math.sqrt(sum(kernels.squared_norm(dtype, threads, group) for dtype, group in groups))
+
+
+def _native_scale(kernels: Any, grads: list[np.ndarray], factor: float) -> None:
+    for dtype, group in _by_dtype(grads).items():
+        kernels.scale(dtype, backend.get_num_threads(), group, factor)
 
 
 def _total_norm(grads: list[np.ndarray], norm_type: float) -> float:
