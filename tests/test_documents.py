@@ -1,0 +1,47 @@
+"""The examples in the README and in docs/ run as they are printed, and links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def examples(document: Path) -> list[str]:
+    text = document.read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_ten_lines_learn_to_add(capsys):
+    (code,) = examples(README)
+    variables = {}
+    exec(code, variables)
+    assert variables["loss"].item() < 0.01 * variables["target"].var()
+    assert "LSTM" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_examples_of_the_documents_run(document):
+    for code in examples(document):
+        exec(code, {})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (document.parent / link).exists(), link
+
+
+def test_the_tour_names_what_exists():
+    for name in re.findall(r"^\| `([^`]+)`", README.read_text(encoding="utf-8"), re.MULTILINE):
+        assert (ROOT / name).exists(), name
+
+
+def test_paths_named_in_the_documents_exist():
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:csrc|tests|rnnkit|docs|benchmarks)/[\w./-]+)`", text):
+            assert (ROOT / name).exists(), (document.name, name)
