@@ -1,4 +1,7 @@
 /* The thread pool; pool.h tells how it behaves. */
+#if defined(__linux__)
+#define _GNU_SOURCE /* processors of threads */
+#endif
 #include "pool.h"
 
 #include <pthread.h>
@@ -13,8 +16,9 @@
 #define pause_briefly() ((void)0)
 #endif
 
-/* Spins before giving the processor away, then before sleeping: tens, then hundreds of microseconds. */
-enum { SPINS_BEFORE_YIELD = 2000, YIELDS_BEFORE_SLEEP = 200 };
+/* Spins before offering the processor to others, then offers before sleeping: about ten microseconds,
+   then a millisecond, which outlasts the Python between two calls of a training step. */
+enum { SPINS_BEFORE_YIELD = 2000, YIELDS_BEFORE_SLEEP = 2000 };
 
 static struct {
     pthread_mutex_t callers; /* held by the one thread that is running a task on the pool */
@@ -26,6 +30,7 @@ static struct {
     int n_threads;           /* of the current task */
     rk_task task;
     void *arg;
+    atomic_int processor[RK_MAX_THREADS]; /* where each thread last ran */
 } pool = {
     .callers = PTHREAD_MUTEX_INITIALIZER,
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -55,6 +60,38 @@ static unsigned wait_for_change(unsigned seen)
     return now;
 }
 
+/*
+ * The system may wake a worker on the very processor on which the caller spins, and leave it there for
+ * tens of milliseconds: both then take turns while another processor idles. A worker that finds
+ * itself beside another thread of the task moves to a processor that none of them uses, and is free to be
+ * moved again.
+ */
+static void spread_out(int tid)
+{
+#if defined(__linux__)
+    int here = sched_getcpu(), crowded = 0;
+    atomic_store_explicit(&pool.processor[tid], here, memory_order_relaxed);
+    cpu_set_t taken;
+    CPU_ZERO(&taken);
+    for (int other = 0; other < pool.n_threads; other++) {
+        int there = atomic_load_explicit(&pool.processor[other], memory_order_relaxed);
+        if (other != tid && there == here) crowded = 1;
+        if (there >= 0 && there < CPU_SETSIZE) CPU_SET(there, &taken);
+    }
+    if (!crowded) return;
+    cpu_set_t allowed, better;
+    if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    CPU_ZERO(&better);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &allowed) && !CPU_ISSET(cpu, &taken)) CPU_SET(cpu, &better);
+    if (!CPU_COUNT(&better) || sched_setaffinity(0, sizeof better, &better)) return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+    atomic_store_explicit(&pool.processor[tid], sched_getcpu(), memory_order_relaxed);
+#else
+    (void)tid;
+#endif
+}
+
 /* A worker's first awaited generation travels with its number, so that it cannot miss the task it
    was started for. */
 typedef struct {
@@ -73,7 +110,10 @@ static void *worker(void *start)
         seen = wait_for_change(seen);
         /* The caller waits for every worker, so the task's fields stay as they are until this
            worker has counted itself finished. */
-        if (tid < pool.n_threads) pool.task(pool.arg, tid, pool.n_threads);
+        if (tid < pool.n_threads) {
+            spread_out(tid);
+            pool.task(pool.arg, tid, pool.n_threads);
+        }
         atomic_fetch_sub_explicit(&pool.unfinished, 1, memory_order_release);
     }
     return NULL;
@@ -101,6 +141,7 @@ static int start_workers(int n)
     pthread_once(&once, watch_forks);
     while (pool.n_workers < n) {
         worker_start *start = &starts[pool.n_workers];
+        atomic_store(&pool.processor[pool.n_workers + 1], -1);
         start->tid = pool.n_workers + 1;
         start->seen = atomic_load(&pool.generation);
         pthread_attr_t attributes;
@@ -127,6 +168,9 @@ void rk_parallel(int n_threads, rk_task task, void *arg)
     pool.task = task;
     pool.arg = arg;
     pool.n_threads = n_threads;
+#if defined(__linux__)
+    atomic_store_explicit(&pool.processor[0], sched_getcpu(), memory_order_relaxed);
+#endif
     atomic_store(&pool.unfinished, pool.n_workers);
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add_explicit(&pool.generation, 1, memory_order_release);
