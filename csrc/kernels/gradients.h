@@ -22,16 +22,23 @@ static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share
     return w;
 }
 
-/* Copy features i0..i1 of rows k0..k1 so that a tile reads them in order: [tile][k][row of tile]. */
+/* Copy features i0..i1 of rows k0..k1 so that a tile reads them in order: [tile][k][row of tile]. Whole
+   vectors are written: what exceeds a row of the tile is overwritten by the next, and dst has room for
+   a vector more. */
 static void R(pack_features)(real *dst, R(rows) a, idx k0, idx k1, idx i0, idx i1, int tile_rows)
 {
+    const real *rows[GRADIENT_BLOCK];
+    R(row_pointers)(rows, a, k0, (int)(k1 - k0));
     for (idx i = i0; i < i1; i += tile_rows) {
         int count = (int)min_idx(tile_rows, i1 - i);
-        for (idx k = k0; k < k1; k++) {
-            const real *row;
-            R(row_pointers)(&row, a, k, 1);
-            for (int c = 0; c < count; c++) dst[c] = row[i + c];
-            dst += count;
+        if (VL < count) {
+            for (idx k = 0; k < k1 - k0; k++, dst += count)
+                for (int c = 0; c < count; c++) dst[c] = rows[k][i + c];
+        } else if (i + VL <= i1) {
+            for (idx k = 0; k < k1 - k0; k++, dst += count) v_store(dst, v_load(rows[k] + i));
+        } else {
+            for (idx k = 0; k < k1 - k0; k++, dst += count)
+                v_store(dst, v_load_n(rows[k] + i, i1 - i));
         }
     }
 }
@@ -52,7 +59,7 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
     R(weight_share) w = R(weight_share_of)(r, share, n_features);
     int tile_rows = R(tile_rows)(nv_full);
     real *features = share->scratch;
-    real *columns = features + GRADIENT_BLOCK * round_up(n_features, 8);
+    real *columns = features + GRADIENT_BLOCK * round_up(n_features, 8) + VL;
     int want_bias = d_bias && w.i0 == 0;
 
     for (idx k0 = 0; k0 < n_rows; k0 += GRADIENT_BLOCK) {
@@ -173,14 +180,14 @@ static void R(input_gradient)(R(run) *r, const R(share) *share)
     for (idx row = first; row < last; row += INPUT_ROWS_AT_ONCE) {
         idx count = min_idx(INPUT_ROWS_AT_ONCE, last - row);
         R(rows) d_g = R(rows_of)(r->d_gates + row * r->ldg, r->ldg);
+        const real *d_x_rows[INPUT_ROWS_AT_ONCE];
+        R(row_pointers)(d_x_rows, d_x, row, (int)count);
         for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
             idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
             R(multiply)(&r->ih_back, u, u1, count, d_g, (R(rows)){0}, R(rows_of)(block, ld));
             idx width = min_idx(ld, s->I - u * VL);
             for (idx i = 0; i < count; i++) {
-                const real *out;
-                R(row_pointers)(&out, d_x, row + i, 1);
-                real *to = (real *)out + u * VL;
+                real *to = (real *)d_x_rows[i] + u * VL;
                 if (s->d_x_add)
                     for (idx j = 0; j < width; j++) to[j] += block[i * ld + j];
                 else

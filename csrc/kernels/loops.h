@@ -125,7 +125,7 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
        features and gate gradients; rows of d_x. */
     idx widest = s->I > s->H ? s->I : s->H;
     idx loop = s->N * 4 * 4 * VL;
-    idx weights = GRADIENT_BLOCK * (round_up(widest, 8) + 4 * VL);
+    idx weights = GRADIENT_BLOCK * (round_up(widest, 8) + 4 * VL) + VL;
     idx input = INPUT_ROWS_AT_ONCE * 4 * VL;
     r->scratch_size = loop > weights ? loop : weights;
     if (input > r->scratch_size) r->scratch_size = input;

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from rnnkit.autograd.node import Gradient
 
+_ARRAYS = (np.ndarray, np.generic)
+
 
 class Context:
     """What `Function.forward` leaves for `Function.backward`: any attribute may be stored.
@@ -39,9 +41,6 @@ class Context:
         self.inputs = inputs
         self.needs_input_grad = needs_input_grad
         self.retain_graph = False
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self.__dict__[name] = value
 
 
 class Function:
@@ -105,7 +104,7 @@ class Function:
 
     @classmethod
     def _output(cls, array: Any) -> Tensor:
-        if not isinstance(array, np.ndarray | np.generic):
+        if not isinstance(array, _ARRAYS):
             raise DTypeError(
                 f"{cls.__name__}.forward: expected arrays, got {type(array).__name__}"
             )
@@ -157,8 +156,15 @@ class FunctionNode(Node):
         for i, (tensor, need, gradient) in enumerate(
             zip(ctx.inputs, needs, gradients, strict=True)
         ):
-            if need and gradient is not None and not isinstance(gradient, PartialGradient):
-                assert tensor is not None
+            if not need or gradient is None or isinstance(gradient, PartialGradient):
+                continue
+            assert tensor is not None
+            fits = (
+                isinstance(gradient, Tensor)
+                and gradient._data.shape == tensor._data.shape
+                and gradient._data.dtype == tensor._data.dtype
+            )
+            if not fits:  # the message costs more than the check
                 check_gradient(gradient, tensor, f"{self.name}.backward: gradient {i}")
         return [
             gradient if need else None for gradient, need in zip(gradients, needs, strict=True)

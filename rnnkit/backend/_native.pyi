@@ -20,7 +20,6 @@ def forward(
     variant: str,
     dtype: str,
     n_threads: int,
-    *,
     x: Array,
     w_ih: Array,
     w_hh: Array,
@@ -39,7 +38,6 @@ def backward(
     variant: str,
     dtype: str,
     n_threads: int,
-    *,
     x: Array,
     w_ih: Array,
     w_hh: Array,
@@ -78,7 +76,6 @@ def scale(dtype: str, n_threads: int, arrays: list[Array], factor: float) -> Non
 def cross_entropy(
     dtype: str,
     n_threads: int,
-    *,
     x: Array,
     target: Array,
     kept: Array,
@@ -93,7 +90,6 @@ def cross_entropy(
 def cross_entropy_gradient(
     dtype: str,
     n_threads: int,
-    *,
     x: Array,
     target: Array,
     kept: Array,

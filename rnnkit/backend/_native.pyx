@@ -409,7 +409,7 @@ def stored(str cell, str variant, str dtype, idx T, idx N, idx I, idx H):
     return gates, extra
 
 
-def forward(str cell, str variant, str dtype, int n_threads, *, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
+def forward(str cell, str variant, str dtype, int n_threads, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
             y, h_n, c_n, gates, extra):
     """Run a sequence; csrc/rnnkit.h tells what each array is. None stands for an absent one.
 
@@ -431,7 +431,7 @@ def forward(str cell, str variant, str dtype, int n_threads, *, x, w_ih, w_hh, b
     run(kernel.forward, kernel.forward_workspace(&s), &s)
 
 
-def backward(str cell, str variant, str dtype, int n_threads, *, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
+def backward(str cell, str variant, str dtype, int n_threads, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
              y, gates, extra, d_y, d_h_n, d_c_n, d_gates, d_extra, d_x, bint d_x_add, d_w_ih, d_w_hh,
              d_b_ih, d_b_hh, d_h_0, d_c_0):
     """Gradients of a sequence; csrc/rnnkit.h tells what each array is. None: absent, or not wanted.

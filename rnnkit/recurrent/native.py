@@ -159,22 +159,22 @@ class _Direction:
     ) -> None:
         self.arguments = (cell.kernel, cell.kernel_variant, DTYPE_NAMES[x.dtype])
         w_ih, w_hh, b_ih, b_hh = weights
-        self.arrays: dict[str, Any] = {
-            "x": x, "y": y, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh,
-            **_states("0", initial),
-        }
+        # In the order of the native functions' parameters: names cost time at every call.
+        self.arrays = (x, w_ih, w_hh, b_ih, b_hh, *_both(initial), y)
         self.gates: Array | None = None
         self.extra: Array | None = None
 
     def forward(self, final: Sequence[Array], keep: bool) -> None:
-        x, w_hh = self.arrays["x"], self.arrays["w_hh"]
+        x, _, w_hh, *_ = self.arrays
         if keep:
+            assert x is not None
+            assert w_hh is not None
             sizes = _extension().stored(*self.arguments, *x.shape, w_hh.shape[1])
             if any(sizes):
                 self.gates, self.extra = _aligned(sizes, x.dtype)
         _extension().forward(
-            *self.arguments, backend.get_num_threads(), **self.arrays, **_states("n", final),
-            gates=self.gates, extra=self.extra,
+            *self.arguments, backend.get_num_threads(), *self.arrays, *_both(final),
+            self.gates, self.extra,
         )
 
     def backward(
@@ -188,16 +188,12 @@ class _Direction:
         d_weights: Sequence[Array | None],
         overwrite: bool,
     ) -> None:
-        d_w_ih, d_w_hh, d_b_ih, d_b_hh = d_weights
         d_gates, d_extra = self.gates, self.extra
         if d_gates is not None and d_extra is not None and not overwrite:
             d_gates, d_extra = _aligned((d_gates.size, d_extra.size), d_gates.dtype)
         _extension().backward(
-            *self.arguments, backend.get_num_threads(), **self.arrays,
-            gates=self.gates, extra=self.extra, d_gates=d_gates, d_extra=d_extra,
-            d_y=d_y, **_states("n", d_final, "d_"), d_x=d_x, d_x_add=d_x_add,
-            d_w_ih=d_w_ih, d_w_hh=d_w_hh, d_b_ih=d_b_ih, d_b_hh=d_b_hh,
-            **_states("0", d_initial, "d_"),
+            *self.arguments, backend.get_num_threads(), *self.arrays, self.gates, self.extra,
+            d_y, *_both(d_final), d_gates, d_extra, d_x, d_x_add, *d_weights, *_both(d_initial),
         )
 
 
@@ -254,10 +250,9 @@ def _extension() -> Any:
     return extension
 
 
-def _states(step: str, values: Sequence[Any], prefix: str = "") -> dict[str, Any]:
-    """Keyword arguments h_<step> and c_<step>; a cell with one state has no c."""
-    h, c = values if len(values) == 2 else (values[0], None)
-    return {f"{prefix}h_{step}": h, f"{prefix}c_{step}": c}
+def _both(states: Sequence[Array | None]) -> tuple[Array | None, Array | None]:
+    """h and c; a cell with one state has no c."""
+    return (states[0], states[1]) if len(states) == 2 else (states[0], None)
 
 
 def _by_time(a: Array, batch_first: bool) -> Array:
