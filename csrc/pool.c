@@ -16,9 +16,9 @@
 #define pause_briefly() ((void)0)
 #endif
 
-/* Spins before offering the processor to others, then offers before sleeping: about ten microseconds,
-   then a millisecond, which outlasts the Python between two calls of a training step. */
-enum { SPINS_BEFORE_YIELD = 2000, YIELDS_BEFORE_SLEEP = 2000 };
+/* Spins before offering the processor to others, about a tenth of a millisecond, which outlasts the Python
+   between two calls; then offers before sleeping, about a millisecond where nobody accepts. */
+enum { SPINS_BEFORE_YIELD = 10000, YIELDS_BEFORE_SLEEP = 2000 };
 
 static struct {
     pthread_mutex_t callers; /* held by the one thread that is running a task on the pool */

@@ -34,7 +34,7 @@ enum {
 };
 
 /* Multiply-adds that repay a second thread: once per region, and once per step with a barrier. */
-#define WORK_FOR_A_REGION 400000.0
+#define WORK_FOR_A_REGION 3000000.0
 #define WORK_FOR_A_BARRIER 60000.0
 
 #include "kernels/define_cell.h"
