@@ -146,7 +146,7 @@ def _report(figures: dict[str, list[Row]], options: argparse.Namespace) -> None:
         parts = [head.replace("\n", "\\\n") + "\n", *(table.markdown() for table in tables)]
         options.markdown.write_text("\n".join(parts))
     if options.plot:
-        pictures.draw_all(rows, options.plot)
+        pictures.draw_all(rows, head, options.plot)
 
 
 def _tables(rows: list[Row]) -> Iterator[report.Table]:

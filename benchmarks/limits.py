@@ -22,7 +22,9 @@ import numpy as np
 SOURCE = Path(__file__).with_name("limits.c")
 FLAGS = ["-O2", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread"]
 FOR_THIS_PROCESSOR = ["-march=native", "-mcpu=native"]
-SAMPLE_SECONDS = 0.003
+SAMPLES, SAMPLE_SECONDS = 3, 0.0015
+# Operations or bytes a second that any machine can do, to begin with.
+SLOWEST = 1e9
 USUAL_CACHES = {1: 32 << 10, 2: 1 << 20, 3: 16 << 20}
 
 
@@ -31,7 +33,11 @@ class LimitsError(RuntimeError):
 
 
 class Limits:
-    """Measures for a number of threads. Each reading takes a few milliseconds."""
+    """Measures for a number of threads.
+
+    A reading is the best of a few samples of a millisecond or two: a limit is what can be reached,
+    and whatever disturbs a sample only lowers it.
+    """
 
     def __init__(self, library: ctypes.CDLL, threads: int) -> None:
         self.threads = threads
@@ -41,33 +47,37 @@ class Limits:
     def fma(self, dtype: str) -> float:
         """Floating-point operations a second, two for a multiply-add."""
         size = np.dtype(dtype).itemsize
-        rounds, seconds = self._sample(
-            dtype, lambda rounds: self._library.time_fma(size, self.threads, rounds)
+        work = self.threads * self._library.flops_per_round(size)
+        return self._best_rate(
+            dtype, work, lambda rounds: self._library.time_fma(size, self.threads, rounds)
         )
-        return self.threads * rounds * self._library.flops_per_round(size) / seconds
 
     def read(self, size: int) -> float:
         """Bytes a second when all threads together read ``size`` bytes, again and again."""
         grain = self._library.read_granularity()
         part = max(1, round(size / self.threads / grain)) * grain
         data = _buffer(self.threads * part)
-        rounds, seconds = self._sample(
-            part, lambda rounds: self._library.time_read(data, part, self.threads, rounds)
+        return self._best_rate(
+            part,
+            self.threads * part,
+            lambda rounds: self._library.time_read(data, part, self.threads, rounds),
         )
-        return self.threads * rounds * part / seconds
 
-    def _sample(self, key: object, timed: Callable[[int], float]) -> tuple[int, float]:
-        """Rounds and their seconds; as many rounds as it takes to last ``SAMPLE_SECONDS``."""
-        rounds = self._rounds.get(key, 1)
-        while True:
+    def _best_rate(self, key: object, work: int, timed: Callable[[int], float]) -> float:
+        """``work`` a second, done in each of as many rounds as fill a sample."""
+        rounds = self._rounds.get(key) or max(1, round(SAMPLE_SECONDS * SLOWEST / work))
+        rates: list[float] = []
+        while len(rates) < SAMPLES:
             seconds = timed(rounds)
             if seconds < 0:
                 raise LimitsError(f"{self.threads} threads could not be started")
             if seconds >= SAMPLE_SECONDS:
-                self._rounds[key] = rounds
-                return rounds, seconds
-            growth = 1.2 * SAMPLE_SECONDS / max(seconds, SAMPLE_SECONDS / 10)
-            rounds = round(rounds * growth) + 1
+                rates.append(rounds * work / seconds)
+            else:
+                growth = 1.2 * SAMPLE_SECONDS / max(seconds, SAMPLE_SECONDS / 10)
+                rounds = round(rounds * growth) + 1
+        self._rounds[key] = rounds
+        return max(rates)
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .report import of_threads, others
-from .suite_cells import grid_rows
+from .suite_cells import ONE_THREAD, grid_rows
 
 Row = dict[str, Any]
 
@@ -15,8 +15,11 @@ CELL_COLOURS = {"rnn": "tab:green", "gru": "tab:orange", "lstm": "tab:blue"}
 MODE_MARKS = {"forward": "o", "training": "s"}
 
 
-def draw_all(rows: list[Row], folder: Path) -> list[Path]:
-    """Draws what the rows have figures for into PNG files in ``folder``; returns their paths."""
+def draw_all(rows: list[Row], caption: str, folder: Path) -> list[Path]:
+    """Draws what the rows have figures for into PNG files in ``folder``; returns their paths.
+
+    ``caption`` says on what machine and with what versions, below each picture.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -33,6 +36,7 @@ def draw_all(rows: list[Row], folder: Path) -> list[Path]:
     for name, figure in figures.items():
         if figure is not None:
             paths.append(folder / f"{name}.png")
+            figure.supxlabel(caption, fontsize=6, color="grey")
             figure.savefig(paths[-1], dpi=120)
             pyplot.close(figure)
     return paths
@@ -55,20 +59,26 @@ def _speedups(rows: list[Row]) -> Any:
     if not names:
         return None
     shapes = list(dict.fromkeys(row["shape_text"] for row in rows))
-    works = list(dict.fromkeys(f"{row['label']} {row['mode']}" for row in rows))
-    height = 0.32 * len(works) + 1.4
+    works = {
+        name: list(
+            dict.fromkeys(f"{r['label']} {r['mode']}" for r in rows if name in r["speedup_over"])
+        )
+        for name in names
+    }
+    heights = [0.32 * len(each) + 1.4 for each in works.values()]
     figure, axes = pyplot.subplots(
         len(names),
         1,
-        figsize=(max(6.0, 0.62 * len(shapes) + 3), height * len(names) + 1),
+        figsize=(max(6.0, 0.62 * len(shapes) + 3), sum(heights) + 1),
+        height_ratios=heights,
         squeeze=False,
         layout="constrained",
     )
     for axis, name in zip(axes[:, 0], names, strict=True):
-        grid = [[math.nan] * len(shapes) for _ in works]
+        grid = [[math.nan] * len(shapes) for _ in works[name]]
         for row in rows:
             if name in row["speedup_over"]:
-                place = works.index(f"{row['label']} {row['mode']}")
+                place = works[name].index(f"{row['label']} {row['mode']}")
                 column = shapes.index(row["shape_text"])
                 grid[place][column] = row["speedup_over"][name]["median"]
         # One scale for all panels, white where both are equal; the end colours go on beyond it.
@@ -81,8 +91,9 @@ def _speedups(rows: list[Row]) -> Any:
                     colour = "white" if dark else "black"
                     axis.text(x, y, f"{ratio:.3g}", ha="center", va="center", fontsize=7,
                               color=colour)  # fmt: skip
-        axis.set_title(f"rnnkit over {name}, times as fast", fontsize=9)
-        axis.set_yticks(range(len(works)), works, fontsize=7)
+        title = "all threads over one" if name == ONE_THREAD else f"rnnkit over {name}"
+        axis.set_title(f"{title}, times as fast", fontsize=9)
+        axis.set_yticks(range(len(works[name])), works[name], fontsize=7)
         axis.set_xticks(range(len(shapes)), shapes, rotation=35, ha="right", fontsize=7)
     figure.suptitle(f"{rows[0]['dtype']}, {of_threads(rows[0]['threads'])}")
     return figure
@@ -106,7 +117,9 @@ def _rooflines(rows: list[Row]) -> Any:
         points = [row for row in cells if row["threads"] == threads]
         intensities = [row["limits"]["flops"] / row["limits"]["bytes"] for row in points]
         low, high = min(intensities) / 2, max(intensities) * 2
-        rates = {row["what"]: row["rate"]["median"] for row in roofs if row["threads"] == threads}
+        rates = {
+            row["what"]: row["rate"]["median"] / 1e9 for row in roofs if row["threads"] == threads
+        }
         peak = rates.pop("FMA float32")
         rates.pop("FMA float64", None)
         axis.axhline(peak, color="black", linewidth=1)
@@ -118,7 +131,7 @@ def _rooflines(rows: list[Row]) -> Any:
         for row, intensity in zip(points, intensities, strict=True):
             axis.plot(
                 intensity,
-                row["limits"]["rate"]["fma"]["median"],
+                row["limits"]["rate"]["fma"]["median"] / 1e9,
                 MODE_MARKS[row["mode"]],
                 color=CELL_COLOURS.get(row["cell"], "tab:red"),
                 markersize=4,
@@ -129,7 +142,7 @@ def _rooflines(rows: list[Row]) -> Any:
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel("operations a byte of recurrent weights read")
-        axis.set_ylabel("operations a second")
+        axis.set_ylabel("GFLOP/s")
         axis.set_title(f"float32, {of_threads(threads)}", fontsize=9)
     return figure
 

@@ -33,6 +33,8 @@ PLANS = {
 }
 GRIDS = {"full": GRID, "standard": GRID, "quick": QUICK_GRID, "tiny": TINY_GRID}
 
+# The name of the native path when it may not use the other threads of the run.
+ONE_THREAD = "native on 1 thread"
 # A DeepBench problem takes part if its comparison fits in about a minute: some thirty calls of all
 # sides together, at a hundred billion operations a second.
 MINUTE_FLOPS = 2e11
@@ -73,7 +75,7 @@ def problems(options: Options) -> Iterator[tuple[Problem, tuple[str, ...]]]:
 def _sides(problem: Problem, options: Options) -> list[Side]:
     sides = [rnnkit_side(problem, "native", options.threads)]
     if options.threads > 1:
-        sides.append(rnnkit_side(problem, "native", 1, "native on 1 thread"))
+        sides.append(rnnkit_side(problem, "native", 1, ONE_THREAD))
     sides.append(rnnkit_side(problem, "python"))
     return sides + peer_sides(problem, options.peers, options.threads)
 

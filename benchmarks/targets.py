@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .report import Row, Table, speedups
 from .roofline import memory_of
-from .suite_cells import grid_rows
+from .suite_cells import ONE_THREAD, grid_rows
 
 
 class Measured(NamedTuple):
@@ -118,16 +118,14 @@ def _stream(over: str, least: float) -> Callable[[list[Row]], Measured | None]:
 
 
 def _threads(least: float, keep: Callable[[Row], bool]) -> Callable[[list[Row]], Measured | None]:
-    over = "native on 1 thread"
-
     def measure(rows: list[Row]) -> Measured | None:
         found = [
             (
-                row["speedup_over"][over]["median"],
+                row["speedup_over"][ONE_THREAD]["median"],
                 f"{row['label']} {row['mode']} {row['shape_text']}",
             )
             for row in _cells(rows)
-            if over in row["speedup_over"] and keep(row)
+            if ONE_THREAD in row["speedup_over"] and keep(row)
         ]
         return _least(least, found, _times)
 
