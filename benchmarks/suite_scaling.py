@@ -89,15 +89,19 @@ def _thread_sweep(cell: str, options: Options, emit: Callable[[Row], None]) -> N
     counts = list(dict.fromkeys((*counts, options.threads)))
     sides = [rnnkit_side(problem, "native", 1)]
     sides += [rnnkit_side(problem, "native", n, f"{n} threads") for n in counts if n > 1]
-    row = compare_sides(problem, MODE, sides, PLANS[options.size])
+    try:
+        row = compare_sides(problem, MODE, sides, PLANS[options.size])
+    except DisagreementError as error:
+        emit(_head(cell, options, "threads", options.threads) | {"failed": str(error)})
+        return
     for n in counts:
-        name = "native" if n == 1 else f"{n} threads"
+        seconds = row["seconds"]["native" if n == 1 else f"{n} threads"]
         emit(
             _head(cell, options, "threads", n)
             | {
                 "label": row["label"],
                 "shape_text": row["shape_text"],
-                "seconds": {"native": row["seconds"][name]},
+                "seconds": {"native": seconds},
                 "speedup_over": {},
             }
         )

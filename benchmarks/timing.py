@@ -14,12 +14,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-MIN_ROUNDS, MAX_ROUNDS = 3, 25
+MAX_ROUNDS = 25
 # Idle threads of OpenMP and OpenBLAS spin for up to some tens of milliseconds after their last
 # work; whoever is timed meanwhile shares the cores with them.
 SETTLE_SECONDS = 0.03
 LONGEST_WARM_UP = 0.05
-PLAINLY_SLOWER = 1.25
+# After so many rounds, whoever is so much slower than a sibling leaves.
+KNOCKOUT_ROUNDS, PLAINLY_SLOWER = 3, 1.25
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Plan:
     budget_seconds: float
     settle_seconds: float = SETTLE_SECONDS
     too_slow: float = float("inf")
+    min_rounds: int = 5
 
 
-QUICK = Plan(sample_seconds=0.005, budget_seconds=0.4, settle_seconds=0.02, too_slow=1.0)
-AT_ONCE = Plan(sample_seconds=0.0, budget_seconds=0.0, settle_seconds=0.0)
+QUICK = Plan(0.005, 0.4, settle_seconds=0.02, too_slow=1.0, min_rounds=3)
+AT_ONCE = Plan(0.0, 0.0, settle_seconds=0.0, min_rounds=3)
 """The fewest rounds of one call each: a check of the suite, not a measurement."""
 
 
@@ -145,9 +147,9 @@ def compare(
     order = list(once)
     began = time.perf_counter()
     for rounds in range(MAX_ROUNDS):
-        if rounds >= MIN_ROUNDS and time.perf_counter() - began >= plan.budget_seconds:
+        if rounds >= plan.min_rounds and time.perf_counter() - began >= plan.budget_seconds:
             break
-        if rounds == MIN_ROUNDS:
+        if rounds == KNOCKOUT_ROUNDS:
             order = [entry for entry in order if not _is_beaten(entry, samples)]
         for entry in order:
             time.sleep(plan.settle_seconds)

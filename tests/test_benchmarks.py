@@ -351,7 +351,7 @@ def test_the_best_setting_counts_and_a_beaten_one_leaves(suite, clock):
     assert set(found.seconds["peer"]) == {2.0}
     assert found.settings["peer"] == {"beaten": 4.0, "best": 2.0, "near": 2.25}
     assert found.ratios_to("native") == {"peer": spread(2.0)}
-    assert calls.count("beaten") == 2 + timing.MIN_ROUNDS
+    assert calls.count("beaten") == 2 + timing.KNOCKOUT_ROUNDS
     assert calls.count("best") == calls.count("near") == 2 + len(found.seconds["native"])
 
 
@@ -375,9 +375,9 @@ def test_a_sample_lasts_as_long_as_planned_and_gauges_are_read_every_round(suite
     entry = timing.Entry("native", lambda: (clock(0.125), calls.append(1)))
     plan = timing.Plan(sample_seconds=1.0, budget_seconds=0.0, settle_seconds=0.0)
     found = timing.compare([entry], plan, {"limit": lambda: 3.0})
-    assert len(calls) == 2 + timing.MIN_ROUNDS * 8
-    assert found.seconds["native"] == [0.125] * 3
-    assert found.readings == {"limit": [3.0] * 3}
+    assert len(calls) == 2 + plan.min_rounds * 8
+    assert found.seconds["native"] == [0.125] * 5
+    assert found.readings == {"limit": [3.0] * 5}
 
 
 def test_the_spread_is_the_median_and_the_quartiles(suite):
@@ -478,7 +478,7 @@ def test_deepbench_problems_are_those_that_fit_in_a_minute(suite):
     }
     assert found[(16, 25, 512, 512)] == ("forward", "training")
     assert found[(1, 50, 1536, 1536)] == ("forward",)
-    assert found[(64, 25, 2048, 2048)] == ("forward",)  # its training step does not fit
+    assert found[(32, 25, 2048, 2048)] == ("forward",)  # its training step does not fit
     assert (128, 25, 4096, 4096) not in found
     assert cells.grid_rows([cells_row(source="DeepBench")]) == []
 
