@@ -5,6 +5,7 @@ A peer drops out of a sweep when its next point would take longer than a few sec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -77,9 +78,16 @@ def _sweep(
             rnnkit_side(problem, "native", options.threads),
             *(side for side in peer_sides(problem, peers, options.threads) if side.train),
         ]
-        row = _emit_comparison(problem, axis, value, sides, options, emit)
-        expected = {p: float("inf") for p in options.peers}
-        expected |= {name: spread["median"] for name, spread in row.get("seconds", {}).items()}
+        row = _head(cell, options, axis, value)
+        try:
+            row |= compare_sides(problem, MODE, sides, PLANS[options.size])
+        except DisagreementError as error:
+            emit(row | {"failed": str(error)})
+            return
+        emit(row)
+        # Who took no part in this point takes none in the next.
+        expected = {peer: math.inf for peer in options.peers}
+        expected |= {name: spread["median"] for name, spread in row["seconds"].items()}
 
 
 def _thread_sweep(cell: str, options: Options, emit: Callable[[Row], None]) -> None:
@@ -105,23 +113,6 @@ def _thread_sweep(cell: str, options: Options, emit: Callable[[Row], None]) -> N
                 "speedup_over": {},
             }
         )
-
-
-def _emit_comparison(
-    problem: Problem,
-    axis: str,
-    value: int,
-    sides: list[Any],
-    options: Options,
-    emit: Callable[[Row], None],
-) -> Row:
-    row = _head(problem.cell, options, axis, value)
-    try:
-        row |= compare_sides(problem, MODE, sides, PLANS[options.size])
-    except DisagreementError as error:
-        row |= {"failed": str(error)}
-    emit(row)
-    return row
 
 
 def _head(cell: str, options: Options, axis: str, value: int) -> Row:
