@@ -6,7 +6,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/ready
-NATIVE := setup.py pyproject.toml rnnkit/backend/_native.pyx $(shell find csrc -name '*.[ch]')
+NATIVE := setup.py pyproject.toml $(wildcard rnnkit/backend/*.px?) $(shell find csrc -name '*.[ch]')
 
 .PHONY: help train test bench lint wheel clean
 
@@ -41,7 +41,7 @@ wheel: $(READY)
 clean:
 	rm -rf .venv build dist rnnkit.egg-info .pytest_cache .mypy_cache .ruff_cache
 	rm -f rnnkit/backend/_native.c rnnkit/backend/_native.*.so
-	find rnnkit tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(1)' || \

@@ -73,6 +73,10 @@ typedef struct {
     void *d_b_ih, *d_b_hh;
     void *d_h_0, *d_c_0;
 
+    /* forward: weights and biases as rk_cell.pack left them, 64-byte aligned; w_ih, w_hh, b_ih and b_hh
+       are then not read. NULL: they are packed anew. */
+    void *packed;
+
     void *workspace;              /* 64-byte aligned, as large as rk_cell.*_workspace says */
 } rk_sequence;
 
@@ -86,9 +90,34 @@ typedef struct {
     /* bytes */
     size_t (*forward_workspace)(const rk_sequence *s);
     size_t (*backward_workspace)(const rk_sequence *s);
+    size_t (*packed_size)(const rk_sequence *s);
+    /* write the packed weights to s->packed, for any later T, N and n_threads */
+    void (*pack)(const rk_sequence *s);
     rk_status (*forward)(const rk_sequence *s);
     rk_status (*backward)(const rk_sequence *s);
 } rk_cell;
+
+/*
+ * A matrix product c = a . b: a is (M, K), b is (K, N), c is (M, N) with contiguous rows of length c_m
+ * apart. One stride of a, and one of b, is 1. Each element is one chain of multiply-adds in the order
+ * of k: its bits depend neither on the number of threads nor on the other rows and columns.
+ */
+typedef struct {
+    idx M, N, K;
+    const void *a;
+    idx a_m, a_k;
+    const void *b;
+    idx b_k, b_n;
+    void *c;
+    idx c_m;
+    int n_threads;
+    void *workspace; /* 64-byte aligned */
+} rk_product;
+
+typedef struct {
+    size_t (*workspace)(const rk_product *p);
+    void (*run)(const rk_product *p);
+} rk_matmul;
 
 /* Elementwise functions, exposed so that their accuracy can be measured: y[i] = f(x[i]), n values. */
 typedef void (*rk_map)(const void *x, void *y, idx n);
@@ -100,6 +129,7 @@ typedef struct {
 typedef struct {
     const char *isa;
     rk_math math[RK_DTYPES];
+    rk_matmul matmul[RK_DTYPES];
     const rk_cell *cells[RK_DTYPES]; /* ended by an entry whose name is NULL */
 } rk_kernels;
 

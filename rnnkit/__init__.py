@@ -46,6 +46,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+
+def _first_product(a: Any, b: Any) -> Any:
+    """Stands in until the first matrix product, so that importing rnnkit loads no kernels."""
+    from rnnkit.backend.products import matmul
+
+    set_matmul_kernel(matmul)  # noqa: F405
+    return matmul(a, b)
+
+
+set_matmul_kernel(_first_product)  # noqa: F405
+
 # name -> the module it is taken from, or "" for a subpackage of that name
 _LAZY = {
     **dict.fromkeys(

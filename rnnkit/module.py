@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .autograd import Tensor
-from .autograd.tensor import FLOATS, supported_dtype
-from .errors import ArgumentError, DTypeError
+from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import FLOATS, supported_dtype
+from rnnkit.errors import ArgumentError, DTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -5,7 +5,13 @@
 
 #include "kernels/tile.h"
 
+#include "kernels/transpose.h"
+
 #include "kernels/panels.h"
+
+#include "kernels/copy.h"
+
+#include "kernels/matmul.h"
 
 #include "kernels/run.h"
 

@@ -1,4 +1,4 @@
-/* The four functions of a cell that the table of kernels lists, from its plans and tasks. */
+/* The functions of a cell that the table of kernels lists, from its plans and tasks. */
 #define DEFINE_CELL(cell)                                                                          \
     static size_t R(cell##_forward_workspace)(const rk_sequence *s)                                \
     {                                                                                              \
@@ -13,6 +13,25 @@
         R(arena) arena = {NULL, 0};                                                                \
         R(cell##_plan_backward)(&r, s, &arena);                                                    \
         return arena.used;                                                                         \
+    }                                                                                              \
+    static size_t R(cell##_packed_size)(const rk_sequence *s)                                      \
+    {                                                                                              \
+        rk_sequence packing = *s;                                                                  \
+        packing.packed = &packing; /* any: the layout of weights packed beforehand */              \
+        R(run) r;                                                                                  \
+        R(arena) arena = {NULL, 0};                                                                \
+        R(cell##_plan)(&r, &packing);                                                              \
+        R(plan_weights)(&r, &arena);                                                               \
+        return arena.used;                                                                         \
+    }                                                                                              \
+    static void R(cell##_pack)(const rk_sequence *s)                                               \
+    {                                                                                              \
+        R(run) r;                                                                                  \
+        R(arena) arena = {s->packed, 0};                                                           \
+        R(cell##_plan)(&r, s);                                                                     \
+        R(plan_weights)(&r, &arena);                                                               \
+        R(share) share = {.tid = 0, .n_threads = 1};                                               \
+        R(pack_forward)(&r, &share);                                                               \
     }                                                                                              \
     static rk_status R(cell##_forward)(const rk_sequence *s)                                       \
     {                                                                                              \

@@ -101,20 +101,25 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
 static void R(unpack_weight_gradient)(const R(run) *r, const R(share) *share, int section,
                                       idx n_features, const real *packed, real *d_w)
 {
-    enum { BLOCK = 16 };
     R(weight_share) w = R(weight_share_of)(r, share, n_features);
     idx H = r->s->H;
     int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
-    for (idx i0 = w.i0; i0 < w.i1; i0 += BLOCK) {
-        idx i1 = min_idx(i0 + BLOCK, w.i1);
-        for (idx u = w.u0; u < w.u1; u++)
+    real block[VL * VL];
+    for (idx i = w.i0; i < w.i1; i += VL) {
+        int features = (int)min_idx(VL, w.i1 - i);
+        for (idx u = w.u0; u < w.u1; u++) {
+            int units = (int)min_idx(VL, H - u * VL);
             for (int g = 0; g < ng; g++) {
-                const real *from = packed + gate0 * r->ldu + (u * ng + g) * VL;
-                for (idx unit = u * VL; unit < min_idx((u + 1) * VL, H); unit++, from++) {
-                    real *row = d_w + ((gate0 + g) * H + unit) * n_features;
-                    for (idx i = i0; i < i1; i++) row[i] = from[i * r->ldg];
+                const real *from = packed + i * r->ldg + gate0 * r->ldu + (u * ng + g) * VL;
+                real *to = d_w + ((gate0 + g) * H + u * VL) * n_features + i;
+                if (features == VL) {
+                    R(transpose_block)(from, r->ldg, VL, units, to, n_features);
+                    continue;
                 }
+                R(transpose_block)(from, r->ldg, features, units, block, VL);
+                R(copy_out)(to, n_features, block, VL, units, features);
             }
+        }
     }
 }
 

@@ -21,6 +21,8 @@ VEC_INLINE idx round_up(idx a, idx multiple) { return (a + multiple - 1) / multi
 
 enum {
     MAX_SECTIONS = 2,             /* of a row of gates (run.h) */
+    CACHE_LINE = 64,
+    SECOND_CACHE = 1 << 20,       /* bytes: larger weights come from farther away at each step */
     FIRST_CACHE_BLOCK = 32 << 10, /* bytes of a packed panel that stay in the first cache */
     CHUNK_BYTES = 256 << 10,      /* gates of a chunk of steps, which stay in the second cache */
     CHUNK_ROWS = 96,              /* rows that repay reading the packed input weights once */
@@ -28,7 +30,12 @@ enum {
     STEPS_BETWEEN_QUESTIONS = 32, /* backward loop: how often the caller is asked whether to stop */
     GRADIENT_BLOCK = 128,         /* rows of gate gradients that a weight gradient reads together */
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
+    PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
 };
+
+/* Multiply-adds that repay a second thread: once per region, and once per step with a barrier. */
+#define WORK_FOR_A_REGION 400000.0
+#define WORK_FOR_A_BARRIER 60000.0
 
 #include "kernels/define_cell.h"
 
@@ -48,6 +55,8 @@ enum {
         cell##_stored_##type,                                                                      \
         cell##_forward_workspace_##type,                                                           \
         cell##_backward_workspace_##type,                                                          \
+        cell##_packed_size_##type,                                                                 \
+        cell##_pack_##type,                                                                        \
         cell##_forward_##type,                                                                     \
         cell##_backward_##type,                                                                    \
     },
@@ -65,5 +74,6 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
 const rk_kernels TABLE_NAME(ISA_NAME) = {
     .isa = STRING(ISA_NAME),
     .math = {{map_exp_f32, map_tanh_f32, map_sigmoid_f32}, {map_exp_f64, map_tanh_f64, map_sigmoid_f64}},
+    .matmul = {{matmul_workspace_f32, matmul_f32}, {matmul_workspace_f64, matmul_f64}},
     .cells = {cells_f32, cells_f64},
 };

@@ -17,11 +17,10 @@ static void R(plan_chunk)(R(run) *r)
     r->chunk = min_idx(chunk, s->T);
 }
 
-/* Take the memory that every forward pass needs. */
-static void R(plan_forward)(R(run) *r, R(arena) *arena)
+/* Take the memory of the packed weights. */
+static void R(plan_weights)(R(run) *r, R(arena) *arena)
 {
     const rk_sequence *s = r->s;
-    R(plan_chunk)(r);
     for (int i = 0; i < r->n_sections; i++) {
         int ng = r->sections[i].gates;
         int ug = ng == 1 ? r->units_per_panel : 1;
@@ -29,12 +28,21 @@ static void R(plan_forward)(R(run) *r, R(arena) *arena)
         r->hh[i] = R(plan_panels)(arena, s->H, r->U, ng, ug);
     }
     r->bias = R(take)(arena, r->ldg);
+    r->late_bias = R(take)(arena, (r->n_gates - r->gates_with_b_hh) * r->ldu);
+}
+
+/* Take the memory that every forward pass needs. */
+static void R(plan_forward)(R(run) *r, R(arena) *arena)
+{
+    const rk_sequence *s = r->s;
+    R(arena) packed = {s->packed, 0};
+    R(plan_weights)(r, s->packed ? &packed : arena);
+    R(plan_chunk)(r);
     r->g = s->gates ? (real *)s->gates : R(take)(arena, r->chunk * s->N * r->ldg);
 }
 
-/* Pack the weights, and the bias that the input product starts from: b_ih, plus b_hh for the first
-   `gates_with_b_hh` gates. */
-static void R(pack_forward)(R(run) *r, const R(share) *share, int gates_with_b_hh)
+/* Pack weights and biases. */
+static void R(pack_forward)(R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
     for (int i = 0; i < r->n_sections; i++) {
@@ -45,8 +53,11 @@ static void R(pack_forward)(R(run) *r, const R(share) *share, int gates_with_b_h
         R(pack_rows)(&r->hh[i], s->w_hh, s->H, s->H, gate0, u0, u1);
         if (share->tid == 0)
             R(pack_bias)(r->bias + gate0 * r->ldu, s->b_ih, s->b_hh, s->H, r->sections[i].gates,
-                         gate0, gates_with_b_hh);
+                         gate0, r->gates_with_b_hh);
     }
+    if (share->tid == 0)
+        R(pack_bias)(r->late_bias, s->b_hh, NULL, s->H, r->n_gates - r->gates_with_b_hh,
+                     r->gates_with_b_hh, 0);
 }
 
 /* g = bias + x . w_ih for this thread's part of the steps t0 .. t1-1. */
@@ -104,8 +115,9 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
         idx groups = (s->I + VL - 1) / VL;
         r->ih_back = R(plan_panels)(arena, r->ldg, groups, 1, (int)min_idx(4, groups));
     }
-    if (s->d_w_ih) r->d_w[0] = R(take)(arena, s->I * r->ldg);
-    if (s->d_w_hh) r->d_w[1] = R(take)(arena, s->H * r->ldg);
+    /* A transposed gradient takes the place of the packed weights, once these have served. */
+    if (s->d_w_ih) r->d_w[0] = s->d_x ? r->ih_back.data : R(take)(arena, s->I * r->ldg);
+    if (s->d_w_hh) r->d_w[1] = r->hh_back[0].data;
     for (int i = 0; i < 2; i++) r->d_bias[i] = R(take)(arena, r->ldg);
     r->carry = R(take)(arena, s->N * r->ldu);
 

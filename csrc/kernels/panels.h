@@ -26,23 +26,16 @@ VEC_INLINE int R(groups_in_panel)(const R(panels) *w, idx u) { return (int)min_i
    src[((gate0 + gate)*H + unit) * ld + k]. Groups u0 <= u < u1; u0 begins a panel. */
 static void R(pack_rows)(const R(panels) *w, const real *src, idx ld, idx H, int gate0, idx u0, idx u1)
 {
-    enum { BLOCK = 64 };
     for (idx p = u0; p < u1; p += w->ug) {
-        int groups = R(groups_in_panel)(w, p);
-        idx width = (idx)groups * w->ng * VL;
+        idx width = (idx)R(groups_in_panel)(w, p) * w->ng * VL;
         real *panel = w->data + p * w->ng * VL * w->K;
-        for (idx k0 = 0; k0 < w->K; k0 += BLOCK) {
-            idx k1 = min_idx(k0 + BLOCK, w->K);
-            for (idx c = 0; c < width; c++) {
-                idx unit = (p + c / (w->ng * VL)) * VL + c % VL;
-                idx gate = gate0 + c / VL % w->ng;
-                real *dst = panel + c;
-                if (unit < H) {
-                    const real *row = src + (gate * H + unit) * ld;
-                    for (idx k = k0; k < k1; k++) dst[k * width] = row[k];
-                } else {
-                    for (idx k = k0; k < k1; k++) dst[k * width] = 0;
-                }
+        for (idx k = 0; k < w->K; k += VL) {
+            int n_k = (int)min_idx(VL, w->K - k);
+            for (idx c = 0; c < width; c += VL) {
+                idx unit = (p + c / (w->ng * VL)) * VL, gate = gate0 + c / VL % w->ng;
+                int units = (int)min_idx(VL, H - unit);
+                R(transpose_block)(src + (gate * H + unit) * ld + k, ld, units, n_k,
+                                   panel + k * width + c, width);
             }
         }
     }
@@ -171,13 +164,17 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, R(rows) a, 
     R(tile) tile = {.a = a_rows, .a_k = 1, .b_k = width, .out = (real *const *)out_rows};
 
     idx n_tiles = 1, rows_each = n_rows, longer = 0, block = w->K;
+    int from_afar = 0;
     if (n_rows > most) {
         n_tiles = (n_rows + most - 1) / most;
         rows_each = n_rows / n_tiles;
         longer = n_rows - rows_each * n_tiles; /* tiles with one row more */
         /* With many rows, a block of the panel that stays in the first cache serves all of them. */
         idx in_cache = FIRST_CACHE_BLOCK / (width * (idx)sizeof(real));
-        if (n_tiles >= 3 && w->K > in_cache + in_cache / 2) block = in_cache;
+        if (n_tiles >= 3 && w->K > in_cache + in_cache / 2) {
+            block = in_cache;
+            from_afar = R(panels_size)(w) * (idx)sizeof(real) > SECOND_CACHE;
+        }
     }
     for (idx k0 = 0; k0 < w->K; k0 += block) {
         tile.K = min_idx(block, w->K - k0);
@@ -190,6 +187,10 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, R(rows) a, 
             for (int r = 0; r < count; r++) a_rows[r] += k0;
             R(row_pointers)(out_rows, out, row, count);
             if (start.base) R(row_pointers)(init_rows, start, row, count);
+            /* The first two tiles of a block fetch the next block. */
+            tile.ahead = from_afar && i < 2
+                             ? panel + (k0 + block) * width + i * block * 2 * CACHE_LINE / (idx)sizeof(real)
+                             : NULL;
             R(tiles)[nv - 1][count - 1](&tile);
             row += count;
         }

@@ -42,4 +42,6 @@
 #define v_if_positive VOP(if_positive)
 #define v_scale VOP(scale)
 #define v_first VOP(first)
+#define v_zip_lower VOP(zip_lower)
+#define v_zip_upper VOP(zip_upper)
 #endif

@@ -27,6 +27,7 @@ typedef struct {
     idx ldg;                  /* n_gates * ldu: length of a row of gates */
     R(section) sections[MAX_SECTIONS]; /* the order of a row of gates */
     int n_sections;
+    int gates_with_b_hh;      /* the first gates, whose b_hh joins b_ih; that of the others is late */
 
     int n_threads;            /* wanted */
     int split_units;
@@ -38,6 +39,7 @@ typedef struct {
     idx chunk;                /* steps whose input product is computed together */
     R(panels) ih[MAX_SECTIONS], hh[MAX_SECTIONS]; /* one per section */
     real *bias;               /* row of gates: what the input product starts from */
+    real *late_bias;          /* b_hh of the gates beyond gates_with_b_hh */
     real *g;                  /* gates: of a chunk, or of all steps where they are kept */
     real *state;              /* cell's own state rows (LSTM: c) */
     real *scratch;            /* per thread */
@@ -59,11 +61,7 @@ typedef struct {
     real *scratch;
 } R(share);
 
-/* Multiply-adds that repay a second thread: once per region, and once per step with a barrier. */
-#define WORK_FOR_A_REGION 400000.0
-#define WORK_FOR_A_BARRIER 60000.0
-
-static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates)
+static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with_b_hh)
 {
     memset(r, 0, sizeof *r);
     r->s = s;
@@ -73,6 +71,7 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates)
     r->ldg = n_gates * r->ldu;
     r->sections[0] = (R(section)){n_gates, 0};
     r->n_sections = 1;
+    r->gates_with_b_hh = gates_with_b_hh;
 
     double step_work = (double)s->N * (double)s->H * n_gates * (double)(s->H + s->I);
     int threads = s->n_threads < 1 ? 1 : s->n_threads;
@@ -87,7 +86,8 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates)
         }
     }
     r->n_threads = threads;
-    idx panel = r->split_units ? (r->U + threads - 1) / threads : r->U;
+    /* Weights packed beforehand serve any number of threads. */
+    idx panel = r->split_units && !s->packed ? (r->U + threads - 1) / threads : r->U;
     r->units_per_panel = (int)min_idx(4, panel);
 }
 
@@ -176,17 +176,4 @@ VEC_INLINE void R(store_units)(real *row, idx unit, idx H, vec v)
 VEC_INLINE vec R(valid_units)(vec v, idx unit, idx H)
 {
     return unit + VL <= H ? v : v_first(v, H - unit);
-}
-
-/* Copy rows of H values between padded and plain arrays; padding reads as zero. */
-static void R(copy_in)(real *dst, idx dst_ld, const real *src, idx src_ld, idx n_rows, idx H)
-{
-    for (idx n = 0; n < n_rows; n++)
-        for (idx j = 0; j < dst_ld; j++) dst[n * dst_ld + j] = j < H ? src[n * src_ld + j] : 0;
-}
-
-static void R(copy_out)(real *dst, idx dst_ld, const real *src, idx src_ld, idx n_rows, idx H)
-{
-    for (idx n = 0; n < n_rows; n++)
-        memcpy(dst + n * dst_ld, src + n * src_ld, (size_t)H * sizeof(real));
 }

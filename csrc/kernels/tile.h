@@ -21,6 +21,7 @@ typedef struct {
     idx b_k, b_panel;
     const real *const *init;
     real *const *out;
+    const real *ahead; /* NULL, or what will be read next: fetched meanwhile, two lines for each k */
 } R(tile);
 
 typedef void (*R(tile_fn))(const R(tile) *);
@@ -45,8 +46,14 @@ VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const
 #pragma GCC unroll 8
     for (int r = 0; r < MR; r++) a[r] = t->a[r];
     const real *b = t->b;
+    const char *ahead = (const char *)t->ahead;
     const idx K = t->K, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
     for (idx k = 0, ka = 0; k < K; k++, ka += a_k, b += b_k) {
+        if (ahead) {
+            __builtin_prefetch(ahead, 0, 2);
+            __builtin_prefetch(ahead + CACHE_LINE, 0, 2);
+            ahead += 2 * CACHE_LINE;
+        }
 #if VEC_REGISTERS == 32
         vec bv[16];
 #pragma GCC unroll 16

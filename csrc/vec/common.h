@@ -18,6 +18,7 @@
  *     abs(a)          copysign(a, s)   |a| with the sign of s
  *     if_negative(x, a, b)             x < 0 ? a : b
  *     if_positive(x, a, b)             x > 0 ? a : b
+ *     zip_lower(a, b) zip_upper(a, b)  interleave the lower, the upper halves of two vectors
  *     scale(a, n)     a * 2^n rounded once, for 1/2 < a < 2 and a whole number n, |n| < 1200
  */
 #ifndef RNNKIT_VEC_COMMON_H
@@ -94,5 +95,50 @@
         return v;                                                                                  \
     }                                                                                              \
     VEC_INLINE void P##_store(S *p, V v) { memcpy(p, &v, sizeof v); }
+
+/* Interleave the lower or the upper halves of two vectors: zip_lower(a, b) = a0 b0 a1 b1 ... */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define VEC_HAS_SHUFFLE 1
+#endif
+#endif
+#ifdef VEC_HAS_SHUFFLE
+#define VEC_ZIP_LOWER_2(a, b)                                                                      \
+    __builtin_shufflevector(a, b, 0, 2)
+#define VEC_ZIP_UPPER_2(a, b)                                                                      \
+    __builtin_shufflevector(a, b, 1, 3)
+#define VEC_ZIP_LOWER_4(a, b)                                                                      \
+    __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define VEC_ZIP_UPPER_4(a, b)                                                                      \
+    __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define VEC_ZIP_LOWER_8(a, b)                                                                      \
+    __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define VEC_ZIP_UPPER_8(a, b)                                                                      \
+    __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define VEC_ZIP_LOWER_16(a, b)                                                                     \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define VEC_ZIP_UPPER_16(a, b)                                                                     \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define VEC_DEFINE_ZIP_OF(P, V, LANES)                                                             \
+    VEC_INLINE V P##_zip_lower(V a, V b) { return (V)VEC_ZIP_LOWER_##LANES(a, b); }                \
+    VEC_INLINE V P##_zip_upper(V a, V b) { return (V)VEC_ZIP_UPPER_##LANES(a, b); }
+#else
+#define VEC_DEFINE_ZIP_OF(P, V, LANES)                                                             \
+    VEC_INLINE V P##_zip_lower(V a, V b)                                                           \
+    {                                                                                              \
+        V out = a;                                                                                 \
+        for (int i = 0; i < LANES / 2; i++) out[2 * i] = a[i], out[2 * i + 1] = b[i];              \
+        return out;                                                                                \
+    }                                                                                              \
+    VEC_INLINE V P##_zip_upper(V a, V b)                                                           \
+    {                                                                                              \
+        V out = a;                                                                                 \
+        for (int i = 0; i < LANES / 2; i++)                                                        \
+            out[2 * i] = a[LANES / 2 + i], out[2 * i + 1] = b[LANES / 2 + i];                      \
+        return out;                                                                                \
+    }
+#endif
+/* LANES may be a macro: expand it first. */
+#define VEC_DEFINE_ZIP(P, V, LANES) VEC_DEFINE_ZIP_OF(P, V, LANES)
 
 #endif

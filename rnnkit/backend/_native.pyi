@@ -63,4 +63,21 @@ def backward(
     d_h_0: Array | None,
     d_c_0: Array | None,
 ) -> None: ...
+
+class Stepper:
+    def __init__(
+        self,
+        cell: str,
+        variant: str,
+        dtype: str,
+        layers: list[tuple[Array, Array, Array | None, Array | None]],
+        states: tuple[Array, ...],
+        n_threads: int,
+    ) -> None: ...
+    def repack(
+        self, layers: list[tuple[Array, Array, Array | None, Array | None]]
+    ) -> None: ...
+    def run(self, x: Array, y: Array) -> None: ...
+
+def matmul(a: Array, b: Array, c: Array, dtype: str, n_threads: int) -> None: ...
 def evaluate(function: str, x: Array, out: Array, dtype: str) -> None: ...

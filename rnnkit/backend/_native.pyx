@@ -13,7 +13,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport uintptr_t
 from libc.string cimport memset, strcmp
 
@@ -59,6 +59,7 @@ cdef extern from "rnnkit.h" nogil:
         void *d_b_hh
         void *d_h_0
         void *d_c_0
+        void *packed
         void *workspace
     ctypedef struct rk_cell:
         const char *name
@@ -67,14 +68,30 @@ cdef extern from "rnnkit.h" nogil:
         void (*stored)(const rk_sequence *, size_t *, size_t *) noexcept nogil
         size_t (*forward_workspace)(const rk_sequence *) noexcept nogil
         size_t (*backward_workspace)(const rk_sequence *) noexcept nogil
+        size_t (*packed_size)(const rk_sequence *) noexcept nogil
+        void (*pack)(const rk_sequence *) noexcept nogil
         rk_status (*forward)(const rk_sequence *) noexcept nogil
         rk_status (*backward)(const rk_sequence *) noexcept nogil
     ctypedef void (*rk_map)(const void *, void *, idx) noexcept nogil
     ctypedef struct rk_math:
         rk_map exp, tanh, sigmoid
+    ctypedef struct rk_product:
+        idx M, N, K
+        const void *a
+        idx a_m, a_k
+        const void *b
+        idx b_k, b_n
+        void *c
+        idx c_m
+        int n_threads
+        void *workspace
+    ctypedef struct rk_matmul:
+        size_t (*workspace)(const rk_product *) noexcept nogil
+        void (*run)(const rk_product *) noexcept nogil
     ctypedef struct rk_kernels:
         const char *isa
         rk_math math[2]
+        rk_matmul matmul[2]
         const rk_cell *cells[2]
     const rk_kernels *const *rk_kernels_built()
     int rk_isa_supported(const char *)
@@ -184,6 +201,11 @@ cdef void *borrow_workspace(size_t size, size_t *got) except NULL:
         raise MemoryError(f"a workspace of {size} bytes could not be had")
     got[0] = size
     return memory
+
+
+cdef inline void *aligned(void *memory) noexcept nogil:
+    """The first cache line that begins in a block allocated 64 bytes too large."""
+    return <void *>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
 
 
 cdef void return_workspace(void *memory, size_t size) noexcept:
@@ -421,14 +443,73 @@ ctypedef rk_status (*kernel_function)(const rk_sequence *) noexcept nogil
 
 
 cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) except -1:
-    cdef size_t size
+    cdef size_t size = 0
     cdef void *memory = borrow_workspace(workspace_size + 64, &size)
     cdef rk_status status
-    s.workspace = <void *>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
+    s.workspace = aligned(memory)
     with nogil:
         status = function(s)
     return_workspace(memory, size)
     return ended(status)
+
+
+# ---- streams ------------------------------------------------------------------------------------
+
+include "stepper.pxi"
+
+
+# ---- matrix products ----------------------------------------------------------------------------
+
+def matmul(a, b, c, str dtype, int n_threads):
+    """c = a . b for matrices (M, K), (K, N), (M, N).
+
+    One axis of a and one of b must be contiguous, and the rows of c. Raises TypeError or ValueError
+    naming the array otherwise.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Buffers buffers = Buffers(code)
+    cdef rk_product p
+    cdef Py_buffer *view = buffers.take(a, "a", 2, False)
+    p.M, p.K = view.shape[0], view.shape[1]
+    p.a = view.buf
+    take_strides(view, "a", buffers.itemsize, &p.a_m, &p.a_k)
+    view = buffers.take(b, "b", 2, False)
+    if view.shape[0] != p.K:
+        raise ValueError(f"b: expected {p.K} rows, got {view.shape[0]}")
+    p.N = view.shape[1]
+    p.b = view.buf
+    take_strides(view, "b", buffers.itemsize, &p.b_k, &p.b_n)
+    view = buffers.take(c, "c", 2, True)
+    if view.shape[0] != p.M or view.shape[1] != p.N:
+        raise ValueError(f"c: expected {(p.M, p.N)}, got {(view.shape[0], view.shape[1])}")
+    p.c = view.buf
+    cdef idx c_n
+    take_strides(view, "c", buffers.itemsize, &p.c_m, &c_n)
+    if c_n != 1:
+        raise ValueError("c: rows are not contiguous")
+    if p.M < 1 or p.N < 1 or p.K < 1:
+        raise ValueError(f"sizes must be positive, got M={p.M} N={p.N} K={p.K}")
+    p.n_threads = n_threads
+    cdef rk_matmul product = kernels.matmul[code]
+    cdef size_t size = 0
+    cdef void *memory = borrow_workspace(product.workspace(&p) + 64, &size)
+    p.workspace = aligned(memory)
+    with nogil:
+        product.run(&p)
+    return_workspace(memory, size)
+
+
+cdef int take_strides(Py_buffer *view, str name, idx itemsize, idx *row, idx *column) except -1:
+    """Strides in elements, one of which is 1; an axis of one element has any stride."""
+    if view.strides[0] % itemsize or view.strides[1] % itemsize:
+        raise ValueError(f"{name}: strides are not whole elements")
+    row[0] = view.strides[0] // itemsize
+    column[0] = 1 if view.shape[1] == 1 else view.strides[1] // itemsize
+    if column[0] != 1 and view.shape[0] == 1:
+        row[0] = 1
+    if row[0] != 1 and column[0] != 1:
+        raise ValueError(f"{name}: neither axis is contiguous")
+    return 0
 
 
 # ---- elementwise functions, for the test of their accuracy ----------------------------------------

@@ -19,16 +19,22 @@ class Decision:
 
     Attributes:
         op: what was called, with its sizes.
-        path: "fused" (a hand-written kernel runs the whole loop) or "python" (the tape over time).
+        path: "fused" (a hand-written kernel runs the whole of it), "python" (the tape over time)
+            or, for matrix products, "numpy".
         reason: why, in one line.
     """
 
-    __slots__ = ("op", "path", "reason")
+    __slots__ = ("_op", "path", "reason")
 
-    def __init__(self, op: str, path: str, reason: str) -> None:
-        self.op = op
+    def __init__(self, op: str | tuple[str, tuple[object, ...]], path: str, reason: str) -> None:
+        # A template and its values are put together only when someone asks.
+        self._op = op
         self.path = path
         self.reason = reason
+
+    @property
+    def op(self) -> str:
+        return self._op if isinstance(self._op, str) else self._op[0].format(*self._op[1])
 
     def __repr__(self) -> str:
         return f"{self.op}: {self.path} ({self.reason})"
@@ -94,8 +100,11 @@ def why(last: int | None = None) -> list[Decision]:
     return recent if last is None else recent[max(0, len(recent) - last) :]
 
 
-def record(op: str, path: str, reason: str) -> Decision:
-    """Remember which path a call took, for :func:`why`."""
+def record(op: str | tuple[str, tuple[object, ...]], path: str, reason: str) -> Decision:
+    """Remember which path a call took, for :func:`why`.
+
+    ``op`` is a text, or a template and its values.
+    """
     decision = Decision(op, path, reason)
     _decisions.append(decision)
     return decision

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -107,7 +108,7 @@ def _load() -> None:
     global _extension, _load_error, _num_threads
     _num_threads = _threads_from_environment()
     try:
-        from rnnkit.backend import _native
+        _native: Any = import_module("rnnkit.backend._native")
     except ImportError as error:
         _load_error = f"{type(error).__name__}: {error}".splitlines()[0]
         return

@@ -4,9 +4,9 @@ A new cell is a new file here, with ``@register_cell``, and one line below: the 
 then pick it up by themselves.
 """
 
-from .base import CELLS, Cell, GatedCell
-from .gru import GRUCell
-from .lstm import LSTMCell
-from .rnn import RNNCell
+from rnnkit.cells.base import CELLS, Cell, GatedCell
+from rnnkit.cells.gru import GRUCell
+from rnnkit.cells.lstm import LSTMCell
+from rnnkit.cells.rnn import RNNCell
 
 __all__ = ["CELLS", "Cell", "GRUCell", "GatedCell", "LSTMCell", "RNNCell"]

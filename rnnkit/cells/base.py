@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .. import ops, rng
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..module import Module, Parameter
-from .checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit import ops, rng
+from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.module import Module, Parameter
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
     State = tuple[Tensor, ...]
 

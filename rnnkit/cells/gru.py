@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..ops import linear, sigmoid, tanh
-from .base import GatedCell, register_cell
-from .checks import check_bool
+from rnnkit.cells.base import GatedCell, register_cell
+from rnnkit.cells.checks import check_bool
+from rnnkit.ops import linear, sigmoid, tanh
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
-    from .base import State
+    from rnnkit.autograd import Tensor
+    from rnnkit.cells.base import State
 
 
 @register_cell("gru")

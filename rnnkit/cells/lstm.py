@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..ops import sigmoid, tanh
-from .base import GatedCell, register_cell
+from rnnkit.cells.base import GatedCell, register_cell
+from rnnkit.ops import sigmoid, tanh
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
-    from .base import State
+    from rnnkit.autograd import Tensor
+    from rnnkit.cells.base import State
 
 
 @register_cell("lstm")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError
-from ..ops import relu, tanh
-from .base import GatedCell, register_cell
+from rnnkit.cells.base import GatedCell, register_cell
+from rnnkit.errors import ArgumentError
+from rnnkit.ops import relu, tanh
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
-    from .base import State
+    from rnnkit.autograd import Tensor
+    from rnnkit.cells.base import State
 
 
 @register_cell("rnn")

@@ -9,7 +9,9 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from rnnkit.cli.messages import BROKEN_PIPE, INTERRUPTED, describe, note
 from rnnkit.errors import RnnkitError
@@ -43,10 +45,23 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = make_parser().parse_args(argv)
     except SystemExit as stop:  # --help, --version and wrong usage, already printed
         return stop.code if isinstance(stop.code, int) else 0
-    try:
-        return arguments.run(arguments)
-    except SystemExit as stop:  # wrong usage found only by the command
-        return stop.code if isinstance(stop.code, int) else 0
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            return arguments.run(arguments)
+        except SystemExit as stop:  # wrong usage found only by the command
+            return stop.code if isinstance(stop.code, int) else 0
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    note(f"warning: {message}")
 
 
 def _forget_stdout() -> None:

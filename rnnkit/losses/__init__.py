@@ -1,7 +1,12 @@
 """Loss functions, under PyTorch's names and under short ones."""
 
-from .classification import cross_entropy, nll_loss
-from .regression import binary_cross_entropy_with_logits, l1_loss, mse_loss, smooth_l1_loss
+from rnnkit.losses.classification import cross_entropy, nll_loss
+from rnnkit.losses.regression import (
+    binary_cross_entropy_with_logits,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
+)
 
 nll = nll_loss
 mse = mse_loss

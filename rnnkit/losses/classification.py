@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd import Tensor
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..ops import gather, where
-from .cross_entropy import ClassTargets, fused_cross_entropy
-from .reduction import check_input, check_reduction, check_shape, real_like, reduce
+from rnnkit.autograd import Tensor
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.losses.cross_entropy import ClassTargets, fused_cross_entropy
+from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
+from rnnkit.ops import gather, where
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

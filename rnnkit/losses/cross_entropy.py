@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..autograd.primitive import primitive
-from ..ops import gather, softmax
+from rnnkit.autograd.primitive import primitive
+from rnnkit.ops import gather, softmax
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class ClassTargets:

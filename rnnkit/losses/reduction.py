@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..autograd import Tensor, as_tensor
-from ..autograd.tensor import FLOATS
-from ..errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.autograd import Tensor, as_tensor
+from rnnkit.autograd.tensor import FLOATS
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentError
-from ..ops import clip, softplus
-from .reduction import check_input, check_reduction, check_shape, real_like, reduce
+from rnnkit.errors import ArgumentError
+from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
+from rnnkit.ops import clip, softplus
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 def mse_loss(

@@ -1,15 +1,15 @@
 """Layers: modules with PyTorch's names, parameters and default initialisation."""
 
-from ..cells import GRUCell, LSTMCell, RNNCell
-from ..module import Module, Parameter
-from . import init, utils
-from .activations import Identity, ReLU, Sigmoid, Tanh
-from .containers import ModuleList, Sequential
-from .dropout import Dropout
-from .embedding import Embedding
-from .linear import Linear
-from .normalization import LayerNorm
-from .recurrent import GRU, LSTM, RNN, Recurrent
+from rnnkit.cells import GRUCell, LSTMCell, RNNCell
+from rnnkit.module import Module, Parameter
+from rnnkit.nn import init, utils
+from rnnkit.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from rnnkit.nn.containers import ModuleList, Sequential
+from rnnkit.nn.dropout import Dropout
+from rnnkit.nn.embedding import Embedding
+from rnnkit.nn.linear import Linear
+from rnnkit.nn.normalization import LayerNorm
+from rnnkit.nn.recurrent import GRU, LSTM, RNN, Recurrent
 
 __all__ = [
     "GRU",

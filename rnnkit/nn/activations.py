@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..module import Module
-from ..ops import relu, sigmoid, tanh
+from rnnkit.module import Module
+from rnnkit.ops import relu, sigmoid, tanh
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class Identity(Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from ..module import MODULE, Module
+from rnnkit.module import MODULE, Module
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentError
-from ..module import Module
-from ..ops import dropout
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Module
+from rnnkit.ops import dropout
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class Dropout(Module):

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cells.checks import check_real_dtype, check_size
-from ..errors import ArgumentError
-from ..module import Module, Parameter
-from ..ops import embedding
-from .init import normal_
+from rnnkit.cells.checks import check_real_dtype, check_size
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Module, Parameter
+from rnnkit.nn.init import normal_
+from rnnkit.ops import embedding
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class Embedding(Module):

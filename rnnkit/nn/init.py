@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from ..autograd import Tensor
-from ..errors import ArgumentError, DTypeError, ShapeError
-from ..rng import generator
+from rnnkit.autograd import Tensor
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.rng import generator
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

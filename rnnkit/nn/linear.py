@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cells.checks import check_bool, check_real_dtype, check_size, check_tensor
-from ..module import Module, Parameter
-from ..ops import linear
-from .init import uniform_
+from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.module import Module, Parameter
+from rnnkit.nn.init import uniform_
+from rnnkit.ops import linear
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class Linear(Module):

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cells.checks import check_bool, check_real_dtype, check_size, check_tensor
-from ..errors import ArgumentError
-from ..module import Module, Parameter
-from ..ops import layer_norm
-from .init import ones_, zeros_
+from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Module, Parameter
+from rnnkit.nn.init import ones_, zeros_
+from rnnkit.ops import layer_norm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import DTypeLike
 
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class LayerNorm(Module):

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import ops
-from ..cells import Cell, GRUCell, LSTMCell, RNNCell
-from ..cells.checks import check_bool, check_size, check_tensor
-from ..errors import ArgumentError
-from ..module import Module
-from ..recurrent import run_layer
+from rnnkit import ops
+from rnnkit.cells import Cell, GRUCell, LSTMCell, RNNCell
+from rnnkit.cells.checks import check_bool, check_size, check_tensor
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Module
+from rnnkit.recurrent import Stepper, run_layer
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
@@ -151,6 +151,23 @@ class Recurrent(Module):
             y = y.squeeze(batch)
             last = tuple(each.squeeze(1) for each in last)
         return y, first.pack_state(last)
+
+    def stream(self, batch_size: int = 1) -> Stepper:
+        """A stepper that owns a state and takes one step, or a block of them, at each call.
+
+        Args:
+            batch_size: N, the number of sequences that go on side by side.
+
+        Raises:
+            ArgumentError: the module is bidirectional: the reverse direction begins at the end of
+                the sequence, which a stream never knows.
+        """
+        if self.bidirectional:
+            raise ArgumentError(
+                "stream: a bidirectional module cannot stream: its reverse direction begins at "
+                "the end of the sequence"
+            )
+        return Stepper([cells[0] for cells in self._layers], batch_size)
 
     def _states_of_layers(self, state: Any, N: int, single: bool) -> list[Any]:
         """The initial state of each layer, checked; None where the cells shall choose."""

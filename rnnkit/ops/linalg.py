@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 _kernel: Callable[[Array, Array], Array] = np.matmul
 
 
-def set_matmul_kernel(kernel: Callable[[Array, Array], Array] | None) -> None:
-    """Have all matrix products computed by `kernel`; None restores `numpy.matmul`.
+def set_matmul_kernel(
+    kernel: Callable[[Array, Array], Array] | None,
+) -> Callable[[Array, Array], Array]:
+    """Have all matrix products computed by `kernel` (None: by `numpy.matmul`); returns the former.
 
     The kernel is called as ``kernel(a, b)`` with arrays of one float dtype and at least two axes,
     possibly transposed or otherwise strided, empty, or with leading axes to broadcast; it returns
     a new array. It must not use Tensors.
     """
     global _kernel
+    former = _kernel
     _kernel = np.matmul if kernel is None else kernel
+    return former
 
 
 def _matmul_array(a: Array, b: Array) -> Array:

@@ -11,8 +11,8 @@ import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import ArgumentError
-from .optimizer import Optimizer, check_number
+from rnnkit.errors import ArgumentError
+from rnnkit.optim.optimizer import Optimizer, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..autograd import Tensor
-from ..autograd.tensor import FLOATS
-from ..errors import ArgumentError
-from ..module import clear_grad
+from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import FLOATS
+from rnnkit.errors import ArgumentError
+from rnnkit.module import clear_grad
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

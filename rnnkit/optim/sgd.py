@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError
-from .optimizer import Optimizer, check_number
+from rnnkit.errors import ArgumentError
+from rnnkit.optim.optimizer import Optimizer, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..autograd import Tensor
+    from rnnkit.autograd import Tensor
 
 
 class SGD(Optimizer):

@@ -3,8 +3,10 @@
 layer.py    checks the arguments, asks ``rnnkit.backend`` for the path
 tape.py     the pure-Python path: the cell's step, recorded on the tape
 native.py   the native path: the whole loop in C
+stream.py   step by step, with a state that is carried, on either path
 """
 
-from .layer import run_layer
+from rnnkit.recurrent.layer import run_layer
+from rnnkit.recurrent.stream import Stepper
 
-__all__ = ["run_layer"]
+__all__ = ["Stepper", "run_layer"]

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import backend, ops
-from ..cells import Cell
-from ..cells.checks import DTYPE_NAMES, check_tensor
-from ..errors import ArgumentError
-from . import tape
+from rnnkit import backend, ops
+from rnnkit.cells import Cell
+from rnnkit.cells.checks import DTYPE_NAMES, check_tensor
+from rnnkit.errors import ArgumentError
+from rnnkit.recurrent import tape
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
-    from ..cells.base import State
+    from rnnkit.autograd import Tensor
+    from rnnkit.cells.base import State
 
 
 def run_layer(
@@ -63,7 +63,7 @@ def run_layer(
         dtype=DTYPE_NAMES[dtype],
     )
     if decision.path == "fused":
-        from . import native
+        from rnnkit.recurrent import native
 
         return native.run_layer(cells, x, state, batch_first)
     return tape.run_layer(cells, x, state, batch_first)

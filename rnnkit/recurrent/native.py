@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import backend
-from ..autograd import Function, Tensor, grad, is_grad_enabled
-from ..cells.checks import DTYPE_NAMES
-from ..errors import BackendError, GraphError
-from . import tape
+from rnnkit import backend
+from rnnkit.autograd import Function, grad, is_grad_enabled
+from rnnkit.autograd.tensor import wrap
+from rnnkit.cells.checks import DTYPE_NAMES
+from rnnkit.errors import BackendError, GraphError
+from rnnkit.recurrent import tape
 
 if TYPE_CHECKING:
-    from ..cells import Cell
-    from ..cells.base import State
+    from rnnkit.autograd import Tensor
+    from rnnkit.cells import Cell
+    from rnnkit.cells.base import State
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,6 +39,14 @@ def run_layer(
         x, *state, *weights, cells=tuple(cells), n_states=len(state), batch_first=batch_first
     )
     return y, tuple(final)
+
+
+def weights_of(cell: Cell) -> tuple[Array, Array, Array | None, Array | None]:
+    """w_ih, w_hh, b_ih and b_hh as the kernels take them."""
+    w_ih, w_hh, b_ih, b_hh = (getattr(cell, name) for name in WEIGHTS)
+    if b_ih is None:
+        return _dense(w_ih.data), _dense(w_hh.data), None, None
+    return _dense(w_ih.data), _dense(w_hh.data), _dense(b_ih.data), _dense(b_hh.data)
 
 
 def stored_bytes(cell: Cell, T: int, N: int) -> int:
@@ -113,7 +123,7 @@ class FusedLayer(Function):
             for d_initial, d_end in zip(grads[1 : 1 + n_states], d_final, strict=True):
                 if d_initial is not None and d_end is not None:
                     d_initial[...] = d_end.data
-            return tuple(None if g is None else Tensor(g, copy=False) for g in grads)
+            return tuple([None if g is None else wrap(g) for g in grads])
 
         H = cells[0].hidden_size
         d_x = None if grads[0] is None else _by_time(grads[0], ctx.batch_first)
@@ -130,7 +140,7 @@ class FusedLayer(Function):
                 d_weights=grads[first : first + len(WEIGHTS)],
                 overwrite=ctx.consumed,
             )
-        return tuple(None if g is None else Tensor(g, copy=False) for g in grads)
+        return tuple([None if g is None else wrap(g) for g in grads])
 
 
 class _Direction:
@@ -269,7 +279,7 @@ def _rows(a: Array) -> Array:
     """Aligned, with a contiguous last axis and whole strides; copied only where it is not."""
     size = a.itemsize
     good = a.flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
-    return a if good and not any(s % size for s in a.strides) else np.ascontiguousarray(a)
+    return a if good and not any(s % size for s in a.strides) else np.array(a, order="C")
 
 
 def _aligned(sizes: Sequence[int], dtype: Any) -> tuple[Array, Array]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import ops
+from rnnkit import ops
 
 if TYPE_CHECKING:
-    from ..autograd import Tensor
-    from ..cells import Cell
-    from ..cells.base import State
+    from rnnkit.autograd import Tensor
+    from rnnkit.cells import Cell
+    from rnnkit.cells.base import State
 
 
 def run_layer(

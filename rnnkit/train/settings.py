@@ -34,10 +34,10 @@ class Settings:
     layers: int = 1
     hidden: int = 256
     embedding: int = 64
-    dropout: float = 0.2
-    batch: int = 32
+    dropout: float = 0.25
+    batch: int = 16
     length: int = 64
-    lr: float = 0.004
+    lr: float = 0.008
     schedule: str = "cosine"
     clip: float = 1.0
     epochs: float | None = None

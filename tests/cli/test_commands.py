@@ -295,6 +295,25 @@ def test_ctrl_c_saves_the_best_model_and_says_where(tmp_path, text_file):
     assert rnnkit("sample", "run", "--length", "5", cwd=tmp_path).returncode == 0
 
 
+def test_a_missing_extension_is_said_once_and_forcing_it_is_an_error(tmp_path, text_file):
+    blocked = "import sys; sys.modules['rnnkit.backend._native'] = None; "
+    program = [sys.executable, "-c", blocked + "from rnnkit.cli import main; sys.exit(main())",
+               "train", text_file, *QUICK, "--output"]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 60}
+    result = subprocess.run(
+        [*program, "a", "--layers", "2"], env=environment(RNNKIT_BACKEND="auto"), check=False,
+        **options,
+    )
+    assert result.returncode == 0, result.stderr
+    warnings = [line for line in result.stderr.splitlines() if "extension" in line]
+    assert len(warnings) == 1, result.stderr
+    assert warnings[0].startswith("rnnkit: warning: ")
+    result = subprocess.run(
+        [*program, "b", "--backend", "native"], env=environment(), check=False, **options
+    )
+    assert "extension could not be loaded" in assert_one_line_error(result)
+
+
 @pytest.mark.parametrize(
     ("missing", "code"), [("safetensors", 1), ("matplotlib", 0), ("tqdm", 0)]
 )

@@ -102,12 +102,12 @@ def test_every_product_goes_through_the_kernel():
 
     x = rk.ones(4, 2, 3, requires_grad=True)
     w = rk.ones(5, 3, requires_grad=True)
-    rk.set_matmul_kernel(kernel)
+    former = rk.set_matmul_kernel(kernel)
     try:
         rk.linear(x, w).sum().backward()
         x.detach()[0, 0] @ w.detach()[0]
     finally:
-        rk.set_matmul_kernel(None)
+        assert rk.set_matmul_kernel(former) is kernel
     assert seen == [
         ((8, 3), (3, 5)),
         ((8, 5), (5, 3)),

@@ -45,7 +45,7 @@ static void R(gru_after_forward_step)(R(run) *r, const R(share) *share, idx t, r
     const R(panels) *w = &r->hh[0];
     idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
     real *kept = s->extra ? (real *)s->extra + t * s->N * r->ldu : NULL;
-    const real *b_m = r->state;
+    const real *b_m = r->late_bias;
     R(rows) h = R(previous_h)(r, t);
     h.base += share->n0 * h.inner;
     for (idx u = share->u0; u < share->u1; u += at_once) {
@@ -245,7 +245,7 @@ static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t)
 
 static void R(gru_plan)(R(run) *r, const rk_sequence *s)
 {
-    R(plan)(r, s, 3);
+    R(plan)(r, s, 3, s->variant == RK_GRU_RESET_BEFORE ? 3 : 2);
     if (R(gru_is_reset_before)(r)) {
         r->sections[0] = (R(section)){2, GATE_R};
         r->sections[1] = (R(section)){1, GATE_N};
@@ -260,7 +260,6 @@ static void R(gru_plan_forward)(R(run) *r, const rk_sequence *s, R(arena) *arena
     if (R(gru_is_reset_before)(r)) {
         if (!s->extra) r->state = R(take)(arena, s->N * r->ldu); /* r h_{t-1} of one step */
     } else {
-        r->state = R(take)(arena, r->ldu); /* b_hn */
         r->scratch_size = s->N * 4 * 3 * VL;
         r->scratch = R(take)(arena, r->n_threads * r->scratch_size);
     }
@@ -276,11 +275,9 @@ static void R(gru_plan_backward)(R(run) *r, const rk_sequence *s, R(arena) *aren
 static void R(gru_forward_task)(void *arg, int tid, int n_threads)
 {
     R(run) *r = arg;
-    const rk_sequence *s = r->s;
     R(share) share = R(share_of)(r, tid, n_threads);
     int before = R(gru_is_reset_before)(r);
-    R(pack_forward)(r, &share, before ? 3 : 2);
-    if (tid == 0 && !before) R(pack_bias)(r->state, s->b_hh, NULL, s->H, 1, GATE_N, 0);
+    if (!r->s->packed) R(pack_forward)(r, &share);
     R(wait_all)(r, &share);
     R(forward_loop)(r, &share, before ? R(gru_before_forward_step) : R(gru_after_forward_step));
     R(final_h)(r, &share);
@@ -297,19 +294,19 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     R(backward_loop)(r, &share, before ? R(gru_before_backward_step) : R(gru_after_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, r->carry);
+    R(wait_all)(r, &share);
     if (before) {
         R(weight_gradients)(r, &share, 0, 1, NULL, 0);
         R(weight_gradients)(r, &share, 1, 1, s->extra, 0);
-        R(weight_gradients)(r, &share, 0, 0, NULL, want_bias);
-        R(weight_gradients)(r, &share, 1, 0, NULL, want_bias);
     } else {
         R(weight_gradients)(r, &share, 0, 1, NULL, want_bias);
         R(wait_all)(r, &share);
         R(gru_after_use_d_n)(r, &share);
         R(wait_all)(r, &share);
-        R(weight_gradients)(r, &share, 0, 0, NULL, want_bias);
     }
     R(input_gradient)(r, &share);
+    R(wait_all)(r, &share);
+    for (int i = 0; i < r->n_sections; i++) R(weight_gradients)(r, &share, i, 0, NULL, want_bias);
     R(finish_bias)(r, &share, 0, before ? 0 : 1);
 }
 

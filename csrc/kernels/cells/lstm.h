@@ -100,16 +100,21 @@ static void R(lstm_backward_step)(R(run) *r, const R(share) *share, idx t)
     }
 }
 
+static void R(lstm_plan)(R(run) *r, const rk_sequence *s)
+{
+    R(plan)(r, s, 4, 4);
+}
+
 static void R(lstm_plan_forward)(R(run) *r, const rk_sequence *s, R(arena) *arena)
 {
-    R(plan)(r, s, 4);
+    R(lstm_plan)(r, s);
     R(plan_forward)(r, arena);
     r->state = s->gates ? (real *)s->extra : R(take)(arena, s->N * r->ldu);
 }
 
 static void R(lstm_plan_backward)(R(run) *r, const rk_sequence *s, R(arena) *arena)
 {
-    R(plan)(r, s, 4);
+    R(lstm_plan)(r, s);
     R(plan_backward)(r, arena);
     r->d_gates = s->d_gates;
 }
@@ -119,7 +124,7 @@ static void R(lstm_forward_task)(void *arg, int tid, int n_threads)
     R(run) *r = arg;
     const rk_sequence *s = r->s;
     R(share) share = R(share_of)(r, tid, n_threads);
-    R(pack_forward)(r, &share, 4);
+    if (!s->packed) R(pack_forward)(r, &share);
     if (tid == 0) R(copy_in)(r->state, r->ldu, s->c_0, s->H, s->N, s->H);
     R(wait_all)(r, &share);
     R(forward_loop)(r, &share, R(lstm_forward_step));
@@ -144,9 +149,11 @@ static void R(lstm_backward_task)(void *arg, int tid, int n_threads)
     if (R(loop_was_stopped)(r, &share)) return;
     if (tid == 0 && s->d_c_0) R(copy_out)(s->d_c_0, s->H, r->carry, r->ldu, s->N, s->H);
     R(d_initial_h)(r, &share, NULL);
+    R(wait_all)(r, &share);
     R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(input_gradient)(r, &share);
+    R(wait_all)(r, &share);
+    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(finish_bias)(r, &share, 0, 0);
 }
 

@@ -67,15 +67,20 @@ static void R(rnn_backward_step)(R(run) *r, const R(share) *share, idx t)
     }
 }
 
+static void R(rnn_plan)(R(run) *r, const rk_sequence *s)
+{
+    R(plan)(r, s, 1, 1);
+}
+
 static void R(rnn_plan_forward)(R(run) *r, const rk_sequence *s, R(arena) *arena)
 {
-    R(plan)(r, s, 1);
+    R(rnn_plan)(r, s);
     R(plan_forward)(r, arena);
 }
 
 static void R(rnn_plan_backward)(R(run) *r, const rk_sequence *s, R(arena) *arena)
 {
-    R(plan)(r, s, 1);
+    R(rnn_plan)(r, s);
     R(plan_backward)(r, arena);
     r->d_gates = R(take)(arena, s->T * s->N * r->ldg);
 }
@@ -84,7 +89,7 @@ static void R(rnn_forward_task)(void *arg, int tid, int n_threads)
 {
     R(run) *r = arg;
     R(share) share = R(share_of)(r, tid, n_threads);
-    R(pack_forward)(r, &share, 1);
+    if (!r->s->packed) R(pack_forward)(r, &share);
     R(wait_all)(r, &share);
     R(forward_loop)(r, &share, R(rnn_forward_step));
     R(final_h)(r, &share);
@@ -100,9 +105,11 @@ static void R(rnn_backward_task)(void *arg, int tid, int n_threads)
     R(backward_loop)(r, &share, R(rnn_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, NULL);
+    R(wait_all)(r, &share);
     R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(input_gradient)(r, &share);
+    R(wait_all)(r, &share);
+    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(finish_bias)(r, &share, 0, 0);
 }
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...autograd import Tensor
-from ...errors import ArgumentError
+from rnnkit.autograd import Tensor
+from rnnkit.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

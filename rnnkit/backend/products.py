@@ -1,0 +1,59 @@
+"""Matrix products of arrays: the native kernel where it is the faster, else NumPy's BLAS.
+
+The rule, from measurements: native for products of two matrices of one real dtype whose rows or
+columns adjoin, from SMALLEST multiply-adds on; but a few rows times a transposed matrix (a vector
+through a linear layer) go to NumPy, which reads the matrix in the order in which it lies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.backend import dispatch, extension
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+SMALLEST = 8192
+FEW_ROWS = 4
+
+_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """``a @ b`` as a new array, for arrays as ``numpy.matmul`` takes them."""
+    if a.ndim == 2 and b.ndim == 2 and a.size * b.shape[1] >= SMALLEST:
+        obstacle = _obstacle(a, b)
+        op = "matmul ({}, {}) @ ({}, {}) {}", (*a.shape, *b.shape, a.dtype)
+        if obstacle is None:
+            native = extension.native()
+            assert native is not None
+            dispatch.record(op, "fused", "native product")
+            c = np.empty((a.shape[0], b.shape[1]), a.dtype)
+            threads = extension.get_num_threads()
+            native.matmul(_lined_up(a), _lined_up(b), c, _NAMES[a.dtype], threads)
+            return c
+        if dispatch.get_backend() != "python":
+            dispatch.record(op, "numpy", obstacle)
+    return np.matmul(a, b)
+
+
+def _obstacle(a: Array, b: Array) -> str | None:
+    if dispatch.get_backend() == "python":
+        return "backend 'python' is in force"
+    if extension.native() is None:
+        return f"the native extension could not be loaded ({extension.load_error()})"
+    if a.dtype != b.dtype or a.dtype not in _NAMES or a.shape[1] != b.shape[0]:
+        return "not two matrices of one real dtype"
+    if a.shape[0] <= FEW_ROWS and b.strides[1] != b.itemsize:
+        return "a few rows times a transposed matrix: NumPy is the faster"
+    return None
+
+
+def _lined_up(a: Array) -> Array:
+    """With one contiguous axis, aligned; copied only where it is not."""
+    rows, columns = a.strides
+    good = a.itemsize in (rows, columns) and not (rows % a.itemsize or columns % a.itemsize)
+    return a if good and a.flags.aligned else np.array(a, order="C")

@@ -1,0 +1,179 @@
+# A stack of layers run step by step: weights packed once, state in place, nothing allocated per call.
+
+cdef class Stepper:
+    """Layers of one kernel that take blocks of steps, one after the other, carrying their state.
+
+    Args:
+        cell, variant, dtype: the kernel.
+        layers: per layer (w_ih, w_hh, b_ih, b_hh), the biases None where there are none.
+        states: per state (h, and c where the cell has one) an array (L, N, H), updated in place.
+        n_threads: upper bound.
+
+    The arrays of `states` must stay where they are; `layers` are copied.
+    """
+
+    cdef const rk_cell *kernel
+    cdef int code
+    cdef rk_sequence s        # what all layers share
+    cdef Buffers held         # the states, for as long as this object lives
+    cdef int n_layers
+    cdef void **packed        # per layer, aligned inside blocks[layer]
+    cdef void **blocks
+    cdef char *h
+    cdef char *c
+    cdef void *memory         # workspace and outputs between layers, for blocks of up to `steps`
+    cdef size_t workspace_size
+    cdef idx steps
+    cdef idx first_input
+
+    def __cinit__(self, str cell, str variant, str dtype, list layers, tuple states, int n_threads):
+        self.code = dtype_code(dtype)
+        self.kernel = find_cell(cell, self.code)
+        self.held = Buffers(self.code)
+        self.n_layers = len(layers)
+        h = states[0]
+        fill_sizes(&self.s, self.kernel, variant, 1, h.shape[1], layers[0][0].shape[1], h.shape[2],
+                   n_threads)
+        self.s.interrupted = NULL
+        self.first_input = self.s.I
+        self.h = self.take_state(h, "h")
+        if self.kernel.n_states > 1:
+            self.c = self.take_state(states[1], "c")
+        self.packed = <void **>PyMem_RawCalloc(self.n_layers, sizeof(void *))
+        self.blocks = <void **>PyMem_RawCalloc(self.n_layers, sizeof(void *))
+        if self.packed == NULL or self.blocks == NULL:
+            raise MemoryError
+        for i in range(self.n_layers):
+            self.pack(i, layers[i])
+        self.make_room(1)
+
+    def __dealloc__(self):
+        if self.blocks != NULL:
+            for i in range(self.n_layers):
+                PyMem_RawFree(self.blocks[i])
+        PyMem_RawFree(self.blocks)
+        PyMem_RawFree(self.packed)
+        PyMem_RawFree(self.memory)
+
+    cdef char *take_state(self, array, str name) except NULL:
+        cdef Py_buffer *view = self.held.take(array, name, 3, True)
+        cdef idx size = self.held.itemsize
+        if (view.shape[0] != self.n_layers or view.shape[1] != self.s.N or view.shape[2] != self.s.H
+                or view.strides[2] != size or view.strides[1] != size * self.s.H
+                or view.strides[0] != size * self.s.H * self.s.N):
+            raise ValueError(f"{name}: expected a contiguous {(self.n_layers, self.s.N, self.s.H)}")
+        return <char *>view.buf
+
+    cdef idx input_size(self, int layer) noexcept nogil:
+        return self.s.H if layer else self.first_input
+
+    cdef int pack(self, int layer, weights) except -1:
+        w_ih, w_hh, b_ih, b_hh = weights
+        cdef Buffers buffers = Buffers(self.code)
+        cdef rk_sequence s = self.s
+        cdef idx g = self.kernel.n_gates
+        s.I = self.input_size(layer)
+        s.w_ih = buffers.dense(w_ih, "w_ih", g * s.H, s.I, False)
+        s.w_hh = buffers.dense(w_hh, "w_hh", g * s.H, s.H, False)
+        s.b_ih = buffers.dense(b_ih, "b_ih", 0, g * s.H, False)
+        s.b_hh = buffers.dense(b_hh, "b_hh", 0, g * s.H, False)
+        require(s.w_ih, "w_ih")
+        require(s.w_hh, "w_hh")
+        if self.blocks[layer] == NULL:
+            self.blocks[layer] = PyMem_RawMalloc(self.kernel.packed_size(&s) + 64)
+            if self.blocks[layer] == NULL:
+                raise MemoryError
+            self.packed[layer] = aligned(self.blocks[layer])
+        s.packed = self.packed[layer]
+        with nogil:
+            self.kernel.pack(&s)
+        return 0
+
+    def repack(self, list layers):
+        """Take other values of the weights, of the same shapes."""
+        if len(layers) != self.n_layers:
+            raise ValueError(f"layers: expected {self.n_layers}, got {len(layers)}")
+        for i in range(self.n_layers):
+            self.pack(i, layers[i])
+
+    cdef int make_room(self, idx steps) except -1:
+        """Memory for blocks of up to that many steps."""
+        cdef rk_sequence s = self.s
+        cdef size_t size = 0
+        s.T = steps
+        for i in range(self.n_layers):
+            s.I = self.input_size(i)
+            s.packed = self.packed[i]
+            size = max(size, self.kernel.forward_workspace(&s))
+        size = (size + 63) & ~<size_t>63
+        cdef size_t between = <size_t>(steps * s.N * s.H * self.held.itemsize)
+        between = (between + 63) & ~<size_t>63
+        cdef void *memory = PyMem_RawMalloc(size + 2 * between + 64)
+        if memory == NULL:
+            raise MemoryError
+        PyMem_RawFree(self.memory)
+        self.memory = memory
+        self.workspace_size = size
+        self.steps = steps
+        return 0
+
+    def run(self, x, y):
+        """Steps x (T, N, I) to outputs y (T, N, H) of the last layer, or (N, I) to (N, H)."""
+        cdef Buffers buffers = Buffers(self.code)
+        cdef rk_sequence s = self.s
+        cdef Py_buffer *view
+        cdef int ndim = x.ndim
+        cdef idx one_step = 0
+        s.I = self.first_input
+        if ndim == 2:
+            view = self.check(buffers.take(x, "x", 2, False), "x", s.N, s.I)
+            s.x, s.x_t, s.x_n = view.buf, 0, view.strides[0] // buffers.itemsize
+            view = self.check(buffers.take(y, "y", 2, True), "y", s.N, s.H)
+            s.y, s.y_t, s.y_n = view.buf, 0, view.strides[0] // buffers.itemsize
+        else:
+            s.T = x.shape[0]
+            if s.T < 1:
+                raise ValueError("x: expected at least one step")
+            s.x = buffers.grid(x, "x", &s, s.I, False, &s.x_t, &s.x_n)
+            s.y = buffers.grid(y, "y", &s, s.H, True, &s.y_t, &s.y_n)
+        if s.T > self.steps:
+            self.make_room(s.T)
+        with nogil:
+            self.run_layers(&s)
+
+    cdef Py_buffer *check(self, Py_buffer *view, str name, idx rows, idx columns) except NULL:
+        cdef idx size = self.held.itemsize
+        if view.shape[0] != rows or view.shape[1] != columns:
+            raise ValueError(
+                f"{name}: expected {(rows, columns)}, got {(view.shape[0], view.shape[1])}"
+            )
+        if (columns > 1 and view.strides[1] != size) or view.strides[0] % size:
+            raise ValueError(f"{name}: the last axis is not contiguous")
+        return view
+
+    cdef void run_layers(self, rk_sequence *s) noexcept nogil:
+        cdef idx state_size = s.N * s.H * self.held.itemsize
+        cdef char *work = <char *>aligned(self.memory)
+        cdef char *between = work + self.workspace_size
+        cdef size_t between_size = (<size_t>(self.steps * state_size) + 63) & ~<size_t>63
+        cdef void *y = s.y
+        cdef idx y_t = s.y_t
+        cdef idx y_n = s.y_n
+        cdef int i
+        s.workspace = work
+        for i in range(self.n_layers):
+            s.I = self.input_size(i)
+            s.packed = self.packed[i]
+            # A kernel reads the state before it writes it: both may be one array.
+            s.h_0 = self.h + i * state_size
+            s.h_n = self.h + i * state_size
+            if self.c != NULL:
+                s.c_0 = self.c + i * state_size
+                s.c_n = self.c + i * state_size
+            if i + 1 < self.n_layers:
+                s.y = between + (i % 2) * between_size
+                s.y_t, s.y_n = s.N * s.H, s.H
+            else:
+                s.y, s.y_t, s.y_n = y, y_t, y_n
+            self.kernel.forward(s)
+            s.x, s.x_t, s.x_n = s.y, s.y_t, s.y_n

@@ -1,0 +1,201 @@
+"""Streaming: a stack of layers that takes its steps as they come and carries its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit import backend
+from rnnkit.autograd import Tensor, no_grad
+from rnnkit.cells.checks import DTYPE_NAMES, check_size, check_tensor
+from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.recurrent.native import weights_of
+
+if TYPE_CHECKING:
+    from rnnkit.cells import Cell
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Stepper:
+    """What ``module.stream(batch_size)`` returns: it owns a state and moves it on at each call.
+
+    ``y = stepper(x)`` takes one step, x (N, I) and y (N, H) of the last layer, or a block of them,
+    (T, N, I) and (T, N, H). With ``out=`` the result is written there and nothing is allocated.
+    The outputs are bit for bit those of the module in evaluation mode on the whole sequence, on the
+    same path. Nothing is recorded for gradients, and dropout between layers is not applied.
+
+    Weights are taken when the stepper is made; ``refresh()`` takes them again.
+
+    Attributes:
+        state: one (L, N, H) array per state name; writing into them changes the state.
+    """
+
+    __slots__ = ("_batch", "_cells", "_dtype", "_runner", "state")
+
+    state: tuple[Array, ...]
+
+    def __init__(self, cells: Sequence[Cell], batch_size: int = 1) -> None:
+        first = cells[0]
+        self._cells = tuple(cells)
+        self._batch = check_size("batch_size", batch_size)
+        self._dtype = first.dtype
+        initial = [cell.initial_state(self._batch) for cell in cells]
+        self.state = tuple(
+            np.stack([start.data for start in starts]) for starts in zip(*initial, strict=True)
+        )
+        for cell in cells:
+            cell.check_parameters()
+        decision = backend.decide(
+            op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
+            f"I={first.input_size} H={first.hidden_size} L={len(cells)} {DTYPE_NAMES[first.dtype]}",
+            kernel=first.kernel,
+            dtype=DTYPE_NAMES[first.dtype],
+        )
+        runner = _NativeRunner if decision.path == "fused" else _TapeRunner
+        self._runner: _NativeRunner | _TapeRunner = runner(self._cells, self.state)
+
+    def __call__(self, x: Any, out: Array | None = None) -> Any:
+        """Take one step or a block of steps.
+
+        Args:
+            x: (N, I), or (T, N, I) with T at least 1; an array or a Tensor.
+            out: array for the result, of its shape and dtype, with a contiguous last axis.
+
+        Returns:
+            ``out``, or a new array (N, H) or (T, N, H); a Tensor where x is one and there is no
+            ``out``.
+
+        Raises:
+            ShapeError: x or ``out`` has other sizes. The state has not moved.
+            DTypeError: another dtype than the parameters have.
+        """
+        array = x.data if isinstance(x, Tensor) else x
+        if not self._fits(array):
+            array = self._checked(x)
+        shape = (*array.shape[:-1], self._cells[-1].output_size)
+        if out is None:
+            y = np.empty(shape, self._dtype)
+        else:
+            check_tensor("out", out, self._dtype, shape=shape)
+            y = out
+        self._runner.run(array, y)
+        return Tensor(y, copy=False) if out is None and isinstance(x, Tensor) else y
+
+    def reset(self, state: Sequence[Any] | None = None) -> None:
+        """Restart from the initial state, or from ``state``: one (L, N, H) per state name."""
+        if state is None:
+            for layer, cell in enumerate(self._cells):
+                initial = cell.initial_state(self._batch)
+                for own, start in zip(self.state, initial, strict=True):
+                    own[layer] = start.data
+            return
+        names = self._cells[0].state_names
+        if not isinstance(state, (tuple, list)) or len(state) != len(names):
+            raise ArgumentError(f"state: expected a tuple ({', '.join(names)})")
+        given = [
+            check_tensor(name, value, self._dtype, shape=own.shape)
+            for name, value, own in zip(names, state, self.state, strict=True)
+        ]
+        for own, value in zip(self.state, given, strict=True):
+            own[...] = value.data
+
+    def refresh(self) -> None:
+        """Take the module's weights again, after they have changed."""
+        for cell in self._cells:
+            cell.check_parameters()
+        self._runner.refresh()
+
+    def copy(self) -> Stepper:
+        """Another stepper in the same state, which then goes its own way."""
+        other = Stepper(self._cells, self._batch)
+        other.reset(self.state)
+        return other
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of the state, by state name."""
+        return {
+            name: value.copy()
+            for name, value in zip(self._cells[0].state_names, self.state, strict=True)
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that ``state_dict`` returned."""
+        names = self._cells[0].state_names
+        if sorted(state) != sorted(names):
+            raise ArgumentError(f"state: expected {', '.join(names)}, got {', '.join(state)}")
+        self.reset([state[name] for name in names])
+
+    def _fits(self, x: Any) -> bool:
+        """Whether x can be used as it is, in the usual case."""
+        return (
+            type(x) is np.ndarray
+            and x.dtype == self._dtype
+            and 2 <= x.ndim <= 3
+            and x.shape[-2:] == (self._batch, self._cells[0].input_size)
+            and x.flags.c_contiguous
+            and x.flags.aligned
+            and len(x) > 0
+        )
+
+    def _checked(self, x: Any) -> Array:
+        first = self._cells[0]
+        axes = {2: "(N, I)", 3: "(T, N, I)"}
+        tensor = check_tensor("x", x, self._dtype, axes, last=first.input_size)
+        if tensor.shape[-2] != self._batch:
+            raise ShapeError(f"x: expected a batch of {self._batch}, got shape {tensor.shape}")
+        if tensor.shape[0] == 0:
+            raise ShapeError(f"x: expected at least one step, got shape {tensor.shape}")
+        return np.require(tensor.data, requirements=("C", "A"))
+
+
+class _NativeRunner:
+    """All layers in one native call."""
+
+    __slots__ = ("_cells", "_native")
+
+    def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
+        self._cells = cells
+        first = cells[0]
+        extension = backend.native()
+        assert extension is not None
+        assert first.kernel is not None
+        self._native = extension.Stepper(
+            first.kernel, first.kernel_variant, DTYPE_NAMES[first.dtype],
+            [weights_of(cell) for cell in cells], state, backend.get_num_threads(),
+        )
+
+    def run(self, x: Array, y: Array) -> None:
+        self._native.run(x, y)
+
+    def refresh(self) -> None:
+        self._native.repack([weights_of(cell) for cell in self._cells])
+
+
+class _TapeRunner:
+    """The cells' own steps, nothing recorded."""
+
+    __slots__ = ("_cells", "_state")
+
+    def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
+        self._cells = cells
+        self._state = state
+
+    def run(self, x: Array, y: Array) -> None:
+        if x.ndim == 3:
+            for step, result in zip(x, y, strict=True):
+                self.run(step, result)
+            return
+        with no_grad():
+            value = Tensor(x, copy=False)
+            for layer, cell in enumerate(self._cells):
+                before = tuple(Tensor(each[layer], copy=False) for each in self._state)
+                value, after = cell.step(value, before)
+                for own, new in zip(self._state, after, strict=True):
+                    own[layer] = new.data
+        y[...] = value.data
+
+    def refresh(self) -> None:
+        """The cells are used as they are at each step."""
