@@ -86,7 +86,7 @@ def _sweep(
             return
         emit(row)
         # Who took no part in this point takes none in the next.
-        expected = {peer: math.inf for peer in options.peers}
+        expected = dict.fromkeys(options.peers, math.inf)
         expected |= {name: spread["median"] for name, spread in row["seconds"].items()}
 
 

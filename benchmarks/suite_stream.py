@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import rnnkit as rk
 from rnnkit.cells import CELLS
 
 from .comparison import settings_line
@@ -71,34 +68,16 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
 
 
 def rnnkit_stepper(problem: Problem, threads: int) -> Stepper:
-    """The module's own stepper where it has one, else the module on sequences of one step."""
-    module: Any = problem.make_module()
-    N, H = problem.shape.N, problem.shape.H
-    state: Any = None
-    run_step: Any = None
-    # A stepper answers in an array that its next call overwrites, and needs no Tensor.
-    streams = hasattr(module, "stream")
-    x = problem.inputs["x"]
-
-    def reset() -> None:
-        nonlocal state, run_step
-        state = None
-        run_step = module.stream(batch_size=N) if streams else None
-
-    def step_module(x: Any) -> Any:
-        nonlocal state
-        y, state = module(x, state)
-        return y
-
-    reset()
+    """The module's own stepper, on the native path; the state it owns is the zero state."""
+    prepare_rnnkit("native", threads)
+    stepper = problem.make_module().stream(problem.shape.N)
     return Stepper(
         "native",
-        list(x) if streams else [rk.tensor(x[t : t + 1]) for t in range(len(x))],
-        reset,
-        (lambda x: run_step(x)) if streams else step_module,
-        lambda y: (y.detach().numpy() if isinstance(y, rk.Tensor) else np.asarray(y)).reshape(N, H),
+        list(problem.inputs["x"]),
+        stepper.reset,
+        stepper,
+        lambda y: y,
         lambda: prepare_rnnkit("native", threads),
-        rk.no_grad,
     )
 
 
