@@ -52,7 +52,7 @@ def make_sides(problem: Problem, threads: int) -> list[Side]:
 
 
 def make_steppers(problem: Problem, threads: int) -> list[Stepper]:
-    """One step a call: the cell module, and the layer module on sequences of one step."""
+    """Two contestants: the layer module on sequences of one step, and the cell module."""
     cell, layer = _make(problem, 1), _make(problem, 0)
     if cell is None or layer is None:
         return []
@@ -61,22 +61,22 @@ def make_steppers(problem: Problem, threads: int) -> list[Stepper]:
     cell.load_state_dict({k.removesuffix("_l0"): v for k, v in weights.items()})
     x = torch.from_numpy(problem.inputs["x"])
     steppers = []
-    for style, module, inputs in (
-        ("cell", cell, list(x.unbind(0))),
-        ("layer", layer, list(x.split(1))),
+    for name, module, inputs in (
+        ("torch", layer, list(x.split(1))),
+        ("torch cell", cell, list(x.unbind(0))),
     ):
         for setting, count in thread_settings(threads).items():
-            reset, step = _carry(module, style)
+            reset, step = _carry(module)
             steppers.append(
                 Stepper(
-                    "torch",
+                    name,
                     inputs,
                     reset,
                     step,
                     lambda y: y.numpy().reshape(problem.shape.N, problem.shape.H),
                     prepare_threads(count),
                     torch.inference_mode,
-                    f"{style}, {setting}",
+                    setting,
                 )
             )
     return steppers
@@ -86,7 +86,7 @@ def prepare_threads(count: int) -> Callable[[], None]:
     return lambda: torch.set_num_threads(count)
 
 
-def _carry(module: Any, style: str) -> tuple[Callable[[], None], Callable[[Any], Any]]:
+def _carry(module: Any) -> tuple[Callable[[], None], Callable[[Any], Any]]:
     """``reset`` and ``step`` of a module whose state is kept here."""
     state: Any = None
 
@@ -104,7 +104,8 @@ def _carry(module: Any, style: str) -> tuple[Callable[[], None], Callable[[Any],
         y, state = module(x, state)
         return y
 
-    return reset, step_cell if style == "cell" else step_layer
+    is_cell = isinstance(module, torch.nn.RNNCellBase)
+    return reset, step_cell if is_cell else step_layer
 
 
 def _make(problem: Problem, kind: int) -> Any:
