@@ -13,7 +13,7 @@ NATIVE := setup.py pyproject.toml $(wildcard rnnkit/backend/*.px?) $(shell find 
 help:
 	@echo 'make train   train a language model with the defaults (ARGS="--cell gru notes.txt")'
 	@echo 'make test    run the tests                            (ARGS="-k lstm")'
-	@echo 'make bench   native kernels against pure Python       (ARGS="--quick")'
+	@echo 'make bench   the speed of everything, on this machine (ARGS="--quick")'
 	@echo 'make lint    style, types, and C without warnings'
 	@echo 'make wheel   build the source archive and the wheel into dist/'
 	@echo 'make clean   remove everything that was built, .venv too'

@@ -6,14 +6,18 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rnnkit.cells import CELLS
 
-from . import plot, report
-from .sides import PEERS
-from .worker import SUITES, Options, WorkerError, measure
+from . import pictures, report
+from .sides import PEERS, missing_packages
+from .targets import failures, summary
+from .worker import SUITES, Options, WorkerError, measure, suite_module
+
+Row = dict[str, Any]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,31 +25,31 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks",
         description="Times rnnkit's native path against its pure-Python path, and against other "
         "libraries where asked: interleaved in one process, results compared before timing, "
-        "medians over rounds.",
+        "medians over rounds, next to the limits of this machine.",
     )
     size = out.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="fewer shapes, under two minutes")
+    size.add_argument("--full", action="store_true", help="every variant, DeepBench, more rounds")
     size.add_argument("--tiny", action="store_true", help="a check of the suite itself")
     out.add_argument(
         "--only",
-        type=_names(CELLS),
+        type=_names((*SUITES, *CELLS)),
         default=[],
-        metavar="CELLS",
-        help=f"cells to run, separated by commas: {', '.join(CELLS)}",
+        metavar="NAMES",
+        help=f"suites ({', '.join(SUITES)}) and cells ({', '.join(CELLS)}), separated by commas; "
+        "cells alone run the suites that go by cell",
     )
     out.add_argument(
         "--dtype",
         type=_names(("float32", "float64")),
-        default=["float32"],
         metavar="DTYPES",
-        help="float32 (the default), float64, or both, separated by a comma",
+        help="float32, float64 or both; default: both, only float32 where quick or tiny",
     )
     out.add_argument(
         "--threads",
         type=_thread_counts,
-        default=_thread_counts("1,all"),
         metavar="COUNTS",
-        help="thread counts, separated by commas; default: 1,all",
+        help="thread counts, separated by commas; default: 1,all, only all where quick",
     )
     out.add_argument(
         "--peers",
@@ -55,53 +59,113 @@ def parser() -> argparse.ArgumentParser:
         help=f"libraries to compare with, where installed: {', '.join(PEERS)}",
     )
     out.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
-    out.add_argument("--plot", type=Path, metavar="FILE", help="draw the speed-ups (matplotlib)")
+    out.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE")
+    out.add_argument("--plot", type=Path, metavar="FOLDER", help="draw pictures (matplotlib)")
+    out.add_argument(
+        "--load",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="measure nothing: report what --json wrote, files of several runs together",
+    )
     return out
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
-    size = "tiny" if options.tiny else "quick" if options.quick else "full"
-    machines: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    figures: dict[str, list[Row]] = {"machines": [], "rows": [], "took": []}
+    status = 0
     try:
-        for threads in options.threads:
-            job = Options(threads, size, options.dtype, options.peers, options.only, list(SUITES))
-            for record in measure(job):
-                if "machine" in record:
-                    machines.append(record["machine"])
-                else:
-                    rows.append(record)
-                    _progress(record)
-    except WorkerError as error:
+        for record in _loaded(options.load) if options.load else _measured(options):
+            for key, kind in (("machine", "machines"), ("took", "took")):
+                if key in record:
+                    figures[kind].append(record[key])
+                    break
+            else:
+                figures["rows"].append(record)
+                if not options.load:
+                    print(_line(record), file=sys.stderr, flush=True)
+    except (WorkerError, OSError, ValueError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
+        status = 1
     except KeyboardInterrupt:
         print("\nbenchmarks: interrupted", file=sys.stderr)
-        return 130
-    print("\n".join(report.machine_lines(machines[0])) + "\n")
-    for table in report.tables(rows):
-        print(table)
+        status = 130
+    if not figures["machines"]:
+        return status
+    _report(figures, options)
+    for failure in failures(figures["rows"]):
+        print(f"benchmarks: {failure}", file=sys.stderr)
+        status = status or 1
+    return status
+
+
+def _measured(options: argparse.Namespace) -> Iterator[Row]:
+    """What the workers emit, one worker for each thread count."""
+    peers = []
+    for peer in options.peers:
+        if missing := missing_packages(peer):
+            print(f"benchmarks: {peer} is left out: not installed: {', '.join(missing)}",
+                  file=sys.stderr)  # fmt: skip
+        else:
+            peers.append(peer)
+    size = next((s for s in ("tiny", "quick", "full") if getattr(options, s)), "standard")
+    small = size in ("tiny", "quick")
+    dtypes = options.dtype or (["float32"] if small else ["float32", "float64"])
+    counts = options.threads or _thread_counts("all" if small else "1,all")
+    cells = [name for name in options.only if name in CELLS]
+    suites = [name for name in SUITES if name in options.only]
+    if not suites:
+        suites = [name for name, suite in SUITES.items() if suite.by_cell or not cells]
+    for threads in counts:
+        own = [s for s in suites if SUITES[s].every_count or threads == max(counts)]
+        if own:
+            yield from measure(Options(threads, size, dtypes, peers, cells, own))
+
+
+def _loaded(paths: Iterable[Path]) -> Iterator[Row]:
+    for path in paths:
+        figures = json.loads(path.read_text())
+        for kind, key in (("machines", "machine"), ("took", "took")):
+            yield from ({key: each} for each in figures[kind])
+        yield from figures["rows"]
+
+
+def _report(figures: dict[str, list[Row]], options: argparse.Namespace) -> None:
+    rows = [row for row in figures["rows"] if "failed" not in row]
+    tables = list(_tables(rows))
+    head = "\n".join(report.heads(figures["machines"]))
+    print(head + "\n")
+    for table in tables:
+        print(table.text())
+    for took in figures["took"]:
+        print(f"{took['suite']}: {took['seconds']:.0f} s", file=sys.stderr)
     if options.json:
-        options.json.write_text(json.dumps({"machines": machines, "rows": rows}, indent=1) + "\n")
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if options.markdown:
+        parts = [head.replace("\n", "\\\n") + "\n", *(table.markdown() for table in tables)]
+        options.markdown.write_text("\n".join(parts))
     if options.plot:
-        plot.draw(rows, options.plot)
-    return 0
+        pictures.draw_all(rows, head, options.plot)
 
 
-def _progress(row: dict[str, Any]) -> None:
-    ratios = "  ".join(
-        f"{spread['median']:.2f}x over {name}" for name, spread in row["speedup_over"].items()
-    )
-    print(
-        f"{row['threads']} thr  {row['label']} {row['mode']} {row['shape_text']} {row['dtype']}: "
-        f"{row['seconds']['native']['median'] * 1e3:.3f} ms  {ratios}",
-        file=sys.stderr,
-        flush=True,
-    )
+def _tables(rows: list[Row]) -> Iterator[report.Table]:
+    for name in SUITES:
+        own = [row for row in rows if row["suite"] == name]
+        if own:
+            yield from suite_module(name).tables(own)
+    yield summary(rows)
 
 
-def _names(known: Any) -> Any:
+def _line(row: Row) -> str:
+    if "failed" in row:
+        return f"{row['suite']}  FAILED: {row['failed']}"
+    return str(suite_module(row["suite"]).line(row))
+
+
+def _names(known: Iterable[str]) -> Any:
+    known = tuple(known)
+
     def parse(text: str) -> list[str]:
         names = [name.strip() for name in text.split(",") if name.strip()]
         for name in names:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from .problem import Problem
-from .sides import Side
+from .sides import Side, Stepper, thread_settings
+
+CLASSES = {
+    "rnn": (torch.nn.RNN, torch.nn.RNNCell),
+    "gru": (torch.nn.GRU, torch.nn.GRUCell),
+    "lstm": (torch.nn.LSTM, torch.nn.LSTMCell),
+}
 
 
-def make_side(problem: Problem, threads: int) -> Side | None:
-    """The same problem in PyTorch, or None where it has no such module."""
-    dtype = getattr(torch, problem.dtype)
-    options = dict(problem.options)
-    if problem.cell == "gru" and not options.pop("reset_after", True):
-        return None
-    classes = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
-    if problem.cell not in classes:
-        return None
-    module = classes[problem.cell](problem.shape.I, problem.shape.H, dtype=dtype, **options)
+def make_sides(problem: Problem, threads: int) -> list[Side]:
+    """The same problem in PyTorch; nothing where it has no such module."""
+    module = _make(problem, 0)
+    if module is None:
+        return []
     module.load_state_dict({k: torch.from_numpy(v) for k, v in problem.weights.items()})
     inputs = [torch.from_numpy(v).requires_grad_() for v in problem.inputs.values()]
     x, state = inputs[0], inputs[1:]
@@ -43,4 +45,72 @@ def make_side(problem: Problem, threads: int) -> Side | None:
     def to_numpy(tensors: list[Any]) -> list[np.ndarray]:
         return [tensor.detach().numpy() for tensor in tensors]
 
-    return Side("torch", forward, train, to_numpy, lambda: torch.set_num_threads(threads))
+    return [
+        Side("torch", forward, train, to_numpy, prepare_threads(count), setting)
+        for setting, count in thread_settings(threads).items()
+    ]
+
+
+def make_steppers(problem: Problem, threads: int) -> list[Stepper]:
+    """Two contestants: the layer module on sequences of one step, and the cell module."""
+    cell, layer = _make(problem, 1), _make(problem, 0)
+    if cell is None or layer is None:
+        return []
+    weights = {k: torch.from_numpy(v) for k, v in problem.weights.items()}
+    layer.load_state_dict(weights)
+    cell.load_state_dict({k.removesuffix("_l0"): v for k, v in weights.items()})
+    x = torch.from_numpy(problem.inputs["x"])
+    steppers = []
+    for name, module, inputs in (
+        ("torch", layer, list(x.split(1))),
+        ("torch cell", cell, list(x.unbind(0))),
+    ):
+        for setting, count in thread_settings(threads).items():
+            reset, step = _carry(module)
+            steppers.append(
+                Stepper(
+                    name,
+                    inputs,
+                    reset,
+                    step,
+                    lambda y: y.numpy().reshape(problem.shape.N, problem.shape.H),
+                    prepare_threads(count),
+                    torch.inference_mode,
+                    setting,
+                )
+            )
+    return steppers
+
+
+def prepare_threads(count: int) -> Callable[[], None]:
+    return lambda: torch.set_num_threads(count)
+
+
+def _carry(module: Any) -> tuple[Callable[[], None], Callable[[Any], Any]]:
+    """``reset`` and ``step`` of a module whose state is kept here."""
+    state: Any = None
+
+    def reset() -> None:
+        nonlocal state
+        state = None
+
+    def step_cell(x: torch.Tensor) -> torch.Tensor:
+        nonlocal state
+        state = module(x, state)
+        return state[0] if isinstance(state, tuple) else state
+
+    def step_layer(x: torch.Tensor) -> torch.Tensor:
+        nonlocal state
+        y, state = module(x, state)
+        return y
+
+    is_cell = isinstance(module, torch.nn.RNNCellBase)
+    return reset, step_cell if is_cell else step_layer
+
+
+def _make(problem: Problem, kind: int) -> Any:
+    options = dict(problem.options)
+    if problem.cell not in CLASSES or not options.pop("reset_after", True):
+        return None
+    sizes = problem.shape.I, problem.shape.H
+    return CLASSES[problem.cell][kind](*sizes, dtype=getattr(torch, problem.dtype), **options)

@@ -27,12 +27,16 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A cell (a name in ``rnnkit.cells.CELLS`` and its options) on one shape and dtype."""
+    """A cell (a name in ``rnnkit.cells.CELLS`` and its options) on one shape and dtype.
+
+    ``source`` says which list of shapes it is from.
+    """
 
     cell: str
     shape: Shape
     dtype: str = "float32"
     options: dict[str, Any] = field(default_factory=dict)
+    source: str = "grid"
 
     @property
     def label(self) -> str:
@@ -44,22 +48,27 @@ class Problem:
         ]
         return " ".join([self.cell.upper(), *words])
 
+    def __str__(self) -> str:
+        return f"{self.label} {self.shape} {self.dtype}"
+
     @property
     def states(self) -> tuple[str, ...]:
         return CELLS[self.cell].state_names
 
     def make_module(self) -> nn.Recurrent:
         """An rnnkit module with this problem's weights."""
-        kind: Any = CELLS[self.cell]
-        module = nn.Recurrent(kind(self.shape.I, self.shape.H, dtype=self.dtype, **self.options))
-        if "weights" in self.__dict__:
-            module.load_state_dict(self.weights)
+        module = self._draw_module()
+        module.load_state_dict(self.weights)
         return module
 
     @cached_property
     def weights(self) -> dict[str, np.ndarray]:
+        return self._draw_module().state_dict()
+
+    def _draw_module(self) -> nn.Recurrent:
         rk.manual_seed(1)
-        return self.make_module().state_dict()
+        kind: Any = CELLS[self.cell]
+        return nn.Recurrent(kind(self.shape.I, self.shape.H, dtype=self.dtype, **self.options))
 
     @cached_property
     def inputs(self) -> dict[str, np.ndarray]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,31 +15,83 @@ import numpy as np
 import rnnkit as rk
 
 from .problem import Problem
+from .timing import Entry
 
-PEERS = {"torch": "benchmarks.peer_torch"}
-"""Name of a peer's package -> the module here that makes a ``Side`` of it."""
+PEERS = {
+    "torch": ("peer_torch", ["torch"]),
+    "jax": ("peer_jax", ["jax"]),
+    "onnxruntime": ("peer_onnxruntime", ["onnxruntime", "onnx"]),
+}
+"""A peer -> the module here that makes sides of it, and the packages that it needs."""
+
+
+class DisagreementError(AssertionError):
+    """Two sides of a comparison don't compute the same; neither is timed."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One contestant on one problem.
+    """One contestant on one problem, in one of its settings.
 
     ``forward`` is inference; ``train`` a forward pass and the gradients of x, of the initial states
-    and of every weight. Each returns its arrays in the order y, final states, gradients.
-    ``prepare`` is called, untimed, before each sample.
+    and of every weight, or None where there is no training. Each returns its arrays in the order
+    y, final states, gradients. ``prepare`` is called, untimed, before each sample. ``compile`` is
+    for sides that compile: it makes a mode ready and returns the seconds that this took.
     """
 
     name: str
     forward: Callable[[], Any]
-    train: Callable[[], Any]
+    train: Callable[[], Any] | None
     to_numpy: Callable[[Any], list[np.ndarray]]
     prepare: Callable[[], None]
+    setting: str = ""
+    compile: Callable[[str], float] | None = None
 
     def timed(self, mode: str) -> Callable[[], Any]:
-        return self.forward if mode == "forward" else self.train
+        call = self.forward if mode == "forward" else self.train
+        assert call is not None
+        return call
+
+    def entry(self, mode: str) -> Entry:
+        return Entry(self.name, self.timed(mode), self.setting, self.prepare)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.setting})" if self.setting else self.name
 
 
-def rnnkit_side(problem: Problem, backend: str) -> Side:
+@dataclass(frozen=True)
+class Stepper:
+    """One contestant that answers one step at a time and carries its state from call to call.
+
+    ``reset`` goes back to the zero state. ``step`` takes one of ``inputs`` and returns the output,
+    both in the contestant's own arrays. ``context`` is entered around a run of steps.
+    """
+
+    name: str
+    inputs: list[Any]
+    reset: Callable[[], None]
+    step: Callable[[Any], Any]
+    to_numpy: Callable[[Any], np.ndarray]
+    prepare: Callable[[], None]
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+    setting: str = ""
+
+    def entry(self) -> Entry:
+        step, x = self.step, self.inputs[0]
+        return Entry(self.name, lambda: step(x), self.setting, self.prepare, self.context)
+
+    def run(self) -> np.ndarray:
+        """The outputs of all inputs in a row, from the zero state."""
+        self.prepare()
+        self.reset()
+        with self.context():
+            return np.stack([self.to_numpy(self.step(x)).copy() for x in self.inputs])
+
+
+def rnnkit_side(
+    problem: Problem, backend: str, threads: int | None = None, name: str | None = None
+) -> Side:
     """rnnkit on the path that ``backend`` forces: "native" or "python"."""
     weights = problem.weights
     module = problem.make_module()
@@ -60,31 +114,43 @@ def rnnkit_side(problem: Problem, backend: str) -> Side:
         return [*results, *rk.grad(results, wanted, d_outputs)]
 
     return Side(
-        backend,
+        name or backend,
         forward,
         train,
         lambda tensors: [tensor.detach().numpy() for tensor in tensors],
-        lambda: rk.set_backend(backend),
+        lambda: prepare_rnnkit(backend, threads),
     )
 
 
-def missing_peers(names: list[str]) -> list[str]:
-    """Those of the named peers that aren't installed in this interpreter."""
-    return [name for name in names if importlib.util.find_spec(name) is None]
+def prepare_rnnkit(backend: str, threads: int | None = None) -> None:
+    """Puts the whole process on one path and, where given, a number of threads."""
+    rk.set_backend(backend)
+    if threads is not None:
+        rk.set_num_threads(threads)
 
 
-def make_sides(problem: Problem, peers: list[str], threads: int) -> list[Side]:
-    """All contestants that can run the problem; the native one comes first."""
-    sides = [rnnkit_side(problem, "native"), rnnkit_side(problem, "python")]
-    for name in peers:
-        side = importlib.import_module(PEERS[name]).make_side(problem, threads)
-        if side is not None:
-            sides.append(side)
-    return sides
+def thread_settings(threads: int) -> dict[str, int]:
+    """The settings that a peer may choose its best from: one thread, or all of this run."""
+    counts = dict.fromkeys((threads, 1))
+    return {f"{n} thread{'s' if n > 1 else ''}": n for n in counts}
+
+
+def missing_packages(peer: str) -> list[str]:
+    """What this interpreter lacks for a peer."""
+    return [name for name in PEERS[peer][1] if importlib.util.find_spec(name) is None]
+
+
+def peer_module(peer: str) -> ModuleType:
+    return importlib.import_module(f".{PEERS[peer][0]}", __package__)
+
+
+def peer_sides(problem: Problem, peers: list[str], threads: int) -> list[Side]:
+    """The peers that can run the problem, each in all of its settings."""
+    return [side for name in peers for side in peer_module(name).make_sides(problem, threads)]
 
 
 def check_sides(problem: Problem, sides: list[Side], mode: str) -> None:
-    """Raises AssertionError unless all sides compute what the first one does, to rounding."""
+    """Raises DisagreementError unless all sides compute what the first does, to rounding."""
     names = ["y", *(f"{state}n" for state in problem.states)]
     if mode == "training":
         names += [f"d_{name}" for name in (*problem.inputs, *problem.weights)]
@@ -95,11 +161,17 @@ def check_sides(problem: Problem, sides: list[Side], mode: str) -> None:
         if side is sides[0]:
             expected = arrays
         for name, a, b in zip(names, arrays, expected, strict=True):
-            scale = max(float(np.abs(b).max()), 1e-30)
-            error = float(np.abs(a - b).max()) / scale
-            if not error <= problem.tolerance():
-                raise AssertionError(
-                    f"{problem.label} {problem.shape} {problem.dtype} {mode}: {name} of "
-                    f"{side.name} differs from that of {sides[0].name} by {error:.1e} of its "
-                    f"largest element (at most {problem.tolerance():.1e} is rounding)"
-                )
+            check_equal(a, b, problem.tolerance(), f"{problem} {mode}: {name}", side, sides[0])
+
+
+def check_equal(
+    a: np.ndarray, b: np.ndarray, tolerance: float, what: str, side: Any, first: Any
+) -> None:
+    """Raises DisagreementError where ``a``, from ``side``, is further from ``b`` than rounding."""
+    scale = max(float(np.abs(b).max()), 1e-30)
+    error = float(np.abs(a - b).max()) / scale if a.shape == b.shape else float("inf")
+    if not error <= tolerance:
+        raise DisagreementError(
+            f"{what} of {side.name} differs from that of {first.name} by {error:.1e} of its "
+            f"largest element (at most {tolerance:.1e} is rounding)"
+        )

@@ -7,93 +7,133 @@ every weight and bias. Before anything is timed, all sides must agree to roundin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rnnkit.cells import CELLS
 
-from .problem import Problem, Shape
-from .sides import check_sides, make_sides
-from .timing import Plan, Spread, compare
+from .comparison import MODES, compare_sides, compiled_line, settings_line
+from .grid import GRID, QUICK_GRID, TINY_GRID, deepbench
+from .limits import limits_or_none
+from .problem import Problem
+from .report import Table, compared, compared_head, means, milliseconds, of_threads, others, percent
+from .roofline import flops
+from .sides import DisagreementError, Side, peer_sides, rnnkit_side
+from .timing import AT_ONCE, QUICK, Plan
 
 if TYPE_CHECKING:
     from .worker import Options
 
-MODES = ("forward", "training")
+Row = dict[str, Any]
 
-GRID = [
-    Shape(1, 100, 16, 16),
-    Shape(1, 100, 32, 32),
-    Shape(1, 100, 32, 64),
-    Shape(1, 100, 64, 64),
-    Shape(1, 100, 128, 128),
-    Shape(1, 100, 256, 256),
-    Shape(16, 50, 32, 32),
-    Shape(16, 50, 128, 128),
-    Shape(32, 100, 64, 128),
-    Shape(32, 50, 256, 256),
-    Shape(64, 50, 512, 512),
-]
-QUICK_GRID = [
-    Shape(1, 100, 16, 16),
-    Shape(1, 100, 64, 64),
-    Shape(16, 50, 32, 32),
-    Shape(16, 50, 128, 128),
-    Shape(32, 50, 256, 256),
-    Shape(64, 50, 512, 512),
-]
-TINY_GRID = [Shape(1, 3, 2, 2), Shape(2, 4, 3, 5)]
-
-SIZES = {
-    "full": (GRID, Plan(sample_seconds=0.02, budget_seconds=2.0)),
-    "quick": (QUICK_GRID, Plan(sample_seconds=0.005, budget_seconds=0.4)),
-    "tiny": (TINY_GRID, Plan(sample_seconds=0.0, budget_seconds=0.0, settle_seconds=0.0)),
+PLANS = {
+    "full": Plan(sample_seconds=0.02, budget_seconds=3.0, too_slow=10.0),
+    "standard": Plan(sample_seconds=0.02, budget_seconds=2.0, too_slow=5.0),
+    "quick": QUICK,
+    "tiny": AT_ONCE,
 }
+GRIDS = {"full": GRID, "standard": GRID, "quick": QUICK_GRID, "tiny": TINY_GRID}
+
+# The name of the native path when it may not use the other threads of the run.
+ONE_THREAD = "native on 1 thread"
+# A DeepBench problem takes part if its comparison fits in about a minute: some sixty calls of all
+# sides together, at a hundred billion operations a second.
+MINUTE_FLOPS = 1e11
+# The Python path takes part up to here; beyond it would take most of the time of a run.
+PYTHON_STEPS, PYTHON_FLOPS = 200, 1e11
 
 
-def problems(options: Options) -> Iterator[Problem]:
-    """The problems of a run; a quick one leaves out the variants of a cell."""
-    grid, _ = SIZES[options.size]
-    for name, cell in CELLS.items():
-        if options.only and name not in options.only:
-            continue
-        variants = cell.variants if options.size == "full" else cell.variants[:1]
-        for variant in variants:
-            for dtype in options.dtypes:
-                for shape in grid:
-                    yield Problem(name, shape, dtype, dict(variant))
+def run(options: Options, emit: Callable[[Row], None]) -> None:
+    """Measures every problem in its modes and emits a row for each."""
+    limits = limits_or_none(options.threads)
+    for problem, modes in problems(options):
+        sides = _sides(problem, options)
+        for mode in modes:
+            able = [side for side in sides if _takes_part(side, problem, mode)]
+            head = {"suite": "cells", "threads": options.threads}
+            try:
+                emit(head | compare_sides(problem, mode, able, PLANS[options.size], limits))
+            except DisagreementError as error:
+                emit(head | {"failed": str(error)})
 
 
-def run(options: Options, emit: Callable[[dict[str, Any]], None]) -> None:
-    """Measures every problem in both modes and emits a row for each."""
-    _, plan = SIZES[options.size]
-    for problem in problems(options):
-        sides = make_sides(problem, options.peers, options.threads)
-        for mode in MODES:
-            check_sides(problem, sides, mode)
-            samples = compare({side.name: (side.prepare, side.timed(mode)) for side in sides}, plan)
-            emit(_row(problem, mode, options.threads, samples))
+def problems(options: Options) -> Iterator[tuple[Problem, tuple[str, ...]]]:
+    """The problems of a run with their modes; only a full one has every variant of a cell."""
+    for name in options.cells or CELLS:
+        variants = CELLS[name].variants if options.size == "full" else CELLS[name].variants[:1]
+        for dtype in options.dtypes:
+            for variant in variants:
+                for shape in GRIDS[options.size]:
+                    yield Problem(name, shape, dtype, dict(variant)), MODES
+            if options.size == "full":
+                for shape, modes in deepbench(name):
+                    problem = Problem(name, shape, dtype, dict(variants[0]), source="DeepBench")
+                    fitting = tuple(m for m in modes if flops(problem, m) <= MINUTE_FLOPS)
+                    if fitting:
+                        yield problem, fitting
 
 
-def _row(
-    problem: Problem, mode: str, threads: int, samples: dict[str, list[float]]
-) -> dict[str, Any]:
-    native = samples["native"]
-    ratios = {
-        name: Spread.of([other / own for other, own in zip(values, native, strict=True)])
-        for name, values in samples.items()
-        if name != "native"
-    }
-    return {
-        "suite": "cells",
-        "cell": problem.cell,
-        "label": problem.label,
-        "mode": mode,
-        "dtype": problem.dtype,
-        "threads": threads,
-        "shape": problem.shape._asdict(),
-        "shape_text": str(problem.shape),
-        "seconds": {name: asdict(Spread.of(values)) for name, values in samples.items()},
-        "speedup_over": {name: asdict(spread) for name, spread in ratios.items()},
-        "rounds": len(native),
-    }
+def _sides(problem: Problem, options: Options) -> list[Side]:
+    sides = [rnnkit_side(problem, "native", options.threads)]
+    if options.threads > 1:
+        sides.append(rnnkit_side(problem, "native", 1, ONE_THREAD))
+    sides.append(rnnkit_side(problem, "python", options.threads))
+    return sides + peer_sides(problem, options.peers, options.threads)
+
+
+def _takes_part(side: Side, problem: Problem, mode: str) -> bool:
+    if side.name == "python":
+        return problem.shape.T <= PYTHON_STEPS and flops(problem, mode) <= PYTHON_FLOPS
+    return mode == "forward" or side.train is not None
+
+
+def line(row: Row) -> str:
+    ratios = "  ".join(
+        f"{spread['median']:.2f}x over {name}" for name, spread in row["speedup_over"].items()
+    )
+    return (
+        f"{row['threads']} thr  {row['label']} {row['mode']} {row['shape_text']} {row['dtype']}: "
+        f"{milliseconds(row['seconds']['native']['median'])} ms  {ratios}"
+    )
+
+
+def tables(rows: list[Row]) -> Iterator[Table]:
+    """For each thread count and dtype: the times, their geometric means, the peers' settings."""
+    groups: dict[tuple[int, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["threads"], row["dtype"]), []).append(row)
+    for (threads, dtype), members in groups.items():
+        where = f"{dtype}, {of_threads(threads)}"
+        names = others(members)
+        head = ["cell", "mode", "shape", "native", "of limit", *compared_head(names)]
+        body = [
+            [
+                row["label"],
+                row["mode"],
+                row["shape_text"],
+                milliseconds(row["seconds"]["native"]["median"]),
+                _of_limit(row),
+                *compared(row, names),
+            ]
+            for row in members
+        ]
+        title = (
+            f"Cells, {where}: milliseconds, the fraction of the bounding limit, and how many times "
+            "as fast native is (median, quartiles)"
+        )
+        yield Table(title, head, body, texts=3)
+        yield means(members, ("label", "mode"), f"Cells, {where}: geometric means")
+        for text in (settings_line(members), compiled_line(members)):
+            if text:
+                yield Table(text, [], [])
+
+
+def _of_limit(row: Row) -> str:
+    if "limits" not in row:
+        return "-"
+    bound = row["limits"]["bound"]
+    return f"{percent(row['limits']['fraction'][bound])} {bound}"
+
+
+def grid_rows(rows: list[Row]) -> list[Row]:
+    """The rows on the grid that every size shares, DeepBench's left out."""
+    return [row for row in rows if row["source"] == "grid"]

@@ -10,10 +10,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 THREAD_VARIABLES = (
     "RNNKIT_NUM_THREADS",
@@ -21,24 +24,52 @@ THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
+    "PJRT_NPROC",
 )
-SUITES = {"cells": "suite_cells"}
+
+
+class Suite(NamedTuple):
+    """A module here with ``run``, ``line`` and ``tables``.
+
+    ``every_count``: it runs for each thread count, and not only for the largest.
+    ``by_cell``: naming cells is enough to run it.
+    """
+
+    module: str
+    every_count: bool = False
+    by_cell: bool = False
+
+
+SUITES = {
+    "limits": Suite("suite_limits", every_count=True),
+    "cells": Suite("suite_cells", every_count=True, by_cell=True),
+    "stream": Suite("suite_stream", by_cell=True),
+    "matmul": Suite("suite_matmul"),
+    "results": Suite("suite_results", by_cell=True),
+    "language": Suite("suite_language"),
+    "scaling": Suite("suite_scaling", by_cell=True),
+    "footprint": Suite("suite_footprint"),
+}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What one worker measures."""
+    """What one worker measures; no cells means every cell."""
 
     threads: int
     size: str
     dtypes: list[str]
     peers: list[str]
-    only: list[str]
+    cells: list[str]
     suites: list[str]
 
 
 class WorkerError(RuntimeError):
     """A worker ended early; its own message is already on standard error."""
+
+
+def suite_module(name: str) -> ModuleType:
+    return import_module(f".{SUITES[name].module}", __package__)
 
 
 def measure(options: Options) -> Iterator[dict[str, Any]]:
@@ -68,17 +99,9 @@ def _emit(record: dict[str, Any]) -> None:
     print(json.dumps(record), flush=True)
 
 
-def _suites(options: Options) -> Iterator[Callable[[Options, Callable[..., None]], None]]:
-    from importlib import import_module
-
-    for name in options.suites:
-        yield import_module(f".{SUITES[name]}", __package__).run
-
-
 def main() -> int:
     options = Options(**json.loads(sys.argv[1]))
     from .machine import describe
-    from .sides import missing_peers
 
     machine = describe(options.threads, options.peers)
     if not machine["rnnkit"]["native"]:
@@ -88,12 +111,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    if absent := missing_peers(options.peers):
-        print(f"benchmarks: not installed: {', '.join(absent)}", file=sys.stderr)
-        return 1
     _emit({"machine": machine})
-    for run in _suites(options):
-        run(options, _emit)
+    for name in options.suites:
+        start = time.perf_counter()
+        suite_module(name).run(options, _emit)
+        _emit({"took": {"suite": name, "seconds": time.perf_counter() - start}})
     return 0
 
 

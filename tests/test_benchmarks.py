@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,15 +15,17 @@ import pytest
 import rnnkit as rk
 
 ROOT = Path(__file__).resolve().parent.parent
+PEERS = {"torch": ["torch"], "jax": ["jax"], "onnxruntime": ["onnxruntime", "onnx"]}
 
 
 @pytest.fixture
 def suite(monkeypatch):
     """Imports a module of the benchmarks, which are not part of the installed package."""
     monkeypatch.syspath_prepend(ROOT)
-    before = rk.get_backend()
+    backend, threads = rk.get_backend(), rk.get_num_threads()
     yield lambda name: import_module(f"benchmarks.{name}")
-    rk.set_backend(before)
+    rk.set_backend(backend)
+    rk.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -31,6 +34,19 @@ def native():
         if os.environ.get("RNNKIT_REQUIRE_NATIVE") == "1":
             pytest.fail("the native extension is not built")
         pytest.skip("the native extension is not built")
+
+
+@pytest.fixture
+def clock(suite, monkeypatch):
+    """Time that passes only where a test says so."""
+    now = [0.0]
+
+    def advance(seconds):
+        now[0] += seconds
+
+    fake = SimpleNamespace(perf_counter=lambda: now[0], sleep=advance)
+    monkeypatch.setattr(suite("timing"), "time", fake)
+    return advance
 
 
 def run(*arguments):
@@ -43,69 +59,225 @@ def run(*arguments):
     )
 
 
+def small(suite, cell="rnn", shape=(2, 3, 4, 5), **options):
+    return suite("problem").Problem(cell, suite("problem").Shape(*shape), **options)
+
+
+def spread(value):
+    return {"median": value, "low": value, "high": value}
+
+
+def cells_row(mode="training", over=None, **changes):
+    """A row as the cells suite emits it, for what comes after."""
+    return {
+        "suite": "cells",
+        "threads": 2,
+        "cell": "gru",
+        "label": "GRU",
+        "mode": mode,
+        "dtype": "float32",
+        "source": "grid",
+        "shape": {"N": 64, "T": 25, "I": 512, "H": 512},
+        "shape_text": "N64 T25 I512 H512",
+        "seconds": {"native": spread(1.0), **{name: spread(r) for name, r in (over or {}).items()}},
+        "speedup_over": {name: spread(ratio) for name, ratio in (over or {}).items()},
+        "setting": {},
+        "settings": {},
+        "left_out": {},
+        "compile_seconds": {},
+        "rounds": 3,
+        **changes,
+    }
+
+
+# What a run writes
+
+
 def test_a_tiny_run_prints_and_writes_everything(native, tmp_path):
-    figures, picture = tmp_path / "figures.json", tmp_path / "picture.png"
+    figures, pictures, tables = tmp_path / "f.json", tmp_path / "pictures", tmp_path / "t.md"
     result = run(
-        "--tiny", "--only", "lstm,rnn", "--threads", "1,2", "--dtype", "float32,float64",
-        "--json", str(figures), "--plot", str(picture),
+        "--tiny", "--only", "cells,limits,lstm,rnn", "--threads", "1,2", "--dtype",
+        "float32,float64", "--json", str(figures), "--plot", str(pictures),
+        "--markdown", str(tables),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    for words in ("LSTM", "RNN tanh", "N2 T4 I3 H5", "training", "geometric mean"):
+    for words in ("LSTM", "RNN tanh", "N2 T4 I3 H5", "training", "geometric means", "Targets"):
         assert words in result.stdout
-    assert "GRU" not in result.stdout
-    assert picture.read_bytes().startswith(b"\x89PNG")
+        assert words in tables.read_text()
+    assert "GRU forward" not in result.stdout
+    assert (pictures / "speedup.png").read_bytes().startswith(b"\x89PNG")
     found = json.loads(figures.read_text())
+    rows = [row for row in found["rows"] if row["suite"] == "cells"]
     keys = [
-        (row["threads"], row["cell"], row["dtype"], row["shape_text"], row["mode"])
-        for row in found["rows"]
+        (row["threads"], row["cell"], row["dtype"], row["shape_text"], row["mode"]) for row in rows
     ]
     assert len(keys) == len(set(keys)) == 2 * 2 * 2 * 2 * 2
     assert [machine["threads"] for machine in found["machines"]] == [1, 2]
     assert [machine["rnnkit"]["num_threads"] for machine in found["machines"]] == [1, 2]
-    for row in found["rows"]:
-        assert set(row["seconds"]) == {"native", "python"}
-        spread = row["seconds"]["native"]
-        assert 0 < spread["low"] <= spread["median"] <= spread["high"]
+    for row in rows:
+        one_thread = {"native on 1 thread"} if row["threads"] > 1 else set()
+        assert set(row["seconds"]) == {"native", "python"} | one_thread
+        times = row["seconds"]["native"]
+        assert 0 < times["low"] <= times["median"] <= times["high"]
         assert row["speedup_over"]["python"]["median"] > 0
+    limits = [row for row in found["rows"] if row["suite"] == "limits"]
+    assert {row["threads"] for row in limits} == {1, 2}
+    if "missing" not in limits[0]:
+        assert all(row["limits"]["bound"] in ("fma", "read") for row in rows)
+        assert (pictures / "roofline.png").exists()
 
 
-def test_wrong_options_are_refused_in_one_line():
-    for arguments, words in [
-        (("--only", "lstn"), "'lstn' is none of"),
+def test_every_other_suite_runs_tiny(native, tmp_path):
+    figures = tmp_path / "figures.json"
+    names = ["stream", "matmul", "results", "language", "scaling", "footprint"]
+    result = run(
+        "--tiny", "--only", ",".join(names), "--threads", "2", "--json", str(figures),
+        "--plot", str(tmp_path),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(figures.read_text())["rows"]
+    by_suite = {name: [row for row in rows if row["suite"] == name] for name in names}
+    assert {row["cell"] for row in by_suite["stream"]} == {"rnn", "gru", "lstm"}
+    assert {row["kind"] for row in by_suite["matmul"]} == {"large", "skinny", "in turns"}
+    assert not any(row["failing"] for row in by_suite["results"])
+    for row in by_suite["language"]:
+        steps, seconds, losses = zip(*row["curves"]["native"], strict=True)
+        assert list(steps) == sorted(steps)
+        assert 0 == seconds[0] < seconds[-1]
+        assert losses[-1] < losses[0]
+    assert {row["axis"] for row in by_suite["scaling"]} == {"T", "H", "N", "threads"}
+    kinds = {(row["kind"], row["name"]) for row in by_suite["footprint"]}
+    assert kinds >= {("import", "rnnkit"), ("import", "numpy"), ("size", "rnnkit")}
+    (memory,) = [row for row in by_suite["footprint"] if row["kind"] == "memory"]
+    assert 0 < memory["results"] < memory["before"] < memory["peak"]
+    for picture in ("scaling.png", "language.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "speedup.png").exists()
+
+
+def test_saved_figures_of_several_runs_are_reported_together(suite, capsys, tmp_path):
+    machine = suite("machine").describe(2, [])
+    paths = []
+    for cell, label in (("gru", "GRU"), ("lstm", "LSTM")):
+        rows = [cells_row(cell=cell, label=label, over={"torch": 7.0})]
+        paths.append(tmp_path / f"{cell}.json")
+        paths[-1].write_text(json.dumps({"machines": [machine], "rows": rows, "took": []}))
+    assert suite("cli").main(["--load", *map(str, paths)]) == 0
+    out = capsys.readouterr().out
+    assert out.count(machine["cpu"]) == 1
+    assert [line.split()[0] for line in out.splitlines() if "N64 T25" in line][:2] == [
+        "GRU",
+        "LSTM",
+    ]
+    assert "GRU and RNN training step vs PyTorch" in out
+
+
+def test_a_failed_comparison_ends_in_an_error_and_the_rest_is_reported(suite, capsys, monkeypatch):
+    records = [
+        {"machine": suite("machine").describe(2, [])},
+        cells_row(over={"torch": 7.0}),
+        {"suite": "cells", "threads": 2, "failed": "y of torch differs"},
+    ]
+    monkeypatch.setattr(suite("cli"), "measure", lambda options: iter(records))
+    assert suite("cli").main(["--tiny", "--threads", "2"]) == 1
+    out, err = capsys.readouterr()
+    assert "7.00x" in out
+    assert err.splitlines()[-1] == "benchmarks: cells: y of torch differs"
+
+
+# What is asked for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--only", "lstn"), "'lstn' is none of limits, cells"),
         (("--threads", "0"), "expected numbers from 1, or 'all', got '0'"),
         (("--dtype", "float16"), "'float16' is none of float32, float64"),
         (("--peers", "numpy"), "'numpy' is none of torch"),
-    ]:
-        result = run("--tiny", *arguments)
-        assert result.returncode == 2
-        assert words in result.stderr.splitlines()[-1]
+        (("--quick", "--full"), "not allowed with argument"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(suite, capsys, arguments, words):
+    with pytest.raises(SystemExit) as caught:
+        suite("cli").main(list(arguments))
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_missing_peer_is_named(native):
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        result = run("--tiny", "--peers", "torch", "--threads", "1")
-        assert result.returncode == 1
-        assert "not installed: torch" in result.stderr
-        assert "Traceback" not in result.stderr
-    else:
-        pytest.skip("PyTorch is installed here")
+def test_a_missing_peer_is_named_and_left_out(suite, capsys, monkeypatch):
+    cli, asked = suite("cli"), []
+    monkeypatch.setattr(cli, "missing_packages", lambda peer: ["onnx"] if "onnx" in peer else [])
+    monkeypatch.setattr(cli, "measure", lambda options: asked.append(options) or iter(()))
+    cli.main(["--tiny", "--threads", "1", "--peers", "torch,onnxruntime"])
+    assert asked[0].peers == ["torch"]
+    assert "onnxruntime is left out: not installed: onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("only", "suites"),
+    [
+        (
+            [],
+            ["limits", "cells", "stream", "matmul", "results", "language", "scaling", "footprint"],
+        ),
+        (["--only", "gru"], ["cells", "stream", "results", "scaling"]),
+        (["--only", "stream,gru"], ["stream"]),
+        (["--only", "footprint,limits"], ["limits", "footprint"]),
+    ],
+)
+def test_cells_alone_run_the_suites_that_go_by_cell(suite, monkeypatch, only, suites):
+    cli, asked = suite("cli"), []
+    monkeypatch.setattr(cli, "measure", lambda options: asked.append(options) or iter(()))
+    cli.main([*only, "--threads", "1,2"])
+    assert asked[-1].suites == suites
+    every = [s for s in suites if s in ("limits", "cells")]
+    assert [options.suites for options in asked[:-1]] == ([every] if every else [])
+    assert asked[-1].cells == [name for name in only[-1:] for name in ("gru",) if name in only[-1]]
+
+
+# Who is compared
 
 
 @pytest.mark.parametrize("mode", ["forward", "training"])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_pytorch_is_a_side_that_agrees(suite, native, cell, mode):
-    pytest.importorskip("torch")
-    problem = suite("problem").Problem(cell, suite("problem").Shape(3, 5, 4, 7))
-    sides = suite("sides").make_sides(problem, ["torch"], 1)
-    assert [side.name for side in sides] == ["native", "python", "torch"]
-    suite("sides").check_sides(problem, sides, mode)
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_is_a_side_that_agrees(suite, native, peer, cell, mode):
+    for package in PEERS[peer]:
+        pytest.importorskip(package)
+    problem = small(suite, cell, (3, 5, 4, 7))
+    first = suite("sides").rnnkit_side(problem, "native", 1)
+    sides = suite("sides").peer_sides(problem, [peer], 1)
+    assert [side.name for side in sides] == [peer]
+    if mode == "forward" or sides[0].train:
+        suite("sides").check_sides(problem, [first, *sides], mode)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_steps_as_rnnkit_does(suite, native, peer, cell):
+    for package in PEERS[peer]:
+        pytest.importorskip(package)
+    problem = small(suite, cell, (1, 6, 5, 5))
+    expected = suite("suite_stream").rnnkit_stepper(problem, 1).run()
+    for stepper in suite("sides").peer_module(peer).make_steppers(problem, 1):
+        np.testing.assert_allclose(stepper.run(), expected, atol=1e-6)
+        np.testing.assert_array_equal(stepper.run(), stepper.run())
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_rnnkit_steps_carry_their_state_and_reset(suite, native, cell):
+    problem = small(suite, cell, (2, 6, 4, 5))
+    stepper = suite("suite_stream").rnnkit_stepper(problem, 1)
+    with rk.no_grad():
+        y, _ = problem.make_module()(rk.tensor(problem.inputs["x"]))
+    for _ in range(2):
+        np.testing.assert_array_equal(stepper.run(), y.numpy())
 
 
 @pytest.mark.parametrize("mode", ["forward", "training"])
 def test_a_side_that_computes_something_else_is_not_timed(suite, mode):
-    problem = suite("problem").Problem("gru", suite("problem").Shape(2, 3, 4, 5))
+    problem = small(suite, "gru")
     side = suite("sides").rnnkit_side(problem, "python")
 
     def wrong(arrays):
@@ -119,7 +291,7 @@ def test_a_side_that_computes_something_else_is_not_timed(suite, mode):
 
 
 def test_a_result_with_nan_does_not_pass_for_equal(suite):
-    problem = suite("problem").Problem("rnn", suite("problem").Shape(2, 3, 4, 5))
+    problem = small(suite)
     side = suite("sides").rnnkit_side(problem, "python")
     broken = replace(
         side,
@@ -131,8 +303,7 @@ def test_a_result_with_nan_does_not_pass_for_equal(suite):
 
 
 def test_a_training_step_gives_every_gradient(suite):
-    problem = suite("problem").Problem("lstm", suite("problem").Shape(2, 3, 4, 5))
-    side = suite("sides").rnnkit_side(problem, "python")
+    side = suite("sides").rnnkit_side(small(suite, "lstm"), "python")
     arrays = side.to_numpy(side.train())
     assert [array.shape for array in arrays] == [
         *((3, 2, 5), (1, 2, 5), (1, 2, 5)),
@@ -141,49 +312,305 @@ def test_a_training_step_gives_every_gradient(suite):
     ]
 
 
+# How it is timed
+
+
 def test_sides_take_turns_and_each_begins_a_round(suite):
     timing = suite("timing")
     calls = []
 
-    def side(name):
-        return (lambda: calls.append(f"prepare {name}")), (lambda: calls.append(name))
+    def entry(name):
+        return timing.Entry(
+            name, lambda: calls.append(name), prepare=lambda: calls.append(f"prepare {name}")
+        )
 
-    plan = timing.Plan(sample_seconds=0.0, budget_seconds=0.0, settle_seconds=0.0)
-    samples = timing.compare({"a": side("a"), "b": side("b")}, plan)
-    assert {name: len(values) for name, values in samples.items()} == {"a": 3, "b": 3}
+    found = timing.compare([entry("a"), entry("b")], timing.AT_ONCE)
+    assert {name: len(values) for name, values in found.seconds.items()} == {"a": 3, "b": 3}
     rounds = [call for call in calls[6:] if call.startswith("prepare")]
     assert [call[-1] for call in rounds] == ["a", "b", "b", "a", "a", "b"]
 
 
+def test_the_best_setting_counts_and_a_beaten_one_leaves(suite, clock):
+    timing = suite("timing")
+    plan = timing.Plan(sample_seconds=0.0, budget_seconds=100.0, settle_seconds=0.0)
+    calls = []
+
+    def entry(name, setting, seconds):
+        return timing.Entry(name, lambda: (clock(seconds), calls.append(setting)), setting)
+
+    found = timing.compare(
+        [
+            entry("native", "", 1.0),
+            entry("peer", "beaten", 4.0),
+            entry("peer", "best", 2.0),
+            entry("peer", "near", 2.25),
+        ],
+        plan,
+    )
+    assert found.setting["peer"] == "best"
+    assert set(found.seconds["peer"]) == {2.0}
+    assert found.settings["peer"] == {"beaten": 4.0, "best": 2.0, "near": 2.25}
+    assert found.ratios_to("native") == {"peer": spread(2.0)}
+    assert calls.count("beaten") == 2 + timing.KNOCKOUT_ROUNDS
+    assert calls.count("best") == calls.count("near") == 2 + len(found.seconds["native"])
+
+
+def test_who_is_too_slow_is_called_once_and_left_out_but_never_the_first(suite, clock):
+    timing = suite("timing")
+    plan = timing.Plan(0.0, 0.0, settle_seconds=0.0, too_slow=5.0)
+    calls = []
+    entries = [
+        timing.Entry(name, lambda n=name, s=seconds: (clock(s), calls.append(n)))
+        for name, seconds in (("native", 6.0), ("slow", 7.0), ("quick", 1.0))
+    ]
+    found = timing.compare(entries, plan)
+    assert found.left_out == {"slow": 7.0}
+    assert calls.count("slow") == 1
+    assert set(found.seconds) == {"native", "quick"}
+
+
+def test_a_sample_lasts_as_long_as_planned_and_gauges_are_read_every_round(suite, clock):
+    timing = suite("timing")
+    calls = []
+    entry = timing.Entry("native", lambda: (clock(0.125), calls.append(1)))
+    plan = timing.Plan(sample_seconds=1.0, budget_seconds=0.0, settle_seconds=0.0)
+    found = timing.compare([entry], plan, {"limit": lambda: 3.0})
+    assert len(calls) == 2 + plan.min_rounds * 8
+    assert found.seconds["native"] == [0.125] * 5
+    assert found.readings == {"limit": [3.0] * 5}
+
+
 def test_the_spread_is_the_median_and_the_quartiles(suite):
-    spread = suite("timing").Spread.of([5.0, 1.0, 2.0, 3.0, 4.0])
-    assert (spread.low, spread.median, spread.high) == (2.0, 3.0, 4.0)
+    found = suite("timing").Spread.of([5.0, 1.0, 2.0, 3.0, 4.0])
+    assert (found.low, found.median, found.high) == (2.0, 3.0, 4.0)
 
 
 def test_the_speed_up_is_the_median_of_the_ratios_of_the_rounds(suite):
-    problem = suite("problem").Problem("rnn", suite("problem").Shape(1, 1, 1, 1))
-    samples = {"native": [1.0, 2.0, 4.0], "python": [10.0, 2.0, 20.0]}
-    row = suite("suite_cells")._row(problem, "forward", 1, samples)
-    assert row["speedup_over"]["python"]["median"] == 5.0
-    assert row["seconds"]["python"]["median"] == 10.0
+    seconds = {"native": [1.0, 2.0, 4.0], "python": [10.0, 2.0, 20.0]}
+    found = suite("timing").Comparison(seconds=seconds)
+    assert found.ratios_to("native")["python"]["median"] == 5.0
 
 
-def test_the_report_shows_times_ratios_and_their_geometric_mean(suite):
-    problem = suite("problem").Problem("rnn", suite("problem").Shape(1, 2, 3, 4))
-    rows = [
-        suite("suite_cells")._row(problem, "forward", 2, {"native": [1.0] * 3, "python": [x] * 3})
-        for x in (2.0, 8.0)
-    ]
-    title, table, means = suite("report").tables(rows)
-    assert title.startswith("float32, 2 threads")
-    assert table.splitlines()[2].split() == [
-        "RNN", "forward", "N1", "T2", "I3", "H4", "1000.000", "2000.000", "2.00x", "(2.00-2.00)",
-    ]  # fmt: skip
-    assert means.splitlines()[2].split() == ["RNN", "forward", "4.00x"]
+# The machine and its limits
+
+
+def test_flops_and_bytes_are_those_of_the_products(suite):
+    roofline, problem = suite("roofline"), small(suite, "lstm", (2, 3, 4, 5), dtype="float64")
+    w_ih, w_hh = (problem.weights[name] for name in ("weight_ih_l0", "weight_hh_l0"))
+    assert roofline.flops(problem, "forward") == 2 * 2 * 3 * (w_ih.size + w_hh.size)
+    assert roofline.flops(problem, "training") == 3 * roofline.flops(problem, "forward")
+    assert roofline.bytes_read(problem, "forward") == 3 * w_hh.nbytes
+    assert roofline.bytes_read(problem, "training") == 6 * w_hh.nbytes
+
+
+@pytest.mark.parametrize(("N", "bound"), [(1, "read"), (64, "fma")])
+def test_work_at_the_limit_is_all_of_it(suite, N, bound):
+    roofline, problem = suite("roofline"), small(suite, "gru", (N, 3, 64, 64))
+    fma, read = 1e11, 1e10
+    least = max(
+        roofline.flops(problem, "forward") / fma, roofline.bytes_read(problem, "forward") / read
+    )
+    readings = {"fma": [fma] * 3, "read": [read] * 3}
+    found = roofline.against_limits(problem, "forward", [2 * least] * 3, readings)
+    assert found["bound"] == bound
+    assert found["fraction"][bound]["median"] == pytest.approx(0.5)
+
+
+def test_the_limits_are_measured_with_a_compiler(suite):
+    limits = suite("limits")
+    try:
+        machine = limits.limits(2)
+    except limits.LimitsError as error:
+        pytest.skip(str(error))
+    assert machine.fma("float32") > 1e8
+    assert machine.fma("float64") > 1e8
+    assert machine.read(1000) > 1e7
+    assert machine.read(1 << 20) > 1e7
+
+
+def test_without_a_compiler_there_are_no_limits_and_a_reason(suite, monkeypatch):
+    limits = suite("limits")
+    rows = []
+    monkeypatch.setenv("CC", "no-such-compiler")
+    limits.limits.cache_clear()
+    limits._library.cache_clear()
+    try:
+        assert limits.limits_or_none(1) is None
+        suite("suite_limits").run(SimpleNamespace(threads=1, size="tiny"), rows.append)
+    finally:
+        limits.limits.cache_clear()
+        limits._library.cache_clear()
+    (row,) = rows
+    assert "no-such-compiler can't be run" in row["missing"]
+    (table,) = suite("suite_limits").tables(rows)
+    assert row["missing"] in table.text()
+
+
+def test_sizes_that_are_read_lie_in_the_memory_they_stand_for(suite):
+    limits = suite("limits")
+    for threads in (1, 2):
+        sizes = limits.typical_sizes(threads)
+        assert list(sizes) == ["L1", "L2", "L3", "DRAM"]
+        assert list(sizes.values()) == sorted(sizes.values())
+        for memory in ("L1", "L2"):
+            assert limits.level_of(sizes[memory] // threads) == memory
+        assert limits.level_of(sizes["DRAM"]) == "DRAM"
+
+
+# The shapes
 
 
 def test_the_grid_spans_what_it_promises(suite):
-    shapes = suite("suite_cells").GRID
-    assert shapes[0] == (1, 100, 16, 16)
-    assert shapes[-1] == (64, 50, 512, 512)
-    assert set(suite("suite_cells").QUICK_GRID) <= set(shapes)
+    grid = suite("grid")
+    assert grid.GRID[0] == (1, 100, 16, 16)
+    assert grid.GRID[-1] == (16, 25, 1024, 1024)
+    assert len(set(grid.GRID)) == len(grid.GRID) == 16
+    assert set(grid.QUICK_GRID) <= set(grid.GRID)
+
+
+def test_deepbench_problems_are_those_that_fit_in_a_minute(suite):
+    cells = suite("suite_cells")
+    options = SimpleNamespace(size="full", cells=["lstm"], dtypes=["float32"])
+    found = {
+        problem.shape: modes
+        for problem, modes in cells.problems(options)
+        if problem.source == "DeepBench"
+    }
+    assert found[(16, 25, 512, 512)] == ("forward", "training")
+    assert found[(1, 50, 1536, 1536)] == ("forward",)
+    assert found[(32, 25, 2048, 2048)] == ("forward",)  # its training step does not fit
+    assert (128, 25, 4096, 4096) not in found
+    assert cells.grid_rows([cells_row(source="DeepBench")]) == []
+
+
+# Language models
+
+
+def test_the_corpora_are_seeded_and_within_their_vocabulary(suite):
+    task = suite("language_task")
+    for make, vocabulary in ((task.characters, 65), (task.words, 1000)):
+        ids = make(vocabulary, 20_000)
+        assert ids.shape == (20_000,)
+        assert ids.min() >= 0
+        assert vocabulary // 2 < ids.max() < vocabulary
+        make.cache_clear()
+        np.testing.assert_array_equal(make(vocabulary, 20_000), ids)
+    # There is something to learn: a word narrows down the one after it.
+    ids = task.words(100, 50_000)
+    counts = np.zeros((100, 100))
+    np.add.at(counts, (ids[:-1], ids[1:]), 1)
+    assert (counts > 0).sum(axis=1).mean() < 10
+
+
+def test_a_trainer_that_learns_something_else_is_not_timed(suite, native, monkeypatch):
+    language = suite("suite_language")
+
+    class Other(language.RnnkitTrainer):
+        name = "other"
+
+        def step(self, window):
+            return 1.01 * super().step(window)
+
+    task = suite("language_task").TINY
+    monkeypatch.setattr(language, "peer_trainer", lambda peer, task, threads: Other(task, threads))
+    with pytest.raises(AssertionError, match=r"a loss of other differs from rnnkit's by 1.0e-02"):
+        language._check(task, 2, ["other"], 1)
+
+
+def test_the_time_to_a_loss_is_read_between_two_validations(suite):
+    seconds_to = suite("suite_language")._seconds_to
+    curve = [(0, 0.0, 5.0), (10, 2.0, 4.0), (20, 4.0, 3.0)]
+    assert seconds_to(3.5, curve) == 3.0
+    assert seconds_to(3.0, curve) == 4.0
+    assert seconds_to(6.0, curve) == 0.0
+    assert seconds_to(2.0, curve) == float("inf")
+
+
+@pytest.mark.parametrize("name", ["TINY", "TINY_CHARACTERS"])
+def test_pytorch_trains_the_same_model(suite, native, name):
+    pytest.importorskip("torch")
+    task = getattr(suite("language_task"), name)
+    deviation = suite("suite_language")._check(task, 5, ["torch"], 1)
+    assert deviation["torch"] < 1e-5
+
+
+# What is reported
+
+
+def test_the_report_shows_times_ratios_and_their_geometric_mean(suite):
+    rows = [cells_row(over={"python": ratio}) for ratio in (2.0, 8.0)]
+    table, means = suite("suite_cells").tables(rows)
+    assert table.title.startswith("Cells, float32, 2 threads")
+    assert table.text().splitlines()[4].split() == [
+        "GRU", "training", "N64", "T25", "I512", "H512", "1000.000", "-", "2000.000", "2.00x",
+        "(2.00-2.00)",
+    ]  # fmt: skip
+    assert means.body == [["GRU", "training", "4.00x (min 2.00)"]]
+    assert means.markdown().splitlines()[2:4] == [
+        "| label | mode | over python |",
+        "| --- | --- | ---: |",
+    ]
+
+
+def test_who_was_too_slow_shows_how_slow(suite):
+    rows = [cells_row(over={"python": 2.0}), cells_row(left_out={"python": 9.0})]
+    table, _ = suite("suite_cells").tables(rows)
+    assert table.body[1][-2:] == ["> 9000.000", "-"]
+
+
+def test_targets_stand_next_to_what_was_measured(suite):
+    rows = [
+        cells_row(cell="gru", over={"torch": 6.0, "native on 1 thread": 1.9}),
+        cells_row(cell="rnn", label="RNN tanh", over={"torch": 5.0}),
+        cells_row(cell="lstm", label="LSTM", over={"torch": 1.0, "native on 1 thread": 1.7}),
+        cells_row(cell="lstm", dtype="float64", over={"torch": 4.0}),
+        cells_row(cell="gru", source="DeepBench", over={"torch": 0.1}),
+        cells_row(cell="gru", threads=1, over={"torch": 0.1}),
+    ]
+    lines = {line[0]: line for line in suite("targets").summary(rows).body}
+    assert lines["GRU and RNN training step vs PyTorch"][2:] == [
+        "mean 5.48x, least 5.00x (RNN tanh training N64 T25 I512 H512)", "yes",
+    ]  # fmt: skip
+    assert lines["LSTM training step vs PyTorch"][3] == "NO"
+    assert lines["float64 training step vs PyTorch"][2].startswith("mean 4.00x")
+    assert lines["all threads over one, N >= 16, H >= 128"][2].startswith("least 1.70x (LSTM")
+    assert lines["all threads over one, any shape"][3] == "yes"
+    assert lines["inference vs ONNX Runtime"][2:] == ["not measured", "-"]
+
+
+def test_fractions_of_the_limits_are_held_to_their_targets(suite):
+    def limits(fraction, weights=1 << 20):
+        return {"fraction": {"fma": spread(fraction), "read": spread(fraction)}, "weights": weights}
+
+    one = {"N": 1, "T": 100, "I": 128, "H": 128}
+    in_l2 = suite("limits").caches()[2]
+    rows = [
+        cells_row("forward", limits=limits(0.85)),
+        cells_row("training", limits=limits(0.65)),
+        cells_row("forward", shape=one, limits=limits(0.7, in_l2), threads=1),
+        cells_row("forward", shape=one, limits=limits(0.1, 64), threads=1),
+    ]
+    lines = {line[0]: line for line in suite("targets").summary(rows).body}
+    assert lines["N >= 32, H >= 256, forward"][3] == "yes"
+    assert lines["N >= 32, H >= 256, training step"][2].startswith("least 65 %")
+    assert lines["N >= 32, H >= 256, training step"][3] == "NO"
+    assert lines["batch 1, weights in L2, 1 thread"][2].startswith("least 70 %")
+
+
+def test_a_broken_promise_of_equal_bits_is_shown_with_its_shape(suite, native, monkeypatch):
+    results, rows = suite("suite_results"), []
+    monkeypatch.setattr(results, "_any_threads", lambda problem, threads: problem.shape.N == 1)
+    options = SimpleNamespace(cells=["rnn"], dtypes=["float32"], size="tiny", threads=1)
+    results.run(options, rows.append)
+    assert [row["failing"] for row in rows] == [["N2 T4 I3 H5"], [], []]
+    (table,) = results.tables(rows)
+    assert table.body[0][3] == "fails on N2 T4 I3 H5"
+    assert "2 of 3 claims hold" in str(suite("targets").summary(rows).body)
+
+
+def test_the_installed_size_leaves_out_what_is_not_installed(suite):
+    counted = suite("suite_footprint").installed_bytes("rnnkit")
+    sources = sum(path.stat().st_size for path in (ROOT / "rnnkit").rglob("*.py"))
+    everything = sum(p.stat().st_size for p in (ROOT / "rnnkit").rglob("*") if p.is_file())
+    assert sources < counted < everything
+    assert suite("suite_footprint").installed_bytes("numpy") > 1e6

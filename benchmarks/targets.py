@@ -1,0 +1,250 @@
+"""What rnnkit promises about its speed, next to what was measured.
+
+All for float32 and the largest thread count unless said otherwise; peers with their best setting.
+A comparison that did not run leaves its line unmeasured.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from .report import Row, Table, speedups
+from .roofline import memory_of
+from .suite_cells import ONE_THREAD, grid_rows
+
+
+class Measured(NamedTuple):
+    """A line's second half: whether the target is met, and the figures with where the worst is."""
+
+    met: bool
+    text: str
+
+
+class Target(NamedTuple):
+    work: str
+    target: str
+    measure: Callable[[list[Row]], Measured | None]
+
+
+def summary(rows: list[Row]) -> Table:
+    """A line for each target."""
+    body = []
+    for target in TARGETS:
+        measured = target.measure(rows)
+        verdict = "-" if measured is None else "yes" if measured.met else "NO"
+        body.append(
+            [target.work, target.target, measured.text if measured else "not measured", verdict]
+        )
+    return Table("Targets", ["work", "target", "measured", "met"], body, texts=4)
+
+
+def _cells(rows: list[Row], **wanted: Any) -> list[Row]:
+    """Rows of the cells suite at the largest thread count on the common grid; ``wanted`` filters.
+
+    A wanted tuple means any of its values.
+    """
+    found = grid_rows([row for row in rows if row["suite"] == "cells"])
+    threads = max((row["threads"] for row in found), default=1)
+    conditions = {"threads": threads, "dtype": "float32", **wanted}
+    return [
+        row
+        for row in found
+        if all(
+            row[key] in value if isinstance(value, tuple) else row[key] == value
+            for key, value in conditions.items()
+        )
+    ]
+
+
+def _speed(mean: float | None, least: float | None, over: str, **wanted: Any) -> Any:
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [row for row in _cells(rows, **wanted) if over in row["speedup_over"]]
+        if not found:
+            return None
+        ratios = speedups(found, over)
+        average, worst = statistics.geometric_mean(ratios), min(ratios)
+        met = (mean is None or average >= mean) and (least is None or worst >= least)
+        row = found[ratios.index(worst)]
+        place = f"{row['label']} {row['mode']} {row['shape_text']}"
+        return Measured(met, f"mean {average:.2f}x, least {worst:.2f}x ({place})")
+
+    return measure
+
+
+def _fraction(
+    least: float, limit: str, keep: Callable[[Row], bool], **wanted: Any
+) -> Callable[[list[Row]], Measured | None]:
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [row for row in _cells(rows, **wanted) if "limits" in row and keep(row)]
+        return _least(
+            least,
+            [
+                (row["limits"]["fraction"][limit]["median"], f"{row['label']} {row['shape_text']}")
+                for row in found
+            ],
+            lambda fraction: f"{100 * fraction:.0f} %",
+        )
+
+    return measure
+
+
+def _least(
+    least: float, values: Iterable[tuple[float, str]], show: Callable[[float], str]
+) -> Measured | None:
+    found = sorted(values)
+    if not found:
+        return None
+    worst, place = found[0]
+    middle = statistics.median(value for value, _ in found)
+    return Measured(worst >= least, f"least {show(worst)} ({place}), median {show(middle)}")
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}x"
+
+
+def _stream(over: str, least: float) -> Callable[[list[Row]], Measured | None]:
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [
+            (row["speedup_over"][over]["median"], f"{row['label']} H{row['hidden']}")
+            for row in rows
+            if row["suite"] == "stream" and row["hidden"] <= 64 and over in row["speedup_over"]
+        ]
+        return _least(least, found, _times)
+
+    return measure
+
+
+def _threads(least: float, keep: Callable[[Row], bool]) -> Callable[[list[Row]], Measured | None]:
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [
+            (
+                row["speedup_over"][ONE_THREAD]["median"],
+                f"{row['label']} {row['mode']} {row['shape_text']}",
+            )
+            for row in _cells(rows)
+            if ONE_THREAD in row["speedup_over"] and keep(row)
+        ]
+        return _least(least, found, _times)
+
+    return measure
+
+
+def _language(rows: list[Row]) -> Measured | None:
+    found = [
+        (row["speedup_over"]["torch"]["median"], row["title"].split(":")[0])
+        for row in rows
+        if row["suite"] == "language" and "torch" in row["speedup_over"]
+    ]
+    return _least(1.5, found, _times)
+
+
+def _matmul(kind: str, least: float) -> Callable[[list[Row]], Measured | None]:
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [
+            (ratio["median"], row["shape_text"])
+            for row in rows
+            if row["suite"] == "matmul" and row["kind"] == kind
+            for ratio in row["speedup_over"].values()
+        ]
+        return _least(least, found, _times)
+
+    return measure
+
+
+def _results(rows: list[Row]) -> Measured | None:
+    found = [row for row in rows if row["suite"] == "results"]
+    if not found:
+        return None
+    broken = sum(bool(row["failing"]) for row in found)
+    return Measured(not broken, f"{len(found) - broken} of {len(found)} claims hold")
+
+
+def _imports(rows: list[Row]) -> Measured | None:
+    for row in rows:
+        if row["suite"] == "footprint" and (row["kind"], row["name"]) == ("import", "rnnkit"):
+            ratio = row["over_numpy"]["median"]
+            return Measured(ratio <= 1.4, f"{ratio:.2f}x")
+    return None
+
+
+def _large(row: Row) -> bool:
+    return row["shape"]["N"] >= 32 and row["shape"]["H"] >= 256
+
+
+def _in_l2(row: Row) -> bool:
+    return row["shape"]["N"] == 1 and memory_of(row["limits"]["weights"], row["threads"]) == "L2"
+
+
+def _parallel(row: Row) -> bool:
+    return row["shape"]["N"] >= 16 and row["shape"]["H"] >= 128
+
+
+TRAINING, FORWARD = {"mode": "training"}, {"mode": "forward"}
+
+TARGETS = [
+    Target(
+        "GRU and RNN training step vs PyTorch",
+        "mean 5x, least 1.3x",
+        _speed(5, 1.3, "torch", **TRAINING, cell=("gru", "rnn")),
+    ),
+    Target(
+        "LSTM training step vs PyTorch",
+        "mean 2x, least 1.1x",
+        _speed(2, 1.1, "torch", **TRAINING, cell="lstm"),
+    ),
+    Target(
+        "all cells, training step vs JAX",
+        "mean 3x, least 1.2x",
+        _speed(3, 1.2, "jax", **TRAINING),
+    ),
+    Target("inference vs PyTorch", "mean 3x, least 1x", _speed(3, 1, "torch", **FORWARD)),
+    Target(
+        "inference vs ONNX Runtime", "mean 1.5x, least 1x", _speed(1.5, 1, "onnxruntime", **FORWARD)
+    ),
+    Target("a streamed step, H <= 64, vs ONNX Runtime", "least 4x", _stream("onnxruntime", 4)),
+    Target("a streamed step, H <= 64, vs PyTorch's layer", "least 30x", _stream("torch", 30)),
+    Target("a streamed step, H <= 64, vs PyTorch's cell", "least 30x", _stream("torch cell", 30)),
+    Target(
+        "float64 training step vs PyTorch",
+        "mean 3x",
+        _speed(3, None, "torch", **TRAINING, dtype="float64"),
+    ),
+    Target(
+        "N >= 32, H >= 256, forward",
+        "least 80 % of the FMA peak",
+        _fraction(0.8, "fma", _large, **FORWARD),
+    ),
+    Target(
+        "N >= 32, H >= 256, training step",
+        "least 70 % of the FMA peak",
+        _fraction(0.7, "fma", _large, **TRAINING),
+    ),
+    Target(
+        "batch 1, weights in L2, 1 thread",
+        "least 60 % of its read bandwidth",
+        _fraction(0.6, "read", _in_l2, **FORWARD, threads=1),
+    ),
+    Target(
+        "batch 1, weights in L2, all threads",
+        "least 60 % of its read bandwidth",
+        _fraction(0.6, "read", _in_l2, **FORWARD),
+    ),
+    Target("all threads over one, N >= 16, H >= 128", "least 1.8x", _threads(1.8, _parallel)),
+    Target("all threads over one, any shape", "least 1x", _threads(1.0, lambda row: True)),
+    Target("language model end to end vs PyTorch", "least 1.5x tokens/s", _language),
+    Target("matmul vs NumPy, large", "least 0.95x", _matmul("large", 0.95)),
+    Target("matmul vs NumPy, M <= 32", "least 1.5x", _matmul("skinny", 1.5)),
+    Target("a layer and a product in turns vs alone", "least 0.95x", _matmul("in turns", 0.95)),
+    Target("results, bit by bit", "all hold", _results),
+    Target("import rnnkit vs import numpy", "at most 1.4x", _imports),
+]
+
+
+def failures(rows: list[Row]) -> Iterator[str]:
+    """What went wrong, a line each."""
+    for row in rows:
+        if "failed" in row:
+            yield f"{row['suite']}: {row['failed']}"
