@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -72,8 +73,11 @@ def _memory(options: Options) -> Iterator[Row]:
 
 
 def _child(*arguments: str) -> str:
+    # With bytecode kept, as every installed package has it.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, *arguments],
+        cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True,
     ).stdout
 
 
