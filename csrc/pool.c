@@ -40,7 +40,21 @@ static struct {
 /* Set in the threads of the pool, and in a caller during its task: a nested call runs alone. */
 static _Thread_local int inside_task;
 
-static unsigned wait_for_change(unsigned seen)
+/* Of each worker, by its number in a task (the caller is 0). */
+typedef struct {
+    pthread_t thread;
+    int tid;
+    unsigned seen;     /* generation awaited first, so that it cannot miss the task it was started for */
+    int asleep;        /* guarded by pool.lock */
+#if defined(__linux__)
+    int sent_away;     /* from its `allowed` processors; set while it awaits a task, undone at its start */
+    cpu_set_t allowed;
+#endif
+} worker_state;
+
+static worker_state workers[RK_MAX_THREADS];
+
+static unsigned wait_for_change(int tid, unsigned seen)
 {
     for (int i = 0; i < SPINS_BEFORE_YIELD; i++) {
         unsigned now = atomic_load_explicit(&pool.generation, memory_order_acquire);
@@ -53,22 +67,62 @@ static unsigned wait_for_change(unsigned seen)
         sched_yield();
     }
     pthread_mutex_lock(&pool.lock);
+    workers[tid].asleep = 1;
     unsigned now;
     while ((now = atomic_load_explicit(&pool.generation, memory_order_acquire)) == seen)
         pthread_cond_wait(&pool.wake, &pool.lock);
+    workers[tid].asleep = 0;
     pthread_mutex_unlock(&pool.lock);
     return now;
 }
 
 /*
- * The system may wake a worker on the very processor on which the caller spins, and leave it there for
- * tens of milliseconds: both then take turns while another processor idles. A worker that finds
- * itself beside another thread of the task moves to a processor that none of them uses, and is free to be
- * moved again.
+ * Processors. The system may wake a worker on the very processor on which the caller runs, and leave it
+ * there for milliseconds: the two then take turns while another processor idles. So the caller sends
+ * workers that sleep, or were last seen beside it, to the other processors before it wakes them, and
+ * a worker that finds itself beside another thread of its task moves on. Either way it is free to be
+ * moved again at once. Elsewhere than on Linux the system is left to itself.
  */
-static void spread_out(int tid)
-{
 #if defined(__linux__)
+
+/* The processors of `set` without those of `taken`; false if there are none. */
+static int without(cpu_set_t *set, const cpu_set_t *taken)
+{
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, taken)) CPU_CLR(cpu, set);
+    return CPU_COUNT(set) > 0;
+}
+
+/* By the caller, with pool.lock held, before workers are woken. */
+static void send_workers_away(void)
+{
+    int here = sched_getcpu();
+    atomic_store_explicit(&pool.processor[0], here, memory_order_relaxed);
+    if (here < 0 || here >= CPU_SETSIZE) return;
+    cpu_set_t taken;
+    CPU_ZERO(&taken);
+    CPU_SET(here, &taken);
+    for (int tid = 1; tid <= pool.n_workers; tid++) {
+        worker_state *w = &workers[tid];
+        int there = atomic_load_explicit(&pool.processor[tid], memory_order_relaxed);
+        if (w->sent_away || (!w->asleep && there != here)) continue;
+        cpu_set_t elsewhere;
+        if (pthread_getaffinity_np(w->thread, sizeof w->allowed, &w->allowed)) continue;
+        elsewhere = w->allowed;
+        if (without(&elsewhere, &taken) &&
+            !pthread_setaffinity_np(w->thread, sizeof elsewhere, &elsewhere))
+            w->sent_away = 1;
+    }
+}
+
+/* By a worker, at the start of a task. */
+static void take_a_processor(int tid)
+{
+    worker_state *w = &workers[tid];
+    if (w->sent_away) {
+        pthread_setaffinity_np(w->thread, sizeof w->allowed, &w->allowed);
+        w->sent_away = 0;
+    }
     int here = sched_getcpu(), crowded = 0;
     atomic_store_explicit(&pool.processor[tid], here, memory_order_relaxed);
     cpu_set_t taken;
@@ -80,38 +134,29 @@ static void spread_out(int tid)
     }
     if (!crowded) return;
     cpu_set_t allowed, better;
-    if (sched_getaffinity(0, sizeof allowed, &allowed)) return;
-    CPU_ZERO(&better);
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &allowed) && !CPU_ISSET(cpu, &taken)) CPU_SET(cpu, &better);
-    if (!CPU_COUNT(&better) || sched_setaffinity(0, sizeof better, &better)) return;
-    sched_setaffinity(0, sizeof allowed, &allowed);
+    if (pthread_getaffinity_np(w->thread, sizeof allowed, &allowed)) return;
+    better = allowed;
+    if (!without(&better, &taken) || pthread_setaffinity_np(w->thread, sizeof better, &better)) return;
+    pthread_setaffinity_np(w->thread, sizeof allowed, &allowed);
     atomic_store_explicit(&pool.processor[tid], sched_getcpu(), memory_order_relaxed);
-#else
-    (void)tid;
-#endif
 }
 
-/* A worker's first awaited generation travels with its number, so that it cannot miss the task it
-   was started for. */
-typedef struct {
-    int tid;
-    unsigned seen;
-} worker_start;
-
-static worker_start starts[RK_MAX_THREADS];
+#else
+static void send_workers_away(void) {}
+static void take_a_processor(int tid) { (void)tid; }
+#endif
 
 static void *worker(void *start)
 {
-    int tid = ((worker_start *)start)->tid;
-    unsigned seen = ((worker_start *)start)->seen;
+    int tid = ((worker_state *)start)->tid;
+    unsigned seen = ((worker_state *)start)->seen;
     inside_task = 1;
     for (;;) {
-        seen = wait_for_change(seen);
+        seen = wait_for_change(tid, seen);
         /* The caller waits for every worker, so the task's fields stay as they are until this
            worker has counted itself finished. */
         if (tid < pool.n_threads) {
-            spread_out(tid);
+            take_a_processor(tid);
             pool.task(pool.arg, tid, pool.n_threads);
         }
         atomic_fetch_sub_explicit(&pool.unfinished, 1, memory_order_release);
@@ -140,15 +185,14 @@ static int start_workers(int n)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch_forks);
     while (pool.n_workers < n) {
-        worker_start *start = &starts[pool.n_workers];
-        atomic_store(&pool.processor[pool.n_workers + 1], -1);
-        start->tid = pool.n_workers + 1;
-        start->seen = atomic_load(&pool.generation);
+        int tid = pool.n_workers + 1;
+        worker_state *w = &workers[tid];
+        *w = (worker_state){.tid = tid, .seen = atomic_load(&pool.generation)};
+        atomic_store(&pool.processor[tid], -1);
         pthread_attr_t attributes;
         if (pthread_attr_init(&attributes)) break;
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-        pthread_t thread;
-        int failed = pthread_create(&thread, &attributes, worker, start);
+        int failed = pthread_create(&w->thread, &attributes, worker, w);
         pthread_attr_destroy(&attributes);
         if (failed) break;
         pool.n_workers++;
@@ -168,11 +212,9 @@ void rk_parallel(int n_threads, rk_task task, void *arg)
     pool.task = task;
     pool.arg = arg;
     pool.n_threads = n_threads;
-#if defined(__linux__)
-    atomic_store_explicit(&pool.processor[0], sched_getcpu(), memory_order_relaxed);
-#endif
     atomic_store(&pool.unfinished, pool.n_workers);
     pthread_mutex_lock(&pool.lock);
+    send_workers_away();
     atomic_fetch_add_explicit(&pool.generation, 1, memory_order_release);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
