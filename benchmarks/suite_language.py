@@ -23,7 +23,7 @@ from .language_sides import PEERS, RnnkitTrainer, Trainer, peer_trainer
 from .language_task import Task
 from .report import Table, of_threads, times
 from .sides import DisagreementError, thread_settings
-from .timing import SETTLE_SECONDS, ratios, spread
+from .timing import SETTLE_SECONDS, ratios, settle, spread
 
 if TYPE_CHECKING:
     from .worker import Options
@@ -154,7 +154,7 @@ def _take_turns(
     for turn in range(length.turns):
         windows = [task.training.window(turn * length.steps + k) for k in range(length.steps)]
         for trainer in order:
-            time.sleep(length.settle_seconds)
+            settle(length.settle_seconds)
             trainer.prepare()
             start = time.perf_counter()
             for window in windows:

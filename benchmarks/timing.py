@@ -7,17 +7,21 @@ taking part, which only saves time.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 MAX_ROUNDS = 25
-# Idle threads of OpenMP and OpenBLAS spin for up to some tens of milliseconds after their last
-# work; whoever is timed meanwhile shares the cores with them.
+# Idle threads of OpenMP and OpenBLAS spin for tens of milliseconds after their last work, in some
+# versions for a hundred; whoever is timed meanwhile shares the cores with them.
 SETTLE_SECONDS = 0.03
+LONGEST_SETTLE = 0.3
 LONGEST_WARM_UP = 0.05
 # After so many rounds, whoever is so much slower than a sibling leaves.
 KNOCKOUT_ROUNDS, PLAINLY_SLOWER = 3, 1.25
@@ -41,6 +45,31 @@ class Plan:
 QUICK = Plan(0.005, 0.4, settle_seconds=0.02, too_slow=1.0, min_rounds=3)
 AT_ONCE = Plan(0.0, 0.0, settle_seconds=0.0, min_rounds=3)
 """The fewest rounds of one call each: a check of the suite, not a measurement."""
+
+
+def settle(seconds: float) -> None:
+    """Wait until no other thread of this process runs; at least ``seconds``, 0 for not at all.
+
+    Where the system does not tell what threads do, ``seconds`` is all.
+    """
+    if seconds <= 0:
+        return
+    deadline = time.perf_counter() + LONGEST_SETTLE
+    time.sleep(seconds)
+    while _others_running() and time.perf_counter() < deadline:
+        time.sleep(0.005)
+
+
+def _others_running() -> bool:
+    own = threading.get_native_id()
+    for task in Path("/proc/self/task").glob("[0-9]*"):
+        if int(task.name) == own:
+            continue
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "R":
+                return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -152,7 +181,7 @@ def compare(
         if rounds == KNOCKOUT_ROUNDS:
             order = [entry for entry in order if not _is_beaten(entry, samples)]
         for entry in order:
-            time.sleep(plan.settle_seconds)
+            settle(plan.settle_seconds)
             entry.prepare()
             if once[entry] < LONGEST_WARM_UP:
                 entry.seconds(1)
