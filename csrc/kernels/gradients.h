@@ -209,3 +209,16 @@ static void R(finish_bias)(R(run) *r, const R(share) *share, int ih, int hh)
         if (s->d_b_hh) R(unpack_bias_gradient)(r, i, r->d_bias[hh], s->d_b_hh);
     }
 }
+
+/* What follows the loop of a cell with one section, whose two products receive the same gradients. */
+static void R(gradients_after_loop)(R(run) *r, const R(share) *share)
+{
+    const rk_sequence *s = r->s;
+    R(d_initial_h)(r, share, NULL);
+    R(wait_all)(r, share);
+    R(weight_gradients)(r, share, 0, 1, NULL, 0);
+    R(input_gradient)(r, share);
+    R(wait_all)(r, share);
+    R(weight_gradients)(r, share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
+    R(finish_bias)(r, share, 0, 0);
+}

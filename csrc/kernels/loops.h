@@ -147,8 +147,8 @@ static void R(pack_backward)(R(run) *r, const R(share) *share)
     }
 }
 
-/* d_h rows (n0..n1, groups u..u1) before the recurrent product, into `out` with row length ld:
-   d_y[t], d_h_n at the last step, and the carry where the cell has one. */
+/* The part of d_h (rows n0..n1, groups u..u1) that does not come through w_hh, into `out` with row
+   length ld: d_y[t], d_h_n at the last step, and the carry where the cell has one. */
 static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1,
                          const real *carry, real *out, idx ld)
 {
@@ -166,6 +166,21 @@ static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, i
             }
             v_store(out + (j - u) * VL, d);
         }
+}
+
+/* All of d_h of this thread's rows and groups u..u1, into its scratch, whose rows are that long: the above,
+   and the gate gradients of the step after through w_hh. With two sections the second's part comes in
+   the carry. */
+static void R(collect_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1,
+                           const real *carry)
+{
+    const rk_sequence *s = r->s;
+    idx ld = (u1 - u) * VL;
+    R(start_d_h)(r, share, t, u, u1, carry, share->scratch, ld);
+    if (t == s->T - 1) return;
+    const real *later = r->d_gates + ((t + 1) * s->N + share->n0) * r->ldg;
+    R(rows) d_h = R(rows_of)(share->scratch, ld);
+    R(multiply)(&r->hh_back[0], u, u1, share->n1 - share->n0, R(rows_of)(later, r->ldg), d_h, d_h);
 }
 
 typedef void (*R(backward_step))(R(run) *r, const R(share) *share, idx t);

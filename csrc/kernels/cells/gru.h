@@ -96,12 +96,7 @@ static void R(gru_after_backward_step)(R(run) *r, const R(share) *share, idx t)
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(start_d_h)(r, share, t, u, u1, r->carry, share->scratch, ld);
-        if (t < s->T - 1) {
-            const real *later = d_g + (s->N + share->n0) * r->ldg;
-            R(rows) d_h = R(rows_of)(share->scratch, ld);
-            R(multiply)(w, u, u1, n_rows, R(rows_of)(later, r->ldg), d_h, d_h);
-        }
+        R(collect_d_h)(r, share, t, u, u1, r->carry);
         for (idx n = share->n0; n < share->n1; n++) {
             const real *d_h_row = share->scratch + (n - share->n0) * ld;
             for (idx v = u; v < u1; v++) {
@@ -194,12 +189,7 @@ static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t)
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(start_d_h)(r, share, t, u, u1, r->carry, share->scratch, ld);
-        if (t < s->T - 1) {
-            const real *later = d_g + (s->N + share->n0) * r->ldg;
-            R(rows) d_h = R(rows_of)(share->scratch, ld);
-            R(multiply)(w, u, u1, n_rows, R(rows_of)(later, r->ldg), d_h, d_h);
-        }
+        R(collect_d_h)(r, share, t, u, u1, r->carry);
         for (idx n = share->n0; n < share->n1; n++) {
             const real *d_h_row = share->scratch + (n - share->n0) * ld;
             for (idx v = u; v < u1; v++) {

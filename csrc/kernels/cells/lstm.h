@@ -69,12 +69,7 @@ static void R(lstm_backward_step)(R(run) *r, const R(share) *share, idx t)
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(start_d_h)(r, share, t, u, u1, NULL, share->scratch, ld);
-        if (t < s->T - 1) {
-            const real *later = d_g + (s->N + share->n0) * r->ldg;
-            R(rows) d_h = R(rows_of)(share->scratch, ld);
-            R(multiply)(w, u, u1, n_rows, R(rows_of)(later, r->ldg), d_h, d_h);
-        }
+        R(collect_d_h)(r, share, t, u, u1, NULL);
         for (idx n = share->n0; n < share->n1; n++) {
             const real *d_h_row = share->scratch + (n - share->n0) * ld;
             for (idx v = u; v < u1; v++) {
@@ -148,13 +143,7 @@ static void R(lstm_backward_task)(void *arg, int tid, int n_threads)
     R(backward_loop)(r, &share, R(lstm_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     if (tid == 0 && s->d_c_0) R(copy_out)(s->d_c_0, s->H, r->carry, r->ldu, s->N, s->H);
-    R(d_initial_h)(r, &share, NULL);
-    R(wait_all)(r, &share);
-    R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-    R(input_gradient)(r, &share);
-    R(wait_all)(r, &share);
-    R(weight_gradients)(r, &share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
-    R(finish_bias)(r, &share, 0, 0);
+    R(gradients_after_loop)(r, &share);
 }
 
 DEFINE_CELL(lstm)
