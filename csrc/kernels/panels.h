@@ -149,8 +149,10 @@ static void R(multiply_few)(const R(panels) *w, idx u, int n_panels, idx n_rows,
         .b_panel = nv * VL * w->K, .init = init.base ? init_rows : NULL,
         .out = (real *const *)out_rows,
     };
-    if (n_rows == 2) R(tiles_2x2)[nv - 1](&tile);
-    else (n_panels == 4 ? R(tiles_1x4) : R(tiles_1x2))[nv - 1](&tile);
+    R(tile_fn) run = n_rows == 2     ? R(tiles_2x2)[nv - 1]
+                     : n_panels == 4 ? R(tiles_1x4)[nv - 1]
+                                     : R(tiles_1x2)[nv - 1];
+    run(&tile);
 }
 
 /* Any number of rows times the panel that begins at group u. */
