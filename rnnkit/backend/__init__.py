@@ -19,9 +19,10 @@ from rnnkit.backend.dispatch import (
     set_backend,
     why,
 )
-from rnnkit.backend.extension import config, get_num_threads, native, set_num_threads
+from rnnkit.backend.extension import DTYPE_NAMES, config, get_num_threads, native, set_num_threads
 
 __all__ = [
+    "DTYPE_NAMES",
     "Decision",
     "backend",
     "config",

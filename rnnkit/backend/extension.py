@@ -9,9 +9,14 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from rnnkit.errors import ArgumentError, BackendError
 
 MAX_THREADS = 256
+
+# The dtypes that kernels take, by the names they know; NumPy takes microseconds to spell one.
+DTYPE_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 
 _extension: ModuleType | None = None
 _load_error: str | None = None
@@ -51,8 +56,6 @@ def config() -> dict[str, Any]:
     ``native`` tells whether the compiled extension was loaded; where it was not, ``native_error``
     says why and the entries about the compiler and the instruction sets are None or empty.
     """
-    import numpy as np
-
     from rnnkit.backend.dispatch import get_backend
 
     built: list[str] = []

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 SMALLEST = 8192
 FEW_ROWS = 4
 
-_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
-
 
 def matmul(a: Array, b: Array) -> Array:
     """``a @ b`` as a new array, for arrays as ``numpy.matmul`` takes them."""
@@ -33,7 +31,7 @@ def matmul(a: Array, b: Array) -> Array:
             dispatch.record(op, "fused", "native product")
             c = np.empty((a.shape[0], b.shape[1]), a.dtype)
             threads = extension.get_num_threads()
-            native.matmul(_lined_up(a), _lined_up(b), c, _NAMES[a.dtype], threads)
+            native.matmul(_lined_up(a), _lined_up(b), c, extension.DTYPE_NAMES[a.dtype], threads)
             return c
         if dispatch.get_backend() != "python":
             dispatch.record(op, "numpy", obstacle)
@@ -45,7 +43,7 @@ def _obstacle(a: Array, b: Array) -> str | None:
         return "backend 'python' is in force"
     if extension.native() is None:
         return f"the native extension could not be loaded ({extension.load_error()})"
-    if a.dtype != b.dtype or a.dtype not in _NAMES or a.shape[1] != b.shape[0]:
+    if a.dtype != b.dtype or a.dtype not in extension.DTYPE_NAMES or a.shape[1] != b.shape[0]:
         return "not two matrices of one real dtype"
     if a.shape[0] <= FEW_ROWS and b.strides[1] != b.itemsize:
         return "a few rows times a transposed matrix: NumPy is the faster"

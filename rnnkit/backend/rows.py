@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 1024
 
-_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
-
 
 def take_rows(table: Array, ids: Array) -> Array | None:
     """``table[ids]`` as a new array for a table (V, E) and ids (...); None: left to NumPy."""
@@ -28,7 +26,8 @@ def take_rows(table: Array, ids: Array) -> Array | None:
     rows = np.empty((*ids.shape, table.shape[1]), table.dtype)
     try:
         kernels.take_rows(
-            _NAMES[table.dtype], extension.get_num_threads(), table, _int64(ids), rows
+            extension.DTYPE_NAMES[table.dtype], extension.get_num_threads(),
+            table, _int64(ids), rows,
         )
     except IndexError:
         return None
@@ -42,7 +41,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> bool:
         return False
     try:
         kernels.add_rows(
-            _NAMES[table.dtype], extension.get_num_threads(), table, _int64(ids),
+            extension.DTYPE_NAMES[table.dtype], extension.get_num_threads(), table, _int64(ids),
             np.require(rows, requirements=("C", "A")),
         )
     except IndexError:
@@ -51,7 +50,7 @@ def add_rows(table: Array, ids: Array, rows: Array) -> bool:
 
 
 def _kernels_for(op: str, table: Array, ids: Array) -> Any:
-    if table.dtype not in _NAMES or ids.size * table.shape[1] < SMALLEST:
+    if table.dtype not in extension.DTYPE_NAMES or ids.size * table.shape[1] < SMALLEST:
         return None
     flags = table.flags
     obstacle = None

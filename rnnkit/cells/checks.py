@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 
-# NumPy takes microseconds to spell a dtype.
-DTYPE_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
-
-
 def check_size(name: str, value: Any) -> int:
     """A positive integer (Python's or NumPy's, but not a bool)."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnkit import backend, ops
 from rnnkit.cells import Cell
-from rnnkit.cells.checks import DTYPE_NAMES, check_tensor
+from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import tape
 
@@ -58,9 +58,9 @@ def run_layer(
         each.check_parameters()
     decision = backend.decide(
         op=f"{type(cell).__name__.removesuffix('Cell')} layer T={T} N={N} "
-        f"I={cell.input_size} H={cell.hidden_size} {DTYPE_NAMES[dtype]}",
+        f"I={cell.input_size} H={cell.hidden_size} {backend.DTYPE_NAMES[dtype]}",
         kernel=cell.kernel,
-        dtype=DTYPE_NAMES[dtype],
+        dtype=backend.DTYPE_NAMES[dtype],
     )
     if decision.path == "fused":
         from rnnkit.recurrent import native

@@ -16,7 +16,6 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import Function, grad, is_grad_enabled
 from rnnkit.autograd.tensor import wrap
-from rnnkit.cells.checks import DTYPE_NAMES
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
 
@@ -53,7 +52,7 @@ def stored_bytes(cell: Cell, T: int, N: int) -> int:
     """Bytes that one direction of a training step keeps besides its output."""
     sizes = T, N, cell.input_size, cell.hidden_size
     gates, extra = _extension().stored(
-        cell.kernel, cell.kernel_variant, DTYPE_NAMES[cell.dtype], *sizes
+        cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[cell.dtype], *sizes
     )
     return (gates + extra) * cell.dtype.itemsize
 
@@ -157,7 +156,7 @@ class _Direction:
         initial: Sequence[Array],
         weights: Sequence[Array | None],
     ) -> None:
-        self.arguments = (cell.kernel, cell.kernel_variant, DTYPE_NAMES[x.dtype])
+        self.arguments = (cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[x.dtype])
         w_ih, w_hh, b_ih, b_hh = weights
         # In the order of the native functions' parameters: names cost time at every call.
         self.arrays = (x, w_ih, w_hh, b_ih, b_hh, *_both(initial), y)

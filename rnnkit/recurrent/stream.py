@@ -9,7 +9,8 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor, no_grad
-from rnnkit.cells.checks import DTYPE_NAMES, check_size, check_tensor
+from rnnkit.backend import DTYPE_NAMES
+from rnnkit.cells.checks import check_size, check_tensor
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.recurrent.native import weights_of
 
