@@ -79,7 +79,7 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
     /* Weights that no second cache holds are read once a step by each thread that owns rows, but by one
        thread only where units are shared out. */
     double weight_bytes = (double)s->H * n_gates * (double)s->H * sizeof(real);
-    if (threads > 1 && weight_bytes > SECOND_CACHE && r->U >= 4 * threads &&
+    if (threads > 1 && weight_bytes > SECOND_CACHE / 2 && r->U >= 4 * threads &&
         step_work >= 20 * WORK_FOR_A_BARRIER * threads) {
         r->split_units = 1;
     } else if (s->N < 4 * threads) {

@@ -399,108 +399,6 @@ cdef int fill_sizes(rk_sequence *s, const rk_cell *kernel, str variant, idx T, i
     raise KeyError(f"kernel {kernel.name.decode()!r} has no variant {variant!r}")
 
 
-def stored(str cell, str variant, str dtype, idx T, idx N, idx I, idx H):
-    """Elements of the arrays (gates, extra) that a training step keeps between its passes."""
-    cdef rk_sequence s
-    cdef size_t gates, extra
-    cdef const rk_cell *kernel = find_cell(cell, dtype_code(dtype))
-    fill_sizes(&s, kernel, variant, T, N, I, H, 1)
-    kernel.stored(&s, &gates, &extra)
-    return gates, extra
-
-
-def forward(str cell, str variant, str dtype, int n_threads, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
-            y, h_n, c_n, gates, extra):
-    """Run a sequence; csrc/rnnkit.h tells what each array is. None stands for an absent one.
-
-    Raises TypeError or ValueError naming the array for anything a kernel could not take, MemoryError,
-    and whatever a signal handler raised meanwhile (KeyboardInterrupt).
-    """
-    cdef int code = dtype_code(dtype)
-    cdef const rk_cell *kernel = find_cell(cell, code)
-    cdef Buffers buffers = Buffers(code)
-    cdef rk_sequence s
-    fill_sizes(&s, kernel, variant, x.shape[0], x.shape[1], x.shape[2], h_0.shape[1], n_threads)
-    take_inputs(buffers, &s, kernel, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, y, True)
-    s.h_n = buffers.dense(h_n, "h_n", s.N, s.H, True)
-    s.c_n = buffers.dense(c_n, "c_n", s.N, s.H, True)
-    take_kept(buffers, &s, kernel, gates, extra, False, &s.gates, &s.extra)
-    require(s.h_n, "h_n")
-    if kernel.n_states > 1:
-        require(s.c_n, "c_n")
-    run(kernel.forward, kernel.forward_workspace(&s), &s)
-
-
-def backward(str cell, str variant, str dtype, int n_threads, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0,
-             y, gates, extra, d_y, d_h_n, d_c_n, d_gates, d_extra, d_x, bint d_x_add, d_w_ih, d_w_hh,
-             d_b_ih, d_b_hh, d_h_0, d_c_0):
-    """Gradients of a sequence; csrc/rnnkit.h tells what each array is. None: absent, or not wanted.
-
-    d_gates and d_extra may be gates and extra themselves, which are then overwritten.
-    Raises as `forward` does.
-    """
-    cdef int code = dtype_code(dtype)
-    cdef const rk_cell *kernel = find_cell(cell, code)
-    cdef Buffers buffers = Buffers(code)
-    cdef rk_sequence s
-    fill_sizes(&s, kernel, variant, x.shape[0], x.shape[1], x.shape[2], h_0.shape[1], n_threads)
-    cdef idx g = kernel.n_gates
-    take_inputs(buffers, &s, kernel, x, w_ih, w_hh, b_ih, b_hh, h_0, c_0, y, False)
-    take_kept(buffers, &s, kernel, gates, extra, True, &s.gates, &s.extra)
-    take_kept(buffers, &s, kernel, d_gates, d_extra, True, &s.d_gates, &s.d_extra)
-    s.d_y = buffers.grid(d_y, "d_y", &s, s.H, False, &s.d_y_t, &s.d_y_n)
-    s.d_h_n = buffers.dense(d_h_n, "d_h_n", s.N, s.H, False)
-    s.d_c_n = buffers.dense(d_c_n, "d_c_n", s.N, s.H, False)
-    s.d_x = buffers.grid(d_x, "d_x", &s, s.I, True, &s.d_x_t, &s.d_x_n)
-    s.d_x_add = d_x_add
-    s.d_w_ih = buffers.dense(d_w_ih, "d_w_ih", g * s.H, s.I, True)
-    s.d_w_hh = buffers.dense(d_w_hh, "d_w_hh", g * s.H, s.H, True)
-    s.d_b_ih = buffers.dense(d_b_ih, "d_b_ih", 0, g * s.H, True)
-    s.d_b_hh = buffers.dense(d_b_hh, "d_b_hh", 0, g * s.H, True)
-    s.d_h_0 = buffers.dense(d_h_0, "d_h_0", s.N, s.H, True)
-    s.d_c_0 = buffers.dense(d_c_0, "d_c_0", s.N, s.H, True)
-    run(kernel.backward, kernel.backward_workspace(&s), &s)
-
-
-cdef int take_inputs(Buffers buffers, rk_sequence *s, const rk_cell *kernel, x, w_ih, w_hh, b_ih,
-                     b_hh, h_0, c_0, y, bint y_writable) except -1:
-    cdef idx g = kernel.n_gates
-    s.x = buffers.grid(x, "x", s, s.I, False, &s.x_t, &s.x_n)
-    s.w_ih = buffers.dense(w_ih, "w_ih", g * s.H, s.I, False)
-    s.w_hh = buffers.dense(w_hh, "w_hh", g * s.H, s.H, False)
-    s.b_ih = buffers.dense(b_ih, "b_ih", 0, g * s.H, False)
-    s.b_hh = buffers.dense(b_hh, "b_hh", 0, g * s.H, False)
-    s.h_0 = buffers.dense(h_0, "h_0", s.N, s.H, False)
-    s.c_0 = buffers.dense(c_0, "c_0", s.N, s.H, False)
-    s.y = buffers.grid(y, "y", s, s.H, y_writable, &s.y_t, &s.y_n)
-    require(s.x, "x")
-    require(s.w_ih, "w_ih")
-    require(s.w_hh, "w_hh")
-    require(s.h_0, "h_0")
-    require(s.y, "y")
-    if kernel.n_states > 1:
-        require(s.c_0, "c_0")
-    if (s.b_ih == NULL) != (s.b_hh == NULL):
-        raise ValueError("b_ih, b_hh: expected both or neither")
-    return 0
-
-
-cdef int take_kept(Buffers buffers, rk_sequence *s, const rk_cell *kernel, gates, extra,
-                   bint required, void **gates_at, void **extra_at) except -1:
-    """The two arrays kept for backward: both of the kernel's sizes, or both absent."""
-    cdef size_t n_gates, n_extra
-    kernel.stored(s, &n_gates, &n_extra)
-    if (gates is None) != (extra is None):
-        raise ValueError("gates, extra: expected both or neither")
-    if gates is None:
-        if required and n_gates + n_extra > 0:
-            raise ValueError("gates, extra: missing")
-        return 0
-    gates_at[0] = buffers.flat(gates, "gates", n_gates, True)
-    extra_at[0] = buffers.flat(extra, "extra", n_extra, True)
-    return 0
-
-
 cdef int require(const void *pointer, str name) except -1:
     if pointer == NULL:
         raise ValueError(f"{name}: missing")
@@ -519,6 +417,9 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
         status = function(s)
     return_workspace(memory, size)
     return ended(status)
+
+
+include "layer.pxi"
 
 
 # ---- streams ------------------------------------------------------------------------------------

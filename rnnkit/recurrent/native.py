@@ -33,28 +33,90 @@ def run_layer(
     cells: Sequence[Cell], x: Tensor, state: State, batch_first: bool
 ) -> tuple[Tensor, State]:
     """As ``recurrent.run_layer``, which has checked the arguments; the state is not None."""
-    weights = [getattr(cell, name) for cell in cells for name in WEIGHTS]
-    y, *final = FusedLayer.apply(
-        x, *state, *weights, cells=tuple(cells), n_states=len(state), batch_first=batch_first
-    )
-    return y, tuple(final)
+    inputs = (x, *state, *[getattr(cell, name) for cell in cells for name in WEIGHTS])
+    if is_grad_enabled() and any([t is not None and t.requires_grad for t in inputs]):
+        y, *final = FusedLayer.apply(
+            *inputs, cells=tuple(cells), n_states=len(state), batch_first=batch_first
+        )
+        return y, tuple(final)
+    call = _Call(cells, len(state), batch_first, [None if t is None else t.data for t in inputs])
+    return wrap(call.forward(keep=False)), tuple([wrap(a) for a in call.final])
 
 
 def weights_of(cell: Cell) -> tuple[Array, Array, Array | None, Array | None]:
     """w_ih, w_hh, b_ih and b_hh as the kernels take them."""
-    w_ih, w_hh, b_ih, b_hh = (getattr(cell, name) for name in WEIGHTS)
-    if b_ih is None:
-        return _dense(w_ih.data), _dense(w_hh.data), None, None
-    return _dense(w_ih.data), _dense(w_hh.data), _dense(b_ih.data), _dense(b_hh.data)
+    weights = [getattr(cell, name) for name in WEIGHTS]
+    w_ih, w_hh, b_ih, b_hh = [None if w is None else _dense(w.data) for w in weights]
+    return w_ih, w_hh, b_ih, b_hh
 
 
 def stored_bytes(cell: Cell, T: int, N: int) -> int:
     """Bytes that one direction of a training step keeps besides its output."""
     sizes = T, N, cell.input_size, cell.hidden_size
-    gates, extra = _extension().stored(
-        cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[cell.dtype], *sizes
-    )
-    return (gates + extra) * cell.dtype.itemsize
+    elements: int = _extension().stored(*_kernel_of(cell), 1, *sizes)
+    return elements * cell.dtype.itemsize
+
+
+class _Call:
+    """The arrays of one layer's forward pass, as the kernels take them."""
+
+    __slots__ = ("final", "head", "initial", "kept", "weights", "x", "y")
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        n_states: int,
+        batch_first: bool,
+        arrays: Sequence[Array | None],
+    ) -> None:
+        x = arrays[0]
+        assert x is not None
+        self.x = _rows(x)
+        self.initial = tuple([_dense(a) for a in arrays[1 : 1 + n_states]])
+        self.weights = tuple([_dense(a) for a in arrays[1 + n_states :]])
+        self.head = (*_kernel_of(cells[0]), batch_first)
+        self.kept: Array | None = None
+        D, N, H = self.initial[0].shape
+        self.y = np.empty((*x.shape[:2], D * H), x.dtype)
+        self.final = tuple([np.empty((D, N, H), x.dtype) for _ in self.initial])
+
+    @property
+    def is_empty(self) -> bool:
+        """There is no step or no row."""
+        return not self.y.size
+
+    def forward(self, keep: bool) -> Array:
+        *kernel, batch_first = self.head
+        x, y, extension = self.x, self.y, _extension()
+        if not y.size:
+            for start, end in zip(self.initial, self.final, strict=True):
+                end[...] = start
+            return y
+        if keep:
+            D, N, H = self.initial[0].shape
+            size = extension.stored(*kernel, D, x.shape[batch_first], N, x.shape[2], H)
+            if size:
+                self.kept = np.empty(size, x.dtype)
+        extension.forward(
+            *kernel, backend.get_num_threads(), batch_first, x, self.weights, self.initial, y,
+            self.final, self.kept,
+        )
+        return y
+
+    def backward(
+        self, d_y: Array | None, d_final: Sequence[Array | None], grads: Sequence[Array | None],
+        overwrite: bool,
+    ) -> None:
+        """Writes the gradients of x, of the initial states and of the weights into ``grads``."""
+        *kernel, batch_first = self.head
+        kept, states = self.kept, len(self.initial)
+        work = kept if kept is None or overwrite else np.empty_like(kept)
+        _extension().backward(
+            *kernel, backend.get_num_threads(), batch_first, self.x, self.weights, self.initial,
+            self.y, kept, None if d_y is None else _rows(d_y),
+            tuple([_dense(a) for a in d_final]), work, grads[0], tuple(grads[1 + states :]),
+            tuple(grads[1 : 1 + states]),
+        )
 
 
 class FusedLayer(Function):
@@ -65,38 +127,12 @@ class FusedLayer(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Array, *arrays: Array | None, **params: Any) -> tuple[Array, ...]:
+    def forward(ctx: Any, *arrays: Array | None, **params: Any) -> tuple[Array, ...]:
         cells, n_states, batch_first = params["cells"], params["n_states"], params["batch_first"]
-        H, dtype = cells[0].hidden_size, x.dtype
         ctx.cells, ctx.n_states, ctx.batch_first = cells, n_states, batch_first
+        ctx.call = call = _Call(cells, n_states, batch_first, arrays)
         ctx.consumed = False
-
-        initial = [_dense(a) for a in arrays[:n_states] if a is not None]
-        weights = [None if a is None else _dense(a) for a in arrays[n_states:]]
-        x = _rows(x)
-        y = np.empty((*x.shape[:2], len(cells) * H), dtype)
-        final = [np.empty_like(a) for a in initial]
-        T, N, _ = _by_time(x, batch_first).shape
-        if T == 0 or N == 0:
-            for start, end in zip(initial, final, strict=True):
-                end[...] = start
-            ctx.directions = None
-            return (y, *final)
-
-        keep = any(ctx.needs_input_grad)
-        ctx.directions = directions = []
-        for d, cell in enumerate(cells):
-            direction = _Direction(
-                cell,
-                x=_in_order(_by_time(x, batch_first), d),
-                y=_in_order(_by_time(y, batch_first)[:, :, d * H : (d + 1) * H], d),
-                initial=[a[d] for a in initial],
-                weights=weights[d * len(WEIGHTS) : (d + 1) * len(WEIGHTS)],
-            )
-            direction.forward([a[d] for a in final], keep)
-            if keep:
-                directions.append(direction)
-        return (y, *final)
+        return (call.forward(keep=any(ctx.needs_input_grad)), *call.final)
 
     @staticmethod
     def backward(
@@ -110,90 +146,21 @@ class FusedLayer(Function):
                 "overwrite what the forward pass kept; run the forward pass again"
             )
         ctx.consumed = not ctx.retain_graph
-        needs, n_states, cells = ctx.needs_input_grad, ctx.n_states, ctx.cells
-        inputs = [None if t is None else t.data for t in ctx.inputs]
+        call: _Call = ctx.call
+        d_ends = [None if t is None else t.data for t in d_final]
         # What every direction writes whole need not be cleared first; an empty run writes nothing.
-        make = np.zeros if ctx.directions is None else np.empty
+        make = np.zeros if call.is_empty else np.empty
         grads = [
-            make(a.shape, a.dtype) if need and a is not None else None
-            for a, need in zip(inputs, needs, strict=True)
+            make(t.shape, t.dtype) if need and t is not None else None
+            for t, need in zip(ctx.inputs, ctx.needs_input_grad, strict=True)
         ]
-        if ctx.directions is None:
-            for d_initial, d_end in zip(grads[1 : 1 + n_states], d_final, strict=True):
+        if call.is_empty:
+            for d_initial, d_end in zip(grads[1:], d_ends, strict=False):
                 if d_initial is not None and d_end is not None:
-                    d_initial[...] = d_end.data
-            return tuple([None if g is None else wrap(g) for g in grads])
-
-        H = cells[0].hidden_size
-        d_x = None if grads[0] is None else _by_time(grads[0], ctx.batch_first)
-        d_out = None if d_y is None else _by_time(_rows(d_y.data), ctx.batch_first)
-        d_ends = [None if t is None else _dense(t.data) for t in d_final]
-        for d, direction in enumerate(ctx.directions):
-            first = 1 + n_states + d * len(WEIGHTS)
-            direction.backward(
-                d_y=None if d_out is None else _in_order(d_out[:, :, d * H : (d + 1) * H], d),
-                d_final=[None if a is None else a[d] for a in d_ends],
-                d_x=None if d_x is None else _in_order(d_x, d),
-                d_x_add=d > 0,
-                d_initial=[None if a is None else a[d] for a in grads[1 : 1 + n_states]],
-                d_weights=grads[first : first + len(WEIGHTS)],
-                overwrite=ctx.consumed,
-            )
+                    d_initial[...] = d_end
+        else:
+            call.backward(None if d_y is None else d_y.data, d_ends, grads, overwrite=ctx.consumed)
         return tuple([None if g is None else wrap(g) for g in grads])
-
-
-class _Direction:
-    """One direction of a layer: its arrays in the order of its own time, and what it keeps."""
-
-    __slots__ = ("arguments", "arrays", "extra", "gates")
-
-    def __init__(
-        self,
-        cell: Cell,
-        *,
-        x: Array,
-        y: Array,
-        initial: Sequence[Array],
-        weights: Sequence[Array | None],
-    ) -> None:
-        self.arguments = (cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[x.dtype])
-        w_ih, w_hh, b_ih, b_hh = weights
-        # In the order of the native functions' parameters: names cost time at every call.
-        self.arrays = (x, w_ih, w_hh, b_ih, b_hh, *_both(initial), y)
-        self.gates: Array | None = None
-        self.extra: Array | None = None
-
-    def forward(self, final: Sequence[Array], keep: bool) -> None:
-        x, _, w_hh, *_ = self.arrays
-        if keep:
-            assert x is not None
-            assert w_hh is not None
-            sizes = _extension().stored(*self.arguments, *x.shape, w_hh.shape[1])
-            if any(sizes):
-                self.gates, self.extra = _aligned(sizes, x.dtype)
-        _extension().forward(
-            *self.arguments, backend.get_num_threads(), *self.arrays, *_both(final),
-            self.gates, self.extra,
-        )
-
-    def backward(
-        self,
-        *,
-        d_y: Array | None,
-        d_final: Sequence[Array | None],
-        d_x: Array | None,
-        d_x_add: bool,
-        d_initial: Sequence[Array | None],
-        d_weights: Sequence[Array | None],
-        overwrite: bool,
-    ) -> None:
-        d_gates, d_extra = self.gates, self.extra
-        if d_gates is not None and d_extra is not None and not overwrite:
-            d_gates, d_extra = _aligned((d_gates.size, d_extra.size), d_gates.dtype)
-        _extension().backward(
-            *self.arguments, backend.get_num_threads(), *self.arrays, self.gates, self.extra,
-            d_y, *_both(d_final), d_gates, d_extra, d_x, d_x_add, *d_weights, *_both(d_initial),
-        )
 
 
 class _Alias(Function):
@@ -249,40 +216,23 @@ def _extension() -> Any:
     return extension
 
 
-def _both(states: Sequence[Array | None]) -> tuple[Array | None, Array | None]:
-    """h and c; a cell with one state has no c."""
-    return (states[0], states[1]) if len(states) == 2 else (states[0], None)
+def _kernel_of(cell: Cell) -> tuple[Any, str, str]:
+    return cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[cell.dtype]
 
 
-def _by_time(a: Array, batch_first: bool) -> Array:
-    return a.swapaxes(0, 1) if batch_first else a
-
-
-def _in_order(a: Array, direction: int) -> Array:
-    """Steps in the order in which a direction takes them."""
-    return a[::-1] if direction else a
-
-
-def _dense(a: Array) -> Array:
-    """C-contiguous and aligned, copied only where it is not."""
+def _dense(a: Array | None) -> Any:
+    """C-contiguous and aligned, copied only where it is not; None stays None."""
+    if a is None:
+        return None
     flags = a.flags
     return a if flags.c_contiguous and flags.aligned else np.require(a, requirements=("C", "A"))
 
 
 def _rows(a: Array) -> Array:
     """Aligned, with a contiguous last axis and whole strides; copied only where it is not."""
+    flags = a.flags
+    if flags.c_contiguous and flags.aligned:
+        return a
     size = a.itemsize
-    good = a.flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
+    good = flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
     return a if good and not any(s % size for s in a.strides) else np.array(a, order="C")
-
-
-def _aligned(sizes: Sequence[int], dtype: Any) -> tuple[Array, Array]:
-    """Two uninitialised vectors in one block that begins at a cache line, as loads like it.
-
-    The first size is a whole number of vectors, so the second begins well too.
-    """
-    first, second = sizes
-    memory = np.empty(first + second + 64 // dtype.itemsize, dtype)
-    start = -memory.__array_interface__["data"][0] % 64 // dtype.itemsize
-    middle = start + first
-    return memory[start:middle], memory[middle : middle + second]
