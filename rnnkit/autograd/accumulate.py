@@ -94,16 +94,19 @@ class Collector:
         return present.total()
 
 
+_PRIVATE = 0x1 | 0x4 | 0x400  # NumPy's flags: contiguous in C order, owns its data, writeable
+
+
 def own(holder: list[Tensor]) -> Array:
     """The array of the one tensor in `holder`, copied unless nothing else can refer to it.
 
     Two references are the holder's (or the slot's) and that of getrefcount's argument.
     """
-    array = holder[0]._data
-    flags = array.flags
-    private = flags.owndata and flags.c_contiguous and flags.writeable
-    del array, flags
-    if private and getrefcount(holder[0]) <= 2 and getrefcount(holder[0]._data) <= 2:
+    if (
+        holder[0]._data.flags.num & _PRIVATE == _PRIVATE
+        and getrefcount(holder[0]) <= 2
+        and getrefcount(holder[0]._data) <= 2
+    ):
         return holder[0]._data
     return holder[0]._data.copy()
 

@@ -22,6 +22,8 @@ def supported_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     Raises:
         DTypeError: it is not float32, float64, an integer type or bool.
     """
+    if isinstance(dtype, np.dtype) and dtype in DTYPES:
+        return dtype
     try:
         found = np.dtype(dtype).newbyteorder("=")
     except TypeError:

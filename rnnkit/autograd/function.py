@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.dtypes import FLOATS, supported_dtype
+from rnnkit.autograd.dtypes import DTYPES, FLOATS, supported_dtype
 from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.node import Node, PartialGradient, check_gradient, next_number
 from rnnkit.autograd.tensor import Tensor, wrap
@@ -80,30 +80,38 @@ class Function:
             DTypeError: an input is neither a Tensor nor None, or `forward` returned anything but
                 arrays of supported dtypes.
         """
-        for i, tensor in enumerate(inputs):
-            if tensor is not None and not isinstance(tensor, Tensor):
+        enabled = state.enabled
+        arrays: list[Any] = []
+        needs = []
+        for tensor in inputs:
+            if tensor is None:
+                arrays.append(None)
+                needs.append(False)
+                continue
+            if not isinstance(tensor, Tensor):
                 raise DTypeError(
-                    f"{cls.__name__}: input {i}: expected a Tensor or None, got "
+                    f"{cls.__name__}: input {len(arrays)}: expected a Tensor or None, got "
                     f"{type(tensor).__name__}"
                 )
-        enabled = state.enabled
-        needs = tuple([enabled and t is not None and t._requires_grad for t in inputs])
-        ctx = Context(inputs, needs)
-        result = cls.forward(ctx, *[None if t is None else t._data for t in inputs], **params)
-        results = result if type(result) is tuple else (result,)
-        outputs = tuple([cls._output(array) for array in results])
-        if any(needs):
-            n_outputs = len(outputs) if type(result) is tuple else 0
-            node = FunctionNode(cls, ctx, n_outputs)
+            arrays.append(tensor._data)
+            needs.append(enabled and tensor._requires_grad)
+        ctx = Context(inputs, tuple(needs))
+        result = cls.forward(ctx, *arrays, **params)
+        several = type(result) is tuple
+        outputs = [cls._output(array) for array in (result if several else (result,))]
+        if True in needs:
+            node = FunctionNode(cls, ctx, len(outputs) if several else 0)
             for i, output in enumerate(outputs):
                 if output._data.dtype in FLOATS:
                     output.grad_fn = node
                     output._output = i
                     output._requires_grad = True
-        return outputs if type(result) is tuple else outputs[0]
+        return tuple(outputs) if several else outputs[0]
 
     @classmethod
     def _output(cls, array: Any) -> Tensor:
+        if type(array) is np.ndarray and array.dtype in DTYPES:
+            return wrap(array)
         if not isinstance(array, _ARRAYS):
             raise DTypeError(
                 f"{cls.__name__}.forward: expected arrays, got {type(array).__name__}"

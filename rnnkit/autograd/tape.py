@@ -238,7 +238,7 @@ def grad(
             if not tensor._requires_grad:
                 raise GraphError(f"{what}[{i}] does not require a gradient")
     seeds = [
-        _seed(root, value, f"grad_outputs[{i}]")
+        value if _fits(value, root) else _seed(root, value, f"grad_outputs[{i}]")
         for i, (root, value) in enumerate(zip(roots, given, strict=True))
     ]
     retain = create_graph if retain_graph is None else retain_graph
@@ -267,6 +267,14 @@ def grad(
             holder = [found.pop(slot) if last_use[slot] == i else found[slot]]
             results.append(wrap(own(holder)))
     return tuple(results)
+
+
+def _fits(gradient: Any, root: Tensor) -> bool:
+    return (
+        isinstance(gradient, Tensor)
+        and gradient._data.shape == root._data.shape
+        and gradient._data.dtype == root._data.dtype
+    )
 
 
 def _seed(root: Tensor, gradient: Any, what: str) -> Tensor:

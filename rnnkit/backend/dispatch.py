@@ -6,13 +6,17 @@ import os
 import warnings
 from _thread import _local
 from collections import deque
-from typing import Any
+from typing import Any, TypeAlias
 
 from rnnkit.backend import extension
 from rnnkit.errors import ArgumentError, BackendError
 
 MODES = ("auto", "native", "python")
 REMEMBERED_CALLS = 64
+
+
+Op: TypeAlias = "str | tuple[str, tuple[object, ...]]"
+"""A call as it shall be shown: a text, or a template and its values, for calls that are many."""
 
 
 class Decision:
@@ -27,7 +31,7 @@ class Decision:
 
     __slots__ = ("_op", "path", "reason")
 
-    def __init__(self, op: str | tuple[str, tuple[object, ...]], path: str, reason: str) -> None:
+    def __init__(self, op: Op, path: str, reason: str) -> None:
         # A template and its values are put together only when someone asks.
         self._op = op
         self.path = path
@@ -35,7 +39,7 @@ class Decision:
 
     @property
     def op(self) -> str:
-        return self._op if isinstance(self._op, str) else self._op[0].format(*self._op[1])
+        return _text(self._op)
 
     def __repr__(self) -> str:
         return f"{self.op}: {self.path} ({self.reason})"
@@ -115,11 +119,8 @@ def why(last: int | None = None) -> list[Decision]:
     return recent if last is None else recent[max(0, len(recent) - last) :]
 
 
-def record(op: str | tuple[str, tuple[object, ...]], path: str, reason: str) -> Decision:
-    """Remember which path a call took, for :func:`why`.
-
-    ``op`` is a text, or a template and its values.
-    """
+def record(op: Op, path: str, reason: str) -> Decision:
+    """Remember which path a call took, for :func:`why`."""
     decision = Decision(op, path, reason)
     _decisions.append(decision)
     return decision
@@ -161,7 +162,7 @@ def _remember_latest(op: str, path: str, reason: str) -> None:
     _latest[op] = Decision(op, path, reason)
 
 
-def decide(op: str, kernel: str | None, dtype: str) -> Decision:
+def decide(op: Op, kernel: str | None, dtype: str) -> Decision:
     """Choose the path for a call and remember the choice.
 
     Args:
@@ -180,19 +181,29 @@ def decide(op: str, kernel: str | None, dtype: str) -> Decision:
         isa = extension.native().isa_in_use()  # type: ignore[union-attr]
         return record(op, "fused", f"fused {kernel} kernel, {isa}")
     if mode == "native":
-        raise BackendError(f"{op}: backend 'native' is in force but {obstacle}")
+        raise BackendError(f"{_text(op)}: backend 'native' is in force but {obstacle}")
     _warn_once_if_missing()
     return record(op, "python", obstacle)
+
+
+def _text(op: Op) -> str:
+    return op if isinstance(op, str) else op[0].format(*op[1])
+
+
+_able: set[tuple[str | None, str]] = set()  # kernel and dtype of calls that met no obstacle
 
 
 def _obstacle(kernel: str | None, dtype: str) -> str | None:
     native = extension.native()
     if native is None:
         return _missing()
+    if (kernel, dtype) in _able:
+        return None
     if kernel is None:
         return "there is no fused kernel for this cell"
     if not native.has_kernel(kernel, dtype):
         return f"there is no fused kernel {kernel!r} for dtype {dtype}"
+    _able.add((kernel, dtype))
     return None
 
 

@@ -223,16 +223,18 @@ class GatedCell(Cell):
         return self.weight_ih.dtype
 
     def check_parameters(self) -> None:
-        dtype = self.dtype
+        dtype = self.weight_ih.data.dtype
         for name, shape in self._shapes.items():
             parameter = getattr(self, name)
             if parameter is None:
                 if shape is not None:
                     raise ShapeError(f"{name}: expected shape {shape}, got None")
-            elif parameter.shape != shape:
-                raise ShapeError(f"{name}: expected shape {shape}, got {parameter.shape}")
-            elif parameter.dtype != dtype:
-                raise DTypeError(f"{name}: expected {dtype} as weight_ih is, got {parameter.dtype}")
+                continue
+            array = parameter.data
+            if array.shape != shape:
+                raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
+            if array.dtype != dtype:
+                raise DTypeError(f"{name}: expected {dtype} as weight_ih is, got {array.dtype}")
 
     def reset_parameters(self) -> None:
         """Draws every parameter from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch does."""

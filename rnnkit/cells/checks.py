@@ -75,17 +75,18 @@ def check_tensor(
                 f"{name}: expected a Tensor or a NumPy array, got {type(value).__name__}"
             )
         value = as_tensor(value)
-    if value.dtype != dtype:
-        raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {value.dtype}")
+    array = value.data
+    if array.dtype != dtype:
+        raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {array.dtype}")
     if shape is not None:
-        if value.shape != shape:
-            raise ShapeError(f"{name}: expected shape {shape}, got {value.shape}")
+        if array.shape != shape:
+            raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
         return value
-    if ranks is not None and value.ndim not in ranks:
+    if ranks is not None and array.ndim not in ranks:
         expected = " or ".join(ranks.values())
-        raise ShapeError(f"{name}: expected axes {expected}, got shape {value.shape}")
-    if last is not None and value.shape[-1] != last:
+        raise ShapeError(f"{name}: expected axes {expected}, got shape {array.shape}")
+    if last is not None and array.shape[-1] != last:
         raise ShapeError(
-            f"{name}: expected {last} features in the last axis, got shape {value.shape}"
+            f"{name}: expected {last} features in the last axis, got shape {array.shape}"
         )
     return value

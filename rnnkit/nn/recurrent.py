@@ -15,7 +15,7 @@ from rnnkit.cells import Cell, GRUCell, LSTMCell, RNNCell
 from rnnkit.cells.checks import check_bool, check_size, check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
-from rnnkit.recurrent import Stepper, run_layer
+from rnnkit.recurrent import Stepper, run_checked_layer
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -137,12 +137,14 @@ class Recurrent(Module):
         finals = []
         y: Tensor = x
         for layer, cells in enumerate(self._layers):
-            if layer > 0 and self.dropout > 0 and self.training:
-                y = ops.dropout(y, self.dropout)
+            if layer > 0:
+                y = check_tensor("x", y, first.dtype, {3: axes}, last=cells[0].input_size)
+                if self.dropout > 0 and self.training:
+                    y = ops.dropout(y, self.dropout)
             for cell in cells:
                 if cell.training is not self.training:
                     cell.train(self.training)
-            y, final = run_layer(cells, y, states[layer], self.batch_first)
+            y, final = run_checked_layer(cells, y, states[layer], self.batch_first)
             finals.append(final)
         last = finals[0]
         if self.num_layers > 1:
@@ -174,18 +176,18 @@ class Recurrent(Module):
         if state is None:
             return [None] * self.num_layers
         first = self._layers[0][0]
-        D = len(self._layers[0])
-        L = self.num_layers
+        L, D = self.num_layers, len(self._layers[0])
         shape = (L * D, self.hidden_size) if single else (L * D, N, self.hidden_size)
-        given = [
+        given = first.unpack_state(state)
+        checked = [
             check_tensor(name, value, first.dtype, shape=shape)
-            for name, value in zip(first.state_names, first.unpack_state(state), strict=True)
+            for name, value in zip(first.state_names, given, strict=True)
         ]
         if single:
-            given = [each.unsqueeze(1) for each in given]
+            checked = [each.unsqueeze(1) for each in checked]
         if L == 1:
-            return [tuple(given)]
-        return [tuple(each[k * D : (k + 1) * D] for each in given) for k in range(L)]
+            return [tuple(checked)]
+        return [tuple(each[k * D : (k + 1) * D] for each in checked) for k in range(L)]
 
     def extra_repr(self) -> str:
         cell = self._layers[0][0]

@@ -6,7 +6,7 @@ native.py   the native path: the whole loop in C
 stream.py   step by step, with a state that is carried, on either path
 """
 
-from rnnkit.recurrent.layer import run_layer
+from rnnkit.recurrent.layer import run_checked_layer, run_layer
 from rnnkit.recurrent.stream import Stepper
 
-__all__ = ["Stepper", "run_layer"]
+__all__ = ["Stepper", "run_checked_layer", "run_layer"]

@@ -49,18 +49,28 @@ def run_layer(
     dtype = cell.dtype
     axes = "(N, T, I)" if batch_first else "(T, N, I)"
     x = check_tensor("x", x, dtype, {3: axes}, last=cell.input_size)
-    N, T = x.shape[:2] if batch_first else (x.shape[1], x.shape[0])
+    if state is not None:
+        state = _check_state(cells, state, x.shape[0 if batch_first else 1])
+    return run_checked_layer(cells, x, state, batch_first)
+
+
+def run_checked_layer(
+    cells: Sequence[Cell], x: Tensor, state: State | None, batch_first: bool
+) -> tuple[Tensor, State]:
+    """``run_layer`` for a caller that has checked all arguments itself."""
+    cell = cells[0]
+    dtype = backend.DTYPE_NAMES[cell.dtype]
+    first, second, I = x.data.shape
+    N, T = (first, second) if batch_first else (second, first)
     if state is None:
         state = _initial_state(cells, N)
-    else:
-        state = _check_state(cells, state, N)
     for each in cells:
         each.check_parameters()
+    name = type(cell).__name__.removesuffix("Cell")
     decision = backend.decide(
-        op=f"{type(cell).__name__.removesuffix('Cell')} layer T={T} N={N} "
-        f"I={cell.input_size} H={cell.hidden_size} {backend.DTYPE_NAMES[dtype]}",
-        kernel=cell.kernel,
-        dtype=backend.DTYPE_NAMES[dtype],
+        ("{} layer T={} N={} I={} H={} {}", (name, T, N, I, cell.hidden_size, dtype)),
+        cell.kernel,
+        dtype,
     )
     if decision.path == "fused":
         from rnnkit.recurrent import native

@@ -34,7 +34,7 @@ def run_layer(
 ) -> tuple[Tensor, State]:
     """As ``recurrent.run_layer``, which has checked the arguments; the state is not None."""
     inputs = (x, *state, *[getattr(cell, name) for cell in cells for name in WEIGHTS])
-    if is_grad_enabled() and any([t is not None and t.requires_grad for t in inputs]):
+    if is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         y, *final = FusedLayer.apply(
             *inputs, cells=tuple(cells), n_states=len(state), batch_first=batch_first
         )
@@ -43,11 +43,10 @@ def run_layer(
     return wrap(call.forward(keep=False)), tuple([wrap(a) for a in call.final])
 
 
-def weights_of(cell: Cell) -> tuple[Array, Array, Array | None, Array | None]:
-    """w_ih, w_hh, b_ih and b_hh as the kernels take them."""
+def weights_of(cell: Cell) -> list[Array | None]:
+    """w_ih, w_hh, b_ih and b_hh as the kernels take them; the biases may be None."""
     weights = [getattr(cell, name) for name in WEIGHTS]
-    w_ih, w_hh, b_ih, b_hh = [None if w is None else _dense(w.data) for w in weights]
-    return w_ih, w_hh, b_ih, b_hh
+    return [None if weight is None else _dense(weight.data) for weight in weights]
 
 
 def stored_bytes(cell: Cell, T: int, N: int) -> int:
