@@ -33,9 +33,11 @@ enum {
     PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
 };
 
-/* Multiply-adds that repay a second thread: once per region, and once per step with a barrier. */
+/* Multiply-adds that repay a second thread: once per region; per step and thread, a barrier where the
+   other thread would have nothing to do, or where it would have rows of its own. */
 #define WORK_FOR_A_REGION 3000000.0
-#define WORK_FOR_A_BARRIER 60000.0
+#define WORK_FOR_A_BARRIER 12000.0
+#define WORK_FOR_A_SPLIT 60000.0
 
 #include "kernels/define_cell.h"
 

@@ -76,20 +76,18 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
     double step_work = (double)s->N * (double)s->H * n_gates * (double)(s->H + s->I);
     int threads = s->n_threads < 1 ? 1 : s->n_threads;
     if (step_work * (double)s->T < WORK_FOR_A_REGION) threads = 1;
-    /* Weights that no second cache holds are read once a step by each thread that owns rows, but by one
-       thread only where units are shared out. */
+    /* Weights are read once a step by each thread that owns rows, but by one thread only where units are
+       shared out: worth a barrier a step for few rows, and for weights that no second cache holds. */
     double weight_bytes = (double)s->H * n_gates * (double)s->H * sizeof(real);
-    if (threads > 1 && weight_bytes > SECOND_CACHE / 2 && r->U >= 4 * threads &&
-        step_work >= 20 * WORK_FOR_A_BARRIER * threads) {
+    int few_rows = s->N < 4 * threads, split = (int)min_idx(threads, r->U);
+    if (threads > 1 && split > 1 &&
+        ((weight_bytes > SECOND_CACHE / 2 && r->U >= 4 * threads &&
+          step_work >= 20 * WORK_FOR_A_SPLIT * threads) ||
+         (few_rows && step_work >= (s->N < threads ? WORK_FOR_A_BARRIER : WORK_FOR_A_SPLIT) * split))) {
         r->split_units = 1;
-    } else if (s->N < 4 * threads) {
-        int most = (int)min_idx(threads, r->U);
-        if (most > 1 && step_work >= WORK_FOR_A_BARRIER * most) {
-            r->split_units = 1;
-            threads = most;
-        } else {
-            threads = (int)min_idx(threads, s->N);
-        }
+        threads = split;
+    } else if (few_rows) {
+        threads = (int)min_idx(threads, s->N);
     }
     r->n_threads = threads;
     /* Weights packed beforehand serve any number of threads. */

@@ -18,6 +18,9 @@ from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset, strcmp, strlen
 
+cdef extern from "memory.h" nogil:
+    int rk_keep_freed_memory()
+
 cdef extern from "training.h" nogil:
     ctypedef ptrdiff_t idx
     enum:
@@ -249,6 +252,12 @@ def has_kernel(str name, str dtype):
 
 
 # ---- memory -------------------------------------------------------------------------------------
+
+def keep_freed_memory():
+    """Ask the C library to keep freed memory for the next step; whether it will."""
+    return bool(rk_keep_freed_memory())
+
+
 
 # Fresh pages are dear: one workspace is kept for the next call unless it is very large. The GIL
 # guards these two.

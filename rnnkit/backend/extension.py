@@ -21,6 +21,7 @@ DTYPE_NAMES = {np.dtype(np.float32): "float32", np.dtype(np.float64): "float64"}
 _extension: ModuleType | None = None
 _load_error: str | None = None
 _num_threads = 1
+_keeps_freed_memory = False
 
 
 def native() -> ModuleType | None:
@@ -55,6 +56,7 @@ def config() -> dict[str, Any]:
 
     ``native`` tells whether the compiled extension was loaded; where it was not, ``native_error``
     says why and the entries about the compiler and the instruction sets are None or empty.
+    ``keeps_freed_memory`` tells whether malloc was asked to keep what a step frees for the next.
     """
     from rnnkit.backend.dispatch import get_backend
 
@@ -82,6 +84,7 @@ def config() -> dict[str, Any]:
         "isa_in_use": isa,
         "num_threads": _num_threads,
         "cpu_count": _available_cpus(),
+        "keeps_freed_memory": _keeps_freed_memory,
         "backend": get_backend(),
     }
 
@@ -107,8 +110,19 @@ def _threads_from_environment() -> int:
     return int(text)
 
 
+def _may_keep_memory() -> bool:
+    """Not where the user has tuned malloc, or asked for none of it."""
+    switch = os.environ.get("RNNKIT_KEEP_MEMORY") or "1"
+    if switch not in ("0", "1"):
+        raise ArgumentError(f"RNNKIT_KEEP_MEMORY must be 0 or 1, got {switch!r}")
+    return switch == "1" and not any(
+        name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ
+    )
+
+
 def _load() -> None:
-    global _extension, _load_error, _num_threads
+    global _extension, _load_error, _num_threads, _keeps_freed_memory
+    may_keep_memory = _may_keep_memory()
     _num_threads = _threads_from_environment()
     try:
         _native: Any = import_module("rnnkit.backend._native")
@@ -120,6 +134,7 @@ def _load() -> None:
     except ValueError as error:
         raise BackendError(f"RNNKIT_ISA: {error}") from None
     _extension = _native
+    _keeps_freed_memory = may_keep_memory and _native.keep_freed_memory()
 
 
 _load()

@@ -1,8 +1,8 @@
 """Matrix products of arrays: the native kernel where it is the faster, else NumPy's BLAS.
 
 The rule, from measurements: native for products of two matrices of one real dtype whose rows or
-columns adjoin, from SMALLEST multiply-adds on; but a few rows times a transposed matrix (a vector
-through a linear layer) go to NumPy, which reads the matrix in the order in which it lies.
+columns adjoin, from SMALLEST multiply-adds on; but one row times a transposed matrix (a vector
+through a linear layer) goes to NumPy, which reads the matrix in the order in which it lies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 SMALLEST = 8192
-FEW_ROWS = 4
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -45,8 +44,8 @@ def _obstacle(a: Array, b: Array) -> str | None:
         return f"the native extension could not be loaded ({extension.load_error()})"
     if a.dtype != b.dtype or a.dtype not in extension.DTYPE_NAMES or a.shape[1] != b.shape[0]:
         return "not two matrices of one real dtype"
-    if a.shape[0] <= FEW_ROWS and b.strides[1] != b.itemsize:
-        return "a few rows times a transposed matrix: NumPy is the faster"
+    if a.shape[0] == 1 and b.strides[1] != b.itemsize:
+        return "one row times a transposed matrix: NumPy is the faster"
     return None
 
 

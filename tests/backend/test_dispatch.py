@@ -107,6 +107,7 @@ def test_an_unknown_backend_is_named(choose):
         ("RNNKIT_NUM_THREADS", "zero", "a whole number from 1 to 256, got 'zero'"),
         ("RNNKIT_NUM_THREADS", "0", "a whole number from 1 to 256, got '0'"),
         ("RNNKIT_ISA", "mmx", "expected one of"),
+        ("RNNKIT_KEEP_MEMORY", "yes", "must be 0 or 1, got 'yes'"),
     ],
 )
 def test_bad_environment_variables_are_named(variable, value, message):
@@ -123,6 +124,42 @@ def test_environment_variables_choose():
     code = "import rnnkit as rk; print(rk.get_backend(), rk.get_num_threads())"
     done = run_python(code, RNNKIT_BACKEND="python", RNNKIT_NUM_THREADS="3")
     assert done.stdout.split() == ["python", "3"]
+
+
+@pytest.mark.parametrize("variable", ["RNNKIT_KEEP_MEMORY", "MALLOC_TRIM_THRESHOLD_"])
+def test_malloc_is_left_alone_where_the_user_says_so(variable):
+    code = "import rnnkit as rk; print(rk.config()['keeps_freed_memory'])"
+    assert run_python(code, **{variable: "0"}).stdout.split() == ["False"]
+
+
+FAULTS = """
+import resource
+import numpy as np
+import rnnkit as rk
+
+lstm, x = rk.nn.LSTM(100, 100), rk.tensor(np.ones((100, 2, 100), np.float32))
+
+
+def steps(n):
+    for _ in range(n):
+        rk.grad(lstm(x)[0], list(lstm.parameters()), rk.ones(100, 2, 100))
+
+
+steps(5)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+steps(20)
+print(rk.config()["keeps_freed_memory"], resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_a_training_step_reuses_the_memory_of_the_one_before():
+    if native() is None:
+        pytest.skip("the native extension is not built")
+    pytest.importorskip("resource")
+    kept, faults = run_python(FAULTS).stdout.split()
+    if kept == "False":
+        pytest.skip("this malloc cannot be asked to keep memory")
+    assert int(faults) < 20  # a step that maps its memory anew meets two hundred
 
 
 @pytest.mark.parametrize("n", [0, -1, 257, 1.5, "2", True])

@@ -85,6 +85,8 @@ def test_the_tensors_product_uses_it_and_says_so():
     np.testing.assert_allclose(fast, plain, rtol=1e-5, atol=1e-5)
     with rk.backend("auto"):
         rk.linear(a[:4], w)
+        assert rk.why(1)[0].path == "fused"
+        rk.linear(rk.ones(1, 200), rk.ones(60, 200))
         last = rk.why(1)[0]
     assert last.path == "numpy"
     assert "transposed" in last.reason
