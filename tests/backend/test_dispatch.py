@@ -148,7 +148,8 @@ def steps(n):
 steps(5)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 steps(20)
-print(rk.config()["keeps_freed_memory"], resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(rk.config()["keeps_freed_memory"], faults)
 """
 
 
