@@ -403,15 +403,26 @@ def test_flops_and_bytes_are_those_of_the_products(suite):
     assert roofline.bytes_read(problem, "training") == 6 * w_hh.nbytes
 
 
+def test_flops_outside_the_loops_are_those_of_the_other_products(suite):
+    roofline, problem = suite("roofline"), small(suite, "lstm", (2, 3, 4, 5), dtype="float64")
+    w_ih, w_hh = (problem.weights[name] for name in ("weight_ih_l0", "weight_hh_l0"))
+    assert roofline.flops_outside(problem, "forward") == 2 * 2 * 3 * w_ih.size
+    in_loops = roofline.flops(problem, "training") - roofline.flops_outside(problem, "training")
+    assert in_loops == 2 * 2 * 3 * 2 * w_hh.size
+
+
+@pytest.mark.parametrize("mode", ["forward", "training"])
 @pytest.mark.parametrize(("N", "bound"), [(1, "read"), (64, "fma")])
-def test_work_at_the_limit_is_all_of_it(suite, N, bound):
+def test_work_at_the_limit_is_all_of_it(suite, N, bound, mode):
     roofline, problem = suite("roofline"), small(suite, "gru", (N, 3, 64, 64))
     fma, read = 1e11, 1e10
-    least = max(
-        roofline.flops(problem, "forward") / fma, roofline.bytes_read(problem, "forward") / read
-    )
+    if bound == "fma":
+        twice_the_least = 2 * roofline.flops(problem, mode) / fma
+    else:
+        outside = roofline.flops_outside(problem, mode) / fma
+        twice_the_least = outside + 2 * roofline.bytes_read(problem, mode) / read
     readings = {"fma": [fma] * 3, "read": [read] * 3}
-    found = roofline.against_limits(problem, "forward", [2 * least] * 3, readings)
+    found = roofline.against_limits(problem, mode, [twice_the_least] * 3, readings)
     assert found["bound"] == bound
     assert found["fraction"][bound]["median"] == pytest.approx(0.5)
 
