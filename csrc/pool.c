@@ -6,6 +6,8 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
+#include <time.h>
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
@@ -53,6 +55,11 @@ typedef struct {
 } worker_state;
 
 static worker_state workers[RK_MAX_THREADS];
+
+/* At barriers of the current task, by thread. */
+static struct {
+    _Alignas(64) atomic_uint count;
+} arrivals[RK_MAX_THREADS];
 
 static unsigned wait_for_change(int tid, unsigned seen)
 {
@@ -213,6 +220,8 @@ void rk_parallel(int n_threads, rk_task task, void *arg)
     pool.arg = arg;
     pool.n_threads = n_threads;
     atomic_store(&pool.unfinished, pool.n_workers);
+    for (int tid = 0; tid < n_threads; tid++)
+        atomic_store_explicit(&arrivals[tid].count, 0, memory_order_relaxed);
     pthread_mutex_lock(&pool.lock);
     send_workers_away();
     atomic_fetch_add_explicit(&pool.generation, 1, memory_order_release);
@@ -230,17 +239,55 @@ void rk_parallel(int n_threads, rk_task task, void *arg)
     pthread_mutex_unlock(&pool.callers);
 }
 
-void rk_barrier_wait(rk_barrier *b, int n_threads)
+/* Each thread counts its arrivals in a cache line of its own and reads those of the others. The last to
+   arrive goes on after one read, and no line is written by two. */
+void rk_barrier_wait(int tid, int n_threads)
 {
     if (n_threads == 1) return;
-    int phase = atomic_load_explicit(&b->phase, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == n_threads - 1) {
-        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&b->phase, phase + 1, memory_order_release);
-        return;
+    unsigned count = atomic_load_explicit(&arrivals[tid].count, memory_order_relaxed) + 1;
+    atomic_store_explicit(&arrivals[tid].count, count, memory_order_release);
+    for (int other = 0; other < n_threads; other++) {
+        /* One that is ahead has seen this arrival. */
+        for (int i = 0;
+             (int)(atomic_load_explicit(&arrivals[other].count, memory_order_acquire) - count) < 0; i++) {
+            if (i < SPINS_BEFORE_YIELD) pause_briefly();
+            else sched_yield();
+        }
     }
-    for (int i = 0; atomic_load_explicit(&b->phase, memory_order_acquire) == phase; i++) {
-        if (i < SPINS_BEFORE_YIELD) pause_briefly();
-        else sched_yield();
+}
+
+/* ---- how long a barrier takes ------------------------------------------------------------------- */
+
+enum { BARRIERS_TIMED = 16, TIMINGS = 4, TIMING_LASTS_NS = 100 * 1000 * 1000 };
+
+static double now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+/* The shortest of some timings: the others may have been interrupted. */
+static void time_barriers(void *shortest, int tid, int n_threads)
+{
+    rk_barrier_wait(tid, n_threads);
+    for (int i = 0; i < TIMINGS; i++) {
+        double start = now_ns();
+        for (int j = 0; j < BARRIERS_TIMED; j++) rk_barrier_wait(tid, n_threads);
+        double each = (now_ns() - start) / BARRIERS_TIMED, *least = shortest;
+        if (tid == 0 && n_threads > 1 && (i == 0 || each < *least)) *least = each;
     }
+}
+
+double rk_barrier_time(void)
+{
+    static _Atomic double time = 100, measured_at = 0;
+    double now = now_ns();
+    if (now - atomic_load(&measured_at) > TIMING_LASTS_NS) {
+        atomic_store(&measured_at, now);
+        double found = atomic_load(&time);
+        rk_parallel(2, time_barriers, &found);
+        atomic_store(&time, found);
+    }
+    return atomic_load(&time);
 }

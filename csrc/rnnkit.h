@@ -43,6 +43,7 @@ typedef struct {
     idx T, N, I, H;
     int variant;
     int n_threads;            /* upper bound; small problems use fewer */
+    double barrier_time;      /* rk_barrier_time(), or 0 where it does not matter */
     int (*interrupted)(void); /* polled now and then by the calling thread; NULL: never */
 
     /* inputs */

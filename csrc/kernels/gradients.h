@@ -202,7 +202,7 @@ static void R(input_gradient)(R(run) *r, const R(share) *share)
 static void R(finish_bias)(R(run) *r, const R(share) *share, int ih, int hh)
 {
     const rk_sequence *s = r->s;
-    R(wait_all)(r, share);
+    R(wait_all)(share);
     if (share->tid != 0) return;
     for (int i = 0; i < r->n_sections; i++) {
         if (s->d_b_ih) R(unpack_bias_gradient)(r, i, r->d_bias[ih], s->d_b_ih);
@@ -215,10 +215,10 @@ static void R(gradients_after_loop)(R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
     R(d_initial_h)(r, share, NULL);
-    R(wait_all)(r, share);
+    R(wait_all)(share);
     R(weight_gradients)(r, share, 0, 1, NULL, 0);
     R(input_gradient)(r, share);
-    R(wait_all)(r, share);
+    R(wait_all)(share);
     R(weight_gradients)(r, share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
     R(finish_bias)(r, share, 0, 0);
 }

@@ -33,11 +33,14 @@ enum {
     PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
 };
 
-/* Multiply-adds that repay a second thread: once per region; per step and thread, a barrier where the
-   other thread would have nothing to do, or where it would have rows of its own. */
+/* Multiply-adds that repay a second thread: once per region; per step and thread, for each nanosecond that
+   a barrier takes, where the other thread would have nothing to do, or would have rows of its own; and
+   where no second cache holds the weights, however long a barrier takes. */
 #define WORK_FOR_A_REGION 3000000.0
-#define WORK_FOR_A_BARRIER 12000.0
-#define WORK_FOR_A_SPLIT 60000.0
+#define WORK_FOR_A_BARRIER 200.0
+#define WORK_FOR_A_SPLIT 1000.0
+#define WORK_FROM_AFAR 1200000.0
+#define USUAL_BARRIER_TIME 100.0
 
 #include "kernels/define_cell.h"
 

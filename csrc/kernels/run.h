@@ -32,7 +32,6 @@ typedef struct {
     int n_threads;            /* wanted */
     int split_units;
     int units_per_panel;      /* groups per panel where a panel holds one vector a group */
-    rk_barrier barrier;
     atomic_long stop_at;      /* loop iteration after which to stop; 0: go on */
 
     /* forward */
@@ -79,11 +78,12 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
     /* Weights are read once a step by each thread that owns rows, but by one thread only where units are
        shared out: worth a barrier a step for few rows, and for weights that no second cache holds. */
     double weight_bytes = (double)s->H * n_gates * (double)s->H * sizeof(real);
+    double barrier = s->barrier_time > 0 ? s->barrier_time : USUAL_BARRIER_TIME;
+    double repays = (s->N < threads ? WORK_FOR_A_BARRIER : WORK_FOR_A_SPLIT) * barrier;
     int few_rows = s->N < 4 * threads, split = (int)min_idx(threads, r->U);
-    if (threads > 1 && split > 1 &&
-        ((weight_bytes > SECOND_CACHE / 2 && r->U >= 4 * threads &&
-          step_work >= 20 * WORK_FOR_A_SPLIT * threads) ||
-         (few_rows && step_work >= (s->N < threads ? WORK_FOR_A_BARRIER : WORK_FOR_A_SPLIT) * split))) {
+    if (split > 1 && ((few_rows && step_work >= repays * split) ||
+                      (weight_bytes > SECOND_CACHE / 2 && r->U >= 4 * threads &&
+                       step_work >= WORK_FROM_AFAR * threads))) {
         r->split_units = 1;
         threads = split;
     } else if (few_rows) {
@@ -126,15 +126,15 @@ VEC_INLINE void R(packing_share)(const R(panels) *w, int tid, int n_threads, idx
     *u1 = min_idx(panels * (tid + 1) / n_threads * w->ug, w->U);
 }
 
-static void R(wait_all)(R(run) *r, const R(share) *share)
+static void R(wait_all)(const R(share) *share)
 {
-    rk_barrier_wait(&r->barrier, share->n_threads);
+    rk_barrier_wait(share->tid, share->n_threads);
 }
 
 /* Between two phases of a step: threads that own all units of their rows need not wait. */
 static void R(wait_step)(R(run) *r, const R(share) *share)
 {
-    if (r->split_units) R(wait_all)(r, share);
+    if (r->split_units) R(wait_all)(share);
 }
 
 /* The end of loop iteration i (counted from 1): wait where units are split, and learn whether to
@@ -152,7 +152,7 @@ static int R(end_of_step)(R(run) *r, const R(share) *share, long i, int ask)
 /* After a loop, once every thread is here: whether any left early. */
 static int R(loop_was_stopped)(R(run) *r, const R(share) *share)
 {
-    R(wait_all)(r, share);
+    R(wait_all)(share);
     return atomic_load(&r->stop_at) != 0;
 }
 

@@ -21,6 +21,9 @@ from libc.string cimport memset, strcmp, strlen
 cdef extern from "memory.h" nogil:
     int rk_keep_freed_memory()
 
+cdef extern from "pool.h" nogil:
+    double rk_barrier_time()
+
 cdef extern from "training.h" nogil:
     ctypedef ptrdiff_t idx
     enum:
@@ -99,6 +102,7 @@ cdef extern from "rnnkit.h" nogil:
     ctypedef struct rk_sequence:
         idx T, N, I, H
         int variant, n_threads
+        double barrier_time
         int (*interrupted)() noexcept nogil
         const void *x
         idx x_t, x_n
@@ -253,6 +257,13 @@ def has_kernel(str name, str dtype):
 
 # ---- memory -------------------------------------------------------------------------------------
 
+def barrier_time():
+    """Nanoseconds that a barrier of two threads takes here and now."""
+    with nogil:
+        time = rk_barrier_time()
+    return time
+
+
 def keep_freed_memory():
     """Ask the C library to keep freed memory for the next step; whether it will."""
     return bool(rk_keep_freed_memory())
@@ -392,6 +403,9 @@ cdef int ended(rk_status status) except -1:
 
 # ---- sequences ----------------------------------------------------------------------------------
 
+cdef double MATTERS = 5e5     # multiply-adds of one gate, from which on threads are worth a thought
+
+
 cdef int fill_sizes(rk_sequence *s, const rk_cell *kernel, str variant, idx T, idx N, idx I, idx H,
                     int n_threads) except -1:
     memset(s, 0, sizeof(rk_sequence))
@@ -400,6 +414,10 @@ cdef int fill_sizes(rk_sequence *s, const rk_cell *kernel, str variant, idx T, i
     s.T, s.N, s.I, s.H = T, N, I, H
     s.n_threads = n_threads
     s.interrupted = ask_for_interruption
+    # Few rows may share out their units, which a barrier a step must be worth.
+    if n_threads > 1 and N < 4 * n_threads and <double>T * N * H * (H + I) > MATTERS:
+        with nogil:
+            s.barrier_time = rk_barrier_time()
     cdef bytes wanted = variant.encode()
     for i in range(RK_VARIANTS):
         if kernel.variants[i] != NULL and not strcmp(kernel.variants[i], wanted):

@@ -132,3 +132,9 @@ def test_ctrl_c_stops_a_long_run(T, N, H):
     out, _ = process.communicate(timeout=60)
     assert out.strip() == "interrupted True"
     assert process.returncode == 0
+
+
+def test_what_a_barrier_takes_is_measured():
+    taken = native.barrier_time()
+    assert 0 < taken < 1e7  # nanoseconds
+    assert native.barrier_time() == taken  # not measured again so soon

@@ -268,7 +268,7 @@ static void R(gru_forward_task)(void *arg, int tid, int n_threads)
     R(share) share = R(share_of)(r, tid, n_threads);
     int before = R(gru_is_reset_before)(r);
     if (!r->s->packed) R(pack_forward)(r, &share);
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     R(forward_loop)(r, &share, before ? R(gru_before_forward_step) : R(gru_after_forward_step));
     R(final_h)(r, &share);
 }
@@ -280,22 +280,22 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     R(share) share = R(share_of)(r, tid, n_threads);
     int before = R(gru_is_reset_before)(r), want_bias = s->d_b_ih || s->d_b_hh;
     R(pack_backward)(r, &share);
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     R(backward_loop)(r, &share, before ? R(gru_before_backward_step) : R(gru_after_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, r->carry);
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     if (before) {
         R(weight_gradients)(r, &share, 0, 1, NULL, 0);
         R(weight_gradients)(r, &share, 1, 1, s->extra, 0);
     } else {
         R(weight_gradients)(r, &share, 0, 1, NULL, want_bias);
-        R(wait_all)(r, &share);
+        R(wait_all)(&share);
         R(gru_after_use_d_n)(r, &share);
-        R(wait_all)(r, &share);
+        R(wait_all)(&share);
     }
     R(input_gradient)(r, &share);
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     for (int i = 0; i < r->n_sections; i++) R(weight_gradients)(r, &share, i, 0, NULL, want_bias);
     R(finish_bias)(r, &share, 0, before ? 0 : 1);
 }

@@ -121,7 +121,7 @@ static void R(lstm_forward_task)(void *arg, int tid, int n_threads)
     R(share) share = R(share_of)(r, tid, n_threads);
     if (!s->packed) R(pack_forward)(r, &share);
     if (tid == 0) R(copy_in)(r->state, r->ldu, s->c_0, s->H, s->N, s->H);
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     R(forward_loop)(r, &share, R(lstm_forward_step));
     R(final_h)(r, &share);
     if (R(loop_was_stopped)(r, &share) || tid != 0) return;
@@ -139,7 +139,7 @@ static void R(lstm_backward_task)(void *arg, int tid, int n_threads)
         if (s->d_c_n) R(copy_in)(r->carry, r->ldu, s->d_c_n, s->H, s->N, s->H);
         else memset(r->carry, 0, (size_t)(s->N * r->ldu) * sizeof(real));
     }
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     R(backward_loop)(r, &share, R(lstm_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     if (tid == 0 && s->d_c_0) R(copy_out)(s->d_c_0, s->H, r->carry, r->ldu, s->N, s->H);

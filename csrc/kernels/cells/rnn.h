@@ -85,7 +85,7 @@ static void R(rnn_forward_task)(void *arg, int tid, int n_threads)
     R(run) *r = arg;
     R(share) share = R(share_of)(r, tid, n_threads);
     if (!r->s->packed) R(pack_forward)(r, &share);
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     R(forward_loop)(r, &share, R(rnn_forward_step));
     R(final_h)(r, &share);
 }
@@ -95,7 +95,7 @@ static void R(rnn_backward_task)(void *arg, int tid, int n_threads)
     R(run) *r = arg;
     R(share) share = R(share_of)(r, tid, n_threads);
     R(pack_backward)(r, &share);
-    R(wait_all)(r, &share);
+    R(wait_all)(&share);
     R(backward_loop)(r, &share, R(rnn_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     R(gradients_after_loop)(r, &share);
