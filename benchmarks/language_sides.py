@@ -51,8 +51,7 @@ class RnnkitTrainer:
 
     def step(self, window: Window) -> float:
         state = None if window.starts_epoch else detached(self.state)
-        logits, self.state = self.model(window.inputs, state)
-        loss = losses.cross_entropy(logits, window.targets)
+        loss, self.state = self.model.loss(window.inputs, window.targets, state)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)

@@ -99,9 +99,9 @@ typedef struct {
 } rk_cell;
 
 /*
- * A matrix product c = a . b: a is (M, K), b is (K, N), c is (M, N) with contiguous rows of length c_m
- * apart. One stride of a, and one of b, is 1. Each element is one chain of multiply-adds in the order
- * of k: its bits depend neither on the number of threads nor on the other rows and columns.
+ * A matrix product c = a . b, plus a row `bias` (N) if it is not NULL: a is (M, K), b is (K, N), c is
+ * (M, N) with contiguous rows of length c_m apart. One stride of a, and one of b, is 1. Each element is one chain of multiply-adds in the order
+ * of k, from its bias on: its bits depend neither on the number of threads nor on the other rows and columns.
  */
 typedef struct {
     idx M, N, K;
@@ -109,6 +109,7 @@ typedef struct {
     idx a_m, a_k;
     const void *b;
     idx b_k, b_n;
+    const void *bias;
     void *c;
     idx c_m;
     int n_threads;

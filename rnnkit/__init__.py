@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def _first_product(a: Any, b: Any) -> Any:
+def _first_product(a: Any, b: Any, bias: Any = None) -> Any:
     """Stands in until the first matrix product, so that importing rnnkit loads no kernels."""
     from rnnkit.backend.products import matmul
 
     set_matmul_kernel(matmul)  # noqa: F405
-    return matmul(a, b)
+    return matmul(a, b, bias)
 
 
 set_matmul_kernel(_first_product)  # noqa: F405

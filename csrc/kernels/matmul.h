@@ -26,8 +26,8 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     r->by_rows = panels < 2 * r->n_threads && p->M >= 16 * r->n_threads;
     if (!r->by_rows && panels < r->n_threads) r->n_threads = (int)panels;
     r->block = PRODUCT_BLOCK;
-    /* Four packed panels (few rows), the packed rows of a, and one tile of the last columns. */
-    r->scratch_size = 4 * r->block * R(PANEL) + 8 * R(PANEL);
+    /* Four packed panels (few rows), the packed rows of a, one tile of the last columns, their bias. */
+    r->scratch_size = 4 * r->block * R(PANEL) + 9 * R(PANEL);
     if (p->a_k != 1) r->scratch_size += r->block * round_up(p->M, 8);
     r->scratch_size = round_up(r->scratch_size, 64);
 }
@@ -83,7 +83,8 @@ static void R(matmul_task)(void *arg, int tid, int n_threads)
     if (m0 == m1) return;
     real *packed_b = (real *)p->workspace + tid * run->scratch_size;
     real *edge = packed_b + 4 * run->block * R(PANEL);
-    real *packed_a = edge + 8 * R(PANEL);
+    real *edge_bias = edge + 8 * R(PANEL);
+    real *packed_a = edge_bias + R(PANEL);
     real *c = p->c;
     idx n_rows = m1 - m0, most = R(tile_rows)(4);
     idx n_tiles = (n_rows + most - 1) / most;
@@ -109,6 +110,12 @@ static void R(matmul_task)(void *arg, int tid, int n_threads)
             if (n_rows == 1 && VEC_REGISTERS == 32 && last - panel >= 4 &&
                 (panel + 4) * R(PANEL) <= p->N)
                 at_once = 4;
+            int whole = width == padded; /* else what has no room goes by way of a copy */
+            const real *bias = p->bias ? (const real *)p->bias + n : NULL;
+            if (bias && !whole) {
+                memset(edge_bias, 0, R(PANEL) * sizeof(real));
+                bias = memcpy(edge_bias, bias, (size_t)width * sizeof(real));
+            }
             R(tile) tile = {.K = K, .b = packed_b, .b_k = padded, .b_panel = run->block * padded};
             if (direct) {
                 tile.b = (const real *)p->b + k0 * p->b_k + n;
@@ -122,18 +129,18 @@ static void R(matmul_task)(void *arg, int tid, int n_threads)
             for (idx i = 0, m = m0; i < n_tiles; i++) {
                 int count = (int)((m1 - m + n_tiles - i - 1) / (n_tiles - i));
                 const real *a_rows[8];
+                const real *start_rows[8];
                 real *out_rows[8];
                 R(product_rows)(p, packed_a, m0, m, count, k0, K, a_rows);
-                /* Whole vectors are written: what has no room goes by way of a copy. */
-                int whole = width == padded;
                 for (int r = 0; r < count; r++) {
                     real *row = c + (m + r) * p->c_m + n;
                     out_rows[r] = whole ? row : edge + r * padded;
                     if (!whole && k0) memcpy(out_rows[r], row, (size_t)width * sizeof(real));
+                    start_rows[r] = k0 ? out_rows[r] : bias;
                 }
                 tile.a = a_rows;
                 tile.a_k = p->a_k == 1 ? 1 : count;
-                tile.init = k0 ? (const real *const *)out_rows : NULL;
+                tile.init = start_rows[0] ? start_rows : NULL;
                 tile.out = out_rows;
                 (at_once == 4 ? R(tiles_1x4)[nv - 1] : R(tiles)[nv - 1][count - 1])(&tile);
                 if (!whole)

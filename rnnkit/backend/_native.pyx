@@ -155,6 +155,7 @@ cdef extern from "rnnkit.h" nogil:
         idx a_m, a_k
         const void *b
         idx b_k, b_n
+        const void *bias
         void *c
         idx c_m
         int n_threads
@@ -456,8 +457,8 @@ include "stepper.pxi"
 
 # ---- matrix products ----------------------------------------------------------------------------
 
-def matmul(a, b, c, str dtype, int n_threads):
-    """c = a . b for matrices (M, K), (K, N), (M, N).
+def matmul(a, b, bias, c, str dtype, int n_threads):
+    """c = a . b + bias for matrices (M, K), (K, N), (M, N) and a vector (N), which may be None.
 
     One axis of a and one of b must be contiguous, and the rows of c. Raises TypeError or ValueError
     naming the array otherwise.
@@ -485,6 +486,7 @@ def matmul(a, b, c, str dtype, int n_threads):
         raise ValueError("c: rows are not contiguous")
     if p.M < 1 or p.N < 1 or p.K < 1:
         raise ValueError(f"sizes must be positive, got M={p.M} N={p.N} K={p.K}")
+    p.bias = buffers.dense(bias, "bias", 0, p.N, False)
     p.n_threads = n_threads
     cdef rk_matmul product = kernels.matmul[code]
     cdef size_t size = 0

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SMALLEST = 8192
 
 
-def matmul(a: Array, b: Array) -> Array:
-    """``a @ b`` as a new array, for arrays as ``numpy.matmul`` takes them."""
+def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
+    """``a @ b + bias`` as a new array, for arrays as ``numpy.matmul`` takes them, and a vector."""
     if a.ndim == 2 and b.ndim == 2 and a.size * b.shape[1] >= SMALLEST:
         obstacle = _obstacle(a, b)
         op = "matmul ({}, {}) @ ({}, {}) {}", (*a.shape, *b.shape, a.dtype)
@@ -30,11 +30,18 @@ def matmul(a: Array, b: Array) -> Array:
             dispatch.record(op, "fused", "native product")
             c = np.empty((a.shape[0], b.shape[1]), a.dtype)
             threads = extension.get_num_threads()
-            native.matmul(_lined_up(a), _lined_up(b), c, extension.DTYPE_NAMES[a.dtype], threads)
+            if bias is not None:
+                bias = np.require(bias, requirements=("C", "A"))
+            native.matmul(
+                _lined_up(a), _lined_up(b), bias, c, extension.DTYPE_NAMES[a.dtype], threads
+            )
             return c
         if dispatch.get_backend() != "python":
             dispatch.record(op, "numpy", obstacle)
-    return np.matmul(a, b)
+    c = np.matmul(a, b)
+    if bias is not None:
+        c += bias
+    return c
 
 
 def _obstacle(a: Array, b: Array) -> str | None:

@@ -1,6 +1,7 @@
 """Loss functions, under PyTorch's names and under short ones."""
 
 from rnnkit.losses.classification import cross_entropy, nll_loss
+from rnnkit.losses.linear_cross_entropy import linear_cross_entropy
 from rnnkit.losses.regression import (
     binary_cross_entropy_with_logits,
     l1_loss,
@@ -20,6 +21,7 @@ __all__ = [
     "cross_entropy",
     "l1",
     "l1_loss",
+    "linear_cross_entropy",
     "mse",
     "mse_loss",
     "nll",

@@ -51,12 +51,11 @@ def cross_entropy(
             label_smoothing outside [0, 1].
     """
     check_reduction(reduction)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(
-            f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}"
-        )
+    check_smoothing(label_smoothing)
     logits = check_input(input)
-    targets = _class_targets(logits, target, weight, ignore_index, label_smoothing)
+    targets = check_class_targets(
+        logits.shape, logits, target, weight, ignore_index, label_smoothing
+    )
     losses = cross_entropy_of_rows(logits, targets)
     return reduce(losses, reduction, targets.divisor)
 
@@ -76,22 +75,40 @@ def nll_loss(
     """
     check_reduction(reduction)
     log_probabilities = check_input(input)
-    targets = _class_targets(log_probabilities, target, weight, ignore_index, 0.0)
+    shape = log_probabilities.shape
+    targets = check_class_targets(shape, log_probabilities, target, weight, ignore_index, 0.0)
     picked = gather(log_probabilities, -1, targets.ids[..., None]).squeeze(-1)
     losses = where(targets.kept, picked * -targets.hit, 0.0)
     return reduce(losses, reduction, targets.divisor)
 
 
-def _class_targets(
-    scores: Tensor, target: Any, weight: Any, ignore_index: int, label_smoothing: float
+def check_smoothing(label_smoothing: float) -> None:
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(
+            f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}"
+        )
+
+
+def check_class_targets(
+    shape: tuple[int, ...],
+    like: Tensor,
+    target: Any,
+    weight: Any,
+    ignore_index: int,
+    label_smoothing: float,
+    name: str = "weight",
 ) -> ClassTargets:
-    if scores.ndim == 0 or scores.shape[-1] == 0:
-        raise ShapeError(f"input: expected (..., C) with a class or more, got shape {scores.shape}")
-    classes = scores.shape[-1]
+    """The targets of scores of a shape (..., C) and of the dtype of ``like``.
+
+    ``name`` is that of the argument with the weights of the classes.
+    """
+    if len(shape) == 0 or shape[-1] == 0:
+        raise ShapeError(f"input: expected (..., C) with a class or more, got shape {shape}")
+    classes = shape[-1]
     ids = target.data if isinstance(target, Tensor) else np.asarray(target)
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"target: expected integer class ids, got {ids.dtype}")
-    check_shape("target", ids, scores.shape[:-1], "input without its classes")
+    check_shape("target", ids, shape[:-1], "input without its last axis")
     kept = ids != ignore_index
     wrong = kept & ((ids < 0) | (ids >= classes))
     if wrong.any():
@@ -101,8 +118,8 @@ def _class_targets(
             f"got {ids[place]} at index {place}"
         )
     if weight is None:
-        weights = np.ones(classes, scores.dtype)
+        weights = np.ones(classes, like.dtype)
     else:
-        weights = real_like("weight", weight, scores).data
-        check_shape("weight", weights, (classes,), "one per class")
+        weights = real_like(name, weight, like).data
+        check_shape(name, weights, (classes,), "one per class")
     return ClassTargets(np.where(kept, ids, 0), kept, weights, label_smoothing)

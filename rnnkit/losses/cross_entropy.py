@@ -15,6 +15,7 @@ rounding of 1 come out right.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,6 +62,13 @@ class ClassTargets:
             self.spread = self.rest.sum()
             self.total = self.hit + self.spread * of_rows
 
+    def part(self, rows: slice) -> ClassTargets:
+        """The targets of some rows, the rows counted over all leading axes."""
+        part = copy(self)
+        for name in ("ids", "kept", "hit", "total"):
+            setattr(part, name, getattr(self, name).reshape(-1)[rows])
+        return part
+
     def arrays(self) -> dict[str, Any]:
         """What the kernels want, by its names in csrc/training.h."""
         return {
@@ -86,8 +94,8 @@ def _kernels_for(op: str, logits: Tensor) -> Any:
     return backend.kernels_for(op) if logits.size else None
 
 
-def _forward(
-    logits: np.ndarray, *, targets: ClassTargets, kernels: Any = None
+def losses_of_rows(
+    logits: np.ndarray, targets: ClassTargets, kernels: Any = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(..., C) -> the losses (...), and m and S of each row (...)"""
     if kernels is None:
@@ -122,10 +130,9 @@ def _forward_in_numpy(
     return losses.reshape(shape), most.reshape(shape), others.reshape(shape)
 
 
-def _backward(
+def gradient_of_rows(
     d_losses: np.ndarray,
     logits: np.ndarray,
-    *,
     targets: ClassTargets,
     statistics: Sequence[np.ndarray] = (),
     kernels: Any = None,
@@ -169,8 +176,8 @@ def _backward_in_numpy(
 
 # The first has three outputs. Callers see only the losses; the other two are there for its rule.
 # Both run in the kernels handed to them, or in NumPy where that is None.
-fused_cross_entropy = primitive("cross_entropy", _forward)
-cross_entropy_gradient = primitive("cross_entropy_gradient", _backward)
+fused_cross_entropy = primitive("cross_entropy", losses_of_rows)
+cross_entropy_gradient = primitive("cross_entropy_gradient", gradient_of_rows)
 
 
 def _d_logits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,21 +17,29 @@ if TYPE_CHECKING:
 
     from rnnkit.autograd.tensor import Array, Tensor
 
-_kernel: Callable[[Array, Array], Array] = np.matmul
+def _numpy_kernel(a: Array, b: Array, bias: Array | None = None) -> Array:
+    c: Array = np.matmul(a, b)
+    if bias is not None:
+        c += bias
+    return c
 
 
-def set_matmul_kernel(
-    kernel: Callable[[Array, Array], Array] | None,
-) -> Callable[[Array, Array], Array]:
+Kernel: TypeAlias = "Callable[..., Array]"
+
+_kernel: Kernel = _numpy_kernel
+
+
+def set_matmul_kernel(kernel: Kernel | None) -> Kernel:
     """Have all matrix products computed by `kernel` (None: by `numpy.matmul`); returns the former.
 
-    The kernel is called as ``kernel(a, b)`` with arrays of one float dtype and at least two axes,
-    possibly transposed or otherwise strided, empty, or with leading axes to broadcast; it returns
-    a new array. It must not use Tensors.
+    The kernel is called as ``kernel(a, b)``, or ``kernel(a, b, bias)`` with a vector to add to
+    every row, with arrays of one float dtype and at least two axes, possibly transposed or
+    otherwise strided, empty, or with leading axes to broadcast; it returns a new array. It must
+    not use Tensors.
     """
     global _kernel
     former = _kernel
-    _kernel = np.matmul if kernel is None else kernel
+    _kernel = _numpy_kernel if kernel is None else kernel
     return former
 
 
@@ -45,9 +53,7 @@ def _matmul_array(a: Array, b: Array) -> Array:
 
 def _linear_array(x: Array, weight: Array, bias: Array | None = None) -> Array:
     rows = x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
-    y = _kernel(rows, weight.T)
-    if bias is not None:
-        y += bias
+    y = _kernel(rows, weight.T) if bias is None else _kernel(rows, weight.T, bias)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
 
 

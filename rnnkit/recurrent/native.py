@@ -15,6 +15,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Function, grad, is_grad_enabled
+from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
@@ -162,18 +163,6 @@ class FusedLayer(Function):
         return tuple([None if g is None else wrap(g) for g in grads])
 
 
-class _Alias(Function):
-    """The same values under another name: the tape then tells one use of a tensor from others."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Array) -> Array:
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, d_y: Tensor) -> Tensor:
-        return d_y
-
-
 def _backward_on_tape(
     ctx: Any, d_y: Tensor | None, d_final: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
@@ -183,7 +172,7 @@ def _backward_on_tape(
         f"{type(cells[0]).__name__} backward", "python", "create_graph: recomputed on the tape"
     )
     # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
-    inputs: list[Any] = [None if t is None else _Alias.apply(t) for t in ctx.inputs]
+    inputs: list[Any] = [None if t is None else Alias.apply(t) for t in ctx.inputs]
     stand_ins = []
     for d, cell in enumerate(cells):
         stand_in = copy.copy(cell)

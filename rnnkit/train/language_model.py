@@ -7,6 +7,7 @@ from typing import Any
 from rnnkit import nn
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import ArgumentError
+from rnnkit.losses import linear_cross_entropy
 from rnnkit.module import Module
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -44,8 +45,21 @@ class LanguageModel(Module):
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         """``ids``: (T, N) integers. Returns logits (T, N, V) and the state after the last one."""
+        y, state = self._features(ids, state)
+        return self.head(y), state
+
+    def loss(self, ids: Any, targets: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """The mean cross entropy, in nats, of ``targets`` (T, N) under the logits for ``ids``.
+
+        Returns it and the state after the last step. The logits exist a chunk of rows at a time.
+        """
+        y, state = self._features(ids, state)
+        head = self.head
+        return linear_cross_entropy(y, head.weight, targets, head.bias), state
+
+    def _features(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         y, state = self.recurrent(self.dropout(self.embedding(ids)), state)
-        return self.head(self.dropout(y)), state
+        return self.dropout(y), state
 
 
 def detached(state: Any) -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit import losses
 from rnnkit.autograd import no_grad
 from rnnkit.data import ContinuousBatches, Window
 from rnnkit.nn.utils import clip_grad_norm_
@@ -172,8 +171,7 @@ class Trainer:
             observer.on_validation(validation)
 
     def _loss(self, window: Window, state: Any) -> tuple[Any, Any]:
-        logits, state = self.model(window.inputs, state)
-        return losses.cross_entropy(logits, window.targets), state
+        return self.model.loss(window.inputs, window.targets, state)
 
     def _not_finite(self, window: Window, what: str) -> str:
         learning_rate = self.optimizer.param_groups[0]["lr"]

@@ -29,7 +29,7 @@ def matrix(rng, rows: int, columns: int, dtype: str, transposed: bool) -> np.nda
 
 def product(a: np.ndarray, b: np.ndarray, threads: int = 1) -> np.ndarray:
     c = np.full((a.shape[0], b.shape[1]), np.nan, a.dtype)
-    native.matmul(a, b, c, str(a.dtype), threads)
+    native.matmul(a, b, None, c, str(a.dtype), threads)
     return c
 
 
@@ -122,12 +122,32 @@ def test_errors_name_the_array():
     a, b = np.zeros((4, 5), np.float32), np.zeros((5, 6), np.float32)
     good = np.zeros((4, 6), np.float32)
     with pytest.raises(ValueError, match="b: expected 5 rows, got 6"):
-        native.matmul(a, b.T.copy(), good, "float32", 1)
+        native.matmul(a, b.T.copy(), None, good, "float32", 1)
     with pytest.raises(ValueError, match="c: expected"):
-        native.matmul(a, b, good.T, "float32", 1)
+        native.matmul(a, b, None, good.T, "float32", 1)
     with pytest.raises(ValueError, match="c: rows are not contiguous"):
-        native.matmul(a, b, np.zeros((6, 4), np.float32).T, "float32", 1)
+        native.matmul(a, b, None, np.zeros((6, 4), np.float32).T, "float32", 1)
     with pytest.raises(ValueError, match="a: neither axis is contiguous"):
-        native.matmul(np.zeros((8, 10), np.float32)[::2, ::2], b, good, "float32", 1)
+        native.matmul(np.zeros((8, 10), np.float32)[::2, ::2], b, None, good, "float32", 1)
     with pytest.raises(TypeError, match="b: expected format"):
-        native.matmul(a, b.astype(np.float64), good, "float32", 1)
+        native.matmul(a, b.astype(np.float64), None, good, "float32", 1)
+    with pytest.raises(ValueError, match="bias: axis 0: expected 6, got 5"):
+        native.matmul(a, b, np.zeros(5, np.float32), good, "float32", 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape", [(1, 9, 70), (1, 300, 300), (3, 140, 64), (40, 260, 131), (9, 5, 3)]
+)
+def test_a_bias_joins_each_row(shape, dtype):
+    M, K, N = shape
+    rng = np.random.default_rng(5)
+    a, b, bias = (rng.standard_normal(s).astype(dtype) for s in ((M, K), (K, N), (N,)))
+    c = np.empty((M, N), dtype)
+    for right in (b, np.ascontiguousarray(b.T).T):
+        native.matmul(a, right, bias, c, dtype, 2)
+        tolerance = 1e-4 if dtype == "float32" else 1e-12
+        np.testing.assert_allclose(c, a @ b + bias, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(
+            products.matmul(a, right, bias), a @ b + bias, rtol=tolerance, atol=tolerance
+        )
