@@ -23,12 +23,14 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     double work = (double)p->M * (double)p->N * (double)p->K;
     r->p = p;
     r->n_threads = work < WORK_FOR_A_REGION ? 1 : p->n_threads;
-    r->by_rows = panels < 2 * r->n_threads && p->M >= 16 * r->n_threads;
+    /* Threads that share out the rows pack all of b each; those that share out the columns, all of a. */
+    r->by_rows = p->M >= 16 * r->n_threads &&
+                 (panels < 2 * r->n_threads || (p->a_k != 1 && p->M > p->N));
     if (!r->by_rows && panels < r->n_threads) r->n_threads = (int)panels;
     r->block = PRODUCT_BLOCK;
     /* Four packed panels (few rows), the packed rows of a, one tile of the last columns, their bias. */
     r->scratch_size = 4 * r->block * R(PANEL) + 9 * R(PANEL);
-    if (p->a_k != 1) r->scratch_size += r->block * round_up(p->M, 8);
+    if (p->a_k != 1) r->scratch_size += r->block * round_up(p->M, 8) + VL;
     r->scratch_size = round_up(r->scratch_size, 64);
 }
 
@@ -56,6 +58,23 @@ static void R(pack_product_panel)(const rk_product *p, real *dst, idx k0, idx k1
         for (idx k = k0; k < k1; k += VL)
             R(transpose_block)(b + c * p->b_n + (k - k0), p->b_n, (int)min_idx(VL, width - c),
                                (int)min_idx(VL, k1 - k), dst + (k - k0) * padded + c, padded);
+}
+
+/* Pack k0..k1 of the `count` rows of a from m on, whose k's do not adjoin: [k][row]. Whole vectors are
+   written: what exceeds a row of the tile is overwritten by the next, and dst has room for a vector
+   more. */
+static void R(pack_product_rows)(const rk_product *p, real *dst, idx k0, idx k1, idx m, int count)
+{
+    const real *a = (const real *)p->a + k0 * p->a_k + m;
+    idx left = p->M - m;
+    if (VL < count) {
+        for (idx k = k0; k < k1; k++, a += p->a_k, dst += count)
+            for (int r = 0; r < count; r++) dst[r] = a[r];
+    } else if (left >= VL) {
+        for (idx k = k0; k < k1; k++, a += p->a_k, dst += count) v_store(dst, v_load(a));
+    } else {
+        for (idx k = k0; k < k1; k++, a += p->a_k, dst += count) v_store(dst, v_load_n(a, left));
+    }
 }
 
 /* Rows of a from m on for a tile, at k0: pointers to them, or to their packed copy. */
@@ -95,9 +114,8 @@ static void R(matmul_task)(void *arg, int tid, int n_threads)
             real *dst = packed_a;
             for (idx i = 0, m = m0; i < n_tiles; i++) {
                 int count = (int)((m1 - m + n_tiles - i - 1) / (n_tiles - i));
-                for (idx k = k0; k < k1; k++, dst += count)
-                    for (int r = 0; r < count; r++)
-                        dst[r] = ((const real *)p->a)[k * p->a_k + (m + r) * p->a_m];
+                R(pack_product_rows)(p, dst, k0, k1, m, count);
+                dst += count * K;
                 m += count;
             }
         }
