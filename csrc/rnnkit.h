@@ -10,7 +10,8 @@
  *   - nothing here allocates, prints, exits or asserts: the caller owns all memory, including the
  *     workspace whose size each kernel reports, and every function returns a status;
  *   - sizes are checked by the caller: T, N, H >= 1 and I >= 1 (an empty call never gets here);
- *   - inputs may alias each other; outputs alias nothing, except d_gates, which may be gates itself.
+ *   - inputs may alias each other; outputs alias nothing, except for d_gates, which may be gates itself, and
+     h_n, c_n, d_h_0 and d_c_0, which may be h_0, c_0, d_h_n and d_c_n.
  */
 #ifndef RNNKIT_H
 #define RNNKIT_H
@@ -32,6 +33,34 @@ enum { RK_VARIANTS = 2 };
 enum { RK_RNN_TANH = 0, RK_RNN_RELU = 1 };
 enum { RK_GRU_RESET_AFTER = 0, RK_GRU_RESET_BEFORE = 1 };
 
+/* A (T, N, width) array with contiguous rows: row (t, n) begins at at + t*(stride t) + n*(stride n), in
+   elements. at NULL: absent. */
+typedef struct {
+    void *at;
+    idx t, n;
+    int of_run; /* steps and rows are counted as the run does, whatever its schedule */
+} rk_grid;
+
+/*
+ * A batch of sequences as they are: of several lengths, and with rows that restart on the way.
+ *
+ * With lengths, row n of the run is row order[n] of every array of the caller, and the rows are in the
+ * order of falling length: step t has the first active[t] of them. Where the direction is reversed, row n
+ * takes its first step lag[n] steps later than the longest in the order of the grids, so that it begins at
+ * its own end. Rows past their end are neither read nor written.
+ *
+ * All of a run's steps, one after the other, have rows_before[T] rows in all; what is kept for backward has
+ * that many, in that order.
+ */
+typedef struct {
+    const idx *order, *lag, *active; /* (N), (N), (T); all NULL: all rows at every step, as they are */
+    const idx *length;               /* (N) number of steps that row n takes, from step -begins on */
+    const idx *rows_before;          /* (T + 1), counted from any number on */
+    idx begins;                      /* steps that were taken before this run */
+    const unsigned char *restart;    /* one for each row of each step: its state restarts before that step */
+    const unsigned char *restarting; /* (T): some row of the step restarts. Both NULL: none ever does */
+} rk_schedule;
+
 /*
  * One layer, one direction, over a whole sequence. The reverse direction is the same call with the
  * pointers at the last step and negative time strides.
@@ -45,34 +74,36 @@ typedef struct {
     int n_threads;            /* upper bound; small problems use fewer */
     double barrier_time;      /* rk_barrier_time(), or 0 where it does not matter */
     int (*interrupted)(void); /* polled now and then by the calling thread; NULL: never */
+    rk_schedule schedule;
 
     /* inputs */
-    const void *x;                /* (T, N, I) at x + t*x_t + n*x_n */
-    idx x_t, x_n;
+    rk_grid x;                    /* (T, N, I) */
     const void *w_ih, *w_hh;      /* (gH, I), (gH, H) contiguous */
     const void *b_ih, *b_hh;      /* (gH), both NULL: no bias */
     const void *h_0, *c_0;        /* (N, H) contiguous; c_0 for the LSTM only */
+    const void *h_r, *c_r;        /* (N, H) contiguous: where a restart begins; NULL: zero */
 
-    /* outputs of the forward pass; inputs of the backward pass */
-    void *y;                      /* (T, N, H) at y + t*y_t + n*y_n */
-    idx y_t, y_n;
+    /* outputs of the forward pass; y is an input of the backward pass */
+    rk_grid y;                    /* (T, N, H) */
+    rk_grid c;                    /* (T, N, H): c_t of every step, for the LSTM; may be absent */
     void *h_n, *c_n;              /* (N, H) contiguous; forward only */
     void *gates, *extra;          /* kept for backward (rk_cell.stored); NULL: keep nothing */
 
-    /* backward: inputs (NULL: that output has no gradient) */
-    const void *d_y;
-    idx d_y_t, d_y_n;
+    /* backward: inputs (absent: that output has no gradient) */
+    rk_grid d_y, d_c;
     const void *d_h_n, *d_c_n;    /* (N, H) contiguous */
 
-    /* backward: outputs; NULL: not wanted. d_gates and d_extra are required: gates and extra
+    /* backward: outputs; absent: not wanted. d_gates and d_extra are required: gates and extra
        themselves where these may be overwritten, else arrays of the same sizes. */
     void *d_gates, *d_extra;
-    void *d_x;                    /* (T, N, I) at d_x + t*d_x_t + n*d_x_n */
-    idx d_x_t, d_x_n;
+    rk_grid d_x;                  /* (T, N, I) */
     int d_x_add;                  /* 1: add to d_x, 0: overwrite it */
+    int d_w_add;                  /* 1: go on with the sums that the next four hold; 0: overwrite them */
     void *d_w_ih, *d_w_hh;
     void *d_b_ih, *d_b_hh;
     void *d_h_0, *d_c_0;
+    void *d_h_r, *d_c_r;          /* are added to */
+    rk_grid d_h;                  /* (T, N, H): all that flows into h_t, for those who want to see it */
 
     /* forward: weights and biases as rk_cell.pack left them, 64-byte aligned; w_ih, w_hh, b_ih and b_hh
        are then not read. NULL: they are packed anew. */
@@ -80,6 +111,13 @@ typedef struct {
 
     void *workspace;              /* 64-byte aligned, as large as rk_cell.*_workspace says */
 } rk_sequence;
+
+/* Rows of all steps together. */
+static inline idx rk_all_rows(const rk_sequence *s)
+{
+    const idx *before = s->schedule.rows_before;
+    return before ? before[s->T] - before[0] : s->T * s->N;
+}
 
 /* One cell's kernels for one instruction set and dtype. */
 typedef struct {

@@ -22,36 +22,56 @@ static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share
     return w;
 }
 
-/* Copy features i0..i1 of rows k0..k1 so that a tile reads them in order: [tile][k][row of tile]. Whole
+/* What a product with the gradients of the gates reads beside them: x, h_{t-1}, or rows that were kept. */
+typedef enum { R(operand_x), R(operand_h), R(operand_kept) } R(operand);
+
+/* The next `count` rows of an operand and of d_gates in the order in which gradients of weights are summed:
+   from the last step to the first, whatever the segments of a run. */
+static void R(gradient_rows)(const R(run) *r, place *at, int count, R(operand) operand, const real *kept,
+                             const real **a, const real **d_g)
+{
+    const rk_sequence *s = r->s;
+    for (int i = 0; i < count; i++) {
+        idx row = rows_before(s, at->t) + at->n;
+        d_g[i] = r->d_gates + row * r->ldg;
+        if (operand == R(operand_x)) a[i] = R(grid_row)(r, &s->x, at->t, at->n);
+        else if (operand == R(operand_h)) a[i] = R(h_before)(r, at->t, at->n);
+        else a[i] = kept + row * r->ldu;
+        if (++at->n < active_rows(s, at->t)) continue;
+        at->n = 0;
+        at->t--;
+    }
+}
+
+/* Copy features i0..i1 of n_rows rows so that a tile reads them in order: [tile][row][row of tile]. Whole
    vectors are written: what exceeds a row of the tile is overwritten by the next, and dst has room for
    a vector more. */
-static void R(pack_features)(real *dst, R(rows) a, idx k0, idx k1, idx i0, idx i1, int tile_rows)
+static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx i0, idx i1, int tile_rows)
 {
-    const real *rows[GRADIENT_BLOCK];
-    R(row_pointers)(rows, a, k0, (int)(k1 - k0));
     for (idx i = i0; i < i1; i += tile_rows) {
         int count = (int)min_idx(tile_rows, i1 - i);
         if (VL < count) {
-            for (idx k = 0; k < k1 - k0; k++, dst += count)
+            for (idx k = 0; k < n_rows; k++, dst += count)
                 for (int c = 0; c < count; c++) dst[c] = rows[k][i + c];
         } else if (i + VL <= i1) {
-            for (idx k = 0; k < k1 - k0; k++, dst += count) v_store(dst, v_load(rows[k] + i));
+            for (idx k = 0; k < n_rows; k++, dst += count) v_store(dst, v_load(rows[k] + i));
         } else {
-            for (idx k = 0; k < k1 - k0; k++, dst += count)
+            for (idx k = 0; k < n_rows; k++, dst += count)
                 v_store(dst, v_load_n(rows[k] + i, i1 - i));
         }
     }
 }
 
 /*
- * d_w[i][c] += sum over rows of a[row][i] * d_g[row][c] for one section of gates, and the sums of the
- * columns of d_g into d_bias (NULL: not wanted). Rows come in (section of `a`) `a` and d_g, n_rows of
- * them; d_w has row length ldg and continues what it holds if `add`.
+ * d_w[i][c] = sum over rows of a[row][i] * d_gates[row][c] for one section of gates, and the sums of the
+ * columns of d_gates into d_bias (NULL: not wanted). d_w has row length ldg; sums go on from what the arrays
+ * hold where the run adds.
  */
-static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, int section, R(rows) a,
-                                       idx n_features, const real *d_g, idx n_rows, int add,
-                                       real *d_w, real *d_bias)
+static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, int section,
+                                       R(operand) operand, const real *kept, idx n_features, real *d_w,
+                                       real *d_bias)
 {
+    const rk_sequence *s = r->s;
     int ng = r->sections[section].gates;
     int nv_full = ng == 1 ? 4 : ng;
     idx groups_per_panel = nv_full / ng;
@@ -61,25 +81,30 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
     real *features = share->scratch;
     real *columns = features + GRADIENT_BLOCK * round_up(n_features, 8) + VL;
     int want_bias = d_bias && w.i0 == 0;
+    const real *a_of_block[GRADIENT_BLOCK], *d_g_of_block[GRADIENT_BLOCK];
+    place at = {s->T - 1, 0};
+    idx n_rows = rk_all_rows(s);
 
     for (idx k0 = 0; k0 < n_rows; k0 += GRADIENT_BLOCK) {
-        idx k1 = min_idx(k0 + GRADIENT_BLOCK, n_rows), K = k1 - k0;
-        int begins = !add && k0 == 0;
-        if (d_w) R(pack_features)(features, a, k0, k1, w.i0, w.i1, tile_rows);
+        idx K = min_idx(GRADIENT_BLOCK, n_rows - k0);
+        int begins = !s->d_w_add && k0 == 0;
+        R(gradient_rows)(r, &at, (int)K, operand, kept, a_of_block, d_g_of_block);
+        if (d_w) R(pack_features)(features, a_of_block, K, w.i0, w.i1, tile_rows);
         for (idx u = w.u0; u < w.u1; u += groups_per_panel) {
             int nv = (int)min_idx(groups_per_panel, w.u1 - u) * ng;
             idx width = (idx)nv * VL, column = first_column + u * ng * VL;
-            const real *from = d_g + k0 * r->ldg + column;
             vec sum[4];
             if (want_bias)
                 for (int v = 0; v < nv; v++)
                     sum[v] = begins ? v_set1(0) : v_load(d_bias + column + v * VL);
-            for (idx k = 0; k < K; k++)
+            for (idx k = 0; k < K; k++) {
+                const real *from = d_g_of_block[k] + column;
                 for (int v = 0; v < nv; v++) {
-                    vec d = v_load(from + k * r->ldg + v * VL);
+                    vec d = v_load(from + v * VL);
                     v_store(columns + k * width + v * VL, d);
                     if (want_bias) sum[v] = sum[v] + d;
                 }
+            }
             if (want_bias)
                 for (int v = 0; v < nv; v++) v_store(d_bias + column + v * VL, sum[v]);
             if (!d_w) continue;
@@ -101,6 +126,24 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
             }
         }
     }
+}
+
+/* The inverse of the next function, for sums that go on: d_w in its (gH, n_features) form to this thread's
+   part of the transposed one. */
+static void R(pack_weight_gradient)(const R(run) *r, const R(share) *share, int section, idx n_features,
+                                    const real *d_w, real *packed)
+{
+    R(weight_share) w = R(weight_share_of)(r, share, n_features);
+    idx H = r->s->H;
+    int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
+    for (idx i = w.i0; i < w.i1; i++)
+        for (idx u = w.u0; u < w.u1; u++)
+            for (int g = 0; g < ng; g++) {
+                real *to = packed + i * r->ldg + gate0 * r->ldu + (u * ng + g) * VL;
+                const real *from = d_w + ((gate0 + g) * H + u * VL) * n_features + i;
+                for (idx lane = 0; lane < VL; lane++)
+                    to[lane] = u * VL + lane < H ? from[lane * n_features] : 0;
+            }
 }
 
 /* Bring this thread's part of a transposed gradient (n_features, ldg) into its (gH, n_features) form,
@@ -140,6 +183,14 @@ static void R(unpack_bias_gradient)(const R(run) *r, int section, const real *pa
                 packed[gate0 * r->ldu + (unit / VL * ng + g) * VL + unit % VL];
 }
 
+/* The inverse, for all sections. */
+static void R(pack_bias_gradient)(const R(run) *r, const real *d_b, real *packed)
+{
+    for (int i = 0; d_b && i < r->n_sections; i++)
+        R(pack_bias)(packed + r->sections[i].gate0 * r->ldu, d_b, NULL, r->s->H, r->sections[i].gates,
+                     r->sections[i].gate0, 0);
+}
+
 /* Gradients of w_ih (which = 0) or w_hh (1) and their bias for one section, whose recurrent operand is
    h_{t-1}, or `instead` (rows of all steps) where the cell multiplies something else. */
 static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, int which,
@@ -149,22 +200,10 @@ static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, i
     real *d_w = which ? s->d_w_hh : s->d_w_ih, *packed = r->d_w[which];
     real *d_bias = want_bias ? r->d_bias[which] : NULL;
     if (!d_w && !d_bias) return;
-    const real *d_g = r->d_gates;
-    idx all = s->T * s->N, features = which ? s->H : s->I;
-    if (!which) {
-        R(rows) x = {s->x, s->x_n, s->x_t, s->N};
-        R(section_weight_gradient)(r, share, section, x, features, d_g, all, 0, packed, d_bias);
-    } else if (instead) {
-        R(section_weight_gradient)(r, share, section, R(rows_of)(instead, r->ldu), features, d_g, all,
-                                   0, packed, d_bias);
-    } else {
-        /* h_0 beside the first step's gates, then y beside the others'. */
-        R(section_weight_gradient)(r, share, section, R(previous_h)(r, 0), features, d_g, s->N, 0,
-                                   packed, d_bias);
-        R(rows) y = {s->y, s->y_n, s->y_t, s->N};
-        R(section_weight_gradient)(r, share, section, y, features, d_g + s->N * r->ldg, all - s->N, 1,
-                                   packed, d_bias);
-    }
+    idx features = which ? s->H : s->I;
+    R(operand) operand = !which ? R(operand_x) : instead ? R(operand_kept) : R(operand_h);
+    if (d_w && s->d_w_add) R(pack_weight_gradient)(r, share, section, features, d_w, packed);
+    R(section_weight_gradient)(r, share, section, operand, instead, features, d_w ? packed : NULL, d_bias);
     if (d_w) R(unpack_weight_gradient)(r, share, section, features, packed, d_w);
 }
 
@@ -172,22 +211,27 @@ static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, i
 static void R(input_gradient)(R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
-    if (!s->d_x) return;
-    idx all = s->T * s->N;
+    if (!s->d_x.at) return;
+    idx all = rk_all_rows(s);
     idx first = all * share->tid / share->n_threads, last = all * (share->tid + 1) / share->n_threads;
-    R(rows) d_x = {s->d_x, s->d_x_n, s->d_x_t, s->N};
+    place at = place_of_kept(s, first);
     real *block = share->scratch;
     for (idx row = first; row < last; row += INPUT_ROWS_AT_ONCE) {
         idx count = min_idx(INPUT_ROWS_AT_ONCE, last - row);
         R(rows) d_g = R(rows_of)(r->d_gates + row * r->ldg, r->ldg);
-        const real *d_x_rows[INPUT_ROWS_AT_ONCE];
-        R(row_pointers)(d_x_rows, d_x, row, (int)count);
+        real *d_x_rows[INPUT_ROWS_AT_ONCE];
+        for (idx i = 0; i < count; i++) {
+            d_x_rows[i] = R(grid_row)(r, &s->d_x, at.t, at.n);
+            if (++at.n < active_rows(s, at.t)) continue;
+            at.n = 0;
+            at.t++;
+        }
         for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
             idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
             R(multiply)(&r->ih_back, u, u1, count, d_g, (R(rows)){0}, R(rows_of)(block, ld));
             idx width = min_idx(ld, s->I - u * VL);
             for (idx i = 0; i < count; i++) {
-                real *to = (real *)d_x_rows[i] + u * VL;
+                real *to = d_x_rows[i] + u * VL;
                 if (s->d_x_add)
                     for (idx j = 0; j < width; j++) to[j] += block[i * ld + j];
                 else
@@ -195,6 +239,15 @@ static void R(input_gradient)(R(run) *r, const R(share) *share)
             }
         }
     }
+}
+
+/* Where sums go on, those of the bias begin with the caller's: sum `ih` with d_b_ih, sum `hh` with d_b_hh. */
+static void R(begin_bias)(R(run) *r, const R(share) *share, int ih, int hh)
+{
+    const rk_sequence *s = r->s;
+    if (share->tid != 0 || !s->d_w_add) return;
+    R(pack_bias_gradient)(r, s->d_b_ih, r->d_bias[ih]);
+    R(pack_bias_gradient)(r, s->d_b_hh, r->d_bias[hh]);
 }
 
 /* Once all bias sums are there: into d_b_ih from sum `ih`, into d_b_hh from sum `hh` (0 or 1: those of
@@ -215,6 +268,7 @@ static void R(gradients_after_loop)(R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
     R(d_initial_h)(r, share, NULL);
+    R(begin_bias)(r, share, 0, 0);
     R(wait_all)(share);
     R(weight_gradients)(r, share, 0, 1, NULL, 0);
     R(input_gradient)(r, share);

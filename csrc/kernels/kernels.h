@@ -30,6 +30,7 @@ enum {
     STEPS_BETWEEN_QUESTIONS = 32, /* backward loop: how often the caller is asked whether to stop */
     GRADIENT_BLOCK = 128,         /* rows of gate gradients that a weight gradient reads together */
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
+    LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */
     PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
 };
 
@@ -43,6 +44,8 @@ enum {
 #define USUAL_BARRIER_TIME 100.0
 
 #include "kernels/define_cell.h"
+
+#include "kernels/schedule.h"
 
 #define REAL_BITS 32
 #include "kernels/all_for_real.h"

@@ -39,6 +39,7 @@ static void R(plan_forward)(R(run) *r, R(arena) *arena)
     R(plan_weights)(r, s->packed ? &packed : arena);
     R(plan_chunk)(r);
     r->g = s->gates ? (real *)s->gates : R(take)(arena, r->chunk * s->N * r->ldg);
+    R(plan_restarts)(r, arena);
 }
 
 /* Pack weights and biases. */
@@ -55,38 +56,66 @@ static void R(pack_forward)(R(run) *r, const R(share) *share)
             R(pack_bias)(r->bias + gate0 * r->ldu, s->b_ih, s->b_hh, s->H, r->sections[i].gates,
                          gate0, r->gates_with_b_hh);
     }
+    if (share->tid == 0) R(gather_restarts)(r);
     if (share->tid == 0)
         R(pack_bias)(r->late_bias, s->b_hh, NULL, s->H, r->n_gates - r->gates_with_b_hh,
                      r->gates_with_b_hh, 0);
 }
 
-/* g = bias + x . w_ih for this thread's part of the steps t0 .. t1-1. */
-static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1, real *g)
+/* out = bias + x . w_ih for `n_rows` rows of gates that begin at this thread's first group. */
+static void R(multiply_input)(R(run) *r, const R(share) *share, idx n_rows, R(rows) x, R(rows) out)
 {
-    const rk_sequence *s = r->s;
-    idx n_rows = share->n1 - share->n0;
-    R(rows) x = {(const real *)s->x + t0 * s->x_t + share->n0 * s->x_n, s->x_n, s->x_t, n_rows};
     for (int i = 0; i < r->n_sections; i++) {
         idx column = r->sections[i].gate0 * r->ldu + share->u0 * r->sections[i].gates * VL;
-        R(rows) out = {g + share->n0 * r->ldg + column, r->ldg, s->N * r->ldg, n_rows};
-        R(rows) bias = R(rows_of)(r->bias + column, 0);
-        R(multiply)(&r->ih[i], share->u0, share->u1, (t1 - t0) * n_rows, x, bias, out);
+        R(rows) section = out, bias = R(rows_of)(r->bias + column, 0);
+        R(skip_columns)(&section, column);
+        R(multiply)(&r->ih[i], share->u0, share->u1, n_rows, x, bias, section);
     }
 }
 
-/* One step of a cell for this thread's part. `g` are the step's rows of gates, which hold the input
-   product; the step leaves there what backward needs. */
-typedef void (*R(forward_step))(R(run) *r, const R(share) *share, idx t, real *g);
+/* g = bias + x . w_ih for this thread's part of the steps t0 .. t1-1, whose rows begin at g. */
+static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1, real *g)
+{
+    const rk_sequence *s = r->s;
+    if (!s->schedule.order) {
+        idx n_rows = share->n1 - share->n0;
+        R(rows) x = {.base = R(grid_row)(r, &s->x, t0, share->n0), .inner = s->x.n, .outer = s->x.t,
+                     .per_outer = n_rows};
+        R(rows) out = {.base = g + share->n0 * r->ldg, .inner = r->ldg, .outer = s->N * r->ldg,
+                       .per_outer = n_rows};
+        R(multiply_input)(r, share, (t1 - t0) * n_rows, x, out);
+        return;
+    }
+    const real *x[LISTED_ROWS], *out[LISTED_ROWS];
+    idx listed = 0;
+    for (idx t = t0; t < t1; t++) {
+        real *rows = g + (rows_before(s, t) - rows_before(s, t0)) * r->ldg;
+        idx end = min_idx(active_rows(s, t), share->n1);
+        for (idx n = share->n0; n < end; n += share->n_step) {
+            x[listed] = R(grid_row)(r, &s->x, t, n);
+            out[listed++] = rows + n * r->ldg;
+            if (listed < LISTED_ROWS) continue;
+            R(multiply_input)(r, share, listed, R(rows_listed)(x), R(rows_listed)(out));
+            listed = 0;
+        }
+    }
+    if (listed) R(multiply_input)(r, share, listed, R(rows_listed)(x), R(rows_listed)(out));
+}
+
+/* One step of a cell for this thread's `n_rows` rows. `g` are the step's rows of gates, which hold the
+   input product; the step leaves there what backward needs. */
+typedef void (*R(forward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g);
 
 static void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step) step)
 {
     const rk_sequence *s = r->s;
     for (idx t0 = 0; t0 < s->T; t0 += r->chunk) {
-        idx t1 = min_idx(t0 + r->chunk, s->T);
-        real *g = s->gates ? r->g + t0 * s->N * r->ldg : r->g;
+        idx t1 = min_idx(t0 + r->chunk, s->T), first = rows_before(s, t0);
+        real *g = s->gates ? r->g + first * r->ldg : r->g;
         R(input_product)(r, share, t0, t1, g);
         for (idx t = t0; t < t1; t++) {
-            step(r, share, t, g + (t - t0) * s->N * r->ldg);
+            idx n_rows = R(rows_of_share)(share, active_rows(s, t));
+            if (n_rows) step(r, share, t, n_rows, g + (rows_before(s, t) - first) * r->ldg);
             if (R(end_of_step)(r, share, (long)t + 1, t + 1 == t1)) return;
         }
     }
@@ -97,9 +126,11 @@ static void R(final_h)(const R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
     idx j0 = share->u0 * VL, width = min_idx(share->u1 * VL, s->H) - j0;
-    R(copy_out)((real *)s->h_n + share->n0 * s->H + j0, s->H,
-                (const real *)s->y + (s->T - 1) * s->y_t + share->n0 * s->y_n + j0, s->y_n,
-                share->n1 - share->n0, width);
+    for (idx n = share->n0; n < share->n1; n += share->n_step) {
+        idx row = callers_row(s, n) * s->H, steps = steps_of_row(s, n);
+        const real *last = steps ? R(grid_row)(r, &s->y, steps - 1, n) : (const real *)s->h_0 + row;
+        memmove((real *)s->h_n + row + j0, last + j0, (size_t)width * sizeof(real));
+    }
 }
 
 /* ---- backward: the loop ----------------------------------------------------------------------- */
@@ -111,15 +142,18 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     for (int i = 0; i < r->n_sections; i++)
         r->hh_back[i] =
             R(plan_panels)(arena, r->sections[i].gates * r->ldu, r->U, 1, r->units_per_panel);
-    if (s->d_x) {
+    if (s->d_x.at) {
         idx groups = (s->I + VL - 1) / VL;
         r->ih_back = R(plan_panels)(arena, r->ldg, groups, 1, (int)min_idx(4, groups));
     }
     /* A transposed gradient takes the place of the packed weights, once these have served. */
-    if (s->d_w_ih) r->d_w[0] = s->d_x ? r->ih_back.data : R(take)(arena, s->I * r->ldg);
+    if (s->d_w_ih) r->d_w[0] = s->d_x.at ? r->ih_back.data : R(take)(arena, s->I * r->ldg);
     if (s->d_w_hh) r->d_w[1] = r->hh_back[0].data;
     for (int i = 0; i < 2; i++) r->d_bias[i] = R(take)(arena, r->ldg);
     r->carry = R(take)(arena, s->N * r->ldu);
+    R(plan_restarts)(r, arena);
+    if (s->schedule.restart && s->d_h_r) r->d_restart[0] = R(take)(arena, s->N * r->ldu);
+    if (s->schedule.restart && s->d_c_r) r->d_restart[1] = R(take)(arena, s->N * r->ldu);
 
     /* A thread's scratch serves in turn: d_h of up to 16 groups for all rows in the loop; packed
        features and gate gradients; rows of d_x. */
@@ -141,77 +175,125 @@ static void R(pack_backward)(R(run) *r, const R(share) *share)
         R(packing_share)(&r->hh_back[i], share->tid, share->n_threads, &u0, &u1);
         R(pack_columns)(&r->hh_back[i], s->w_hh, s->H, s->H, &r->sections[i], 1, u0, u1);
     }
-    if (s->d_x) {
+    if (s->d_x.at) {
         R(packing_share)(&r->ih_back, share->tid, share->n_threads, &u0, &u1);
         R(pack_columns)(&r->ih_back, s->w_ih, s->I, s->H, r->sections, r->n_sections, u0, u1);
     }
+    if (share->tid != 0) return;
+    R(gather_restarts)(r);
+    const void *d[2] = {s->d_h_r, s->d_c_r};
+    for (int i = 0; i < 2; i++)
+        if (r->d_restart[i]) R(gather_rows)(r, r->d_restart[i], d[i], s->N);
 }
 
-/* The part of d_h (rows n0..n1, groups u..u1) that does not come through w_hh, into `out` with row
-   length ld: d_y[t], d_h_n at the last step, and the carry where the cell has one. */
-static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1,
+/* The part of d_h of this thread's rows first .. n_rows-1, groups u .. u1-1, that does not come through
+   w_hh: d_y[t]; d_h_n of the rows that end here; of the others the carry, where the cell has one. Rows of
+   `out` are ld long. */
+static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1, idx first, idx n_rows,
                          const real *carry, real *out, idx ld)
 {
     const rk_sequence *s = r->s;
-    for (idx n = share->n0; n < share->n1; n++, out += ld)
+    idx going_on = active_rows(s, t + 1);
+    for (idx i = first; i < n_rows; i++) {
+        idx n = share->n0 + i * share->n_step;
+        const real *d_y = t >= 0 && s->d_y.at ? R(grid_row)(r, &s->d_y, t, n) : NULL;
+        const real *d_h_n =
+            n >= going_on && s->d_h_n ? (const real *)s->d_h_n + callers_row(s, n) * s->H : NULL;
+        const real *carried = n < going_on && carry ? carry + n * r->ldu : NULL;
         for (idx j = u; j < u1; j++) {
             vec d = v_set1(0);
-            if (s->d_y)
-                d = R(load_units)((const real *)s->d_y + t * s->d_y_t + n * s->d_y_n, j * VL, s->H);
-            if (t == s->T - 1) {
-                if (s->d_h_n)
-                    d = d + R(load_units)((const real *)s->d_h_n + n * s->H, j * VL, s->H);
-            } else if (carry) {
-                d = d + v_load(carry + n * r->ldu + j * VL);
-            }
-            v_store(out + (j - u) * VL, d);
+            if (d_y) d = R(load_units)(d_y, j * VL, s->H);
+            if (d_h_n) d = d + R(load_units)(d_h_n, j * VL, s->H);
+            if (carried) d = d + v_load(carried + j * VL);
+            v_store(out + i * ld + (j - u) * VL, d);
         }
+    }
 }
 
-/* All of d_h of this thread's rows and groups u..u1, into its scratch, whose rows are that long: the above,
-   and the gate gradients of the step after through w_hh. With two sections the second's part comes in
-   the carry. */
-static void R(collect_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1,
+/* All of d_h of this thread's n_rows rows of step t (-1: of the initial state) and groups u..u1, into its
+   scratch, whose rows are that long: the above, and the gate gradients of the step after through w_hh. With
+   two sections the second's part comes in the carry. What flows to a row that restarts at the step after
+   goes to where the restart begins. */
+static void R(collect_d_h)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1,
                            const real *carry)
 {
     const rk_sequence *s = r->s;
-    idx ld = (u1 - u) * VL;
-    R(start_d_h)(r, share, t, u, u1, carry, share->scratch, ld);
-    if (t == s->T - 1) return;
-    const real *later = r->d_gates + ((t + 1) * s->N + share->n0) * r->ldg;
-    R(rows) d_h = R(rows_of)(share->scratch, ld);
-    R(multiply)(&r->hh_back[0], u, u1, share->n1 - share->n0, R(rows_of)(later, r->ldg), d_h, d_h);
+    idx ld = (u1 - u) * VL, going_on = R(rows_of_share)(share, active_rows(s, t + 1));
+    int any = any_restarts(s, t + 1);
+    real *scratch = share->scratch;
+    R(start_d_h)(r, share, t, u, u1, 0, n_rows, carry, scratch, ld);
+    if (going_on) {
+        if (any)
+            for (idx i = 0; i < going_on; i++)
+                if (restarts(s, t + 1, share->n0 + i * share->n_step))
+                    memset(scratch + i * ld, 0, (size_t)ld * sizeof(real));
+        const real *later = r->d_gates + (rows_before(s, t + 1) + share->n0) * r->ldg;
+        R(rows) d_h = R(rows_of)(scratch, ld);
+        R(multiply)(&r->hh_back[0], u, u1, going_on, R(rows_of)(later, share->n_step * r->ldg), d_h, d_h);
+        if (any)
+            for (idx i = 0; i < going_on; i++) {
+                idx n = share->n0 + i * share->n_step;
+                if (!restarts(s, t + 1, n)) continue;
+                for (idx j = 0; j < ld && r->d_restart[0]; j += VL) {
+                    real *to = r->d_restart[0] + n * r->ldu + u * VL + j;
+                    v_store(to, v_load(to) + v_load(scratch + i * ld + j));
+                }
+                R(start_d_h)(r, share, t, u, u1, i, i + 1, carry, scratch, ld);
+            }
+    }
+    if (t < 0 || !s->d_h.at) return;
+    idx width = min_idx(ld, s->H - u * VL);
+    for (idx i = 0; i < n_rows; i++) {
+        real *row = R(grid_row)(r, &s->d_h, t, share->n0 + i * share->n_step);
+        memcpy(row + u * VL, scratch + i * ld, (size_t)width * sizeof(real));
+    }
 }
 
-typedef void (*R(backward_step))(R(run) *r, const R(share) *share, idx t);
+/* Store what flows to the state before: on to the step before, or, where the row restarts at this step, to
+   state i (0: h, 1: c) of where the restart begins. `at` counts from the first row of units. */
+VEC_INLINE void R(pass_on)(const R(run) *r, int i, int restarted, idx at, vec d)
+{
+    if (restarted) {
+        if (r->d_restart[i]) v_store(r->d_restart[i] + at, v_load(r->d_restart[i] + at) + d);
+        d = v_set1(0);
+    }
+    v_store(r->carry + at, d);
+}
+
+/* One step back for this thread's `n_rows` rows. */
+typedef void (*R(backward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows);
 
 static void R(backward_loop)(R(run) *r, const R(share) *share, R(backward_step) step)
 {
     idx T = r->s->T;
     for (idx t = T - 1; t >= 0; t--) {
-        step(r, share, t);
+        idx n_rows = R(rows_of_share)(share, active_rows(r->s, t));
+        if (n_rows) step(r, share, t, n_rows);
         if (R(end_of_step)(r, share, (long)(T - t), t % STEPS_BETWEEN_QUESTIONS == 0)) return;
     }
 }
 
-/* d_h_0 of this thread's part: d_gates of step 0 through w_hh, plus the carry. */
+/* Of this thread's part: d_h_0, and what flowed to where restarts begin. */
 static void R(d_initial_h)(R(run) *r, const R(share) *share, const real *carry)
 {
     const rk_sequence *s = r->s;
-    if (!s->d_h_0) return;
-    idx n_rows = share->n1 - share->n0;
+    idx n_rows = R(rows_of_share)(share, s->N);
+    if (!n_rows || (!s->d_h_0 && !r->d_restart[0] && !r->d_restart[1])) return;
     idx at_once = R(groups_at_once)(&r->hh_back[0], n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        real *out = share->scratch;
-        for (idx n = 0; n < n_rows; n++)
-            for (idx j = 0; j < ld; j++)
-                out[n * ld + j] = carry ? carry[(share->n0 + n) * r->ldu + u * VL + j] : 0;
-        const real *d_g = r->d_gates + share->n0 * r->ldg;
-        R(rows) rows = R(rows_of)(out, ld);
-        /* With two sections the second's part is already in the carry. */
-        R(multiply)(&r->hh_back[0], u, u1, n_rows, R(rows_of)(d_g, r->ldg), rows, rows);
-        R(copy_out)((real *)s->d_h_0 + share->n0 * s->H + u * VL, s->H, out, ld, n_rows,
-                    min_idx(ld, s->H - u * VL));
+        idx width = min_idx(ld, s->H - u * VL);
+        R(collect_d_h)(r, share, -1, n_rows, u, u1, carry);
+        void *to[3] = {s->d_h_0, s->d_h_r, s->d_c_r};
+        for (idx i = 0; i < n_rows; i++) {
+            idx n = share->n0 + i * share->n_step;
+            const real *from[3] = {share->scratch + i * ld - u * VL, NULL, NULL};
+            for (int k = 0; k < 2; k++)
+                if (r->d_restart[k]) from[1 + k] = r->d_restart[k] + n * r->ldu;
+            for (int k = 0; k < 3; k++)
+                if (to[k] && from[k])
+                    memcpy((real *)to[k] + callers_row(s, n) * s->H + u * VL, from[k] + u * VL,
+                           (size_t)width * sizeof(real));
+        }
     }
 }

@@ -92,19 +92,46 @@ static void R(pack_bias)(real *dst, const real *a, const real *b, idx H, int gat
 }
 
 /* Rows of a matrix, or of a (outer, per_outer) grid of rows: row i is at
-   base + (i / per_outer) * outer + (i % per_outer) * inner. base NULL: no rows (zero). */
+   base + (i / per_outer) * outer + (i % per_outer) * inner; or one by one, where there is a list, at
+   list[i] + column. Neither base nor list: no rows (zero). */
 typedef struct {
     const real *base;
     idx inner, outer, per_outer;
+    const real *const *list;
+    idx column;
 } R(rows);
 
 VEC_INLINE R(rows) R(rows_of)(const real *base, idx stride)
 {
-    return (R(rows)){base, stride, 0, PTRDIFF_MAX};
+    return (R(rows)){.base = base, .inner = stride, .per_outer = PTRDIFF_MAX};
+}
+
+VEC_INLINE R(rows) R(rows_listed)(const real *const *list)
+{
+    return (R(rows)){.list = list};
+}
+
+VEC_INLINE int R(rows_given)(const R(rows) *rows) { return rows->base || rows->list; }
+
+/* The same rows, from a later column on. */
+VEC_INLINE void R(skip_columns)(R(rows) *rows, idx columns)
+{
+    if (rows->list) rows->column += columns;
+    else if (rows->base) rows->base += columns;
+}
+
+/* Row i of rows that are no grid. */
+VEC_INLINE const real *R(row_at)(const R(rows) *rows, idx i)
+{
+    return rows->list ? rows->list[i] + rows->column : rows->base + i * rows->inner;
 }
 
 VEC_INLINE void R(row_pointers)(const real **pointers, R(rows) rows, idx first, int count)
 {
+    if (rows.list) {
+        for (int i = 0; i < count; i++) pointers[i] = rows.list[first + i] + rows.column;
+        return;
+    }
     idx outer = 0, inner = first;
     if (first >= rows.per_outer) {
         outer = first / rows.per_outer;
@@ -142,11 +169,11 @@ static void R(multiply_few)(const R(panels) *w, idx u, int n_panels, idx n_rows,
     const real *a_rows[2], *init_rows[2], *out_rows[2];
     R(row_pointers)(a_rows, a, 0, (int)n_rows);
     R(row_pointers)(out_rows, out, 0, (int)n_rows);
-    if (init.base) R(row_pointers)(init_rows, init, 0, (int)n_rows);
+    if (R(rows_given)(&init)) R(row_pointers)(init_rows, init, 0, (int)n_rows);
     int nv = w->ug * w->ng;
     R(tile) tile = {
         .K = w->K, .a = a_rows, .a_k = 1, .b = w->data + u * w->ng * VL * w->K, .b_k = nv * VL,
-        .b_panel = nv * VL * w->K, .init = init.base ? init_rows : NULL,
+        .b_panel = nv * VL * w->K, .init = R(rows_given)(&init) ? init_rows : NULL,
         .out = (real *const *)out_rows,
     };
     R(tile_fn) run = n_rows == 2     ? R(tiles_2x2)[nv - 1]
@@ -182,13 +209,14 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, R(rows) a, 
         tile.K = min_idx(block, w->K - k0);
         tile.b = panel + k0 * width;
         R(rows) start = k0 ? out : init;
-        tile.init = start.base ? init_rows : NULL;
+        int given = R(rows_given)(&start);
+        tile.init = given ? init_rows : NULL;
         for (idx i = 0, row = 0; i < n_tiles; i++) {
             int count = (int)(rows_each + (i < longer));
             R(row_pointers)(a_rows, a, row, count);
             for (int r = 0; r < count; r++) a_rows[r] += k0;
             R(row_pointers)(out_rows, out, row, count);
-            if (start.base) R(row_pointers)(init_rows, start, row, count);
+            if (given) R(row_pointers)(init_rows, start, row, count);
             /* The first two tiles of a block fetch the next block. */
             tile.ahead = from_afar && i < 2
                              ? panel + (k0 + block) * width + i * block * 2 * CACHE_LINE / (idx)sizeof(real)
@@ -200,7 +228,7 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, R(rows) a, 
 }
 
 /* out[row][columns of groups u0..u1-1] = init + a[row] . w, for n_rows rows. `out` and `init` rows
-   begin at group u0, which begins a panel; init may be out, or have base NULL for zero. */
+   begin at group u0, which begins a panel; init may be out, or no rows for zero. */
 static void R(multiply)(const R(panels) *w, idx u0, idx u1, idx n_rows, R(rows) a, R(rows) init,
                         R(rows) out)
 {
@@ -217,7 +245,7 @@ static void R(multiply)(const R(panels) *w, idx u0, idx u1, idx n_rows, R(rows) 
             R(multiply_panel)(w, u, n_rows, a, init, out);
         }
         u += groups;
-        out.base += groups * w->ng * VL;
-        if (init.base) init.base += groups * w->ng * VL;
+        R(skip_columns)(&out, groups * w->ng * VL);
+        R(skip_columns)(&init, groups * w->ng * VL);
     }
 }

@@ -41,8 +41,11 @@ typedef struct {
     real *late_bias;          /* b_hh of the gates beyond gates_with_b_hh */
     real *g;                  /* gates: of a chunk, or of all steps where they are kept */
     real *state;              /* cell's own state rows (LSTM: c) */
+    real *restart[2];         /* rows of h and c where a restart begins, restart_ld apart */
+    idx restart_ld;
     real *scratch;            /* per thread */
     idx scratch_size;
+    const real **pointers;    /* per thread, one for each row */
 
     /* backward */
     real *d_gates;                   /* rows of gate gradients of all steps */
@@ -51,13 +54,15 @@ typedef struct {
     real *d_w[2];                    /* transposed gradients (I, ldg) and (H, ldg) */
     real *d_bias[2];                 /* rows of gates */
     real *carry;                     /* per row: what flows to the step before (LSTM d_c, GRU d_h) */
+    real *d_restart[2];              /* rows of gradients of where a restart begins; NULL: not wanted */
 } R(run);
 
-/* A thread's share of the rows and of the groups of units. */
+/* A thread's share of the rows, which are n0, n0 + n_step, ... below n1, and of the groups of units. */
 typedef struct {
     int tid, n_threads;
-    idx n0, n1, u0, u1;
+    idx n0, n1, n_step, u0, u1;
     real *scratch;
+    const real **pointers; /* room for one to each of its rows */
 } R(share);
 
 static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with_b_hh)
@@ -74,7 +79,7 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
 
     double step_work = (double)s->N * (double)s->H * n_gates * (double)(s->H + s->I);
     int threads = s->n_threads < 1 ? 1 : s->n_threads;
-    if (step_work * (double)s->T < WORK_FOR_A_REGION) threads = 1;
+    if (step_work / (double)s->N * (double)rk_all_rows(s) < WORK_FOR_A_REGION) threads = 1;
     /* Weights are read once a step by each thread that owns rows, but by one thread only where units are
        shared out: worth a barrier a step for few rows, and for weights that no second cache holds. */
     double weight_bytes = (double)s->H * n_gates * (double)s->H * sizeof(real);
@@ -105,17 +110,32 @@ static R(panels) R(plan_panels)(R(arena) *arena, idx K, idx U, int ng, int ug)
 
 static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
 {
-    R(share) share = {tid, n_threads, 0, r->s->N, 0, r->U, r->scratch + tid * r->scratch_size};
+    idx N = r->s->N;
+    R(share) share = {
+        tid, n_threads, 0, N, 1, 0, r->U, r->scratch + tid * r->scratch_size,
+        r->pointers ? r->pointers + tid * N : NULL,
+    };
     if (n_threads == 1) return share;
     if (r->split_units) {
         idx panels = (r->U + r->units_per_panel - 1) / r->units_per_panel;
         share.u0 = panels * tid / n_threads * r->units_per_panel;
         share.u1 = min_idx(panels * (tid + 1) / n_threads * r->units_per_panel, r->U);
+    } else if (r->s->schedule.order) {
+        /* The longest come first: dealt out, so that all threads have as many of them. */
+        share.n0 = tid;
+        share.n_step = n_threads;
     } else {
-        share.n0 = r->s->N * tid / n_threads;
-        share.n1 = r->s->N * (tid + 1) / n_threads;
+        share.n0 = N * tid / n_threads;
+        share.n1 = N * (tid + 1) / n_threads;
     }
     return share;
+}
+
+/* How many of a thread's rows are among the first `active`. */
+VEC_INLINE idx R(rows_of_share)(const R(share) *share, idx active)
+{
+    idx rows = min_idx(active, share->n1) - share->n0;
+    return rows <= 0 ? 0 : (rows + share->n_step - 1) / share->n_step;
 }
 
 /* Panels for one thread to pack, when all threads pack together. */
@@ -156,12 +176,70 @@ static int R(loop_was_stopped)(R(run) *r, const R(share) *share)
     return atomic_load(&r->stop_at) != 0;
 }
 
-/* Rows h_{t-1} of all the batch. */
-VEC_INLINE R(rows) R(previous_h)(const R(run) *r, idx t)
+VEC_INLINE real *R(grid_row)(const R(run) *r, const rk_grid *grid, idx t, idx n)
+{
+    return (real *)grid->at + place_in_grid(r->s, grid, t, n);
+}
+
+/* What step t takes for h_{t-1} of row n. */
+VEC_INLINE const real *R(h_before)(const R(run) *r, idx t, idx n)
 {
     const rk_sequence *s = r->s;
-    if (t == 0) return R(rows_of)((const real *)s->h_0, s->H);
-    return R(rows_of)((const real *)s->y + (t - 1) * s->y_t, s->y_n);
+    if (restarts(s, t, n)) return r->restart[0] + n * r->restart_ld;
+    if (t == 0) return (const real *)s->h_0 + callers_row(s, n) * s->H;
+    return R(grid_row)(r, &s->y, t - 1, n);
+}
+
+/* The same for this thread's rows of the step. */
+static R(rows) R(rows_of_h_before)(const R(run) *r, const R(share) *share, idx t, idx n_rows)
+{
+    const rk_sequence *s = r->s;
+    if (s->schedule.order || any_restarts(s, t)) {
+        for (idx i = 0; i < n_rows; i++)
+            share->pointers[i] = R(h_before)(r, t, share->n0 + i * share->n_step);
+        return R(rows_listed)(share->pointers);
+    }
+    return R(rows_of)(R(h_before)(r, t, share->n0), t == 0 ? s->H : s->y.n);
+}
+
+/* Rows of h and c where a restart begins: what the caller gave, or one row of zeros for all. */
+static void R(plan_restarts)(R(run) *r, R(arena) *arena)
+{
+    const rk_sequence *s = r->s;
+    if (s->schedule.order || s->schedule.restart)
+        r->pointers = (const real **)(void *)R(take)(
+            arena, (r->n_threads * s->N * (idx)sizeof(real *) + (idx)sizeof(real) - 1) / (idx)sizeof(real));
+    if (!s->schedule.restart) return;
+    int given = s->h_r || s->c_r;
+    r->restart_ld = given ? r->ldu : 0;
+    for (int i = 0; i < 2; i++) r->restart[i] = R(take)(arena, given ? s->N * r->ldu : r->ldu);
+}
+
+/* Rows (N, H) of the caller to padded rows in the order of the schedule; NULL: zeros. */
+static void R(gather_rows)(const R(run) *r, real *to, const void *from, idx n_rows)
+{
+    const rk_sequence *s = r->s;
+    for (idx n = 0; n < n_rows; n++) {
+        if (from)
+            R(copy_in)(to + n * r->ldu, r->ldu, (const real *)from + callers_row(s, n) * s->H, s->H, 1, s->H);
+        else memset(to + n * r->ldu, 0, (size_t)r->ldu * sizeof(real));
+    }
+}
+
+/* And back, one row. */
+VEC_INLINE void R(scatter_row)(const R(run) *r, void *to, const real *from, idx n)
+{
+    const rk_sequence *s = r->s;
+    memcpy((real *)to + callers_row(s, n) * s->H, from, (size_t)s->H * sizeof(real));
+}
+
+static void R(gather_restarts)(R(run) *r)
+{
+    const rk_sequence *s = r->s;
+    if (!s->schedule.restart) return;
+    idx n_rows = r->restart_ld ? s->N : 1;
+    R(gather_rows)(r, r->restart[0], s->h_r, n_rows);
+    R(gather_rows)(r, r->restart[1], s->c_r, n_rows);
 }
 
 VEC_INLINE vec R(load_units)(const real *row, idx unit, idx H)

@@ -99,40 +99,55 @@ cdef extern from "rnnkit.h" nogil:
         RK_FLOAT32
         RK_FLOAT64
         RK_VARIANTS
+    ctypedef struct rk_grid:
+        void *at
+        idx t, n
+        int of_run
+    ctypedef struct rk_schedule:
+        const idx *order
+        const idx *lag
+        const idx *active
+        const idx *length
+        const idx *rows_before
+        idx begins
+        const unsigned char *restart
+        const unsigned char *restarting
     ctypedef struct rk_sequence:
         idx T, N, I, H
         int variant, n_threads
         double barrier_time
         int (*interrupted)() noexcept nogil
-        const void *x
-        idx x_t, x_n
+        rk_schedule schedule
+        rk_grid x
         const void *w_ih
         const void *w_hh
         const void *b_ih
         const void *b_hh
         const void *h_0
         const void *c_0
-        void *y
-        idx y_t, y_n
+        const void *h_r
+        const void *c_r
+        rk_grid y, c
         void *h_n
         void *c_n
         void *gates
         void *extra
-        const void *d_y
-        idx d_y_t, d_y_n
+        rk_grid d_y, d_c
         const void *d_h_n
         const void *d_c_n
         void *d_gates
         void *d_extra
-        void *d_x
-        idx d_x_t, d_x_n
-        int d_x_add
+        rk_grid d_x
+        int d_x_add, d_w_add
         void *d_w_ih
         void *d_w_hh
         void *d_b_ih
         void *d_b_hh
         void *d_h_0
         void *d_c_0
+        void *d_h_r
+        void *d_c_r
+        rk_grid d_h
         void *packed
         void *workspace
     ctypedef struct rk_cell:
@@ -306,10 +321,14 @@ cdef void return_workspace(void *memory, size_t size) noexcept:
     spare, spare_size = memory, size
 
 
+cdef enum:
+    MOST_BUFFERS = 32
+
+
 cdef class Buffers:
     """Buffers held for the time of one call, each checked as it is taken."""
 
-    cdef Py_buffer views[32]
+    cdef Py_buffer views[MOST_BUFFERS]
     cdef int count
     cdef bytes format
     cdef idx itemsize
@@ -324,6 +343,8 @@ cdef class Buffers:
             PyBuffer_Release(&self.views[i])
 
     cdef Py_buffer *take(self, object array, str name, int ndim, bint writable) except NULL:
+        if self.count == MOST_BUFFERS:
+            raise ValueError(f"{name}: more than {MOST_BUFFERS} arrays")
         cdef Py_buffer *view = &self.views[self.count]
         cdef int flags = PyBUF_STRIDES | PyBUF_FORMAT
         if writable:
@@ -355,11 +376,9 @@ cdef class Buffers:
             step *= size
         return view.buf
 
-    cdef void *grid(self, object array, str name, const rk_sequence *s, idx width, bint writable,
-                    idx *stride_t, idx *stride_n) except? NULL:
-        """A (T, N, width) array whose last axis is contiguous; None: NULL."""
-        if array is None:
-            return NULL
+    cdef rk_grid grid(self, object array, str name, const rk_sequence *s, idx width,
+                      bint writable) except *:
+        """A (T, N, width) array whose last axis is contiguous."""
         cdef Py_buffer *view = self.take(array, name, 3, writable)
         if view.shape[0] != s.T or view.shape[1] != s.N or view.shape[2] != width:
             raise ValueError(
@@ -370,9 +389,7 @@ cdef class Buffers:
             raise ValueError(f"{name}: the last axis is not contiguous")
         if view.strides[0] % self.itemsize or view.strides[1] % self.itemsize:
             raise ValueError(f"{name}: strides are not whole elements")
-        stride_t[0] = view.strides[0] // self.itemsize
-        stride_n[0] = view.strides[1] // self.itemsize
-        return view.buf
+        return rk_grid(view.buf, view.strides[0] // self.itemsize, view.strides[1] // self.itemsize, 0)
 
     cdef void *flat(self, object array, str name, size_t size, bint writable) except? NULL:
         """A contiguous vector of that size; None: NULL."""
@@ -447,6 +464,7 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
     return ended(status)
 
 
+include "schedule.pxi"
 include "layer.pxi"
 
 

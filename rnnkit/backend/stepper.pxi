@@ -127,15 +127,15 @@ cdef class Stepper:
         s.I = self.first_input
         if ndim == 2:
             view = self.check(buffers.take(x, "x", 2, False), "x", s.N, s.I)
-            s.x, s.x_t, s.x_n = view.buf, 0, view.strides[0] // buffers.itemsize
+            s.x = rk_grid(view.buf, 0, view.strides[0] // buffers.itemsize, 0)
             view = self.check(buffers.take(y, "y", 2, True), "y", s.N, s.H)
-            s.y, s.y_t, s.y_n = view.buf, 0, view.strides[0] // buffers.itemsize
+            s.y = rk_grid(view.buf, 0, view.strides[0] // buffers.itemsize, 0)
         else:
             s.T = x.shape[0]
             if s.T < 1:
                 raise ValueError("x: expected at least one step")
-            s.x = buffers.grid(x, "x", &s, s.I, False, &s.x_t, &s.x_n)
-            s.y = buffers.grid(y, "y", &s, s.H, True, &s.y_t, &s.y_n)
+            s.x = buffers.grid(x, "x", &s, s.I, False)
+            s.y = buffers.grid(y, "y", &s, s.H, True)
         if s.T > self.steps:
             self.make_room(s.T)
         with nogil:
@@ -156,9 +156,7 @@ cdef class Stepper:
         cdef char *work = <char *>aligned(self.memory)
         cdef char *between = work + self.workspace_size
         cdef size_t between_size = (<size_t>(self.steps * state_size) + 63) & ~<size_t>63
-        cdef void *y = s.y
-        cdef idx y_t = s.y_t
-        cdef idx y_n = s.y_n
+        cdef rk_grid y = s.y
         cdef int i
         s.workspace = work
         for i in range(self.n_layers):
@@ -171,9 +169,8 @@ cdef class Stepper:
                 s.c_0 = self.c + i * state_size
                 s.c_n = self.c + i * state_size
             if i + 1 < self.n_layers:
-                s.y = between + (i % 2) * between_size
-                s.y_t, s.y_n = s.N * s.H, s.H
+                s.y = rk_grid(between + (i % 2) * between_size, s.N * s.H, s.H, 0)
             else:
-                s.y, s.y_t, s.y_n = y, y_t, y_n
+                s.y = y
             self.kernel.forward(s)
-            s.x, s.x_t, s.x_n = s.y, s.y_t, s.y_n
+            s.x = s.y

@@ -6,6 +6,7 @@ Notation: T time, N batch, I input, H hidden, L layers, D directions (1 or 2), G
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +17,16 @@ from rnnkit.cells.checks import check_bool, check_size, check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 from rnnkit.recurrent import Stepper, run_checked_layer
+from rnnkit.recurrent.memory import bytes_of
+from rnnkit.recurrent.options import PLAIN, Options
+from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
+    from rnnkit.recurrent.options import Result
+    from rnnkit.recurrent.schedule import Schedule
+
+MERGES = ("concat", "sum", "mean", "separate")
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
@@ -40,6 +48,12 @@ class Recurrent(Module):
         dropout: probability of zeroing an output between two layers in training; not applied
             after the last layer.
         bidirectional: whether each layer also runs backward over time (D = 2).
+        merge: what becomes of a layer's two directions: "concat" (side by side, D*H features), "sum"
+            or "mean" (H features), or "separate" (y is a pair; between layers as "concat").
+        memory: what a training step may keep between its passes: "full"; or a budget in bytes, or a
+            text such as "256MB", for what is kept besides inputs and outputs. Backward then runs
+            forward again over segments of the sequence; the results have the same bits. A budget
+            that cannot be met gives a ``MemoryBudgetWarning``.
 
     Called as ``y, state = module(x, state)``:
         x: (T, N, I), (N, T, I) with ``batch_first``, or (T, I) for one sequence without a batch.
@@ -48,13 +62,25 @@ class Recurrent(Module):
         y: the last layer's outputs (T, N, D*H), (N, T, D*H) with ``batch_first``, or (T, D*H).
         The returned state has the layout of ``state``; layer k, direction d is at index k*D + d.
 
+    Keyword arguments of the call:
+        lengths: (N,) integers from 0 to T, in any order: the steps of each row. Outputs past a row's
+            end are zero, its final state is that at its end, and the reverse direction begins there.
+        reset: (T, N) booleans, (N, T) with ``batch_first``: True where a new sequence begins. The
+            state of that row restarts before the step (in the reverse direction, before the step
+            that precedes it in time), and no gradient passes.
+        reset_state: where it restarts, with the layout of ``state``; None: zero.
+        return_sequences: False gives as y only each row's last output in each direction,
+            (N, D*H), zero for a row of length 0; the outputs of every step are then not kept.
+        return_steps: True gives a third result: a dict of state names, to a tuple of that state
+            after every step for each layer, (T, N, D*H) or (N, T, D*H). All of it is differentiable.
+
     T = 0 gives an empty y and hands the initial state through; N = 0 gives empty arrays. NaN and
     infinities propagate. Read-only and non-contiguous arrays are fine.
 
     Raises:
         ShapeError: a wrong rank or size of x or of a state.
         DTypeError: integers, or a dtype other than that of the parameters.
-        ArgumentError: an option out of range; a wrong number of states.
+        ArgumentError: an option or a length out of range; a wrong number of states.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
 
@@ -65,6 +91,9 @@ class Recurrent(Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *,
+        merge: str = "concat",
+        memory: str | int = "full",
     ) -> None:
         super().__init__()
         if not isinstance(cell, Cell):
@@ -75,6 +104,11 @@ class Recurrent(Module):
         self.batch_first = check_bool("batch_first", batch_first)
         self.dropout = _check_probability("dropout", dropout)
         self.bidirectional = check_bool("bidirectional", bidirectional)
+        if merge not in MERGES:
+            raise ArgumentError(f"merge: expected one of {', '.join(MERGES)}, got {merge!r}")
+        self.merge = merge
+        bytes_of(memory)
+        self.memory = memory
         if self.dropout > 0 and self.num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} acts between layers only and num_layers is 1: "
@@ -91,7 +125,8 @@ class Recurrent(Module):
         directions = 2 if self.bidirectional else 1
         layers = []
         for layer in range(self.num_layers):
-            size = cell.input_size if layer == 0 else directions * cell.output_size
+            both = 2 if self.bidirectional and self.merge not in ("sum", "mean") else 1
+            size = cell.input_size if layer == 0 else both * cell.output_size
             layers.append(
                 tuple(
                     cell if layer == direction == 0 else cell.renew(size)
@@ -125,7 +160,17 @@ class Recurrent(Module):
                 owner = getattr(owner, parent)
             setattr(owner, own_name, value)
 
-    def forward(self, x: Any, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(
+        self,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        reset: Any = None,
+        reset_state: Any = None,
+        return_sequences: bool = True,
+        return_steps: bool = False,
+    ) -> Any:
         first = self._layers[0][0]
         axes = "(N, T, I)" if self.batch_first else "(T, N, I)"
         x = check_tensor("x", x, first.dtype, {2: "(T, I)", 3: axes}, last=self.input_size)
@@ -133,26 +178,68 @@ class Recurrent(Module):
         single = x.ndim == 2
         if single:
             x = x.unsqueeze(batch)
-        states = self._states_of_layers(state, x.shape[batch], single)
-        finals = []
+            lengths = None if lengths is None else np.reshape(np.asarray(lengths), (1,))
+            reset = None if reset is None else np.expand_dims(np.asarray(reset), batch)
+        T, N = x.shape[1 - batch], x.shape[batch]
+        states = self._states_of_layers("", state, N, single)
+        restarts = self._states_of_layers("reset_state: ", reset_state, N, single)
+        options = self._options(make_schedule(T, N, lengths, reset, self.batch_first))
+        results: list[Result] = []
         y: Tensor = x
         for layer, cells in enumerate(self._layers):
             if layer > 0:
-                y = check_tensor("x", y, first.dtype, {3: axes}, last=cells[0].input_size)
-                if self.dropout > 0 and self.training:
-                    y = ops.dropout(y, self.dropout)
+                y = self._input_of_next(y, cells[0])
             for cell in cells:
                 if cell.training is not self.training:
                     cell.train(self.training)
-            y, final = run_checked_layer(cells, y, states[layer], self.batch_first)
-            finals.append(final)
-        last = finals[0]
+            if layer == self.num_layers - 1 and not return_sequences:
+                options = replace(options, sequences=False)
+            if return_steps and not options.steps:
+                options = replace(options, steps=True)
+            result = run_checked_layer(cells, y, states[layer], restarts[layer], options)
+            results.append(result)
+            y = result.y
+        last = results[0].final
         if self.num_layers > 1:
-            last = tuple(ops.cat(list(parts), 0) for parts in zip(*finals, strict=True))
-        if single:
-            y = y.squeeze(batch)
-            last = tuple(each.squeeze(1) for each in last)
-        return y, first.pack_state(last)
+            finals = [result.final for result in results]
+            last = tuple([ops.cat(list(parts), 0) for parts in zip(*finals, strict=True)])
+        merged = self._merged(y.squeeze(0 if not return_sequences else batch) if single else y)
+        final = first.pack_state(tuple([each.squeeze(1) for each in last]) if single else last)
+        if not return_steps:
+            return merged, final
+        steps = {
+            name: tuple([
+                result.steps[i].squeeze(batch) if single else result.steps[i]  # type: ignore[index]
+                for result in results
+            ])
+            for i, name in enumerate(first.state_names)
+        }
+        return merged, final, steps
+
+    def _options(self, schedule: Schedule | None) -> Options:
+        memory = bytes_of(self.memory)
+        if schedule is None and memory is None:
+            return PLAIN[self.batch_first]
+        share = None if memory is None else max(1, memory // self.num_layers)
+        return Options(self.batch_first, schedule, memory=share)
+
+    def _input_of_next(self, y: Tensor, cell: Cell) -> Tensor:
+        """The input of a layer above the first, from the outputs of the one below."""
+        if self.merge in ("sum", "mean"):
+            y = self._merged(y)
+        axes = "(N, T, I)" if self.batch_first else "(T, N, I)"
+        y = check_tensor("x", y, cell.dtype, {3: axes}, last=cell.input_size)
+        return ops.dropout(y, self.dropout) if self.dropout > 0 and self.training else y
+
+    def _merged(self, y: Tensor) -> Any:
+        """Both directions as ``merge`` asks for, from both side by side."""
+        if not self.bidirectional or self.merge == "concat":
+            return y
+        forward, reverse = y.chunk(2, -1)
+        if self.merge == "separate":
+            return forward, reverse
+        total = forward + reverse
+        return total if self.merge == "sum" else total * 0.5
 
     def stream(self, batch_size: int = 1) -> Stepper:
         """A stepper that owns a state and takes one step, or a block of them, at each call.
@@ -171,7 +258,7 @@ class Recurrent(Module):
             )
         return Stepper([cells[0] for cells in self._layers], batch_size)
 
-    def _states_of_layers(self, state: Any, N: int, single: bool) -> list[Any]:
+    def _states_of_layers(self, prefix: str, state: Any, N: int, single: bool) -> list[Any]:
         """The initial state of each layer, checked; None where the cells shall choose."""
         if state is None:
             return [None] * self.num_layers
@@ -180,7 +267,7 @@ class Recurrent(Module):
         shape = (L * D, self.hidden_size) if single else (L * D, N, self.hidden_size)
         given = first.unpack_state(state)
         checked = [
-            check_tensor(name, value, first.dtype, shape=shape)
+            check_tensor(prefix + name, value, first.dtype, shape=shape)
             for name, value in zip(first.state_names, given, strict=True)
         ]
         if single:
@@ -199,6 +286,8 @@ class Recurrent(Module):
             for name in ("batch_first", "dropout", "bidirectional")
             if getattr(self, name)
         ]
+        own += [f"merge={self.merge}"] if self.merge != "concat" else []
+        own += [f"memory={self.memory}"] if self.memory != "full" else []
         return ", ".join(parts[:2] + layers + parts[2:] + own)
 
 
@@ -215,7 +304,7 @@ class RNN(Recurrent):
         num_layers: L.
         nonlinearity: "tanh" or "relu".
         bias: whether there are ``bias_ih`` and ``bias_hh``.
-        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        batch_first, dropout, bidirectional, merge, memory: as in ``Recurrent``.
         dtype: float32 or float64.
 
     Parameters of layer k, drawn from U(-1/sqrt(H), 1/sqrt(H)): weight_ih_l{k} (H, I), or (H, D*H)
@@ -238,10 +327,14 @@ class RNN(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        merge: str = "concat",
+        memory: str | int = "full",
         dtype: Any = np.float32,
     ) -> None:
         cell = RNNCell(input_size, hidden_size, bias, nonlinearity, dtype=dtype)
-        super().__init__(cell, num_layers, batch_first, dropout, bidirectional)
+        super().__init__(
+            cell, num_layers, batch_first, dropout, bidirectional, merge=merge, memory=memory
+        )
         self.bias = cell.bias
         self.nonlinearity = cell.nonlinearity
 
@@ -262,7 +355,7 @@ class GRU(Recurrent):
         hidden_size: H.
         num_layers: L.
         bias: whether there are ``bias_ih`` and ``bias_hh``.
-        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        batch_first, dropout, bidirectional, merge, memory: as in ``Recurrent``.
         reset_after: which of the two dialects; weights of one are not weights of the other.
         dtype: float32 or float64.
 
@@ -287,10 +380,14 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        merge: str = "concat",
+        memory: str | int = "full",
         dtype: Any = np.float32,
     ) -> None:
         cell = GRUCell(input_size, hidden_size, bias, reset_after=reset_after, dtype=dtype)
-        super().__init__(cell, num_layers, batch_first, dropout, bidirectional)
+        super().__init__(
+            cell, num_layers, batch_first, dropout, bidirectional, merge=merge, memory=memory
+        )
         self.bias = cell.bias
         self.reset_after = cell.reset_after
 
@@ -312,7 +409,7 @@ class LSTM(Recurrent):
         hidden_size: H.
         num_layers: L.
         bias: whether there are ``bias_ih`` and ``bias_hh``.
-        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        batch_first, dropout, bidirectional, merge, memory: as in ``Recurrent``.
         dtype: float32 or float64.
 
     Parameters of layer k, gates stacked i, f, g, o, drawn from U(-1/sqrt(H), 1/sqrt(H)):
@@ -334,10 +431,14 @@ class LSTM(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        merge: str = "concat",
+        memory: str | int = "full",
         dtype: Any = np.float32,
     ) -> None:
         cell = LSTMCell(input_size, hidden_size, bias, dtype=dtype)
-        super().__init__(cell, num_layers, batch_first, dropout, bidirectional)
+        super().__init__(
+            cell, num_layers, batch_first, dropout, bidirectional, merge=merge, memory=memory
+        )
         self.bias = cell.bias
 
 

@@ -13,6 +13,9 @@ from rnnkit.cells import Cell
 from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import tape
+from rnnkit.recurrent.memory import bytes_of
+from rnnkit.recurrent.options import Options, Result
+from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -20,8 +23,18 @@ if TYPE_CHECKING:
 
 
 def run_layer(
-    cells: Sequence[Cell], x: Any, state: Sequence[Any] | None = None, batch_first: bool = False
-) -> tuple[Tensor, State]:
+    cells: Sequence[Cell],
+    x: Any,
+    state: Sequence[Any] | None = None,
+    batch_first: bool = False,
+    *,
+    lengths: Any = None,
+    reset: Any = None,
+    reset_state: Sequence[Any] | None = None,
+    return_sequences: bool = True,
+    return_steps: bool = False,
+    memory: str | int = "full",
+) -> Any:
     """Runs a cell over a sequence, on the path that ``rnnkit.backend`` decides.
 
     Both paths give the same outputs and gradients to rounding. An empty sequence (T = 0) gives an
@@ -33,50 +46,78 @@ def run_layer(
         x: (T, N, I), or (N, T, I) with ``batch_first``.
         state: initial state, one (D, N, H) per state name; None takes the cells' ``initial_state``.
         batch_first: whether x and the output have the batch as the first axis.
+        lengths: (N,) integers from 0 to T, the steps of each row; None: all T.
+        reset: (T, N) booleans, or (N, T) with ``batch_first``, True where a new sequence begins: the
+            state of that row restarts, and no gradient passes.
+        reset_state: where it restarts, laid out as ``state``; None: zero.
+        return_sequences: whether the output of every step is wanted, or only each row's last.
+        return_steps: whether the states after every step are wanted.
+        memory: what the forward pass may keep for the backward pass: see ``recurrent.memory``.
 
     Returns:
         The output (T, N, D*H), or (N, T, D*H) with ``batch_first``, where the directions are side
-        by side in the last axis; and the final state, (D, N, H) per state name. The final state of
-        the reverse direction is the one after the first time step.
+        by side in the last axis and steps past a row's end are zero, or (N, D*H) without
+        ``return_sequences``; and the final state, (D, N, H) per state name, at each row's own end.
+        The final state of the reverse direction is the one after the first time step. With
+        ``return_steps`` also a tuple of one tensor per state name, of the layout of the output.
 
     Raises:
-        ShapeError: a wrong rank or size of x, of a state or of a parameter.
+        ShapeError: a wrong rank or size of x, of a state, of a parameter, of lengths or reset.
         DTypeError: integers, or dtypes that differ between x, the states and the parameters.
-        ArgumentError: a wrong number of cells or states.
+        ArgumentError: a wrong number of cells or states, a length out of range, a memory that is no
+            amount of bytes.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
     cell = _check_cells(cells)
     dtype = cell.dtype
     axes = "(N, T, I)" if batch_first else "(T, N, I)"
     x = check_tensor("x", x, dtype, {3: axes}, last=cell.input_size)
+    first, second, _ = x.shape
+    T, N = (second, first) if batch_first else (first, second)
     if state is not None:
-        state = _check_state(cells, state, x.shape[0 if batch_first else 1])
-    return run_checked_layer(cells, x, state, batch_first)
+        state = _check_state("", cells, state, N)
+    if reset_state is not None:
+        reset_state = _check_state("reset_state: ", cells, reset_state, N)
+    options = Options(
+        batch_first,
+        make_schedule(T, N, lengths, reset, batch_first),
+        return_sequences,
+        return_steps,
+        bytes_of(memory),
+    )
+    result = run_checked_layer(cells, x, state, reset_state, options)
+    return result if return_steps else result[:2]
 
 
 def run_checked_layer(
-    cells: Sequence[Cell], x: Tensor, state: State | None, batch_first: bool
-) -> tuple[Tensor, State]:
+    cells: Sequence[Cell], x: Tensor, state: State | None, restart: State | None, options: Options
+) -> Result:
     """``run_layer`` for a caller that has checked all arguments itself."""
     cell = cells[0]
     dtype = backend.DTYPE_NAMES[cell.dtype]
     first, second, I = x.data.shape
-    N, T = (first, second) if batch_first else (second, first)
+    N, T = (first, second) if options.batch_first else (second, first)
     if state is None:
         state = _initial_state(cells, N)
     for each in cells:
         each.check_parameters()
     name = type(cell).__name__.removesuffix("Cell")
+    schedule = options.schedule
+    more = "" if schedule is None else schedule.describes
     decision = backend.decide(
-        ("{} layer T={} N={} I={} H={} {}", (name, T, N, I, cell.hidden_size, dtype)),
+        ("{} layer T={} N={} I={} H={} {}{}", (name, T, N, I, cell.hidden_size, dtype, more)),
         cell.kernel,
         dtype,
     )
     if decision.path == "fused":
         from rnnkit.recurrent import native
 
-        return native.run_layer(cells, x, state, batch_first)
-    return tape.run_layer(cells, x, state, batch_first)
+        return native.run_layer(cells, x, state, restart, options)
+    if options.memory is not None:
+        from rnnkit.recurrent import checkpoint
+
+        return checkpoint.run_layer(cells, x, state, restart, options)
+    return tape.run_layer(cells, x, state, restart, options)
 
 
 def _check_cells(cells: Sequence[Cell]) -> Cell:
@@ -108,16 +149,16 @@ def _initial_state(cells: Sequence[Cell], N: int) -> State:
     return tuple(ops.stack(list(parts), 0) for parts in zip(*per_direction, strict=True))
 
 
-def _check_state(cells: Sequence[Cell], state: Sequence[Any], N: int) -> State:
+def _check_state(prefix: str, cells: Sequence[Cell], state: Sequence[Any], N: int) -> State:
     cell = cells[0]
     names = cell.state_names
     if not isinstance(state, (tuple, list)) or len(state) != len(names):
         raise ArgumentError(
-            f"state: expected a tuple ({', '.join(names)}), got "
+            f"{prefix or 'state: '}expected a tuple ({', '.join(names)}), got "
             + (f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__)
         )
     shape = (len(cells), N, cell.hidden_size)
     return tuple(
-        check_tensor(name, value, cell.dtype, shape=shape)
+        check_tensor(prefix + name, value, cell.dtype, shape=shape)
         for name, value in zip(names, state, strict=True)
     )

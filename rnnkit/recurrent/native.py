@@ -9,39 +9,68 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit import backend
+from rnnkit import backend, ops
 from rnnkit.autograd import Function, grad, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
+from rnnkit.recurrent.memory import segment_within
+from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.options import Options
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
+# Where nobody wants the outputs of every step, and nothing is kept for a backward pass.
+OUTPUTS_BUFFER = 1 << 20
+SHORTEST_SEGMENT = 256
+
 
 def run_layer(
-    cells: Sequence[Cell], x: Tensor, state: State, batch_first: bool
-) -> tuple[Tensor, State]:
-    """As ``recurrent.run_layer``, which has checked the arguments; the state is not None."""
-    inputs = (x, *state, *[getattr(cell, name) for cell in cells for name in WEIGHTS])
+    cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
+) -> Result:
+    """As ``recurrent.run_checked_layer``; the state is not None."""
+    n_states = len(state)
+    inputs = (
+        x,
+        *state,
+        *[getattr(cell, name) for cell in cells for name in WEIGHTS],
+        *(restart or ()),
+    )
+    outputs: list[Tensor | None]
     if is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
-        y, *final = FusedLayer.apply(
-            *inputs, cells=tuple(cells), n_states=len(state), batch_first=batch_first
-        )
-        return y, tuple(final)
-    call = _Call(cells, len(state), batch_first, [None if t is None else t.data for t in inputs])
-    return wrap(call.forward(keep=False)), tuple([wrap(a) for a in call.final])
+        found = FusedLayer.apply(*inputs, cells=tuple(cells), n_states=n_states, options=options)
+        outputs = list(found)
+    else:
+        arrays = [None if t is None else t.data for t in inputs]
+        call = _Call(cells, n_states, options, arrays, keep=False)
+        outputs = [wrap(array) for array in call.forward()]
+    final = tuple(outputs[-n_states:])
+    y = outputs[0] if options.sequences else _last_outputs(final[0], options)
+    steps = (outputs[0], *outputs[1:-n_states]) if options.steps else None
+    return Result(y, final, steps)
+
+
+def _last_outputs(h_n: Tensor, options: Options) -> Tensor:
+    """(N, D*H) from (D, N, H): the output of a built-in cell is its h; rows without steps have none."""
+    D, N, H = h_n.shape
+    y = h_n.transpose(0, 1).reshape(N, D * H)
+    schedule = options.schedule
+    if schedule is None or schedule.lengths is None or schedule.lengths.all():
+        return y if schedule is None or schedule.T else y * 0
+    return ops.where((schedule.lengths > 0)[:, None], y, 0.0)
 
 
 def weights_of(cell: Cell) -> list[Array | None]:
@@ -50,141 +79,199 @@ def weights_of(cell: Cell) -> list[Array | None]:
     return [None if weight is None else _dense(weight.data) for weight in weights]
 
 
-def stored_bytes(cell: Cell, T: int, N: int) -> int:
-    """Bytes that one direction of a training step keeps besides its output."""
+def stored_bytes(cell: Cell, T: int, N: int, D: int = 1) -> int:
+    """Bytes that D directions of a training step keep besides their output."""
     sizes = T, N, cell.input_size, cell.hidden_size
-    elements: int = _extension().stored(*_kernel_of(cell), 1, *sizes)
-    return elements * cell.dtype.itemsize
+    elements: int = _extension().stored(*_kernel_of(cell), *sizes)
+    return D * elements * cell.dtype.itemsize
 
 
 class _Call:
-    """The arrays of one layer's forward pass, as the kernels take them."""
+    """One layer's forward pass: its arrays, as the kernels take them, and the native object."""
 
-    __slots__ = ("final", "head", "initial", "kept", "weights", "x", "y")
+    __slots__ = ("_c", "_final", "_initial", "_keep", "_kept", "_layer", "_make", "_n_weights", "_work", "_y")
 
     def __init__(
         self,
         cells: Sequence[Cell],
         n_states: int,
-        batch_first: bool,
+        options: Options,
         arrays: Sequence[Array | None],
+        keep: bool,
     ) -> None:
+        self._n_weights = n_weights = len(cells) * len(WEIGHTS)
         x = arrays[0]
         assert x is not None
-        self.x = _rows(x)
-        self.initial = tuple([_dense(a) for a in arrays[1 : 1 + n_states]])
-        self.weights = tuple([_dense(a) for a in arrays[1 + n_states :]])
-        self.head = (*_kernel_of(cells[0]), batch_first)
-        self.kept: Array | None = None
-        D, N, H = self.initial[0].shape
-        self.y = np.empty((*x.shape[:2], D * H), x.dtype)
-        self.final = tuple([np.empty((D, N, H), x.dtype) for _ in self.initial])
-
-    @property
-    def is_empty(self) -> bool:
-        """There is no step or no row."""
-        return not self.y.size
-
-    def forward(self, keep: bool) -> Array:
-        *kernel, batch_first = self.head
-        x, y, extension = self.x, self.y, _extension()
-        if not y.size:
-            for start, end in zip(self.initial, self.final, strict=True):
-                end[...] = start
-            return y
-        if keep:
-            D, N, H = self.initial[0].shape
-            size = extension.stored(*kernel, D, x.shape[batch_first], N, x.shape[2], H)
-            if size:
-                self.kept = np.empty(size, x.dtype)
-        extension.forward(
-            *kernel, backend.get_num_threads(), batch_first, x, self.weights, self.initial, y,
-            self.final, self.kept,
+        dense = [_dense(a) for a in arrays[1:]]
+        self._initial = initial = tuple(dense[:n_states])
+        weights = tuple(dense[n_states : n_states + n_weights])
+        restart = tuple(dense[n_states + n_weights :]) or None
+        self._keep = keep
+        self._kept: Array | None = None
+        schedule = options.schedule
+        D, N, H = initial[0].shape
+        # What no row reaches must read as zero.
+        ragged = schedule is not None and schedule.lengths is not None
+        self._make = make = np.zeros if ragged else np.empty
+        shape = (*x.shape[:2], D * H)
+        self._y = make(shape, x.dtype) if options.sequences or options.steps else None
+        self._c = make(shape, x.dtype) if options.steps and n_states > 1 else None
+        self._final = tuple([np.empty((D, N, H), x.dtype) for _ in initial])
+        self._layer: Any = None
+        if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
+            return
+        self._layer = _extension().Layer(
+            *_kernel_of(cells[0]), backend.get_num_threads(), options.batch_first, _rows(x), weights,
+            initial, self._y, None if schedule is None else schedule.native, restart,
+            _segment(cells, x, options, keep, self._y is None),
         )
-        return y
+
+    def forward(self) -> list[Array]:
+        """y and c of every step, where they are wanted, and the final states."""
+        wanted = [a for a in (self._y, self._c) if a is not None]
+        layer = self._layer
+        if layer is None:
+            for start, end in zip(self._initial, self._final, strict=True):
+                end[...] = start
+            return [*wanted, *self._final]
+
+        def vector(size: int) -> Array | None:
+            return np.empty(size, self._final[0].dtype) if size else None
+
+        if self._keep:
+            self._kept = vector(layer.kept_size())
+        # The native object works in these until its last backward pass.
+        self._work = vector(layer.between_size()), vector(layer.outputs_size())
+        layer.forward(self._final, self._kept, self._c, *self._work)
+        return [*wanted, *self._final]
 
     def backward(
-        self, d_y: Array | None, d_final: Sequence[Array | None], grads: Sequence[Array | None],
+        self,
+        d_outputs: Sequence[Array | None],
+        inputs: Sequence[Tensor | None],
+        needs: Sequence[bool],
         overwrite: bool,
-    ) -> None:
-        """Writes the gradients of x, of the initial states and of the weights into ``grads``."""
-        *kernel, batch_first = self.head
-        kept, states = self.kept, len(self.initial)
-        work = kept if kept is None or overwrite else np.empty_like(kept)
-        _extension().backward(
-            *kernel, backend.get_num_threads(), batch_first, self.x, self.weights, self.initial,
-            self.y, kept, None if d_y is None else _rows(d_y),
-            tuple([_dense(a) for a in d_final]), work, grads[0], tuple(grads[1 + states :]),
+        d_h: Array | None = None,
+    ) -> list[Array | None]:
+        """Gradients of the inputs, from those of what `forward` returned."""
+        layer, states = self._layer, len(self._initial)
+        # What every direction writes whole need not be cleared first; sums begin at zero.
+        makers = [self._make, *[np.empty] * (len(inputs) - 1)]
+        if layer is None:
+            makers = [np.zeros] * len(inputs)
+        restarts = 1 + states + self._n_weights
+        grads = []
+        for i, (tensor, need, make) in enumerate(zip(inputs, needs, makers, strict=True)):
+            if i >= restarts:
+                make = np.zeros
+            grads.append(make(tensor.shape, tensor.dtype) if need and tensor is not None else None)
+        given = list(d_outputs)
+        d_y = given.pop(0) if self._y is not None else None
+        d_c = given.pop(0) if self._c is not None else None
+        if layer is None:
+            for d_initial, d_end in zip(grads[1:], given, strict=False):
+                if d_initial is not None and d_end is not None:
+                    d_initial[...] = d_end
+            return grads
+        kept = self._kept
+        layer.backward(
+            kept,
+            None if d_y is None else _rows(d_y),
+            tuple([_dense(a) for a in given]),
+            kept if kept is None or overwrite else np.empty_like(kept),
+            grads[0],
+            tuple(grads[1 + states : restarts]),
             tuple(grads[1 : 1 + states]),
+            None if d_c is None else _rows(d_c),
+            tuple(grads[restarts:]) or None,
+            d_h,
         )
+        return grads
+
+
+def _segment(
+    cells: Sequence[Cell], x: Array, options: Options, keep: bool, drops_outputs: bool
+) -> int:
+    """Steps of a segment; 0: all."""
+    cell, D = cells[0], len(cells)
+    T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
+    if options.schedule is not None:
+        T = options.schedule.steps
+    row = N * cell.hidden_size * x.itemsize
+    if not keep:
+        # Outputs that nobody wants live in a small buffer.
+        return max(SHORTEST_SEGMENT, OUTPUTS_BUFFER // row) if drops_outputs else 0
+    if options.memory is None:
+        return 0
+
+    def segment_bytes(steps: int) -> int:
+        outputs = D * steps * row if drops_outputs else 0
+        return outputs + stored_bytes(cell, steps, N, D)
+
+    return segment_within(options.memory, T, segment_bytes, D * len(cell.state_names) * row)
 
 
 class FusedLayer(Function):
     """One layer in one or both directions.
 
-    Inputs: x, each initial state (D, N, H), then w_ih, w_hh, b_ih, b_hh per direction.
-    Outputs: y, then each final state (D, N, H).
+    Inputs: x, each initial state (D, N, H), then w_ih, w_hh, b_ih, b_hh per direction, and where a
+    restart begins, as the initial states, where that is given.
+    Outputs: y and, where they are wanted, c of every step; then each final state (D, N, H). Without
+    sequences there is no y.
     """
 
     @staticmethod
     def forward(ctx: Any, *arrays: Array | None, **params: Any) -> tuple[Array, ...]:
-        cells, n_states, batch_first = params["cells"], params["n_states"], params["batch_first"]
-        ctx.cells, ctx.n_states, ctx.batch_first = cells, n_states, batch_first
-        ctx.call = call = _Call(cells, n_states, batch_first, arrays)
+        ctx.cells, ctx.n_states, ctx.options = params["cells"], params["n_states"], params["options"]
+        ctx.call = _Call(
+            ctx.cells, ctx.n_states, ctx.options, arrays, keep=any(ctx.needs_input_grad)
+        )
         ctx.consumed = False
-        return (call.forward(keep=any(ctx.needs_input_grad)), *call.final)
+        return tuple(ctx.call.forward())
 
     @staticmethod
-    def backward(
-        ctx: Any, d_y: Tensor | None, *d_final: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         if is_grad_enabled():
-            return _backward_on_tape(ctx, d_y, d_final)
+            return _backward_on_tape(ctx, d_outputs)
         if ctx.consumed:
             raise GraphError(
                 "an earlier backward pass through this layer was interrupted after it had begun to "
                 "overwrite what the forward pass kept; run the forward pass again"
             )
         ctx.consumed = not ctx.retain_graph
-        call: _Call = ctx.call
-        d_ends = [None if t is None else t.data for t in d_final]
-        # What every direction writes whole need not be cleared first; an empty run writes nothing.
-        make = np.zeros if call.is_empty else np.empty
-        grads = [
-            make(t.shape, t.dtype) if need and t is not None else None
-            for t, need in zip(ctx.inputs, ctx.needs_input_grad, strict=True)
-        ]
-        if call.is_empty:
-            for d_initial, d_end in zip(grads[1:], d_ends, strict=False):
-                if d_initial is not None and d_end is not None:
-                    d_initial[...] = d_end
-        else:
-            call.backward(None if d_y is None else d_y.data, d_ends, grads, overwrite=ctx.consumed)
+        grads = ctx.call.backward(
+            [None if t is None else t.data for t in d_outputs],
+            ctx.inputs,
+            ctx.needs_input_grad,
+            overwrite=ctx.consumed,
+        )
         return tuple([None if g is None else wrap(g) for g in grads])
 
 
 def _backward_on_tape(
-    ctx: Any, d_y: Tensor | None, d_final: Sequence[Tensor | None]
+    ctx: Any, d_outputs: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
     """Gradients that can be differentiated again: run the layer once more on the tape."""
-    cells, n_states = ctx.cells, ctx.n_states
+    cells, n_states, options = ctx.cells, ctx.n_states, ctx.options
     backend.record(
         f"{type(cells[0]).__name__} backward", "python", "create_graph: recomputed on the tape"
     )
     # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
     inputs: list[Any] = [None if t is None else Alias.apply(t) for t in ctx.inputs]
     stand_ins = []
-    for d, cell in enumerate(cells):
+    first = 1 + n_states
+    for cell in cells:
         stand_in = copy.copy(cell)
-        first = 1 + n_states + d * len(WEIGHTS)
         stand_in.__dict__.update(zip(WEIGHTS, inputs[first : first + len(WEIGHTS)], strict=True))
         stand_ins.append(stand_in)
-    state = tuple(inputs[1 : 1 + n_states])
-    y, final = tape.run_layer(stand_ins, inputs[0], state, ctx.batch_first)
+        first += len(WEIGHTS)
+    state, restart = tuple(inputs[1 : 1 + n_states]), tuple(inputs[first:]) or None
+    wants_y = options.sequences or options.steps
+    result = tape.run_layer(stand_ins, inputs[0], state, restart, replace(options, sequences=wants_y))
+    outputs = [result.y] if wants_y else []
+    outputs += [*(result.steps or ())[1:], *result.final]
     used = [
-        (out, d_out)
-        for out, d_out in zip((y, *final), (d_y, *d_final), strict=True)
-        if d_out is not None
+        (out, d_out) for out, d_out in zip(outputs, d_outputs, strict=True) if d_out is not None
     ]
     wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
     found = grad(

@@ -6,54 +6,128 @@ This is the definition that the native path is checked against, and what runs an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rnnkit import ops
+from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.options import Options
 
 
 def run_layer(
-    cells: Sequence[Cell], x: Tensor, state: State, batch_first: bool
-) -> tuple[Tensor, State]:
-    """As ``recurrent.run_layer``, which has checked the arguments; the state is not None."""
-    time = 1 if batch_first else 0
+    cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
+) -> Result:
+    """As ``recurrent.run_checked_layer``; the state is not None."""
+    time = 1 if options.batch_first else 0
     if x.shape[time] == 0:
-        return _run_empty(cells, x, state)
-    steps = list(x.unbind(time))
-    outputs, finals = [], []
-    for direction, cell in enumerate(cells):
-        output, final = _run_direction(
-            cell, steps, tuple(each[direction] for each in state), reverse=direction == 1
+        return _run_empty(cells, x, state, options)
+    xs = list(x.unbind(time))
+    runs = [
+        _run_direction(
+            cell,
+            xs,
+            tuple([each[direction] for each in state]),
+            None if restart is None else tuple([each[direction] for each in restart]),
+            options,
+            reverse=direction == 1,
         )
-        outputs.append(ops.stack(output, time))
-        finals.append(final)
-    y = outputs[0] if len(cells) == 1 else ops.cat(outputs, -1)
-    return y, tuple(ops.stack(list(parts), 0) for parts in zip(*finals, strict=True))
+        for direction, cell in enumerate(cells)
+    ]
+    final = tuple([ops.stack(list(parts), 0) for parts in zip(*[r.final for r in runs], strict=True)])
+    if options.sequences:
+        y = _side_by_side([ops.stack(run.outputs, time) for run in runs])
+    else:
+        y = _side_by_side([run.last for run in runs])
+    if not options.steps:
+        return Result(y, final)
+    steps = tuple(
+        [
+            _side_by_side([ops.stack(list(run.states[i]), time) for run in runs])
+            for i in range(len(final))
+        ]
+    )
+    return Result(y, final, steps)
+
+
+def _zeros_like(state: State) -> State:
+    return tuple([ops.zeros(each.shape, dtype=each.dtype) for each in state])
+
+
+def _side_by_side(directions: list[Tensor]) -> Tensor:
+    return directions[0] if len(directions) == 1 else ops.cat(directions, -1)
+
+
+class _Run(NamedTuple):
+    """One direction: everything in the order of time."""
+
+    outputs: list[Tensor]
+    last: Tensor
+    final: State
+    states: list[list[Tensor]]  # per state name, after every step
 
 
 def _run_direction(
-    cell: Cell, steps: list[Tensor], state: State, reverse: bool
-) -> tuple[list[Tensor], State]:
-    """The outputs in the order of time, and the state after the last step taken."""
-    output = []
-    for x in reversed(steps) if reverse else steps:
-        y, state = cell.step(x, state)
-        output.append(y)
+    cell: Cell,
+    xs: list[Tensor],
+    state: State,
+    restart: State | None,
+    options: Options,
+    reverse: bool,
+) -> _Run:
+    schedule = options.schedule
+    outputs: list[Tensor] = []
+    states: list[list[Tensor]] = [[] for _ in state]
+    last: Tensor | None = None
+    for t in reversed(range(len(xs))) if reverse else range(len(xs)):
+        x, active = xs[t], None
+        if schedule is not None:
+            restarting = schedule.restarts(t, reverse)
+            if restarting is not None:
+                begin = _zeros_like(state) if restart is None else restart
+                state = tuple(map(ops.where, [restarting] * len(state), begin, state))
+            active = schedule.active(t)
+        if active is None:
+            y, state = cell.step(x, state)
+            last, after = y, state
+        else:
+            # Whatever stands in the padding, it reaches no row and no gradient.
+            y, new = cell.step(ops.where(active, x, 0.0), state)
+            state = tuple(map(ops.where, [active] * len(state), new, state))
+            y = ops.where(active, y, 0.0)
+            last = y if last is None else ops.where(active, y, last)
+            after = tuple([ops.where(active, each, 0.0) for each in state])
+        outputs.append(y)
+        if options.steps:
+            for steps, each in zip(states, after, strict=True):
+                steps.append(each)
+    assert last is not None
     if reverse:
-        output.reverse()
-    return output, state
+        for each in (outputs, *states):
+            each.reverse()
+    return _Run(outputs, last, state, states)
 
 
-def _run_empty(cells: Sequence[Cell], x: Tensor, state: State) -> tuple[Tensor, State]:
+def _run_empty(cells: Sequence[Cell], x: Tensor, state: State, options: Options) -> Result:
     """T = 0: one step over no rows, so that every gradient exists and is zero."""
-    outputs = []
+    outputs, states = [], []
     for direction, cell in enumerate(cells):
-        no_rows = tuple(each[direction][:0] for each in state)
-        output, _ = cell.step(x.reshape(0, x.shape[-1]), no_rows)
+        no_rows = tuple([each[direction][:0] for each in state])
+        output, after = cell.step(x.reshape(0, x.shape[-1]), no_rows)
         outputs.append(output)
-    y = outputs[0] if len(cells) == 1 else ops.cat(outputs, -1)
-    return y.reshape(*x.shape[:-1], y.shape[-1]), state
+        states.append(after)
+    y = _side_by_side(outputs)
+    if options.sequences:
+        y = y.reshape(*x.shape[:-1], y.shape[-1])
+    else:
+        # No row has a last output.
+        y = ops.cat([y, ops.zeros((state[0].shape[1], y.shape[-1]), dtype=y.dtype)], 0)
+    if not options.steps:
+        return Result(y, state)
+    steps = [_side_by_side(list(parts)) for parts in zip(*states, strict=True)]
+    return Result(
+        y, state, tuple([each.reshape(*x.shape[:-1], each.shape[-1]) for each in steps])
+    )

@@ -15,7 +15,7 @@
  *     d_a_r = q h_{t-1} r (1 - r)
  *     d_h_{t-1} = d_h z + q r + W_hr^T d_a_r + W_hz^T d_a_z
  *
- * Kept for backward: gates (T, N, 3U), and extra (T, N, U): m, or r h_{t-1}. Reset after, a row of gates
+ * Kept for backward, of the rows that each step has: gates (T, N, 3U), and extra (T, N, U): m, or r h_{t-1}. Reset after, a row of gates
  * is one section of three gates a group; reset before, one of two (r, z) and one of one (n), since their
  * products follow each other.
  */
@@ -28,8 +28,8 @@ enum { GATE_R = 0, GATE_Z = 1, GATE_N = 2 };
 static void R(gru_stored)(const rk_sequence *s, size_t *gates, size_t *extra)
 {
     idx ldu = (s->H + VL - 1) / VL * VL;
-    *gates = (size_t)(s->T * s->N * 3 * ldu);
-    *extra = (size_t)(s->T * s->N * ldu);
+    *gates = (size_t)(rk_all_rows(s) * 3 * ldu);
+    *extra = (size_t)(rk_all_rows(s) * ldu);
 }
 
 VEC_INLINE int R(gru_is_reset_before)(const R(run) *r)
@@ -39,33 +39,32 @@ VEC_INLINE int R(gru_is_reset_before)(const R(run) *r)
 
 /* ---- reset after the product ------------------------------------------------------------------ */
 
-static void R(gru_after_forward_step)(R(run) *r, const R(share) *share, idx t, real *g)
+static void R(gru_after_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh[0];
-    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
-    real *kept = s->extra ? (real *)s->extra + t * s->N * r->ldu : NULL;
+    idx at_once = R(groups_at_once)(w, n_rows);
+    real *kept = s->extra ? (real *)s->extra + rows_before(s, t) * r->ldu : NULL;
     const real *b_m = r->late_bias;
-    R(rows) h = R(previous_h)(r, t);
-    h.base += share->n0 * h.inner;
+    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * 3 * VL;
-        for (idx n = 0; n < n_rows; n++)
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step)
             for (idx v = u; v < u1; v++) {
-                const real *gates = g + (share->n0 + n) * r->ldg + v * 3 * VL;
-                real *product = share->scratch + n * ld + (v - u) * 3 * VL;
+                const real *gates = g + n * r->ldg + v * 3 * VL;
+                real *product = share->scratch + i * ld + (v - u) * 3 * VL;
                 v_store(product, v_load(gates));
                 v_store(product + VL, v_load(gates + VL));
                 v_store(product + 2 * VL, v_load(b_m + v * VL));
             }
         R(rows) products = R(rows_of)(share->scratch, ld);
         R(multiply)(w, u, u1, n_rows, h, products, products);
-        for (idx n = share->n0; n < share->n1; n++) {
-            const real *h_row = h.base + (n - share->n0) * h.inner;
-            real *y = (real *)s->y + t * s->y_t + n * s->y_n;
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+            const real *h_row = R(row_at)(&h, i);
+            real *y = R(grid_row)(r, &s->y, t, n);
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 3 * VL;
-                const real *product = share->scratch + (n - share->n0) * ld + (v - u) * 3 * VL;
+                const real *product = share->scratch + i * ld + (v - u) * 3 * VL;
                 vec reset = R(v_sigmoid)(v_load(product));
                 vec z = R(v_sigmoid)(v_load(product + VL));
                 vec m = v_load(product + 2 * VL);
@@ -83,33 +82,34 @@ static void R(gru_after_forward_step)(R(run) *r, const R(share) *share, idx t, r
     }
 }
 
-static void R(gru_after_backward_step)(R(run) *r, const R(share) *share, idx t)
+static void R(gru_after_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh_back[0];
-    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
-    const real *g = (const real *)s->gates + t * s->N * r->ldg;
-    const real *kept = (const real *)s->extra + t * s->N * r->ldu;
-    real *d_g = r->d_gates + t * s->N * r->ldg;
-    real *d_new = (real *)s->d_extra + t * s->N * r->ldu;
-    R(rows) h = R(previous_h)(r, t);
+    idx at_once = R(groups_at_once)(w, n_rows);
+    const real *g = (const real *)s->gates + rows_before(s, t) * r->ldg;
+    const real *kept = (const real *)s->extra + rows_before(s, t) * r->ldu;
+    real *d_g = r->d_gates + rows_before(s, t) * r->ldg;
+    real *d_new = (real *)s->d_extra + rows_before(s, t) * r->ldu;
+    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(collect_d_h)(r, share, t, u, u1, r->carry);
-        for (idx n = share->n0; n < share->n1; n++) {
-            const real *d_h_row = share->scratch + (n - share->n0) * ld;
+        R(collect_d_h)(r, share, t, n_rows, u, u1, r->carry);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+            const real *d_h_row = share->scratch + i * ld;
+            int restarted = restarts(s, t, n);
             for (idx v = u; v < u1; v++) {
                 const real *gates = g + n * r->ldg + v * 3 * VL;
                 real *d_gates = d_g + n * r->ldg + v * 3 * VL;
                 idx unit = n * r->ldu + v * VL;
                 vec reset = v_load(gates), z = v_load(gates + VL), new = v_load(gates + 2 * VL);
-                vec h_before = R(load_units)(h.base + n * h.inner, v * VL, s->H);
+                vec h_before = R(load_units)(R(row_at)(&h, i), v * VL, s->H);
                 vec d_h = v_load(d_h_row + (v - u) * VL);
                 vec d_n = d_h * (one - z) * v_fnma(new, new, one);
                 vec d_z = d_h * (h_before - new) * (z * (one - z));
                 vec d_r = d_n * v_load(kept + unit) * (reset * (one - reset));
-                v_store(r->carry + unit, R(valid_units)(d_h * z, v * VL, s->H));
+                R(pass_on)(r, 0, restarted, unit, R(valid_units)(d_h * z, v * VL, s->H));
                 v_store(d_new + unit, R(valid_units)(d_n, v * VL, s->H));
                 v_store(d_gates, R(valid_units)(d_r, v * VL, s->H));
                 v_store(d_gates + VL, R(valid_units)(d_z, v * VL, s->H));
@@ -124,7 +124,7 @@ static void R(gru_after_backward_step)(R(run) *r, const R(share) *share, idx t)
 static void R(gru_after_use_d_n)(R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
-    idx all = s->T * s->N;
+    idx all = rk_all_rows(s);
     idx first = all * share->tid / share->n_threads, last = all * (share->tid + 1) / share->n_threads;
     for (idx row = first; row < last; row++)
         for (idx u = 0; u < r->U; u++)
@@ -134,25 +134,24 @@ static void R(gru_after_use_d_n)(R(run) *r, const R(share) *share)
 
 /* ---- reset before the product ----------------------------------------------------------------- */
 
-static void R(gru_before_forward_step)(R(run) *r, const R(share) *share, idx t, real *g)
+static void R(gru_before_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g)
 {
     const rk_sequence *s = r->s;
-    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(&r->hh[0], n_rows);
-    real *reset_h = s->extra ? (real *)s->extra + t * s->N * r->ldu : r->state;
+    idx at_once = R(groups_at_once)(&r->hh[0], n_rows);
+    real *reset_h = s->extra ? (real *)s->extra + rows_before(s, t) * r->ldu : r->state;
     real *g_new = g + 2 * r->ldu;
-    R(rows) h = R(previous_h)(r, t);
-    h.base += share->n0 * h.inner;
+    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1);
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, share->n_step * r->ldg);
         R(multiply)(&r->hh[0], u, u1, n_rows, h, a, a);
-        for (idx n = share->n0; n < share->n1; n++)
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step)
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 2 * VL;
                 vec reset = R(v_sigmoid)(v_load(gates));
                 v_store(gates, reset);
                 v_store(gates + VL, R(v_sigmoid)(v_load(gates + VL)));
-                const real *h_row = h.base + (n - share->n0) * h.inner;
+                const real *h_row = R(row_at)(&h, i);
                 vec h_before = R(load_units)(h_row, v * VL, s->H);
                 v_store(reset_h + n * r->ldu + v * VL, reset * h_before);
             }
@@ -161,12 +160,12 @@ static void R(gru_before_forward_step)(R(run) *r, const R(share) *share, idx t, 
     at_once = R(groups_at_once)(&r->hh[1], n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1);
-        R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, r->ldg);
-        R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, r->ldu);
+        R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, share->n_step * r->ldg);
+        R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, share->n_step * r->ldu);
         R(multiply)(&r->hh[1], u, u1, n_rows, reset_rows, a, a);
-        for (idx n = share->n0; n < share->n1; n++) {
-            const real *h_row = h.base + (n - share->n0) * h.inner;
-            real *y = (real *)s->y + t * s->y_t + n * s->y_n;
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+            const real *h_row = R(row_at)(&h, i);
+            real *y = R(grid_row)(r, &s->y, t, n);
             for (idx v = u; v < u1; v++) {
                 vec z = v_load(g + n * r->ldg + (v * 2 + GATE_Z) * VL);
                 vec new = R(v_tanh)(v_load(g_new + n * r->ldg + v * VL));
@@ -178,25 +177,25 @@ static void R(gru_before_forward_step)(R(run) *r, const R(share) *share, idx t, 
     }
 }
 
-static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t)
+static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh_back[0];
-    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
-    const real *g = (const real *)s->gates + t * s->N * r->ldg, *g_new = g + 2 * r->ldu;
-    real *d_g = r->d_gates + t * s->N * r->ldg, *d_g_new = d_g + 2 * r->ldu;
-    R(rows) h = R(previous_h)(r, t);
+    idx at_once = R(groups_at_once)(w, n_rows);
+    const real *g = (const real *)s->gates + rows_before(s, t) * r->ldg, *g_new = g + 2 * r->ldu;
+    real *d_g = r->d_gates + rows_before(s, t) * r->ldg, *d_g_new = d_g + 2 * r->ldu;
+    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(collect_d_h)(r, share, t, u, u1, r->carry);
-        for (idx n = share->n0; n < share->n1; n++) {
-            const real *d_h_row = share->scratch + (n - share->n0) * ld;
+        R(collect_d_h)(r, share, t, n_rows, u, u1, r->carry);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+            const real *d_h_row = share->scratch + i * ld;
             for (idx v = u; v < u1; v++) {
                 idx unit = n * r->ldu + v * VL;
                 vec z = v_load(g + n * r->ldg + (v * 2 + GATE_Z) * VL);
                 vec new = v_load(g_new + n * r->ldg + v * VL);
-                vec h_before = R(load_units)(h.base + n * h.inner, v * VL, s->H);
+                vec h_before = R(load_units)(R(row_at)(&h, i), v * VL, s->H);
                 vec d_h = v_load(d_h_row + (v - u) * VL);
                 vec d_n = d_h * (one - z) * v_fnma(new, new, one);
                 vec d_z = d_h * (h_before - new) * (z * (one - z));
@@ -212,18 +211,19 @@ static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t)
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
         R(rows) q = R(rows_of)(share->scratch, ld);
-        R(multiply)(w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, r->ldg),
+        R(multiply)(w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, share->n_step * r->ldg),
                     (R(rows)){0}, q);
-        for (idx n = share->n0; n < share->n1; n++) {
-            const real *q_row = share->scratch + (n - share->n0) * ld;
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+            const real *q_row = share->scratch + i * ld;
+            int restarted = restarts(s, t, n);
             for (idx v = u; v < u1; v++) {
                 idx unit = n * r->ldu + v * VL;
                 vec reset = v_load(g + n * r->ldg + (v * 2 + GATE_R) * VL);
-                vec h_before = R(load_units)(h.base + n * h.inner, v * VL, s->H);
+                vec h_before = R(load_units)(R(row_at)(&h, i), v * VL, s->H);
                 vec d_reset_h = v_load(q_row + (v - u) * VL);
                 vec d_r = d_reset_h * h_before * (reset * (one - reset));
                 vec carry = v_fma(d_reset_h, reset, v_load(r->carry + unit));
-                v_store(r->carry + unit, R(valid_units)(carry, v * VL, s->H));
+                R(pass_on)(r, 0, restarted, unit, R(valid_units)(carry, v * VL, s->H));
                 v_store(d_g + n * r->ldg + (v * 2 + GATE_R) * VL,
                         R(valid_units)(d_r, v * VL, s->H));
             }
@@ -284,6 +284,7 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     R(backward_loop)(r, &share, before ? R(gru_before_backward_step) : R(gru_after_backward_step));
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, r->carry);
+    R(begin_bias)(r, &share, 0, before ? 0 : 1);
     R(wait_all)(&share);
     if (before) {
         R(weight_gradients)(r, &share, 0, 1, NULL, 0);

@@ -16,20 +16,19 @@ static void R(rnn_stored)(const rk_sequence *s, size_t *gates, size_t *extra)
     *gates = *extra = 0;
 }
 
-static void R(rnn_forward_step)(R(run) *r, const R(share) *share, idx t, real *g)
+static void R(rnn_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh[0];
-    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
-    R(rows) h = R(previous_h)(r, t);
-    h.base += share->n0 * h.inner;
+    idx at_once = R(groups_at_once)(w, n_rows);
+    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1);
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, share->n_step * r->ldg);
         R(multiply)(w, u, u1, n_rows, h, a, a);
-        for (idx n = share->n0; n < share->n1; n++) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
             const real *row = g + n * r->ldg;
-            real *y = (real *)s->y + t * s->y_t + n * s->y_n;
+            real *y = R(grid_row)(r, &s->y, t, n);
             for (idx v = u; v < u1; v++) {
                 vec arg = v_load(row + v * VL);
                 vec out = s->variant == RK_RNN_RELU ? v_max(v_set1(0), arg) : R(v_tanh)(arg);
@@ -39,18 +38,18 @@ static void R(rnn_forward_step)(R(run) *r, const R(share) *share, idx t, real *g
     }
 }
 
-static void R(rnn_backward_step)(R(run) *r, const R(share) *share, idx t)
+static void R(rnn_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh_back[0];
-    idx n_rows = share->n1 - share->n0, at_once = R(groups_at_once)(w, n_rows);
-    real *d_g = r->d_gates + t * s->N * r->ldg;
+    idx at_once = R(groups_at_once)(w, n_rows);
+    real *d_g = r->d_gates + rows_before(s, t) * r->ldg;
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(collect_d_h)(r, share, t, u, u1, NULL);
-        for (idx n = share->n0; n < share->n1; n++) {
-            const real *y = (const real *)s->y + t * s->y_t + n * s->y_n;
-            const real *d_h_row = share->scratch + (n - share->n0) * ld;
+        R(collect_d_h)(r, share, t, n_rows, u, u1, NULL);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+            const real *y = R(grid_row)(r, &s->y, t, n);
+            const real *d_h_row = share->scratch + i * ld;
             for (idx v = u; v < u1; v++) {
                 vec h = R(load_units)(y, v * VL, s->H);
                 vec d_h = v_load(d_h_row + (v - u) * VL);
@@ -77,7 +76,7 @@ static void R(rnn_plan_backward)(R(run) *r, const rk_sequence *s, R(arena) *aren
 {
     R(rnn_plan)(r, s);
     R(plan_backward)(r, arena);
-    r->d_gates = R(take)(arena, s->T * s->N * r->ldg);
+    r->d_gates = R(take)(arena, rk_all_rows(s) * r->ldg);
 }
 
 static void R(rnn_forward_task)(void *arg, int tid, int n_threads)

@@ -1,0 +1,68 @@
+/*
+ * Which rows a step has, and where they are kept (rk_schedule in rnnkit.h). Steps are counted in the order
+ * in which a direction takes them, rows in the order of the schedule.
+ */
+
+/* Rows of step t: all of them before the first step, none after the last. */
+VEC_INLINE idx active_rows(const rk_sequence *s, idx t)
+{
+    if (t >= s->T) return 0;
+    return s->schedule.active && t >= 0 ? s->schedule.active[t] : s->N;
+}
+
+/* Where the rows of step t begin in what is kept. */
+VEC_INLINE idx rows_before(const rk_sequence *s, idx t)
+{
+    const idx *before = s->schedule.rows_before;
+    return before ? before[t] - before[0] : t * s->N;
+}
+
+/* Row n as the caller counts. */
+VEC_INLINE idx callers_row(const rk_sequence *s, idx n)
+{
+    return s->schedule.order ? s->schedule.order[n] : n;
+}
+
+/* Where row (t, n) of a grid begins, in elements. */
+VEC_INLINE idx place_in_grid(const rk_sequence *s, const rk_grid *grid, idx t, idx n)
+{
+    if (grid->of_run) return t * grid->t + n * grid->n;
+    if (s->schedule.lag) t += s->schedule.lag[n];
+    return t * grid->t + callers_row(s, n) * grid->n;
+}
+
+/* Steps that row n takes in this run. */
+VEC_INLINE idx steps_of_row(const rk_sequence *s, idx n)
+{
+    if (!s->schedule.length) return s->T;
+    idx steps = s->schedule.length[n] - s->schedule.begins;
+    return steps < 0 ? 0 : min_idx(steps, s->T);
+}
+
+VEC_INLINE int any_restarts(const rk_sequence *s, idx t)
+{
+    return s->schedule.restarting && t < s->T && s->schedule.restarting[t];
+}
+
+VEC_INLINE int restarts(const rk_sequence *s, idx t, idx n)
+{
+    return any_restarts(s, t) && s->schedule.restart[rows_before(s, t) + n];
+}
+
+/* A row of a step. */
+typedef struct {
+    idx t, n;
+} place;
+
+/* The place that row `row` of what is kept belongs to. */
+static inline place place_of_kept(const rk_sequence *s, idx row)
+{
+    if (!s->schedule.rows_before) return (place){row / s->N, row % s->N};
+    idx t = 0, end = s->T; /* the last step that begins at or before the row is in t .. end-1 */
+    while (end - t > 1) {
+        idx middle = t + (end - t) / 2;
+        if (rows_before(s, middle) <= row) t = middle;
+        else end = middle;
+    }
+    return (place){t, row - rows_before(s, t)};
+}

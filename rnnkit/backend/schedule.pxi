@@ -1,0 +1,140 @@
+# Which rows of a batch take which step, and where they restart: rk_schedule, for both directions.
+
+cdef class Schedule:
+    """The schedule of a batch, for any layers that run over it.
+
+    Args:
+        T, N: steps and rows of the arrays.
+        lengths: int64 (N,), each from 0 to T; None: all T.
+        reset: uint8 (T, N), not 0 where a sequence begins: the forward direction restarts before that
+            step, the reverse direction before the step that precedes it in time. None: nowhere.
+
+    Attributes:
+        steps: of the longest row.
+        rows: of all steps together.
+
+    Raises ValueError where an array has another size or a length is out of range.
+    """
+
+    cdef readonly idx steps, rows
+    cdef readonly idx T, N
+    cdef bint ragged, resets
+    cdef idx *memory          # what the next five share
+    cdef idx *order
+    cdef idx *length
+    cdef idx *lag
+    cdef idx *active
+    cdef idx *before
+    cdef unsigned char *flags # per direction: one for each row of each step, then one for each step
+
+    def __cinit__(self, idx T, idx N, lengths, reset):
+        cdef const int64_t[::1] of_row
+        cdef const unsigned char[:, ::1] begins
+        self.T, self.N = T, N
+        self.steps, self.rows = T, T * N
+        if lengths is not None:
+            of_row = lengths
+            if of_row.shape[0] != N:
+                raise ValueError(f"lengths: expected {N}, got {of_row.shape[0]}")
+            self.take_lengths(of_row)
+        if reset is not None:
+            begins = reset
+            if begins.shape[0] != T or begins.shape[1] != N:
+                raise ValueError(f"reset: expected {(T, N)}, got {(begins.shape[0], begins.shape[1])}")
+            self.take_resets(begins)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.memory)
+        PyMem_RawFree(self.flags)
+
+    cdef int take_lengths(self, const int64_t[::1] lengths) except -1:
+        cdef idx T = self.T, N = self.N, n, t, longest = 0, shortest = T, rows = 0
+        for n in range(N):
+            if lengths[n] < 0 or lengths[n] > T:
+                raise ValueError(f"lengths: expected 0 to {T}, got {lengths[n]}")
+            longest = max(longest, <idx>lengths[n])
+            shortest = min(shortest, <idx>lengths[n])
+        self.steps, self.rows = longest, longest * N
+        if longest == shortest:
+            return 0
+        self.ragged = True
+        self.memory = <idx *>PyMem_RawCalloc(3 * N + 2 * longest + 2, sizeof(idx))
+        if self.memory == NULL:
+            raise MemoryError
+        self.order = self.memory
+        self.length = self.order + N
+        self.lag = self.length + N
+        self.active = self.lag + N
+        self.before = self.active + longest
+        # How many rows are longer than t: counted, then summed from the end.
+        for n in range(N):
+            if lengths[n]:
+                self.active[lengths[n] - 1] += 1
+        for t in range(longest - 2, -1, -1):
+            self.active[t] += self.active[t + 1]
+        # A row's place: after all longer ones, in their order among those of its length.
+        for t in range(longest):
+            self.before[t] = self.active[t]
+        self.before[longest] = 0
+        for n in range(N):
+            place = self.before[lengths[n]]
+            self.before[lengths[n]] += 1
+            self.order[place] = n
+            self.length[place] = lengths[n]
+            self.lag[place] = longest - lengths[n]
+        rows = 0
+        for t in range(longest):
+            self.before[t] = rows
+            rows += self.active[t]
+        self.before[longest] = self.rows = rows
+        return 0
+
+    cdef int take_resets(self, const unsigned char[:, ::1] begins) except -1:
+        cdef idx n, t, row, time, active
+        cdef idx each = self.rows + self.steps
+        cdef int direction
+        cdef unsigned char *flags
+        cdef unsigned char *any_of_step
+        cdef unsigned char restart
+        self.resets = True
+        self.flags = <unsigned char *>PyMem_RawCalloc(2 * each + 1, 1)
+        if self.flags == NULL:
+            raise MemoryError
+        for direction in range(2):
+            flags = self.flags + direction * each
+            any_of_step = flags + self.rows
+            for t in range(self.steps):
+                active = self.active[t] if self.ragged else self.N
+                for n in range(active):
+                    row = self.order[n] if self.ragged else n
+                    time = t
+                    if direction:
+                        # The step taken before this one is a later one in time.
+                        time = (self.length[n] if self.ragged else self.steps) - t
+                    restart = begins[time, row] != 0 if t or not direction else 0
+                    flags[0] = restart
+                    any_of_step[t] |= restart
+                    flags += 1
+        return 0
+
+    cdef void fill(self, rk_schedule *schedule, int direction) noexcept:
+        if self.ragged:
+            schedule.order, schedule.length = self.order, self.length
+            schedule.active, schedule.rows_before = self.active, self.before
+            schedule.lag = self.lag if direction else NULL
+        if self.resets:
+            schedule.restart = self.flags + direction * (self.rows + self.steps)
+            schedule.restarting = schedule.restart + self.rows
+
+
+cdef void cut_schedule(rk_schedule *schedule, idx N, idx t) noexcept:
+    """The schedule of a run that begins at step t of another."""
+    cdef idx rows = t * N
+    if schedule.rows_before != NULL:
+        rows = schedule.rows_before[t] - schedule.rows_before[0]
+        schedule.rows_before += t
+        schedule.active += t
+    schedule.begins += t
+    if schedule.restart != NULL:
+        schedule.restart += rows
+        schedule.restarting += t

@@ -1,0 +1,88 @@
+"""How much the forward pass may keep for the backward pass.
+
+``"full"`` keeps everything. A number of bytes, or a text such as ``"256MB"``, is a budget for what is
+kept besides inputs and outputs: the sequence is cut into segments, of which the last is kept whole and the
+others only as the states between them; the backward pass runs forward again over one segment after the
+other. The results have the bits of ``"full"``, at the price of up to one more forward pass.
+
+Chen et al. 2016, "Training deep nets with sublinear memory cost", arXiv 1604.06174; for recurrent nets
+Gruslys et al. 2016, arXiv 1606.03401.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from rnnkit.errors import ArgumentError
+
+UNITS = {"": 1, "B": 1}
+for _power, _letter in enumerate("KMGT", start=1):
+    UNITS |= {f"{_letter}B": 1000**_power, f"{_letter}IB": 1024**_power}
+
+
+class MemoryBudgetWarning(UserWarning):
+    """A memory budget that cannot be met: the least possible is used instead."""
+
+
+def bytes_of(memory: Any) -> int | None:
+    """A memory policy as a number of bytes; None for ``"full"``.
+
+    Raises:
+        ArgumentError: it is neither "full", nor a whole number from 1 on, nor a text like "256MB" or
+            "1.5GiB".
+    """
+    if memory == "full":
+        return None
+    if isinstance(memory, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", memory.strip())
+        if found is not None and found[2].upper() in UNITS:
+            memory = int(float(found[1]) * UNITS[found[2].upper()])
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+        raise ArgumentError(
+            f"memory: expected 'full', a number of bytes or a text like '256MB', got {memory!r}"
+        )
+    return memory
+
+
+def segment_within(
+    budget: int, T: int, segment_bytes: Callable[[int], int], between_bytes: int
+) -> int:
+    """Steps of the longest segment that a budget allows.
+
+    Args:
+        budget: in bytes.
+        T: steps of the sequence.
+        segment_bytes: what a segment of so many steps needs; it grows with the steps.
+        between_bytes: what is kept between two segments.
+
+    Returns:
+        From 1 to T. Where even the most frugal segments need more than the budget, those, with a
+        ``MemoryBudgetWarning``.
+    """
+
+    def total(steps: int) -> int:
+        segments = -(-T // steps)
+        return segment_bytes(steps) + (segments * between_bytes if segments > 1 else 0)
+
+    if total(T) <= budget:
+        return T
+    # The best trade between both terms is near the root of their ratio; beyond it the total grows.
+    step_bytes = max(1, segment_bytes(2) - segment_bytes(1))
+    guess = max(1, min(T, int((T * between_bytes / step_bytes) ** 0.5)))
+    frugal = min(range(max(1, guess // 2), min(T, 2 * guess + 1) + 1), key=total)
+    if total(frugal) > budget:
+        warnings.warn(
+            f"memory: a budget of {budget} bytes cannot be met: {total(frugal)} bytes are needed at "
+            f"least for a layer over {T} steps, and are used",
+            MemoryBudgetWarning,
+            stacklevel=2,
+        )
+        return frugal
+    low, high = frugal, T  # total(low) fits, total(high) does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if total(middle) <= budget else (low, middle)
+    return low

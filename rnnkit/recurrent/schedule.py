@@ -1,0 +1,119 @@
+"""Batches as they are: rows of several lengths, and rows whose state restarts on the way."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rnnkit import backend
+from rnnkit.autograd import Tensor
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Schedule:
+    """Which rows of a batch take which step, and before which steps they restart.
+
+    Attributes:
+        lengths: int64 (N,), or None where every row has all T steps.
+        reset: bool (T, N), True where a new sequence begins; None: nowhere.
+    """
+
+    def __init__(self, T: int, N: int, lengths: Array | None, reset: Array | None) -> None:
+        self.T = T
+        self.N = N
+        self.lengths = lengths
+        self.reset = reset
+
+    @cached_property
+    def native(self) -> Any:
+        """The same as the kernels take it."""
+        extension = backend.native()
+        assert extension is not None
+        reset = self.reset
+        flags = None if reset is None else np.ascontiguousarray(reset).view(np.uint8)
+        return extension.Schedule(self.T, self.N, self.lengths, flags)
+
+    @property
+    def steps(self) -> int:
+        """Of the longest row."""
+        if self.lengths is None:
+            return self.T
+        return int(self.lengths.max(initial=0))
+
+    @property
+    def describes(self) -> str:
+        """For the text that says which path ran."""
+        return " lengths" * (self.lengths is not None) + " reset" * (self.reset is not None)
+
+    def active(self, t: int) -> Array | None:
+        """bool (N, 1): rows that have step t; None: all."""
+        if self.lengths is None:
+            return None
+        rows = t < self.lengths
+        return None if rows.all() else rows[:, None]
+
+    def restarts(self, t: int, reverse: bool) -> Array | None:
+        """bool (N, 1): rows whose state restarts before step t is taken; None: none of them.
+
+        A row that begins a sequence at t restarts before step t in the forward direction and, since
+        the reverse direction comes from later steps, before step t - 1 in that one.
+        """
+        if self.reset is None:
+            return None
+        if reverse:
+            t += 1
+            if t == self.T:
+                return None
+        rows = self.reset[t]
+        if self.lengths is not None:
+            rows = rows & (t < self.lengths)  # what is past the end is no sequence
+        return rows[:, None] if rows.any() else None
+
+
+def make_schedule(T: int, N: int, lengths: Any, reset: Any, batch_first: bool) -> Schedule | None:
+    """The schedule that a caller asks for; None where every row simply takes all T steps.
+
+    Args:
+        T, N: steps and rows of x.
+        lengths: (N,) integers from 0 to T: an array, a Tensor or a sequence; None: all T.
+        reset: (T, N) booleans, or (N, T) with ``batch_first``; None: nowhere.
+        batch_first: which of the two.
+
+    Raises:
+        ShapeError: another shape.
+        DTypeError: lengths that are not integers, or a reset that is not bool.
+        ArgumentError: a length out of range.
+    """
+    if lengths is None and reset is None:
+        return None
+    return Schedule(T, N, _check_lengths(lengths, T, N), _check_reset(reset, T, N, batch_first))
+
+
+def _check_lengths(lengths: Any, T: int, N: int) -> Array | None:
+    if lengths is None:
+        return None
+    array = np.asarray(lengths.data if isinstance(lengths, Tensor) else lengths)
+    if array.dtype.kind not in "iu" and array.size:
+        raise DTypeError(f"lengths: expected integers, got {array.dtype}")
+    if array.shape != (N,):
+        raise ShapeError(f"lengths: expected shape {(N,)}, one for each row, got {array.shape}")
+    out = array[(array < 0) | (array > T)]
+    if out.size:
+        raise ArgumentError(f"lengths: expected from 0 to {T}, the steps of x, got {out[0]}")
+    return array.astype(np.int64)
+
+
+def _check_reset(reset: Any, T: int, N: int, batch_first: bool) -> Array | None:
+    if reset is None:
+        return None
+    array = np.asarray(reset.data if isinstance(reset, Tensor) else reset)
+    if array.dtype != np.bool_:
+        raise DTypeError(f"reset: expected bool, got {array.dtype}")
+    shape, axes = ((N, T), "(N, T)") if batch_first else ((T, N), "(T, N)")
+    if array.shape != shape:
+        raise ShapeError(f"reset: expected shape {axes} = {shape}, got {array.shape}")
+    return np.array(array.T if batch_first else array, order="C")
