@@ -12,56 +12,7 @@ def isa_supported() -> list[str]: ...
 def isa_in_use() -> str: ...
 def choose_isa(name: str | None = None) -> None: ...
 def has_kernel(name: str, dtype: str) -> bool: ...
-def stored(
-    cell: str, variant: str, dtype: str, T: int, N: int, I: int, H: int
-) -> tuple[int, int]: ...
-def forward(
-    cell: str,
-    variant: str,
-    dtype: str,
-    n_threads: int,
-    x: Array,
-    w_ih: Array,
-    w_hh: Array,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    h_0: Array,
-    c_0: Array | None,
-    y: Array,
-    h_n: Array,
-    c_n: Array | None,
-    gates: Array | None,
-    extra: Array | None,
-) -> None: ...
-def backward(
-    cell: str,
-    variant: str,
-    dtype: str,
-    n_threads: int,
-    x: Array,
-    w_ih: Array,
-    w_hh: Array,
-    b_ih: Array | None,
-    b_hh: Array | None,
-    h_0: Array,
-    c_0: Array | None,
-    y: Array,
-    gates: Array | None,
-    extra: Array | None,
-    d_y: Array | None,
-    d_h_n: Array | None,
-    d_c_n: Array | None,
-    d_gates: Array | None,
-    d_extra: Array | None,
-    d_x: Array | None,
-    d_x_add: bool,
-    d_w_ih: Array | None,
-    d_w_hh: Array | None,
-    d_b_ih: Array | None,
-    d_b_hh: Array | None,
-    d_h_0: Array | None,
-    d_c_0: Array | None,
-) -> None: ...
+def stored(cell: str, variant: str, dtype: str, T: int, N: int, I: int, H: int) -> int: ...
 def update(
     rule: str,
     dtype: str,
@@ -102,6 +53,55 @@ def cross_entropy_gradient(
     d_loss: Array,
     d_x: Array,
 ) -> None: ...
+
+class Schedule:
+    steps: int
+    rows: int
+    T: int
+    N: int
+    def __init__(self, T: int, N: int, lengths: Array | None, reset: Array | None) -> None: ...
+
+class Layer:
+    n_segments: int
+    def __init__(
+        self,
+        cell: str,
+        variant: str,
+        dtype: str,
+        n_threads: int,
+        batch_first: bool,
+        x: Array,
+        weights: tuple[Array | None, ...],
+        initial: tuple[Array, ...],
+        y: Array | None,
+        schedule: Schedule | None = None,
+        restart: tuple[Array, ...] | None = None,
+        segment: int = 0,
+    ) -> None: ...
+    def kept_size(self) -> int: ...
+    def between_size(self) -> int: ...
+    def outputs_size(self) -> int: ...
+    def forward(
+        self,
+        final: tuple[Array, ...],
+        kept: Array | None,
+        c: Array | None = None,
+        between: Array | None = None,
+        outputs: Array | None = None,
+    ) -> None: ...
+    def backward(
+        self,
+        kept: Array | None,
+        d_y: Array | None,
+        d_final: tuple[Array | None, ...],
+        work: Array | None,
+        d_x: Array | None,
+        d_weights: tuple[Array | None, ...],
+        d_initial: tuple[Array | None, ...],
+        d_c: Array | None = None,
+        d_restart: tuple[Array | None, ...] | None = None,
+        d_h: Array | None = None,
+    ) -> None: ...
 
 class Stepper:
     def __init__(

@@ -158,6 +158,8 @@ cdef class Layer:
                           d_c, tuple d_restart, d_h) except -1:
         cdef int n_states = self.kernel.n_states
         cdef idx width = self.directions * self.s[0].H
+        if self.s[0].y.at == NULL or (self.between_size() and self.between == NULL):
+            raise ValueError("y: missing, and no forward pass has left outputs")
         self.length(d_final, "d_final", n_states)
         self.length(d_weights, "d_weights", self.directions * WEIGHTS_EACH)
         self.length(d_initial, "d_initial", n_states)

@@ -48,8 +48,8 @@ class Recurrent(Module):
         dropout: probability of zeroing an output between two layers in training; not applied
             after the last layer.
         bidirectional: whether each layer also runs backward over time (D = 2).
-        merge: what becomes of a layer's two directions: "concat" (side by side, D*H features), "sum"
-            or "mean" (H features), or "separate" (y is a pair; between layers as "concat").
+        merge: what becomes of a layer's two directions: "concat" (side by side, D*H features),
+            "sum" or "mean" (H features), or "separate" (y is a pair; between layers as "concat").
         memory: what a training step may keep between its passes: "full"; or a budget in bytes, or a
             text such as "256MB", for what is kept besides inputs and outputs. Backward then runs
             forward again over segments of the sequence; the results have the same bits. A budget
@@ -63,8 +63,9 @@ class Recurrent(Module):
         The returned state has the layout of ``state``; layer k, direction d is at index k*D + d.
 
     Keyword arguments of the call:
-        lengths: (N,) integers from 0 to T, in any order: the steps of each row. Outputs past a row's
-            end are zero, its final state is that at its end, and the reverse direction begins there.
+        lengths: (N,) integers from 0 to T, in any order: the steps of each row. Outputs past a
+            row's end are zero, its final state is that at its end, and the reverse direction begins
+            there.
         reset: (T, N) booleans, (N, T) with ``batch_first``: True where a new sequence begins. The
             state of that row restarts before the step (in the reverse direction, before the step
             that precedes it in time), and no gradient passes.
@@ -72,7 +73,8 @@ class Recurrent(Module):
         return_sequences: False gives as y only each row's last output in each direction,
             (N, D*H), zero for a row of length 0; the outputs of every step are then not kept.
         return_steps: True gives a third result: a dict of state names, to a tuple of that state
-            after every step for each layer, (T, N, D*H) or (N, T, D*H). All of it is differentiable.
+            after every step for each layer, (T, N, D*H) or (N, T, D*H). All of it is
+            differentiable.
 
     T = 0 gives an empty y and hands the initial state through; N = 0 gives empty arrays. NaN and
     infinities propagate. Read-only and non-contiguous arrays are fine.

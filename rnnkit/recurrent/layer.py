@@ -47,8 +47,8 @@ def run_layer(
         state: initial state, one (D, N, H) per state name; None takes the cells' ``initial_state``.
         batch_first: whether x and the output have the batch as the first axis.
         lengths: (N,) integers from 0 to T, the steps of each row; None: all T.
-        reset: (T, N) booleans, or (N, T) with ``batch_first``, True where a new sequence begins: the
-            state of that row restarts, and no gradient passes.
+        reset: (T, N) booleans, or (N, T) with ``batch_first``, True where a new sequence begins:
+            the state of that row restarts, and no gradient passes.
         reset_state: where it restarts, laid out as ``state``; None: zero.
         return_sequences: whether the output of every step is wanted, or only each row's last.
         return_steps: whether the states after every step are wanted.
@@ -113,10 +113,6 @@ def run_checked_layer(
         from rnnkit.recurrent import native
 
         return native.run_layer(cells, x, state, restart, options)
-    if options.memory is not None:
-        from rnnkit.recurrent import checkpoint
-
-        return checkpoint.run_layer(cells, x, state, restart, options)
     return tape.run_layer(cells, x, state, restart, options)
 
 

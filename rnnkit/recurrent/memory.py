@@ -1,12 +1,13 @@
 """How much the forward pass may keep for the backward pass.
 
-``"full"`` keeps everything. A number of bytes, or a text such as ``"256MB"``, is a budget for what is
-kept besides inputs and outputs: the sequence is cut into segments, of which the last is kept whole and the
-others only as the states between them; the backward pass runs forward again over one segment after the
-other. The results have the bits of ``"full"``, at the price of up to one more forward pass.
+``"full"`` keeps everything. A number of bytes, or a text such as ``"256MB"``, is a budget for what
+is kept besides inputs and outputs: the sequence is cut into segments, of which the last is kept
+whole and the others only as the states between them; the backward pass runs forward again over one
+segment after the other. The results have the bits of ``"full"``, at the price of up to one more
+forward pass.
 
-Chen et al. 2016, "Training deep nets with sublinear memory cost", arXiv 1604.06174; for recurrent nets
-Gruslys et al. 2016, arXiv 1606.03401.
+Chen et al. 2016, "Training deep nets with sublinear memory cost", arXiv 1604.06174; for recurrent
+nets Gruslys et al. 2016, arXiv 1606.03401.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def bytes_of(memory: Any) -> int | None:
     """A memory policy as a number of bytes; None for ``"full"``.
 
     Raises:
-        ArgumentError: it is neither "full", nor a whole number from 1 on, nor a text like "256MB" or
-            "1.5GiB".
+        ArgumentError: it is neither "full", nor a whole number from 1 on, nor a text like "256MB"
+            or "1.5GiB".
     """
     if memory == "full":
         return None
@@ -75,8 +76,8 @@ def segment_within(
     frugal = min(range(max(1, guess // 2), min(T, 2 * guess + 1) + 1), key=total)
     if total(frugal) > budget:
         warnings.warn(
-            f"memory: a budget of {budget} bytes cannot be met: {total(frugal)} bytes are needed at "
-            f"least for a layer over {T} steps, and are used",
+            f"memory: a budget of {budget} bytes cannot be met: {total(frugal)} bytes are needed "
+            f"at least for a layer over {T} steps, and are used",
             MemoryBudgetWarning,
             stacklevel=2,
         )

@@ -49,7 +49,7 @@ def run_layer(
         *[getattr(cell, name) for cell in cells for name in WEIGHTS],
         *(restart or ()),
     )
-    outputs: list[Tensor | None]
+    outputs: list[Any]
     if is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         found = FusedLayer.apply(*inputs, cells=tuple(cells), n_states=n_states, options=options)
         outputs = list(found)
@@ -64,7 +64,7 @@ def run_layer(
 
 
 def _last_outputs(h_n: Tensor, options: Options) -> Tensor:
-    """(N, D*H) from (D, N, H): the output of a built-in cell is its h; rows without steps have none."""
+    """(N, D*H) from (D, N, H): a built-in cell's output is its h; rows without steps have none."""
     D, N, H = h_n.shape
     y = h_n.transpose(0, 1).reshape(N, D * H)
     schedule = options.schedule
@@ -89,7 +89,10 @@ def stored_bytes(cell: Cell, T: int, N: int, D: int = 1) -> int:
 class _Call:
     """One layer's forward pass: its arrays, as the kernels take them, and the native object."""
 
-    __slots__ = ("_c", "_final", "_initial", "_keep", "_kept", "_layer", "_make", "_n_weights", "_work", "_y")
+    __slots__ = (
+        "_c", "_final", "_initial", "_keep", "_kept",
+        "_layer", "_make", "_n_weights", "_work", "_y",
+    )
 
     def __init__(
         self,
@@ -121,8 +124,8 @@ class _Call:
         if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
             return
         self._layer = _extension().Layer(
-            *_kernel_of(cells[0]), backend.get_num_threads(), options.batch_first, _rows(x), weights,
-            initial, self._y, None if schedule is None else schedule.native, restart,
+            *_kernel_of(cells[0]), backend.get_num_threads(), options.batch_first, _rows(x),
+            weights, initial, self._y, None if schedule is None else schedule.native, restart,
             _segment(cells, x, options, keep, self._y is None),
         )
 
@@ -222,7 +225,8 @@ class FusedLayer(Function):
 
     @staticmethod
     def forward(ctx: Any, *arrays: Array | None, **params: Any) -> tuple[Array, ...]:
-        ctx.cells, ctx.n_states, ctx.options = params["cells"], params["n_states"], params["options"]
+        ctx.cells, ctx.n_states = params["cells"], params["n_states"]
+        ctx.options = params["options"]
         ctx.call = _Call(
             ctx.cells, ctx.n_states, ctx.options, arrays, keep=any(ctx.needs_input_grad)
         )
@@ -267,7 +271,8 @@ def _backward_on_tape(
         first += len(WEIGHTS)
     state, restart = tuple(inputs[1 : 1 + n_states]), tuple(inputs[first:]) or None
     wants_y = options.sequences or options.steps
-    result = tape.run_layer(stand_ins, inputs[0], state, restart, replace(options, sequences=wants_y))
+    options = replace(options, sequences=wants_y)
+    result = tape.run_layer(stand_ins, inputs[0], state, restart, options)
     outputs = [result.y] if wants_y else []
     outputs += [*(result.steps or ())[1:], *result.final]
     used = [

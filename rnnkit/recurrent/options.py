@@ -38,8 +38,8 @@ class Result(NamedTuple):
     """What a layer gives.
 
     Attributes:
-        y: (T, N, D*H) or, with ``batch_first``, (N, T, D*H); (N, D*H), each row's last output in each
-            direction, where ``sequences`` is off.
+        y: (T, N, D*H) or, with ``batch_first``, (N, T, D*H); (N, D*H), each row's last output in
+            each direction, where ``sequences`` is off.
         final: per state name (D, N, H), the state at each row's own end.
         steps: per state name a tensor like y, the state after every step; None unless asked for.
     """

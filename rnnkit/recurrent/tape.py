@@ -37,7 +37,8 @@ def run_layer(
         )
         for direction, cell in enumerate(cells)
     ]
-    final = tuple([ops.stack(list(parts), 0) for parts in zip(*[r.final for r in runs], strict=True)])
+    finals = zip(*[run.final for run in runs], strict=True)
+    final = tuple([ops.stack(list(parts), 0) for parts in finals])
     if options.sequences:
         y = _side_by_side([ops.stack(run.outputs, time) for run in runs])
     else:
@@ -106,8 +107,9 @@ def _run_direction(
                 steps.append(each)
     assert last is not None
     if reverse:
-        for each in (outputs, *states):
-            each.reverse()
+        outputs.reverse()
+        for steps in states:
+            steps.reverse()
     return _Run(outputs, last, state, states)
 
 
