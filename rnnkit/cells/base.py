@@ -45,7 +45,8 @@ class Cell(Module):
         input_size: I, the number of features of the input.
         hidden_size: H, the number of features of each state.
         state_names: one name per state; the first is the one that PyTorch calls the hidden state.
-        kernel: name of the fused native kernel that computes exactly this ``step``, or None.
+        kernel: name of the fused native kernel that computes exactly this ``step``, or None; a cell
+            whose options lead away from the kernel's equations sets it to None on the object.
         variants: the constructor options that change the equations, one dict per variant.
     """
 
@@ -83,6 +84,11 @@ class Cell(Module):
         return self.hidden_size
 
     @property
+    def state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one row of each state: (H,) unless a cell says otherwise."""
+        return ((self.hidden_size,),) * len(self.state_names)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """dtype of the parameters (float32 for a cell that has none)."""
         for parameter in self.parameters():
@@ -90,19 +96,32 @@ class Cell(Module):
         return np.dtype(np.float32)
 
     def initial_state(self, batch: int) -> State:
-        """The state before the first step: zeros of shape (N, H), one array per state name."""
-        shape = (batch, self.hidden_size)
-        return tuple(ops.zeros(shape, dtype=self.dtype) for _ in self.state_names)
+        """The state before the first step: zeros (N, *shape), one for each of ``state_shapes``."""
+        dtype = self.dtype
+        return tuple(ops.zeros((batch, *shape), dtype=dtype) for shape in self.state_shapes)
+
+    def draw(self, steps: int, batch: int) -> tuple[Tensor, ...]:
+        """What one run over a sequence draws from the library's generator: masks and noise.
+
+        Args:
+            steps: T, or 1 for a single step.
+            batch: N.
+
+        Returns:
+            Tensors (T, N, ...), of which each step gets its own part, or (1, N, ...), which all
+            steps share; ``step`` takes them, (N, ...), after the state. None by default.
+        """
+        return ()
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """One step for a batch.
+        """One step for a batch; a cell that defines ``draw`` takes ``(x, state, *drawn)``.
 
         Args:
             x: (N, I) input of this step.
-            state: one (N, H) tensor per state name.
+            state: one tensor (N, *shape) per state name, as ``state_shapes`` says: (N, H).
 
         Returns:
-            The output (N, H) and the new state, in the order of ``state_names``.
+            The output (N, output_size) and the new state, in the order of ``state_names``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define step(x, state)")
 
@@ -111,8 +130,8 @@ class Cell(Module):
 
         Args:
             x: (N, I), or (I,) for a single row.
-            state: the states, each (N, H) or (H,): a tensor for a cell with one state, a tuple for
-                a cell with several; None starts from ``initial_state``.
+            state: the states, each (N, H) or (H,) (see ``state_shapes``): a tensor for a cell with
+                one state, a tuple for a cell with several; None starts from ``initial_state``.
 
         Returns:
             The new state: a tensor for a cell with one state, else a tuple.
@@ -129,15 +148,18 @@ class Cell(Module):
         if state is None:
             states = self.initial_state(x.shape[0])
         else:
-            shape: tuple[int, ...] = (x.shape[0], self.hidden_size)
             given = self.unpack_state(state)
+            batch = () if single else (x.shape[0],)
             states = tuple(
-                check_tensor(name, value, dtype, shape=shape[1:] if single else shape)
-                for name, value in zip(self.state_names, given, strict=True)
+                check_tensor(name, value, dtype, shape=batch + shape)
+                for name, value, shape in zip(
+                    self.state_names, given, self.state_shapes, strict=True
+                )
             )
             if single:
                 states = tuple(value.unsqueeze(0) for value in states)
-        _, states = self.step(x, states)
+        step: Any = self.step
+        _, states = step(x, states, *[each[0] for each in self.draw(1, x.shape[0])])
         if single:
             states = tuple(value.squeeze(0) for value in states)
         return self.pack_state(states)

@@ -266,11 +266,13 @@ class Recurrent(Module):
             return [None] * self.num_layers
         first = self._layers[0][0]
         L, D = self.num_layers, len(self._layers[0])
-        shape = (L * D, self.hidden_size) if single else (L * D, N, self.hidden_size)
+        batch = (L * D,) if single else (L * D, N)
         given = first.unpack_state(state)
         checked = [
-            check_tensor(prefix + name, value, first.dtype, shape=shape)
-            for name, value in zip(first.state_names, given, strict=True)
+            check_tensor(prefix + name, value, first.dtype, shape=batch + shape)
+            for name, value, shape in zip(
+                first.state_names, given, first.state_shapes, strict=True
+            )
         ]
         if single:
             checked = [each.unsqueeze(1) for each in checked]

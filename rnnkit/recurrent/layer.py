@@ -127,7 +127,8 @@ def _check_cells(cells: Sequence[Cell]) -> Cell:
         if type(last) is not type(first):
             kinds = f"{type(first).__name__} and {type(last).__name__}"
             raise ArgumentError(f"cells: expected one kind in both directions, got {kinds}")
-        for what in ("input_size", "hidden_size", "dtype", "bias", *first.variants[0]):
+        same = ("input_size", "hidden_size", "state_shapes", "dtype", "bias")
+        for what in (*same, *first.variants[0]):
             a, b = getattr(first, what, None), getattr(last, what, None)
             if a != b:
                 raise ArgumentError(
@@ -139,8 +140,8 @@ def _check_cells(cells: Sequence[Cell]) -> Cell:
 def _initial_state(cells: Sequence[Cell], N: int) -> State:
     first = cells[0]
     if all(type(cell).initial_state is Cell.initial_state for cell in cells):
-        shape = (len(cells), N, first.hidden_size)
-        return tuple(ops.zeros(shape, dtype=first.dtype) for _ in first.state_names)
+        D, dtype = len(cells), first.dtype
+        return tuple(ops.zeros((D, N, *shape), dtype=dtype) for shape in first.state_shapes)
     per_direction = [cell.initial_state(N) for cell in cells]
     return tuple(ops.stack(list(parts), 0) for parts in zip(*per_direction, strict=True))
 
@@ -153,8 +154,7 @@ def _check_state(prefix: str, cells: Sequence[Cell], state: Sequence[Any], N: in
             f"{prefix or 'state: '}expected a tuple ({', '.join(names)}), got "
             + (f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__)
         )
-    shape = (len(cells), N, cell.hidden_size)
     return tuple(
-        check_tensor(prefix + name, value, cell.dtype, shape=shape)
-        for name, value in zip(names, state, strict=True)
+        check_tensor(prefix + name, value, cell.dtype, shape=(len(cells), N, *shape))
+        for name, value, shape in zip(names, state, cell.state_shapes, strict=True)
     )

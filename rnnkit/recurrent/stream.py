@@ -194,7 +194,9 @@ class _TapeRunner:
             value = Tensor(x, copy=False)
             for layer, cell in enumerate(self._cells):
                 before = tuple(Tensor(each[layer], copy=False) for each in self._state)
-                value, after = cell.step(value, before)
+                drawn = [each[0] for each in cell.draw(1, value.shape[0])]
+                take: Any = cell.step
+                value, after = take(value, before, *drawn)
                 for own, new in zip(self._state, after, strict=True):
                     own[layer] = new.data
         y[...] = value.data

@@ -6,13 +6,14 @@ This is the definition that the native path is checked against, and what runs an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnnkit import ops
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
@@ -54,6 +55,11 @@ def run_layer(
     return Result(y, final, steps)
 
 
+def _where_rows(rows: Array, a: Tensor, b: Tensor | float) -> Tensor:
+    """a in the given rows, (N, 1), and b in the others, whatever the axes of a row."""
+    return ops.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+
 def _zeros_like(state: State) -> State:
     return tuple([ops.zeros(each.shape, dtype=each.dtype) for each in state])
 
@@ -80,27 +86,30 @@ def _run_direction(
     reverse: bool,
 ) -> _Run:
     schedule = options.schedule
+    step: Any = cell.step
+    drawn = cell.draw(len(xs), xs[0].shape[0])
     outputs: list[Tensor] = []
     states: list[list[Tensor]] = [[] for _ in state]
     last: Tensor | None = None
     for t in reversed(range(len(xs))) if reverse else range(len(xs)):
         x, active = xs[t], None
+        now = [each[t if each.shape[0] > 1 else 0] for each in drawn]
         if schedule is not None:
             restarting = schedule.restarts(t, reverse)
             if restarting is not None:
                 begin = _zeros_like(state) if restart is None else restart
-                state = tuple(map(ops.where, [restarting] * len(state), begin, state))
+                state = tuple(map(_where_rows, [restarting] * len(state), begin, state))
             active = schedule.active(t)
         if active is None:
-            y, state = cell.step(x, state)
+            y, state = step(x, state, *now)
             last, after = y, state
         else:
             # Whatever stands in the padding, it reaches no row and no gradient.
-            y, new = cell.step(ops.where(active, x, 0.0), state)
-            state = tuple(map(ops.where, [active] * len(state), new, state))
+            y, new = step(ops.where(active, x, 0.0), state, *now)
+            state = tuple(map(_where_rows, [active] * len(state), new, state))
             y = ops.where(active, y, 0.0)
             last = y if last is None else ops.where(active, y, last)
-            after = tuple([ops.where(active, each, 0.0) for each in state])
+            after = tuple([_where_rows(active, each, 0.0) for each in state])
         outputs.append(y)
         if options.steps:
             for steps, each in zip(states, after, strict=True):
@@ -118,18 +127,21 @@ def _run_empty(cells: Sequence[Cell], x: Tensor, state: State, options: Options)
     outputs, states = [], []
     for direction, cell in enumerate(cells):
         no_rows = tuple([each[direction][:0] for each in state])
-        output, after = cell.step(x.reshape(0, x.shape[-1]), no_rows)
+        step: Any = cell.step
+        drawn = [each[0] for each in cell.draw(1, 0)]
+        output, after = step(x.reshape(0, x.shape[-1]), no_rows, *drawn)
         outputs.append(output)
         states.append(after)
     y = _side_by_side(outputs)
+    N = state[0].shape[1]
     if options.sequences:
         y = y.reshape(*x.shape[:-1], y.shape[-1])
     else:
         # No row has a last output.
-        y = ops.cat([y, ops.zeros((state[0].shape[1], y.shape[-1]), dtype=y.dtype)], 0)
+        y = ops.cat([y, ops.zeros((N, y.shape[-1]), dtype=y.dtype)], 0)
     if not options.steps:
         return Result(y, state)
     steps = [_side_by_side(list(parts)) for parts in zip(*states, strict=True)]
     return Result(
-        y, state, tuple([each.reshape(*x.shape[:-1], each.shape[-1]) for each in steps])
+        y, state, tuple([each.reshape(*x.shape[:-1], *each.shape[1:]) for each in steps])
     )
