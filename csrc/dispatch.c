@@ -40,6 +40,13 @@ int rk_isa_supported(const char *isa)
     return !strcmp(isa, "generic");
 }
 
+#define OP_STRING(name) #name,
+const char *const rk_op_names[] = {
+    RK_UNARY_OPS(OP_STRING) RK_BINARY_OPS(OP_STRING) RK_TERNARY_OPS(OP_STRING) RK_OTHER_OPS(OP_STRING)
+    NULL,
+};
+#undef OP_STRING
+
 const char *rk_compiler(void)
 {
 #if defined(__clang__)

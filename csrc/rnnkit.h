@@ -165,6 +165,8 @@ typedef struct {
     rk_map exp, tanh, sigmoid;
 } rk_math;
 
+#include "program.h"
+
 /* Everything compiled for one instruction set. */
 typedef struct {
     const char *isa;
@@ -172,6 +174,7 @@ typedef struct {
     rk_matmul matmul[RK_DTYPES];
     const rk_cell *cells[RK_DTYPES]; /* ended by an entry whose name is NULL */
     rk_training training[RK_DTYPES];
+    rk_executor executor[RK_DTYPES];
 } rk_kernels;
 
 /* Instruction sets, best first; ended by NULL. `supported` says whether this processor runs it. */

@@ -37,3 +37,7 @@ class GradcheckError(RnnkitError, AssertionError):
 
 class BackendError(RnnkitError, RuntimeError):
     """The requested execution path cannot run this call."""
+
+
+class TraceError(RnnkitError, RuntimeError):
+    """A cell's step does something that no program can do; the message names the line."""

@@ -31,6 +31,10 @@
 
 #include "kernels/dropout.h"
 
+#include "kernels/program/operations.h"
+
+#include "kernels/program/loop.h"
+
 #include "kernels/cells/gru.h"
 #include "kernels/cells/lstm.h"
 #include "kernels/cells/rnn.h"

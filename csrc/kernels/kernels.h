@@ -87,6 +87,8 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
         .dropout = dropout_##type,                                                                 \
     }
 
+#define EXECUTOR_ENTRY(type) {program_workspace_##type, program_forward_##type, program_backward_##type}
+
 #define TABLE_NAME_OF(isa) rk_kernels_##isa
 #define TABLE_NAME(isa) TABLE_NAME_OF(isa)
 #define STRING_OF(text) #text
@@ -98,4 +100,5 @@ const rk_kernels TABLE_NAME(ISA_NAME) = {
     .matmul = {{matmul_workspace_f32, matmul_f32}, {matmul_workspace_f64, matmul_f64}},
     .cells = {cells_f32, cells_f64},
     .training = {TRAINING_ENTRY(f32), TRAINING_ENTRY(f64)},
+    .executor = {EXECUTOR_ENTRY(f32), EXECUTOR_ENTRY(f64)},
 };

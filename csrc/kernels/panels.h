@@ -75,6 +75,21 @@ static void R(pack_columns)(const R(panels) *w, const real *src, idx n_cols, idx
     }
 }
 
+/* Pack a (K, n_cols) matrix with contiguous rows, ld apart, whose columns are those of the product
+   (w->ng == 1). Groups u0 <= u < u1; u0 begins a panel. */
+static void R(pack_plain_columns)(const R(panels) *w, const real *src, idx ld, idx n_cols, idx u0, idx u1)
+{
+    for (idx p = u0; p < u1; p += w->ug) {
+        idx width = (idx)R(groups_in_panel)(w, p) * VL;
+        idx valid = min_idx(width, n_cols - p * VL);
+        real *dst = w->data + p * VL * w->K;
+        for (idx k = 0; k < w->K; k++, dst += width) {
+            memcpy(dst, src + k * ld + p * VL, (size_t)valid * sizeof(real));
+            memset(dst + valid, 0, (size_t)(width - valid) * sizeof(real));
+        }
+    }
+}
+
 /* A bias in the order of a row of outputs: a, plus b for gates below gates_with_b. Both are (gH), and
    either may be NULL. */
 static void R(pack_bias)(real *dst, const real *a, const real *b, idx H, int gates, int gate0,

@@ -25,7 +25,10 @@ def _run_with_errstate(function: Callable[..., Any], *args: Any, **kwargs: Any) 
 
 
 class _ThreadState(_local):
-    """`enabled`: operations are recorded. `run(f, *args)`: call f with NumPy's warnings off.
+    """What holds in a thread.
+
+    `enabled`: operations are recorded. `tracer`: takes the calls of primitives in their stead, as
+    ``tracer.call(primitive, inputs, params)``. `run(f, *args)`: call f with NumPy's warnings off.
 
     NaN and inf propagate through a network in silence, as in every tensor library. Entering
     np.errstate for each op would cost more than a small op itself; since NumPy 2 the error state
@@ -33,6 +36,7 @@ class _ThreadState(_local):
     """
 
     enabled: bool = True
+    tracer: Any = None
     run: Callable[..., Any]
 
     def __init__(self) -> None:

@@ -80,6 +80,8 @@ class Primitive:
         return self.joint_rule is not None or any(rule is not None for rule in self.rules)
 
     def __call__(self, *inputs: Tensor, **params: Any) -> Any:
+        if state.tracer is not None:
+            return state.tracer.call(self, inputs, params)
         run = state.run
         try:
             # The two usual cases first: this is the path that every small op pays for.

@@ -15,7 +15,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
-from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset, strcmp, strlen
 
 cdef extern from "memory.h" nogil:
@@ -178,12 +178,64 @@ cdef extern from "rnnkit.h" nogil:
     ctypedef struct rk_matmul:
         size_t (*workspace)(const rk_product *) noexcept nogil
         void (*run)(const rk_product *) noexcept nogil
+    enum:
+        RK_MOST_STATES
+        RK_MOST_BASES
+    const char *const rk_op_names[]
+    idx rk_all_rows(const rk_sequence *)
+    ctypedef struct rk_base:
+        int kind, index
+    ctypedef struct rk_instruction:
+        int op
+    ctypedef struct rk_row_product:
+        int weight
+    ctypedef struct rk_weight:
+        int invariant
+    ctypedef struct rk_stage:
+        int row_first
+    ctypedef struct rk_state_place:
+        int base_kind, offset, width
+    ctypedef struct rk_program:
+        int n_bases, n_instructions, n_products, n_weights, n_stages, n_states
+        const rk_base *bases
+        const rk_instruction *instructions
+        const rk_row_product *products
+        const rk_weight *weights
+        const rk_stage *stages
+        const rk_state_place *states
+        idx temp_size, wide_size, kept_size, summands_size, states_size, sums_size
+    ctypedef struct rk_steps:
+        rk_grid grid
+        int packed
+    ctypedef struct rk_program_run:
+        rk_sequence run
+        const rk_program *program
+        const void **invariants
+        const rk_steps *sequences
+        const rk_steps *outputs
+        const void *initial[8]
+        const void *restart[8]
+        void *final[8]
+        const void *d_final[8]
+        void *d_initial[8]
+        void *d_restart[8]
+        rk_state_place kept_states[8]
+        idx kept_size
+        void *kept
+        void *summands
+        void *sums
+        void *workspace
+    ctypedef struct rk_executor:
+        size_t (*workspace)(const rk_program_run *) noexcept nogil
+        rk_status (*forward)(const rk_program_run *) noexcept nogil
+        rk_status (*backward)(const rk_program_run *) noexcept nogil
     ctypedef struct rk_kernels:
         const char *isa
         rk_math math[2]
         rk_matmul matmul[2]
         const rk_cell *cells[2]
         rk_training training[2]
+        rk_executor executor[2]
     const rk_kernels *const *rk_kernels_built()
     int rk_isa_supported(const char *)
     const char *rk_compiler()
@@ -466,6 +518,7 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
 
 include "schedule.pxi"
 include "layer.pxi"
+include "program.pxi"
 
 
 # ---- streams ------------------------------------------------------------------------------------

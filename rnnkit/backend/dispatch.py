@@ -6,6 +6,7 @@ import os
 import warnings
 from _thread import _local
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from rnnkit.backend import extension
@@ -24,8 +25,9 @@ class Decision:
 
     Attributes:
         op: what was called, with its sizes.
-        path: "fused" (a hand-written kernel runs the whole of it), "python" (NumPy, for a layer on
-            the tape over time) or, for matrix products, "numpy".
+        path: "fused" (a hand-written kernel runs the whole of it), "program" (a traced cell runs
+            natively), "python" (NumPy, for a layer on the tape over time) or, for matrix products,
+            "numpy".
         reason: why, in one line.
     """
 
@@ -162,13 +164,17 @@ def _remember_latest(op: str, path: str, reason: str) -> None:
     _latest[op] = Decision(op, path, reason)
 
 
-def decide(op: Op, kernel: str | None, dtype: str) -> Decision:
+def decide(
+    op: Op, kernel: str | None, dtype: str, program: Callable[[], str | None] | None = None
+) -> Decision:
     """Choose the path for a call and remember the choice.
 
     Args:
         op: the call, as :func:`why` shall show it.
         kernel: name of the fused kernel that could run it, or None where there is none.
         dtype: name of the element type of the call's arrays.
+        program: where there is no kernel, tells what keeps a traced program from running it, or
+            None.
 
     Raises:
         BackendError: "native" is in force and cannot run this call.
@@ -180,6 +186,11 @@ def decide(op: Op, kernel: str | None, dtype: str) -> Decision:
     if obstacle is None:
         isa = extension.native().isa_in_use()  # type: ignore[union-attr]
         return record(op, "fused", f"fused {kernel} kernel, {isa}")
+    if kernel is None and program is not None and extension.native() is not None:
+        obstacle = program()
+        if obstacle is None:
+            isa = extension.native().isa_in_use()  # type: ignore[union-attr]
+            return record(op, "program", f"traced program, {isa}")
     if mode == "native":
         raise BackendError(f"{_text(op)}: backend 'native' is in force but {obstacle}")
     _warn_once_if_missing()

@@ -6,6 +6,7 @@ Notation: T time, N batch, I input, H hidden, D directions (1 or 2).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rnnkit import backend, ops
@@ -108,12 +109,23 @@ def run_checked_layer(
         ("{} layer T={} N={} I={} H={} {}{}", (name, T, N, I, cell.hidden_size, dtype, more)),
         cell.kernel,
         dtype,
+        None if cell.kernel is not None else partial(_obstacle_to_program, cells),
     )
     if decision.path == "fused":
         from rnnkit.recurrent import native
 
         return native.run_layer(cells, x, state, restart, options)
+    if decision.path == "program":
+        from rnnkit.recurrent.program.run import run_layer as run_program
+
+        return run_program(cells, x, state, restart, options)
     return tape.run_layer(cells, x, state, restart, options)
+
+
+def _obstacle_to_program(cells: Sequence[Cell]) -> str | None:
+    from rnnkit.recurrent.program.run import obstacle
+
+    return obstacle(cells)
 
 
 def _check_cells(cells: Sequence[Cell]) -> Cell:

@@ -6,7 +6,7 @@ This is the definition that the native path is checked against, and what runs an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rnnkit import ops
 from rnnkit.recurrent.options import Result
@@ -26,33 +26,28 @@ def run_layer(
     time = 1 if options.batch_first else 0
     if x.shape[time] == 0:
         return _run_empty(cells, x, state, options)
-    xs = list(x.unbind(time))
-    runs = [
-        _run_direction(
+    return join_directions([
+        run_direction(
             cell,
-            xs,
+            x,
             tuple([each[direction] for each in state]),
             None if restart is None else tuple([each[direction] for each in restart]),
             options,
             reverse=direction == 1,
         )
         for direction, cell in enumerate(cells)
-    ]
+    ])
+
+
+def join_directions(runs: list[Result]) -> Result:
+    """The result of a layer from those of its directions, whose states are (N, ...)."""
+    y = _side_by_side([run.y for run in runs])
     finals = zip(*[run.final for run in runs], strict=True)
     final = tuple([ops.stack(list(parts), 0) for parts in finals])
-    if options.sequences:
-        y = _side_by_side([ops.stack(run.outputs, time) for run in runs])
-    else:
-        y = _side_by_side([run.last for run in runs])
-    if not options.steps:
+    if runs[0].steps is None:
         return Result(y, final)
-    steps = tuple(
-        [
-            _side_by_side([ops.stack(list(run.states[i]), time) for run in runs])
-            for i in range(len(final))
-        ]
-    )
-    return Result(y, final, steps)
+    steps = zip(*[run.steps or () for run in runs], strict=True)
+    return Result(y, final, tuple([_side_by_side(list(parts)) for parts in steps]))
 
 
 def _where_rows(rows: Array, a: Tensor, b: Tensor | float) -> Tensor:
@@ -68,23 +63,17 @@ def _side_by_side(directions: list[Tensor]) -> Tensor:
     return directions[0] if len(directions) == 1 else ops.cat(directions, -1)
 
 
-class _Run(NamedTuple):
-    """One direction: everything in the order of time."""
-
-    outputs: list[Tensor]
-    last: Tensor
-    final: State
-    states: list[list[Tensor]]  # per state name, after every step
-
-
-def _run_direction(
+def run_direction(
     cell: Cell,
-    xs: list[Tensor],
+    x: Tensor,
     state: State,
     restart: State | None,
     options: Options,
     reverse: bool,
-) -> _Run:
+) -> Result:
+    """One direction over at least one step; its states, and those of restarts, are (N, ...)."""
+    time = 1 if options.batch_first else 0
+    xs = list(x.unbind(time))
     schedule = options.schedule
     step: Any = cell.step
     drawn = cell.draw(len(xs), xs[0].shape[0])
@@ -119,7 +108,10 @@ def _run_direction(
         outputs.reverse()
         for steps in states:
             steps.reverse()
-    return _Run(outputs, last, state, states)
+    y = ops.stack(outputs, time) if options.sequences else last
+    if not options.steps:
+        return Result(y, state)
+    return Result(y, state, tuple([ops.stack(steps, time) for steps in states]))
 
 
 def _run_empty(cells: Sequence[Cell], x: Tensor, state: State, options: Options) -> Result:

@@ -1,0 +1,12 @@
+"""Programs: any cell's ``step``, traced once, run natively over time.
+
+values.py    what a program is made of
+trace.py     runs a step on tensors without numbers and records it
+rows.py      what each primitive is on rows
+traced.py    a traced step and, by the engine's own rules, its gradients
+draft.py     the operations that are needed, simplified, in stages
+encode.py    where every value stands; the tables of csrc/program.h
+plan.py      the forward and the backward program, and what is kept between them
+prologue.py  what is computed before the loop
+run.py       a layer of a traced cell over a sequence
+"""

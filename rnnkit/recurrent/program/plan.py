@@ -1,0 +1,332 @@
+"""From a traced step to its two native programs: what the forward pass keeps, what the backward pass
+repeats, and where everything stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rnnkit import backend
+from rnnkit.recurrent.program.draft import Draft
+from rnnkit.recurrent.program.encode import KINDS, Encoder, Place, Record, contiguous
+from rnnkit.recurrent.program.values import CHEAP, VIEWS, Value
+
+if TYPE_CHECKING:
+    from rnnkit.recurrent.program.traced import Gradients, TracedStep
+
+
+def is_invariant(value: Value, memo: dict[Value, bool]) -> bool:
+    """Whether a value without rows is computed from invariants alone."""
+    if value not in memo:
+        memo[value] = value.rows is None and (
+            value.of is None
+            or (value.of.name == "primitive" and all(is_invariant(v, memo) for v in value.of.inputs))
+        )
+    return memo[value]
+
+
+def _is_transposed(value: Value) -> bool:
+    """Whether a value is an invariant's transposed matrix, which needs no copy."""
+    of = value.of
+    return (
+        of is not None and of.name == "primitive" and of.params["primitive"].name == "permute"
+        and of.params["params"]["axes"] == (1, 0) and of.inputs[0].of is None
+    )
+
+
+class Kept(NamedTuple):
+    """What the forward pass keeps of each step: a record, and where each value is in it."""
+
+    record: Record
+    values: dict[Value, Place]
+
+
+def choose_kept(step: TracedStep, needed: list[Value], states_used: list[bool]) -> list[Value]:
+    """Which values of the forward pass are kept, of those that the backward pass needs.
+
+    Values that cheap operations give from others that are there are computed again.
+    """
+    kept: dict[Value, None] = {}
+    for used, after in zip(states_used, step.after, strict=True):
+        if used and after.of is not None and after.of.name not in VIEWS:
+            kept[after] = None
+    roots: dict[Value, None] = {}
+    for value in needed:
+        while value.of is not None and value.of.name in VIEWS:
+            value = value.of.inputs[0]
+        if value.of is not None and value.rows is not None:
+            roots[value] = None
+    for value in roots:
+        assert value.of is not None
+        if value.of.name not in CHEAP:
+            kept[value] = None
+
+    def is_there(value: Value, depth: int) -> bool:
+        if value.of is None or value.rows is None or value in kept:
+            return True
+        if depth == 0 or not (value.of.name in CHEAP or value.of.name in VIEWS):
+            return False
+        return all(is_there(v, depth - (value.of.name in CHEAP)) for v in value.of.inputs)
+
+    for value in roots:
+        if value not in kept and not is_there(value, 3):
+            kept[value] = None
+    return list(kept)
+
+
+class Tables(NamedTuple):
+    """A native program, and what its run needs to know."""
+
+    native: Any
+    encoder: Encoder
+    invariants: list[Value]
+    sequences: list[Value]
+
+
+class Compiled:
+    """The two programs of a step, for certain gradients.
+
+    Attributes:
+        forward, backward: tables; backward is None where no gradient is wanted.
+        kept_size: elements that each row of each step keeps.
+        state_places: (base kind, offset) of each state after the step in a forward pass.
+        sums, summands: by value, where a backward pass leaves it.
+    """
+
+    def __init__(
+        self, step: TracedStep, gradients: Gradients | None, wanted: list[Value],
+        steps_wanted: bool, y_wanted: bool,
+    ) -> None:
+        self.step = step
+        self.gradients = gradients
+        self.wanted = wanted
+        self._memo: dict[Value, bool] = {}
+        tracer = step.tracer
+        self.kept = Record("kept")
+        kept_values: list[Value] = []
+        forward_values = {op.out for op in tracer.operations[: step.forward_end]}
+        states_used = [False] * len(step.states)
+        self.backward: Tables | None = None
+        if gradients is not None:
+            results = self._backward_results(gradients)
+            needed, seen = self._needs(results, forward_values)
+            kept_values = choose_kept(step, needed, [state in seen for state in step.states])
+            for value in kept_values:
+                self.kept.field(value, value.shape)
+            states_used = self._compile_backward(gradients, results, kept_values)
+        self._compile_forward(kept_values, states_used, steps_wanted, y_wanted)
+
+    # ---- forward
+
+    def _compile_forward(
+        self, kept_values: list[Value], states_used: list[bool], steps_wanted: bool, y_wanted: bool
+    ) -> None:
+        step = self.step
+        tracer = step.tracer
+        stores: dict[Value, list[Place]] = {}
+        for value in kept_values:
+            stores.setdefault(value, []).append(self.kept.fields[value])
+        after = Record("next")
+        outputs: list[Value] = []
+        results: list[Value] = list(kept_values)
+        self.state_places: list[tuple[int, int]] = []
+        for i, value in enumerate(step.after):
+            if states_used[i]:
+                result = value if value in self.kept.fields else self._copied(value)
+                place = self.kept.field(result, value.shape)
+            else:
+                result = value if value.of is not None else self._copied(value)
+                place = after.field(result, value.shape)
+            if place not in stores.setdefault(result, []):
+                stores[result].append(place)
+            results.append(result)
+            self.state_places.append((KINDS.index(place.kind), place.offset))
+        for i, value in enumerate([step.y] * y_wanted + step.after * steps_wanted):
+            outputs.append(value)
+            result = value if value.of is not None else self._copied(value)
+            stores.setdefault(result, []).append(
+                Place("output", i, 0, value.shape, contiguous(value.shape))
+            )
+            results.append(result)
+        draft = Draft(results, lambda v: self._is_invariant(v), tracer.number_of)
+        self.forward = self._tables(draft, stores, {}, after, outputs, Record("summands"))
+    def _copied(self, value: Value) -> Value:
+        return self.step.tracer.emit("copy", [value], value.shape)
+
+    def _is_invariant(self, value: Value) -> bool:
+        return is_invariant(value, self._memo) and not _is_transposed(value)
+
+    # ---- backward
+
+    def _backward_results(self, gradients: Gradients) -> dict[str, Any]:
+        """Gradients of states, of sequences, and what sums over the batch."""
+        step = self.step
+        flowed = [gradients.of.get(state) for state in step.states]
+        sequences = [
+            (v, gradients.of[v]) for v in self.wanted
+            if v.kind == "sequence" and gradients.of.get(v) is not None
+        ]
+        invariants = [
+            (v, gradients.of[v]) for v in self.wanted
+            if v.kind == "invariant" and gradients.of.get(v) is not None
+        ]
+        sums: dict[Value, None] = {}
+        stack = [d for _, d in invariants if d is not None]
+        seen: set[Value] = set()
+        while stack:
+            value = stack.pop()
+            if value in seen or value.of is None:
+                continue
+            seen.add(value)
+            if value.of.name in ("sum_rows", "outer"):
+                sums[value] = None
+            else:
+                stack += [v for v in value.of.inputs if v.rows is None]
+        return {
+            "flowed": flowed, "sequences": sequences, "invariants": invariants, "sums": list(sums),
+        }
+
+    def _needs(
+        self, results: dict[str, Any], forward_values: set[Value]
+    ) -> tuple[list[Value], set[Value]]:
+        """Forward values that the backward pass reads, and all values that it comes by."""
+        needed: dict[Value, None] = {}
+        seen: set[Value] = set()
+        stack = [
+            *[v for v in results["flowed"] if v is not None],
+            *[d for _, d in results["sequences"]],
+            *results["sums"],
+        ]
+        while stack:
+            value = stack.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            if value in forward_values and value.rows is not None:
+                needed[value] = None
+                # States that it may be computed from again count too.
+                stack += [v for v in (value.of.inputs if value.of else ()) if v.kind == "state"]
+                if value.of is not None and (value.of.name in VIEWS or value.of.name in CHEAP):
+                    stack += [v for v in value.of.inputs if v.kind != "operation"
+                              or v.of is not None and v.of.name in VIEWS]
+                continue
+            if value.of is not None:
+                stack += value.of.inputs
+        order = {op.out: i for i, op in enumerate(self.step.tracer.operations)}
+        return sorted(needed, key=order.__getitem__), seen
+
+    def _compile_backward(
+        self, gradients: Gradients, found: dict[str, Any], kept_values: list[Value]
+    ) -> list[bool]:
+        step = self.step
+        tracer = step.tracer
+        stores: dict[Value, list[Place]] = {}
+        results: list[Value] = []
+        flows = Record("flowed")
+        leaves: dict[Value, Place] = {}
+
+        def store(value: Value, place: Place) -> None:
+            if value.of is None or value in self.kept.fields:
+                value = self._copied(value)
+            stores.setdefault(value, []).append(place)
+            results.append(value)
+
+        self.flow_places: list[int] = []
+        for i, (flow, d) in enumerate(zip(gradients.flow, found["flowed"], strict=True)):
+            place = flows.field(i, flow.shape)
+            leaves[flow] = place._replace(kind="flowing")
+            self.flow_places.append(place.offset)
+            if d is None:
+                d = tracer.emit("zero", [flow], flow.shape)
+            store(d, place)
+        outputs: list[Value] = []
+        for i, (value, d) in enumerate(found["sequences"]):
+            outputs.append(value)
+            store(d, Place("output", i, 0, value.shape, contiguous(value.shape)))
+        self.sequence_gradients = outputs
+        summands = Record("summands")
+        results += found["sums"]
+        for value in found["sums"]:
+            if value.of.name == "outer":
+                for x in value.of.inputs:
+                    is_computed = x.of is not None and x.of.name not in VIEWS
+                    if is_computed and x not in self.kept.fields:
+                        place = summands.field(x, x.shape)
+                        if place not in stores.setdefault(x, []):
+                            stores[x].append(place)
+        for value in kept_values:
+            leaves[value] = self.kept.fields[value]
+
+        def is_leaf(value: Value) -> bool:
+            return value in leaves or self._is_invariant(value)
+
+        draft = Draft(results, is_leaf, tracer.number_of)
+        self.backward = self._tables(draft, stores, leaves, flows, outputs, summands)
+        self.found = found
+        used = {v for definition in draft.definitions.values() for v in definition.inputs}
+        return [state in used for state in step.states]
+
+    # ---- both
+
+    def _tables(
+        self, draft: Draft, stores: dict[Value, list[Place]], leaves: dict[Value, Place],
+        states: Record, outputs: list[Value], summands: Record,
+    ) -> Tables:
+        invariants: dict[Value, None] = {}
+        sequences: dict[Value, None] = {}
+        places = dict(leaves)
+        used: dict[Value, None] = {}
+        for definition in draft.definitions.values():
+            for value in definition.inputs:
+                if value not in draft.definitions:
+                    used[value] = None
+        for value in used:
+            if value in places:
+                continue
+            if value.kind == "state":
+                place = Place("state", value.number, 0, value.shape, contiguous(value.shape))
+            elif value.kind == "sequence":
+                sequences.setdefault(value)
+                index = list(sequences).index(value)
+                place = Place("sequence", index, 0, value.shape, contiguous(value.shape))
+            else:
+                invariants.setdefault(value)
+                index = list(invariants).index(value)
+                place = Place("invariant", index, 0, value.shape, contiguous(value.shape))
+            places[value] = place
+        extension = backend.native()
+        assert extension is not None
+        numbers = {name: i for i, name in enumerate(extension.program_ops())}
+        encoder = Encoder(draft, places, stores, numbers, summands)
+        step = self.step
+
+        def table(rows: Any, width: int) -> Any:
+            return np.array(rows, np.int32).reshape(-1, width)
+
+        backward = states.kind == "flowed"
+        if backward:
+            state_rows = [
+                [KINDS.index("flowed"), offset, flow.size]
+                for offset, flow in zip(self.flow_places, step.states, strict=True)
+            ]
+        else:
+            state_rows = [
+                [kind, offset, v.size]
+                for (kind, offset), v in zip(self.state_places, step.states, strict=True)
+            ]
+        weights = [[key[0], *key[1:3], key[3], key[4]] for key in encoder.weights]
+        native = extension.Program(
+            table([[KINDS.index(kind), index] for kind, index in encoder.bases], 2),
+            table(encoder.instructions, 24),
+            table(encoder.products, 6),
+            table(weights, 5),
+            table(encoder.stages, 4),
+            table(state_rows, 3),
+            (encoder.temp_size, encoder.wide.size, 0 if backward else self.kept.size,
+             encoder.summands.size, states.size, encoder.sums.size),
+            tuple([v.size for v in invariants]),
+            tuple([v.size for v in sequences]),
+            tuple([v.size for v in outputs]),
+        )
+        return Tables(native, encoder, list(invariants), list(sequences))

@@ -1,0 +1,122 @@
+"""What a run computes before its loop, with ordinary tensors on the tape: invariants of the loop, and
+products of the inputs for all steps at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit import ops
+from rnnkit.autograd import Tensor
+from rnnkit.recurrent.program.trace import ROWS, TracedArray
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rnnkit.recurrent.program.trace import Call, Tracer
+    from rnnkit.recurrent.program.traced import TracedStep
+    from rnnkit.recurrent.program.values import Value
+
+
+class Prologue:
+    """Makes the calls again that tracing left aside.
+
+    Args:
+        step: the traced step.
+        tensors: the cell's tensors by path, and captured ones by ``id``.
+        inputs: for x and what the run draws, all rows of all steps one after the other:
+            (rows, ...).
+    """
+
+    def __init__(
+        self, step: TracedStep, tensors: Mapping[str | int, Tensor], inputs: Mapping[Value, Tensor]
+    ) -> None:
+        self._paths = step.cell_tensors
+        self._tracer: Tracer = step.tracer
+        self._tensors = tensors
+        self._inputs = inputs
+        self._of_tensor: dict[int, Tensor] = {}
+        self._of_value: dict[Value, Tensor] = dict(inputs)
+        self._results: dict[tuple[int, tuple[int, ...]], Any] = {}
+
+    def invariant(self, value: Value) -> Tensor:
+        """An invariant that a primitive left, or that was there before."""
+        return self._real(self._tracer.tensor_of[value])
+
+    def _real(self, tensor: Tensor) -> Tensor:
+        found = self._of_tensor.get(id(tensor))
+        if found is not None:
+            return found
+        path = self._paths.get(id(tensor))
+        call = self._tracer.calls.get(id(tensor))
+        if path is not None:
+            found = self._tensors[path]
+        elif call is not None:
+            found = self._made(call, [self._real(t) for t in call.inputs], call.params)
+        else:
+            found = self._tensors.get(id(tensor), tensor)
+        self._of_tensor[id(tensor)] = found
+        return found
+
+    def sequence(self, value: Value) -> Tensor:
+        """An input of every step, as rows (rows, ...)."""
+        found = self._of_value.get(value)
+        if found is None:
+            call = self._tracer.input_calls[value]
+            inputs = [self._input(t) for t in call.inputs]
+            rows = next(iter(self._inputs.values())).shape[0]
+            found = self._made(call, inputs, _for_rows(call, rows))
+            self._of_value[value] = found
+        return found
+
+    def _input(self, tensor: Tensor) -> Tensor:
+        data: Any = tensor._data
+        if type(data) is TracedArray:
+            value: Value = data.value
+            return self.sequence(value) if value.rows else self.invariant(value)
+        real = self._real(tensor)
+        # Made for the batch: its rows are all the same.
+        return real[:1] if real.ndim and real.shape[0] == ROWS else real
+
+    def _made(self, call: Call, inputs: list[Tensor], params: dict[str, Any]) -> Tensor:
+        key = (id(call.primitive), tuple([id(t) for t in inputs]), repr(params))
+        result = self._results.get(key)  # type: ignore[call-overload]
+        if result is None:
+            result = call.primitive(*inputs, **params)
+            self._results[key] = (result, inputs)  # type: ignore[index]
+        else:
+            result = result[0]
+        return result if call.position is None else result[call.position]
+
+
+def _for_rows(call: Call, rows: int) -> dict[str, Any]:
+    """Parameters that name the number of rows."""
+    params = call.params
+    if "shape" in params and params["shape"][:1] == (ROWS,):
+        params = {**params, "shape": (rows, *params["shape"][1:])}
+    return params
+
+
+def rows_of_steps(x: Tensor, places: np.ndarray[Any, Any] | None) -> Tensor:
+    """All rows of x (.., .., ...) one after the other, or those at the given places."""
+    flat = ops.reshape(x, x.shape[0] * x.shape[1], *x.shape[2:])
+    return flat if places is None else flat[places]
+
+
+def places_of_rows(
+    lengths: np.ndarray[Any, Any], T: int, batch_first: bool, reverse: bool
+) -> np.ndarray[Any, Any]:
+    """Where the rows of all steps stand, in the order of a ragged run (rk_schedule): step by step in
+    the direction's own order, the longest rows first."""
+    N = len(lengths)
+    order = np.argsort(-lengths, kind="stable")
+    sorted_lengths = lengths[order]
+    steps = int(sorted_lengths[0])
+    active = np.searchsorted(-sorted_lengths, -np.arange(steps), side="left")
+    before = np.concatenate([[0], np.cumsum(active)])
+    t = np.repeat(np.arange(steps), active)
+    n = np.arange(before[-1]) - before[t]
+    time = sorted_lengths[n] - 1 - t if reverse else t
+    row = order[n]
+    return row * T + time if batch_first else time * N + row

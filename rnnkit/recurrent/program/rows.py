@@ -1,0 +1,490 @@
+"""What each primitive of the engine is on rows: the only place that knows both.
+
+A rule is called as ``rule(tracer, values, params)``, with at least one value that has rows, and gives
+a value or, where the primitive has several outputs, a tuple of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.errors import TraceError
+from rnnkit.recurrent.program.trace import ROWS, where
+from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST
+
+if TYPE_CHECKING:
+    from rnnkit.recurrent.program.trace import Rule, Tracer
+    from rnnkit.recurrent.program.values import Shape, Value
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Any:
+    """Enters a function as the rule of these primitives."""
+
+    def enter(function: Any) -> Any:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return enter
+
+
+def mixes(name: str) -> TraceError:
+    return TraceError(f"{where()}: {name} mixes rows of the batch")
+
+
+def need_rows_first(name: str, *values: Value) -> None:
+    for value in values:
+        if value.rows == ROWS_LAST:
+            raise mixes(name)
+
+
+# ---- elementwise
+
+
+def aligned(t: Tracer, name: str, values: list[Value]) -> list[Value]:
+    """Values that broadcast against each other as rows."""
+    need_rows_first(name, *values)
+    ndim = {len(v.shape) for v in values if v.rows}
+    if len(ndim) > 1:
+        raise TraceError(f"{where()}: {name} broadcasts tensors of {sorted(n + 1 for n in ndim)} axes")
+    (axes,) = ndim
+    return [v if v.rows else _without_batch(t, name, v, axes) for v in values]
+
+
+def _without_batch(t: Tracer, name: str, value: Value, axes: int) -> Value:
+    """An operand without rows that stands beside rows of so many axes."""
+    if len(value.shape) <= axes:
+        return value
+    if len(value.shape) > axes + 1:
+        raise TraceError(f"{where()}: {name} broadcasts rows against an axis before the batch")
+    if value.shape[0] == 1:
+        return _reshaped(t, value, value.shape[1:])
+    # Made for the batch, such as zeros((N, H)): fine where all of its rows are the same.
+    tensor = t.tensor_of.get(value)
+    if tensor is not None and value.shape[0] == ROWS and not tensor._requires_grad:
+        array = tensor._data
+        if id(tensor) not in t.calls and (array == array[:1]).all():
+            return t.constant(array[0])
+    raise TraceError(f"{where()}: {name} takes a tensor {value.shape} that is not from the batch")
+
+
+def _reshaped(t: Tracer, value: Value, shape: Shape) -> Value:
+    """A value without rows in another shape."""
+    from rnnkit.autograd.primitive import PRIMITIVES
+
+    out = t._without_rows(PRIMITIVES["reshape"], [value], {"shape": shape})
+    assert not isinstance(out, tuple)
+    return out
+
+
+def elementwise(t: Tracer, name: str, values: list[Value], dtype: Any = None) -> Value:
+    values = aligned(t, name, values)
+    try:
+        shape = np.broadcast_shapes(*[v.shape for v in values])
+    except ValueError as error:
+        raise TraceError(f"{where()}: {name}: {error}") from None
+    return t.emit(name, values, shape, dtype=dtype)
+
+
+def _enter_elementwise(names: str, dtype: Any = None) -> None:
+    for name in names.split():
+        RULES[name] = lambda t, values, params, name=name: elementwise(t, name, values, dtype)
+
+
+_enter_elementwise(
+    "add sub mul div neg square power sqrt exp expm1 log log1p sin cos tanh sigmoid relu softplus "
+    "abs sign maximum minimum where"
+)
+_enter_elementwise(
+    "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor "
+    "logical_not isnan isfinite",
+    np.bool_,
+)
+
+
+@rule("clip")
+def _clip(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    bounds = [t.constant(params["low"]), t.constant(params["high"])]
+    return elementwise(t, "clip", [*values, *bounds])
+
+
+@rule("clone")
+def _clone(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    return values[0]
+
+
+@rule("astype")
+def _astype(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    if x.dtype != np.bool_ or params["dtype"] != t.dtype:
+        raise TraceError(f"{where()}: astype from {x.dtype} to {params['dtype']} in a program")
+    return t.emit("copy", [x], x.shape)  # truth is 1 and 0 already
+
+
+# ---- views
+
+
+def _row_shape(name: str, shape: Shape, size: int) -> Shape:
+    """The shape of a row, of a shape whose first axis is the batch; one size may be -1."""
+    if not shape or shape[0] not in (ROWS, -1):
+        raise mixes(name)
+    row = list(shape[1:])
+    if -1 in row:
+        rest = -int(np.prod(row))
+        row[row.index(-1)] = size // rest if rest else 0
+    if int(np.prod(row)) != size:
+        raise mixes(name)
+    return tuple(row)
+
+
+@rule("reshape")
+def _reshape(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("reshape", x)
+    shape = _row_shape("reshape", tuple(params["shape"]), x.size)
+    return x if shape == x.shape else t.emit("reshape", [x], shape, shape=shape)
+
+
+@rule("permute")
+def _permute(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    axes = params["axes"]
+    if axes == (1, 0) and len(x.shape) == 1:
+        rows = ROWS_LAST if x.rows == ROWS_FIRST else ROWS_FIRST
+        if x.rows == ROWS_LAST:
+            assert x.of is not None
+            return x.of.inputs[0]
+        return t.emit("turn", [x], x.shape, rows=rows)
+    need_rows_first("permute", x)
+    if axes[0] != 0:
+        raise mixes("permute")
+    order = tuple([axis - 1 for axis in axes[1:]])
+    return t.emit("permute", [x], tuple([x.shape[i] for i in order]), axes=order)
+
+
+@rule("flip")
+def _flip(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("flip", x)
+    if 0 in params["axes"]:
+        raise mixes("flip")
+    return t.emit("flip", [x], x.shape, axes=tuple([axis - 1 for axis in params["axes"]]))
+
+
+@rule("broadcast_to")
+def _broadcast_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("broadcast_to", x)
+    shape = tuple(params["shape"])
+    if len(shape) != len(x.shape) + 1 or shape[0] != ROWS:
+        raise mixes("broadcast_to")
+    return t.emit("broadcast", [x], shape[1:], shape=shape[1:])
+
+
+def cut(t: Tracer, x: Value, starts: list[int], steps: list[int], sizes: list[int]) -> Value:
+    if tuple(sizes) == x.shape and not any(starts) and all(step == 1 for step in steps):
+        return x
+    return t.emit("slice", [x], tuple(sizes), starts=tuple(starts), steps=tuple(steps))
+
+
+@rule("split")
+def _split(t: Tracer, values: list[Value], params: dict[str, Any]) -> tuple[Value, ...]:
+    (x,) = values
+    need_rows_first("split", x)
+    axis = params["axis"] - 1
+    if axis < 0:
+        raise mixes("split")
+    parts, start = [], 0
+    for size in params["sections"]:
+        starts = [0] * len(x.shape)
+        sizes = list(x.shape)
+        starts[axis], sizes[axis] = start, size
+        parts.append(cut(t, x, starts, [1] * len(x.shape), sizes))
+        start += size
+    return tuple(parts)
+
+
+@rule("unbind")
+def _unbind(t: Tracer, values: list[Value], params: dict[str, Any]) -> tuple[Value, ...]:
+    (x,) = values
+    axis = params["axis"] - 1
+    sections = (1,) * x.shape[axis]
+    parts = _split(t, values, {"sections": sections, "axis": axis + 1})
+    shape = x.shape[:axis] + x.shape[axis + 1 :]
+    return tuple([t.emit("reshape", [part], shape, shape=shape) for part in parts])
+
+
+def _place(name: str, key: Any, shape: Shape) -> tuple[list[int], list[int], list[int], Shape]:
+    """Starts, steps and sizes of a key of integers and slices, and the shape that it gives."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    if any(isinstance(item, np.ndarray) for item in items):
+        raise TraceError(f"{where()}: {name} with an array of indices in a program")
+    if Ellipsis in items:
+        at = items.index(Ellipsis)
+        used = sum(item is not None for item in items) - 1
+        items[at : at + 1] = [slice(None)] * (len(shape) + 1 - used)
+    items += [slice(None)] * (len(shape) + 1 - sum(item is not None for item in items))
+    if not isinstance(items[0], slice) or items[0].indices(ROWS) != (0, ROWS, 1):
+        raise mixes(name)
+    starts, steps, sizes, out = [], [], [], []
+    axis = 0
+    for item in items[1:]:
+        if item is None:
+            out.append(1)
+            continue
+        if isinstance(item, slice):
+            start, stop, step = item.indices(shape[axis])
+            size = len(range(start, stop, step))
+            out.append(size)
+        else:
+            start, step, size = int(item) % shape[axis], 1, 1
+        starts.append(start)
+        steps.append(step)
+        sizes.append(size)
+        axis += 1
+    return starts, steps, sizes, tuple(out)
+
+
+@rule("getitem")
+def _getitem(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("getitem", x)
+    starts, steps, sizes, shape = _place("getitem", params["key"], x.shape)
+    part = cut(t, x, starts, steps, sizes)
+    return part if part.shape == shape else t.emit("reshape", [part], shape, shape=shape)
+
+
+@rule("put")
+def _put(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    need_rows_first("put", *values)
+    shape = tuple(params["shape"])[1:]
+    total: Value | None = None
+    for value, key in zip(values, params["keys"], strict=True):
+        if not value.rows:
+            raise mixes("put")
+        starts, steps, sizes, _ = _place("put", key, shape)
+        part = value
+        if part.shape != tuple(sizes):
+            part = t.emit("reshape", [part], tuple(sizes), shape=tuple(sizes))
+        one = t.emit("put", [part], shape, starts=tuple(starts), steps=tuple(steps))
+        total = one if total is None else elementwise(t, "add", [total, one])
+    assert total is not None
+    return total
+
+
+def _with_rows(t: Tracer, name: str, value: Value, shape: Shape) -> Value:
+    """A part of what is joined, as rows."""
+    if value.rows:
+        return value
+    value = _without_batch(t, name, value, len(shape))
+    return t.emit("copy", [value], shape)
+
+
+@rule("cat")
+def _cat(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    need_rows_first("cat", *values)
+    axis = params["axis"] - 1
+    if axis < 0:
+        raise mixes("cat")
+    parts = [
+        v if v.rows else _with_rows(t, "cat", v, v.shape[1:] if v.shape[:1] == (ROWS,) else v.shape)
+        for v in values
+    ]
+    parts = [p for p in parts if p.size]
+    if len(parts) == 1:
+        return parts[0]
+    shape = list(parts[0].shape)
+    shape[axis] = sum(p.shape[axis] for p in parts)
+    return t.emit("cat", parts, tuple(shape), axis=axis)
+
+
+@rule("stack")
+def _stack(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    axis = params["axis"] - 1
+    need_rows_first("stack", *values)
+    if axis < 0:
+        raise mixes("stack")
+    parts = []
+    for value in values:
+        row = value.shape if value.rows or value.shape[:1] != (ROWS,) else value.shape[1:]
+        value = _with_rows(t, "stack", value, row)
+        shape = (*row[:axis], 1, *row[axis:])
+        parts.append(t.emit("reshape", [value], shape, shape=shape))
+    return _cat(t, parts, {"axis": axis + 1})
+
+
+# ---- reductions
+
+
+def reduced(t: Tracer, name: str, x: Value, axes: Shape, keepdims: bool) -> Value:
+    """``name`` over axes of a row."""
+    kept = tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
+    out = t.emit(name, [x], kept, axes=tuple(sorted(axes)))
+    if keepdims:
+        return out
+    shape = tuple([n for i, n in enumerate(x.shape) if i not in axes])
+    return t.emit("reshape", [out], shape, shape=shape)
+
+
+def _row_axes(name: str, axes: Any) -> Shape:
+    axes = (axes,) if isinstance(axes, int) else tuple(axes)
+    if 0 in axes:
+        raise mixes(name)
+    return tuple([axis - 1 for axis in axes])
+
+
+@rule("sum")
+def _sum(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("sum", x)
+    return reduced(t, "reduce_sum", x, _row_axes("sum", params["axis"]), params["keepdims"])
+
+
+
+
+RULES["max"] = lambda t, values, params: reduced(
+    t, "reduce_max", values[0], _row_axes("max", params["axis"]), params["keepdims"]
+)
+RULES["min"] = lambda t, values, params: reduced(
+    t, "reduce_min", values[0], _row_axes("min", params["axis"]), params["keepdims"]
+)
+
+
+def mean_of(t: Tracer, x: Value, axes: Shape, keepdims: bool) -> Value:
+    count = 1
+    for axis in axes:
+        count *= x.shape[axis]
+    total = reduced(t, "reduce_sum", x, axes, keepdims)
+    return elementwise(t, "div", [total, t.constant(count)])
+
+
+@rule("mean")
+def _mean(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("mean", x)
+    return mean_of(t, x, _row_axes("mean", params["axis"]), params["keepdims"])
+
+
+@rule("sum_to")
+def _sum_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("sum_to", x)
+    shape = tuple(params["shape"])
+    row = shape
+    of_rows = len(shape) == len(x.shape) + 1 and shape[0] == ROWS
+    if of_rows:
+        row = shape[1:]
+    elif len(shape) == len(x.shape) + 1 and shape[0] == 1:
+        row = shape[1:]
+    elif len(shape) > len(x.shape):
+        raise mixes("sum_to")
+    lead = len(x.shape) - len(row)
+    axes = tuple([
+        i for i, n in enumerate(x.shape) if i < lead or (row[i - lead] == 1 and n != 1)
+    ])
+    if axes:
+        x = reduced(t, "reduce_sum", x, axes, True)
+    if x.shape != row:
+        x = t.emit("reshape", [x], row, shape=row)
+    if of_rows:
+        return x
+    if not t.backward:
+        raise mixes("sum_to")
+    total = t.emit("sum_rows", [x], x.shape, rows=None)
+    return total if shape == row else _reshaped(t, total, shape)
+
+
+def softmax_parts(t: Tracer, x: Value, axis: int) -> tuple[Value, Value, Value]:
+    """x minus its maximum, the exponential of that, and its sum."""
+    top = reduced(t, "reduce_max", x, (axis,), True)
+    shifted = elementwise(t, "sub", [x, top])
+    y = elementwise(t, "exp", [shifted])
+    return shifted, y, reduced(t, "reduce_sum", y, (axis,), True)
+
+
+@rule("softmax")
+def _softmax(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (axis,) = _row_axes("softmax", params["axis"])
+    _, y, total = softmax_parts(t, values[0], axis)
+    return elementwise(t, "div", [y, total])
+
+
+@rule("log_softmax")
+def _log_softmax(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (axis,) = _row_axes("log_softmax", params["axis"])
+    shifted, _, total = softmax_parts(t, values[0], axis)
+    return elementwise(t, "sub", [shifted, elementwise(t, "log", [total])])
+
+
+@rule("logsumexp")
+def _logsumexp(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    axes = _row_axes("logsumexp", params["axis"])
+    top = reduced(t, "reduce_max", x, axes, True)
+    finite = elementwise(t, "isfinite", [top], np.bool_)
+    shift = elementwise(t, "where", [finite, top, t.constant(0)])
+    y = elementwise(t, "exp", [elementwise(t, "sub", [x, shift])])
+    total = reduced(t, "reduce_sum", y, axes, True)
+    out = elementwise(t, "add", [elementwise(t, "log", [total]), shift])
+    if params["keepdims"]:
+        return out
+    shape = tuple([n for i, n in enumerate(x.shape) if i not in axes])
+    return t.emit("reshape", [out], shape, shape=shape)
+
+
+@rule("layer_norm")
+def _layer_norm(t: Tracer, values: list[Value], params: dict[str, Any]) -> tuple[Value, ...]:
+    x = values[0]
+    need_rows_first("layer_norm", *values)
+    n_axes = params["n_axes"]
+    if n_axes > len(x.shape):
+        raise mixes("layer_norm")
+    axes = tuple(range(len(x.shape) - n_axes, len(x.shape)))
+    center = mean_of(t, x, axes, True)
+    y = elementwise(t, "sub", [x, center])
+    variance = mean_of(t, elementwise(t, "mul", [y, y]), axes, True)
+    spread = elementwise(t, "add", [variance, t.constant(params["eps"])])
+    scale = elementwise(t, "div", [t.constant(1), elementwise(t, "sqrt", [spread])])
+    y = elementwise(t, "mul", [y, scale])
+    for name, value in zip(("mul", "add"), values[1:], strict=False):
+        y = elementwise(t, name, [y, value])
+    return y, center, scale
+
+
+# ---- products
+
+
+def product(t: Tracer, x: Value, weight: Value, transposed: bool) -> Value:
+    """A row times a matrix, (K, M) or, transposed, (M, K)."""
+    size = weight.shape[0 if transposed else 1]
+    return t.emit("product", [x, weight], (size,), transposed=transposed)
+
+
+@rule("linear")
+def _linear(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    x, weight = values[:2]
+    need_rows_first("linear", x)
+    if weight.rows or len(x.shape) != 1 or not x.rows:
+        raise TraceError(f"{where()}: linear of a row of {len(x.shape)} axes in a program")
+    y = product(t, x, weight, True)
+    return elementwise(t, "add", [y, values[2]]) if len(values) > 2 else y
+
+
+@rule("matmul")
+def _matmul(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    a, b = values
+    if a.rows == ROWS_LAST and b.rows == ROWS_FIRST and len(b.shape) == 1:
+        if not t.backward:
+            raise mixes("matmul")
+        assert a.of is not None
+        return t.emit("outer", [a.of.inputs[0], b], (a.shape[0], b.shape[0]), rows=None)
+    need_rows_first("matmul", a, b)
+    if a.rows and not b.rows and len(a.shape) == 1 and len(b.shape) == 2:
+        return product(t, a, b, False)
+    if a.rows and b.rows and len(a.shape) == len(b.shape) == 2:
+        return t.emit("row_product", [a, b], (a.shape[0], b.shape[1]))
+    raise TraceError(f"{where()}: matmul of {a.shape} and {b.shape} (axes of a row) in a program")

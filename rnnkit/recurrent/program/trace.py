@@ -1,0 +1,318 @@
+"""The tracer: a cell's ``step`` runs once on tensors without numbers, and every primitive that it
+calls becomes operations on rows.
+
+The backward pass comes from the engine's own derivative rules: the traced step is a graph like any
+other, and ``grad(..., create_graph=True)`` walks it, in the tracer's hands as well.
+
+What depends on parameters alone (*invariants*) and what depends on the input but on no state
+(*hoisted* products) is not part of a step: it is remembered as calls, and made again, with real
+tensors, each time the program is run. See ``prologue.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd import Tensor
+from rnnkit.autograd.grad_mode import state
+from rnnkit.autograd.primitive import Primitive, PrimitiveNode
+from rnnkit.autograd.tensor import wrap
+from rnnkit.errors import TraceError
+from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value
+
+if TYPE_CHECKING:
+    from rnnkit.recurrent.program.values import Shape
+
+ROWS = 1009
+"""The number of rows that a traced batch seems to have: a prime that no size of a cell is likely to
+have, so that the axis of the batch is known wherever it goes."""
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+
+
+class TracedArray:
+    """In the place of a tensor's array: a shape and a dtype, and whose value it is; no numbers."""
+
+    __slots__ = ("dtype", "shape", "value")
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+        self.dtype = value.dtype
+        if value.rows == ROWS_FIRST:
+            self.shape: Shape = (ROWS, *value.shape)
+        elif value.rows == ROWS_LAST:
+            self.shape = (*value.shape, ROWS)
+        else:
+            self.shape = value.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<traced {self.dtype.name}{list(self.shape)}>"
+
+    def __getattr__(self, name: str) -> Any:
+        raise TraceError(f"{where()}: the numbers of a tensor are read ({name.strip('_')}) during a "
+                         "step: what a step does may not depend on them")
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        return self.__getattr__("values")
+
+    __array__ = __bool__ = __float__ = __int__ = __index__ = __iter__ = __getitem__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __lt__ = __gt__ = _refuse
+    __neg__ = __setitem__ = __array_ufunc__ = _refuse
+
+
+def where() -> str:
+    """The line of the user's code that is being traced."""
+    frame = sys._getframe(1)
+    inner = frame
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_PACKAGE) or (os.sep + "cells" + os.sep) in name[len(_PACKAGE) - 1:]:
+            return f"{os.path.basename(name)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return f"{os.path.basename(inner.f_code.co_filename)}:{inner.f_lineno}"
+
+
+class Call:
+    """One call of a primitive that did not become operations: on invariants, or on inputs alone."""
+
+    __slots__ = ("inputs", "params", "position", "primitive")
+
+    def __init__(
+        self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any],
+        position: int | None,
+    ) -> None:
+        self.primitive = primitive
+        self.inputs = inputs
+        self.params = params
+        self.position = position
+
+
+class Tracer:
+    """Takes the calls of primitives while it is in force (``with tracer:``).
+
+    Attributes:
+        operations: in the order of their making.
+        sequences: the inputs of every step: x, what the run draws, hoisted products, and, in the
+            backward pass, gradients of outputs.
+        invariants: values without rows that are no operations.
+        tensor_of: the real tensor behind an invariant.
+        calls: how a real tensor, or a hoisted sequence, came to be (by ``id``).
+    """
+
+    def __init__(self, dtype: np.dtype[Any], hoists: bool = True) -> None:
+        from rnnkit.recurrent.program.rows import RULES
+
+        self._rules = RULES
+        self.dtype = dtype
+        self.hoists = hoists
+        self.operations: list[Operation] = []
+        self.sequences: list[Value] = []
+        self.invariants: list[Value] = []
+        self.tensor_of: dict[Value, Tensor] = {}
+        self.calls: dict[int, Call] = {}
+        self.input_calls: dict[Value, Call] = {}
+        self.backward = False
+        self._alive: list[Any] = []
+        self._stand_ins: dict[int, Tensor] = {}
+        self._same: dict[tuple[Any, ...], Value] = {}
+        self._constants: dict[Any, Value] = {}
+        self._trainable: set[int] = set()
+
+    def __enter__(self) -> Tracer:
+        state.tracer = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        state.tracer = None
+
+    # ---- values
+
+    def leaf(self, kind: str, shape: Shape, name: str, **more: Any) -> Tensor:
+        """A tensor for something that comes from outside the step."""
+        value = Value(kind, shape, self.dtype, name=name, **more)
+        if kind == "sequence":
+            value.number = len(self.sequences)
+            self.sequences.append(value)
+        return self.tensor(value, requires_grad=True)
+
+    def tensor(self, value: Value, requires_grad: bool = False) -> Tensor:
+        traced = wrap(TracedArray(value))  # type: ignore[arg-type]
+        traced._requires_grad = requires_grad and value.dtype.kind == "f"
+        self._alive.append(traced)
+        return traced
+
+    def train(self, tensors: Sequence[Tensor]) -> None:
+        """Let gradients of these real tensors, and of what is made of them, be wanted."""
+        self._trainable.update(id(t) for t in tensors if t.dtype.kind == "f")
+
+    def value_of(self, tensor: Tensor) -> Value:
+        """The value behind a tensor; a real one becomes an invariant."""
+        data: Any = tensor._data
+        if type(data) is not TracedArray:
+            data = self.stand_in(tensor)._data
+        value: Value = data.value
+        return value
+
+    def stand_in(self, tensor: Tensor) -> Tensor:
+        """The traced tensor for a real one."""
+        found = self._stand_ins.get(id(tensor))
+        if found is None:
+            value = Value("invariant", tensor._data.shape, tensor._data.dtype, None, serial=False)
+            value.number = len(self.invariants)
+            self.invariants.append(value)
+            self.tensor_of[value] = tensor
+            self._alive.append(tensor)
+            found = self.tensor(value, tensor._requires_grad or id(tensor) in self._trainable)
+            self._stand_ins[id(tensor)] = found
+        return found
+
+    def constant(self, number: float | np.ndarray[Any, Any]) -> Value:
+        """An invariant that a rule needs."""
+        array = np.asarray(number, self.dtype)
+        key = (array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.value_of(wrap(array))
+        return self._constants[key]
+
+    def number_of(self, value: Value) -> float | None:
+        """A constant's number where it is one."""
+        tensor = self.tensor_of.get(value)
+        if tensor is None or tensor._data.size != 1 or id(tensor) in self.calls:
+            return None
+        if tensor._requires_grad or id(tensor) in self._trainable:
+            return None
+        return float(tensor._data.reshape(())) if tensor._data.dtype.kind in "fb" else None
+
+    def emit(
+        self, name: str, inputs: Sequence[Value], shape: Shape, *, rows: str | None = ROWS_FIRST,
+        dtype: Any = None, **params: Any,
+    ) -> Value:
+        """The value that an operation gives; one that is there already is shared."""
+        operation = Operation(name, list(inputs), params)
+        key = (operation.key, rows)
+        found = self._same.get(key)
+        if found is not None:
+            return found
+        out = Value(
+            "operation", shape, self.dtype if dtype is None else np.dtype(dtype), rows,
+            serial=any(v.serial for v in inputs), of=operation,
+        )
+        operation.out = out
+        self.operations.append(operation)
+        self._same[key] = out
+        return out
+
+    # ---- calls
+
+    def call(self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
+        """What a primitive gives; see ``Primitive.__call__``."""
+        if not any(type(tensor._data) is TracedArray for tensor in inputs):
+            return self._call_for_real(primitive, inputs, params)
+        given = tuple([
+            t if type(t._data) is TracedArray else self.stand_in(t) for t in inputs
+        ])
+        values = [self.value_of(tensor) for tensor in given]
+        if all(value.rows is None for value in values):
+            results: Any = self._without_rows(primitive, values, params)
+        else:
+            rule = self._rules.get(primitive.name)
+            if rule is None:
+                raise TraceError(f"{where()}: {primitive.name} cannot be part of a program")
+            results = rule(self, values, params)
+        several = isinstance(results, tuple)
+        hoisted = not several and self.hoists and self._hoist(results, primitive)
+        outputs = [self.tensor(value) for value in (results if several else (results,))]
+        for i, output in enumerate(outputs):
+            value = self.value_of(output)
+            if value.rows is not None and not value.serial and value not in self.input_calls:
+                self.input_calls[value] = Call(primitive, inputs, params, i if several else None)
+        if hoisted:
+            outputs = [self._hoisted(results)]
+        elif state.enabled and primitive.differentiable and any(t._requires_grad for t in given):
+            kept: Any = None
+            if primitive._keeps_output:
+                arrays = tuple([output._data for output in outputs])
+                kept = arrays if several else arrays[0]
+            node = PrimitiveNode(primitive, given, params, kept, len(outputs) if several else 0)
+            for i, output in enumerate(outputs):
+                output._requires_grad = True
+                output._output = i if several else 0
+                output.grad_fn = node
+        return tuple(outputs) if several else outputs[0]
+
+    def _call_for_real(
+        self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
+    ) -> Any:
+        state.tracer = None
+        try:
+            result = primitive(*inputs, **params)
+        finally:
+            state.tracer = self
+        several = isinstance(result, tuple)
+        trainable = any(t._requires_grad or id(t) in self._trainable for t in inputs)
+        for i, tensor in enumerate(result if several else (result,)):
+            self.calls[id(tensor)] = Call(primitive, inputs, params, i if several else None)
+            self._alive.append(tensor)
+            if trainable and tensor.dtype.kind == "f":
+                self._trainable.add(id(tensor))
+        return result
+
+    def _without_rows(
+        self, primitive: Primitive, values: list[Value], params: dict[str, Any]
+    ) -> Value | tuple[Value, ...]:
+        """An operation between invariants and sums over the batch, by the engine's own array code."""
+        shapes = [np.zeros(v.shape, v.dtype) for v in values]
+        result = primitive.forward(*shapes, **params)
+        several = isinstance(result, tuple)
+        outs = []
+        for i, array in enumerate(result if several else (result,)):
+            array = np.asarray(array)
+            outs.append(self.emit(
+                "primitive", values, array.shape, rows=None, dtype=array.dtype,
+                primitive=primitive, position=i if several else None, params=_Params(params),
+            ))
+        return tuple(outs) if several else outs[0]
+
+    def _hoist(self, value: Any, primitive: Primitive) -> bool:
+        """Whether a value is a product of the input alone, to be computed for all steps at once."""
+        return (
+            not self.backward and primitive.name in ("linear", "matmul")
+            and value.rows == ROWS_FIRST and not value.serial
+        )
+
+    def _hoisted(self, value: Value) -> Tensor:
+        leaf = self.leaf("sequence", value.shape, "hoisted", serial=False)
+        self.input_calls[self.value_of(leaf)] = self.input_calls[value]
+        return leaf
+
+
+class _Params(dict[str, Any]):
+    """Parameters of a primitive, told apart by their text."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(sorted(self.items(), key=lambda item: item[0])))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Params) and repr(dict(self)) == repr(dict(other))
+
+
+Rule = Callable[[Tracer, list[Value], dict[str, Any]], "Value | tuple[Value, ...]"]
