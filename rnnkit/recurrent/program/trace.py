@@ -203,7 +203,7 @@ class Tracer:
         return float(tensor._data.reshape(())) if tensor._data.dtype.kind in "fb" else None
 
     def emit(
-        self, name: str, inputs: Sequence[Value], shape: Shape, *, rows: str | None = ROWS_FIRST,
+        self, name: str, inputs: Sequence[Value], shape: Shape, /, *, rows: str | None = ROWS_FIRST,
         dtype: Any = None, **params: Any,
     ) -> Value:
         """The value that an operation gives; one that is there already is shared."""
