@@ -187,8 +187,10 @@ def decide(
         isa = extension.native().isa_in_use()  # type: ignore[union-attr]
         return record(op, "fused", f"fused {kernel} kernel, {isa}")
     if kernel is None and program is not None and extension.native() is not None:
-        obstacle = program()
-        if obstacle is None:
+        obstacle_to_program = program()
+        if obstacle_to_program is not None:
+            obstacle += f", and no program: {obstacle_to_program}"
+        else:
             isa = extension.native().isa_in_use()  # type: ignore[union-attr]
             return record(op, "program", f"traced program, {isa}")
     if mode == "native":

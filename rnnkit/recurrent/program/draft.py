@@ -1,7 +1,7 @@
 """A draft of a native program: the operations that certain values need, simplified, in stages.
 
-Stage k runs operations on one row after the other, then products for all rows; what a product gives is
-there from stage k + 1 on.
+Stage k runs operations on one row after the other, then products for all rows; what a product
+gives is there from stage k + 1 on.
 """
 
 from __future__ import annotations
@@ -107,8 +107,11 @@ class Draft:
                         definition.name, definition.inputs = "tanh_gradient", [d, y]
                         break
                     inner = self._is(other, "mul")
-                    if inner is not None and self._is_one_minus(inner.inputs[1]) is inner.inputs[0]:
-                        definition.name, definition.inputs = "sigmoid_gradient", [d, inner.inputs[0]]
+                    if inner is None:
+                        continue
+                    y, rest = inner.inputs
+                    if self._is_one_minus(rest) is y:
+                        definition.name, definition.inputs = "sigmoid_gradient", [d, y]
                         break
         for value, definition in self.definitions.items():
             if definition.name != "add":
@@ -150,21 +153,19 @@ class Draft:
             passed = []
             while len(users.get(last, ())) == 1:
                 user = users[last][0]
-                definition = self.definitions.get(user)
-                if user is last or definition is None or definition.name != "add":
+                added = self._is(user, "add")
+                if user is last or added is None:
                     break
-                other = definition.inputs[definition.inputs[0] is last]
+                other = added.inputs[added.inputs[0] is last]
                 if user.shape != last.shape or depth.get(other, 0) > ready or other is last:
                     break
                 addends.append(other)
                 passed.append(user)
                 last = user
-            if not addends or not any(v.rows for v in addends):
+            starts = [v for v in addends if v.rows and v.shape == last.shape]
+            if not starts:
                 continue
-            start = next(v for v in addends if v.rows and v.shape == last.shape) if any(
-                v.rows and v.shape == last.shape for v in addends) else None
-            if start is None:
-                continue
+            start = starts[0]
             addends.remove(start)
             for v in addends:
                 start = self._new_sum(start, v)

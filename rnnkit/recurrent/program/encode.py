@@ -1,4 +1,4 @@
-"""From a draft to the tables of a native program: where every value stands, and the instructions."""
+"""From a draft to the tables of a native program: places of values, and instructions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     """Where a value stands: elements from ``offset`` on of a row that a base gives."""
 
     kind: str
-    index: int
+    which: int
     offset: int
     shape: Shape
     strides: Shape
@@ -69,10 +69,12 @@ class Encoder:
         draft: what is to be computed.
         leaves: places of values that are given.
         stores: for a result, the places that it has to reach.
-        wide: the record of a thread's rows; temp: that of one row.
-        sums, summands: the records of what the loop sums over the batch, and of what products sum
-            after it.
         native_ops: numbers of operations by name.
+        summands: the record of rows that products sum after the loop.
+
+    Attributes:
+        wide: the record of a thread's rows.
+        sums: that of sums over all steps, for each row of the batch its own.
     """
 
     def __init__(
@@ -154,7 +156,8 @@ class Encoder:
             root = draft.root(value)
             if root is not value:
                 # A view is copied where it is made; its root must last that long.
-                self._last_use[root] = max(self._last_use.get(root, 0), self._last_use.get(value, 0))
+                last = self._last_use.get(value, 0)
+                self._last_use[root] = max(self._last_use.get(root, 0), last)
         for value, definition in draft.definitions.items():
             if value.rows is None or definition.name in VIEWS or value in self.places:
                 continue
@@ -183,8 +186,8 @@ class Encoder:
                 start = definition.inputs[2]
                 own = self.places.get(start)
                 if (
-                    start in draft.definitions and draft.uses[start] == 1 and start not in self.stores
-                    and own is not None and own.kind == "wide"
+                    start in draft.definitions and draft.uses[start] == 1
+                    and start not in self.stores and own is not None and own.kind == "wide"
                 ):
                     self.places[value] = own
                 else:
@@ -221,7 +224,7 @@ class Encoder:
                 and inner.name not in ("product", "cat") and part not in self.stores
             ):
                 self.places[part] = Place(
-                    whole.kind, whole.index, offset, part.shape, contiguous(part.shape)
+                    whole.kind, whole.which, offset, part.shape, contiguous(part.shape)
                 )
             seen.add(part)
             offset += part.shape[axis] * step
@@ -273,14 +276,14 @@ class Encoder:
         if [n for n, _ in left] != [n for n in shape if n != 1]:
             return None
         rest = iter(left)
-        return Place(kind, index, offset, shape, tuple([0 if n == 1 else next(rest)[1] for n in shape]))
+        new = [0 if n == 1 else next(rest)[1] for n in shape]
+        return Place(kind, index, offset, shape, tuple(new))
 
     def _temporary(self, owner: Value | None, shape: Shape) -> Place:
         size = -(-max(1, int(np.prod(shape))) // GRAIN) * GRAIN
-        for i, (offset, room) in enumerate(self._free):
-            if room == size:
-                del self._free[i]
-                break
+        fitting = [i for i, (_, room) in enumerate(self._free) if room == size]
+        if fitting:
+            offset, _ = self._free.pop(fitting[0])
         else:
             offset = self._temp_size
             self._temp_size += size
@@ -297,7 +300,7 @@ class Encoder:
     # ---- instructions
 
     def _base(self, place: Place) -> int:
-        return self.bases.setdefault((place.kind, place.index), len(self.bases))
+        return self.bases.setdefault((place.kind, place.which), len(self.bases))
 
     def _emit(self, value: Value, definition: Definition) -> None:
         name = definition.name
@@ -320,7 +323,7 @@ class Encoder:
         if name == "cat":
             axis, offset = definition.params["axis"], out.offset
             for part, place in zip(definition.inputs, inputs, strict=True):
-                to = Place(out.kind, out.index, offset, part.shape, out.strides)
+                to = Place(out.kind, out.which, offset, part.shape, out.strides)
                 if place[:3] != to[:3]:
                     self._gather(to, place)
                 offset += part.shape[axis] * out.strides[axis]
@@ -331,7 +334,7 @@ class Encoder:
             self._loop("fill", out, [out], out.shape)
             starts = sum(a * s for a, s in zip(params["starts"], out.strides, strict=True))
             steps = tuple([a * s for a, s in zip(params["steps"], out.strides, strict=True)])
-            to = Place(out.kind, out.index, out.offset + starts, inputs[0].shape, steps)
+            to = Place(out.kind, out.which, out.offset + starts, inputs[0].shape, steps)
             self._gather(to, inputs[0])
         elif name.startswith("reduce_"):
             self._reduce(name, out, inputs[0], definition.params["axes"])
@@ -349,13 +352,13 @@ class Encoder:
         spread = []
         for place in inputs:
             lead = len(out.shape) - len(place.shape)
-            strides = [0] * lead + [
+            own = [0] * lead + [
                 0 if n == 1 and m != 1 else s
                 for n, m, s in zip(place.shape, out.shape[lead:], place.strides, strict=True)
             ]
-            spread.append(place._replace(shape=out.shape, strides=tuple(strides)))
+            spread.append(place._replace(shape=out.shape, strides=tuple(own)))
         sizes, strides = collapse(out.shape, [out.strides, *[p.strides for p in spread]])
-        held = []
+        held: list[Place] = []
         for i, place in enumerate(spread):
             step = strides[i + 1][-1]
             if step not in (0, 1) and sizes[-1] != 1:
@@ -384,8 +387,8 @@ class Encoder:
         """Copy, whatever the strides."""
         sizes, strides = collapse(out.shape, [out.strides, source.strides])
         if all(s[-1] == 1 or sizes[-1] == 1 for s in strides):
-            strides = [[*s[:-1], 0 if sizes[-1] == 1 else 1] for s in strides]
-            self._write("copy", sizes, out, strides[0], [(source, strides[1])])
+            to, of = [[*s[:-1], 0 if sizes[-1] == 1 else 1] for s in strides]
+            self._write("copy", sizes, out, to, [(source, of)])
         else:
             self._loop("gather", out, [source], out.shape)
 
@@ -464,7 +467,7 @@ class Encoder:
                 raise TraceError("a product with something computed from invariants")
         place = self.places[weight]
         strides = (1, K) if transposed else (M, 1)
-        key = (place.index, K, M, *strides)
+        key = (place.which, K, M, *strides)
         return self.weights.setdefault(key, len(self.weights))
 
     @property

@@ -1,5 +1,5 @@
-"""From a traced step to its two native programs: what the forward pass keeps, what the backward pass
-repeats, and where everything stands."""
+"""From a traced step to its two native programs: what the forward pass keeps, and what the backward
+pass repeats."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def is_invariant(value: Value, memo: dict[Value, bool]) -> bool:
     if value not in memo:
         memo[value] = value.rows is None and (
             value.of is None
-            or (value.of.name == "primitive" and all(is_invariant(v, memo) for v in value.of.inputs))
+            or (
+                value.of.name == "primitive"
+                and all(is_invariant(v, memo) for v in value.of.inputs)
+            )
         )
     return memo[value]
 
@@ -208,8 +211,9 @@ class Compiled:
                 # States that it may be computed from again count too.
                 stack += [v for v in (value.of.inputs if value.of else ()) if v.kind == "state"]
                 if value.of is not None and (value.of.name in VIEWS or value.of.name in CHEAP):
-                    stack += [v for v in value.of.inputs if v.kind != "operation"
-                              or v.of is not None and v.of.name in VIEWS]
+                    stack += [
+                        v for v in value.of.inputs if v.of is None or v.of.name in VIEWS
+                    ]
                 continue
             if value.of is not None:
                 stack += value.of.inputs

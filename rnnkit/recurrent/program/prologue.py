@@ -1,5 +1,5 @@
-"""What a run computes before its loop, with ordinary tensors on the tape: invariants of the loop, and
-products of the inputs for all steps at once."""
+"""What a run computes before its loop, with ordinary tensors on the tape: invariants of the loop,
+and products of the inputs for all steps at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Prologue:
         self._inputs = inputs
         self._of_tensor: dict[int, Tensor] = {}
         self._of_value: dict[Value, Tensor] = dict(inputs)
-        self._results: dict[tuple[int, tuple[int, ...]], Any] = {}
+        self._results: dict[Any, tuple[Any, list[Tensor]]] = {}
 
     def invariant(self, value: Value) -> Tensor:
         """An invariant that a primitive left, or that was there before."""
@@ -81,13 +81,12 @@ class Prologue:
 
     def _made(self, call: Call, inputs: list[Tensor], params: dict[str, Any]) -> Tensor:
         key = (id(call.primitive), tuple([id(t) for t in inputs]), repr(params))
-        result = self._results.get(key)  # type: ignore[call-overload]
-        if result is None:
-            result = call.primitive(*inputs, **params)
-            self._results[key] = (result, inputs)  # type: ignore[index]
-        else:
-            result = result[0]
-        return result if call.position is None else result[call.position]
+        if key not in self._results:
+            # The inputs are kept too, so that their ids stay theirs.
+            self._results[key] = call.primitive(*inputs, **params), inputs
+        result, _ = self._results[key]
+        made: Tensor = result if call.position is None else result[call.position]
+        return made
 
 
 def _for_rows(call: Call, rows: int) -> dict[str, Any]:
@@ -107,8 +106,10 @@ def rows_of_steps(x: Tensor, places: np.ndarray[Any, Any] | None) -> Tensor:
 def places_of_rows(
     lengths: np.ndarray[Any, Any], T: int, batch_first: bool, reverse: bool
 ) -> np.ndarray[Any, Any]:
-    """Where the rows of all steps stand, in the order of a ragged run (rk_schedule): step by step in
-    the direction's own order, the longest rows first."""
+    """Where the rows of all steps stand, in the order of a ragged run (rk_schedule).
+
+    That is step by step in the direction's own order, the longest rows first.
+    """
     N = len(lengths)
     order = np.argsort(-lengths, kind="stable")
     sorted_lengths = lengths[order]

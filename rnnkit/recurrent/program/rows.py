@@ -1,7 +1,7 @@
 """What each primitive of the engine is on rows: the only place that knows both.
 
-A rule is called as ``rule(tracer, values, params)``, with at least one value that has rows, and gives
-a value or, where the primitive has several outputs, a tuple of them.
+A rule is called as ``rule(tracer, values, params)``, with at least one value that has rows, and
+gives a value or, where the primitive has several outputs, a tuple of them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def aligned(t: Tracer, name: str, values: list[Value]) -> list[Value]:
     need_rows_first(name, *values)
     ndim = {len(v.shape) for v in values if v.rows}
     if len(ndim) > 1:
-        raise TraceError(f"{where()}: {name} broadcasts tensors of {sorted(n + 1 for n in ndim)} axes")
+        axes_of = sorted(n + 1 for n in ndim)
+        raise TraceError(f"{where()}: {name} broadcasts tensors of {axes_of} axes")
     (axes,) = ndim
     return [v if v.rows else _without_batch(t, name, v, axes) for v in values]
 
@@ -91,8 +92,11 @@ def elementwise(t: Tracer, name: str, values: list[Value], dtype: Any = None) ->
 
 
 def _enter_elementwise(names: str, dtype: Any = None) -> None:
+    def make(name: str) -> Rule:
+        return lambda t, values, params: elementwise(t, name, values, dtype)
+
     for name in names.split():
-        RULES[name] = lambda t, values, params, name=name: elementwise(t, name, values, dtype)
+        RULES[name] = make(name)
 
 
 _enter_elementwise(
@@ -376,9 +380,7 @@ def _sum_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     shape = tuple(params["shape"])
     row = shape
     of_rows = len(shape) == len(x.shape) + 1 and shape[0] == ROWS
-    if of_rows:
-        row = shape[1:]
-    elif len(shape) == len(x.shape) + 1 and shape[0] == 1:
+    if of_rows or (len(shape) == len(x.shape) + 1 and shape[0] == 1):
         row = shape[1:]
     elif len(shape) > len(x.shape):
         raise mixes("sum_to")

@@ -168,8 +168,9 @@ class _Layer:
 class ProgramLayer(Function):
     """One direction of one layer as a native program.
 
-    Inputs: x, each initial state (N, ...), each restart state, the cell's tensors, captured tensors,
-    what the run draws. Outputs: y, if it is wanted; the states of every step, if wanted; final states.
+    Inputs: x, each initial state (N, ...), each restart state, the cell's tensors, captured
+    tensors, what the run draws. Outputs: y, if it is wanted; the states of every step, if wanted;
+    final states.
     """
 
     @staticmethod
@@ -212,7 +213,7 @@ class _Run:
             self.places = places_of_rows(schedule.lengths, self.T, self.batch_first, layer.reverse)
         self.rows = self.steps * self.N if self.places is None else len(self.places)
         training = any(needs)
-        need_x, need_states, need_restarts, need_tensors, need_drawn = layer.parts(needs)
+        need_x, _, _, need_tensors, need_drawn = layer.parts(needs)
         self.any_restart = bool(restarts)
         # The prologue is a small graph of its own, from these leaves.
         self.x = _leaf(x, need_x)
@@ -251,17 +252,16 @@ class _Run:
         step = self.layer.step
         found = []
         for value in step.tracer.sequences:
-            if value.kind == "sequence" and value.name in ("hoisted", "x") or value in step.drawn:
-                if value.name == "x" and value is step.x:
-                    tensor = self.x
-                elif value in step.drawn:
-                    tensor = self.drawn[step.drawn.index(value)]
-                elif value in step.tracer.input_calls:
-                    tensor = self.prologue.sequence(value)
-                else:
-                    continue
-                if tensor.requires_grad:
-                    found.append(value)
+            if value is step.x:
+                tensor = self.x
+            elif value in step.drawn:
+                tensor = self.drawn[step.drawn.index(value)]
+            elif value in step.tracer.input_calls:
+                tensor = self.prologue.sequence(value)
+            else:
+                continue  # a gradient, which the backward pass brings
+            if tensor.requires_grad:
+                found.append(value)
         for value in list(step.tracer.tensor_of):
             if self.prologue.invariant(value).requires_grad:
                 found.append(value)
@@ -359,7 +359,8 @@ class _Run:
     ) -> tuple[Tensor | None, ...]:
         layer, step, programs = self.layer, self.layer.step, self.compiled
         gradients, tables = programs.gradients, programs.backward
-        assert gradients is not None and tables is not None
+        assert gradients is not None
+        assert tables is not None
         dtype, N = self.x.data.dtype, self.N
         n = layer.n_states
         given: dict[Value, tuple[Array, str]] = {}
@@ -393,8 +394,9 @@ class _Run:
                 else:
                     outputs.append((array, self._layout))
             else:
-                shape = (self.rows, value.size) if self.places is not None else (self.T * N, value.size)
-                array = (np.zeros if self.steps < self.T else np.empty)(shape, dtype)
+                rows = self.rows if self.places is not None else self.T * N
+                make = np.zeros if self.steps < self.T else np.empty
+                array = make((rows, value.size), dtype)
                 outputs.append(self._as_steps(array))
         encoder = tables.encoder
         summands = sums = None
@@ -434,7 +436,10 @@ class _Run:
         leaves = [self.x, *self.tensors.values(), *self.drawn]
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         found: dict[int, Tensor | None] = {}
-        used = [(r, wrap(np.asarray(s, dtype))) for r, s in zip(roots, seeds, strict=True) if r.requires_grad]
+        used = [
+            (root, wrap(np.asarray(seed, dtype)))
+            for root, seed in zip(roots, seeds, strict=True) if root.requires_grad
+        ]
         if used and wanted:
             results = grad([r for r, _ in used], wanted, [s for _, s in used], retain_graph=True,
                            allow_unused=True)

@@ -68,8 +68,10 @@ class TracedArray:
         return f"<traced {self.dtype.name}{list(self.shape)}>"
 
     def __getattr__(self, name: str) -> Any:
-        raise TraceError(f"{where()}: the numbers of a tensor are read ({name.strip('_')}) during a "
-                         "step: what a step does may not depend on them")
+        raise TraceError(
+            f"{where()}: the numbers of a tensor are read ({name.strip('_')}): what a step does "
+            "may not depend on them"
+        )
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         return self.__getattr__("values")
@@ -244,7 +246,8 @@ class Tracer:
         for i, output in enumerate(outputs):
             value = self.value_of(output)
             if value.rows is not None and not value.serial and value not in self.input_calls:
-                self.input_calls[value] = Call(primitive, inputs, params, i if several else None)
+                call = Call(primitive, inputs, params, i if several else None)
+                self.input_calls[value] = call
         if hoisted:
             outputs = [self._hoisted(results)]
         elif state.enabled and primitive.differentiable and any(t._requires_grad for t in given):
@@ -270,7 +273,8 @@ class Tracer:
         several = isinstance(result, tuple)
         trainable = any(t._requires_grad or id(t) in self._trainable for t in inputs)
         for i, tensor in enumerate(result if several else (result,)):
-            self.calls[id(tensor)] = Call(primitive, inputs, params, i if several else None)
+            call = Call(primitive, inputs, params, i if several else None)
+            self.calls[id(tensor)] = call
             self._alive.append(tensor)
             if trainable and tensor.dtype.kind == "f":
                 self._trainable.add(id(tensor))
@@ -279,7 +283,7 @@ class Tracer:
     def _without_rows(
         self, primitive: Primitive, values: list[Value], params: dict[str, Any]
     ) -> Value | tuple[Value, ...]:
-        """An operation between invariants and sums over the batch, by the engine's own array code."""
+        """An operation between invariants and sums over the batch: the engine's array code."""
         shapes = [np.zeros(v.shape, v.dtype) for v in values]
         result = primitive.forward(*shapes, **params)
         several = isinstance(result, tuple)

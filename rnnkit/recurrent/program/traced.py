@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rnnkit import rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
@@ -177,7 +175,6 @@ class Gradients:
                 roots.append(state)
                 seeds.append(flow)
             targets = [
-                *[tracer.tensor(v) for v in ()],
                 *traced._states,
                 *[t for t in tracer._alive if _is_wanted(t, n_sequences)],
             ]
@@ -208,10 +205,3 @@ def _is_wanted(tensor: Any, n_sequences: int) -> bool:
         return value.number < n_sequences
     return value.kind == "invariant"
 
-
-def numbers(step: TracedStep) -> Any:
-    """Which invariants are plain numbers, for the draft."""
-    return step.tracer.number_of
-
-
-__all__ = ["Gradients", "TracedStep", "attribute", "np", "settings_of", "tensors_of"]

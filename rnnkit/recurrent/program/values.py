@@ -63,14 +63,14 @@ class Value:
 
 
 class Operation:
-    """One operation on rows, or, with a ``primitive``, on values without rows.
+    """One operation, on rows or on values without rows.
 
     Attributes:
         name: of a native operation (csrc/program.h), of a view ("reshape", "permute", "slice",
             "broadcast", "flip"), or one of
 
             cat, put           parts into one value, along ``axis`` or at ``places``
-            product            a row times a matrix without rows, (K, M), or (M, K) if ``transposed``
+            product            a row times a matrix, (K, M), or (M, K) if ``transposed``
             sum_rows           the sum over the batch
             outer              the sum over the batch of a_i b_j
             primitive          an engine primitive on values without rows
