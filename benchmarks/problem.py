@@ -44,7 +44,7 @@ class Problem:
         words = [
             value if isinstance(value, str) else f"{name}={value}"
             for name, value in self.options.items()
-            if isinstance(value, str) or value != usual[name]
+            if isinstance(value, str) or value != usual.get(name)
         ]
         return " ".join([self.cell.upper(), *words])
 

@@ -57,19 +57,26 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
 
 
 def problems(options: Options) -> Iterator[tuple[Problem, tuple[str, ...]]]:
-    """The problems of a run with their modes; only a full one has every variant of a cell."""
+    """The problems of a run with their modes; only a full one has the variants of a cell."""
     for name in options.cells or CELLS:
-        variants = CELLS[name].variants if options.size == "full" else CELLS[name].variants[:1]
+        variants = _fused_variants(name) if options.size == "full" else CELLS[name].variants[:1]
         for dtype in options.dtypes:
             for variant in variants:
                 for shape in GRIDS[options.size]:
                     yield Problem(name, shape, dtype, dict(variant)), MODES
             if options.size == "full":
                 for shape, modes in deepbench(name):
-                    problem = Problem(name, shape, dtype, dict(variants[0]), source="DeepBench")
+                    usual = dict(CELLS[name].variants[0])
+                    problem = Problem(name, shape, dtype, usual, source="DeepBench")
                     fitting = tuple(m for m in modes if flops(problem, m) <= MINUTE_FLOPS)
                     if fitting:
                         yield problem, fitting
+
+
+def _fused_variants(name: str) -> list[dict[str, Any]]:
+    """Those that a fused kernel runs: no library here has the others."""
+    kind: Any = CELLS[name]
+    return [variant for variant in kind.variants if kind(4, 8, **variant).kernel]
 
 
 def _sides(problem: Problem, options: Options) -> list[Side]:

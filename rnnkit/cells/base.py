@@ -5,13 +5,21 @@ Notation, here and in every cell: N batch, I input size, H hidden size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from rnnkit import ops, rng
-from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.cells import noise
+from rnnkit.cells.checks import (
+    check_bool,
+    check_probability,
+    check_real_dtype,
+    check_size,
+    check_tensor,
+)
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module, Parameter
 
@@ -46,8 +54,10 @@ class Cell(Module):
         hidden_size: H, the number of features of each state.
         state_names: one name per state; the first is the one that PyTorch calls the hidden state.
         kernel: name of the fused native kernel that computes exactly this ``step``, or None; a cell
-            whose options lead away from the kernel's equations sets it to None on the object.
-        variants: the constructor options that change the equations, one dict per variant.
+            whose options lead away from the kernel's equations sets it to None on the object, or
+            has a ``FusedKernel`` decide.
+        variants: the constructor options that change the equations, one dict per variant, the
+            usual one first.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
@@ -59,7 +69,7 @@ class Cell(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A fused kernel stands for one set of equations: who overrides any leaves the kernel.
-        equations = {"step", "from_input", "from_hidden"}
+        equations = {"step", "from_input", "from_hidden", "drop_hidden", "zone_out"}
         if "kernel" not in cls.__dict__ and not equations.isdisjoint(cls.__dict__):
             cls.kernel = None
 
@@ -191,6 +201,15 @@ class Cell(Module):
         """The inverse of ``unpack_state``: a bare tensor where there is only one state."""
         return states[0] if len(self.state_names) == 1 else tuple(states)
 
+    def with_tensors(self, tensors: Mapping[str, Tensor | None]) -> Cell:
+        """A copy that computes with other tensors in place of the parameters of these names.
+
+        It shares everything else, and keeps the mode, training or evaluation, of this moment.
+        """
+        other = copy.copy(self)
+        other.__dict__.update(tensors)
+        return other
+
     def renew(self, input_size: int) -> Cell:
         """Another cell of this kind for ``input_size`` features, with fresh parameters.
 
@@ -207,15 +226,46 @@ class Cell(Module):
         return cell
 
 
+class FusedKernel:
+    """A ``kernel`` of gated cells with options: None where an object's options lead away from it.
+
+    Read on the class it is the name of the kernel. A regulariser leads away from the kernel only
+    while it acts, so that a cell may be on the kernel in evaluation and off it in training.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, cell: GatedCell | None, owner: type[GatedCell]) -> str | None:
+        return self._name if cell is None or cell.is_plain else None
+
+
 class GatedCell(Cell):
     """Base of the cells whose gates are affine in the input and in the hidden state.
 
     Parameters, in PyTorch's layout (G gates, stacked along the first axis):
         weight_ih (G*H, I), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,), all drawn from
         U(-1/sqrt(H), 1/sqrt(H)). The biases are None with ``bias=False``.
+
+    Two regularisers, off by default. Their masks are drawn anew for each run over a sequence (a
+    call of the cell itself is a run of one step), from the library's generator, so that
+    ``rk.manual_seed`` repeats them on every path.
+        recurrent_dropout: probability p. In training, ``weight_hh`` sees m * h in place of h; each
+            element of m, one per row and unit, is 0 with probability p and else 1 / (1 - p), and
+            stays the same over all steps. The state itself is left alone. Gal and Ghahramani 2016,
+            "A theoretically grounded application of dropout in recurrent neural networks", arXiv
+            1512.05287.
+        zoneout: probability p, or one for each state. In training, each unit of a state keeps its
+            old value with probability p, drawn for every step: s' = k * s + (1 - k) * new. In
+            evaluation k is its expectation, p. Krueger et al. 2017, "Zoneout: regularizing RNNs by
+            randomly preserving hidden activations", arXiv 1606.01305.
+
+    Attributes:
+        gates: G.
+        zoneout: one probability for each state.
     """
 
-    gates: ClassVar[int]
+    gates: int
 
     weight_ih: Parameter
     weight_hh: Parameter
@@ -223,22 +273,51 @@ class GatedCell(Cell):
     bias_hh: Parameter | None
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, *, dtype: Any = np.float32
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | Sequence[float] = 0.0,
+        dtype: Any = np.float32,
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.bias = check_bool("bias", bias)
+        self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
+        self.zoneout = self._check_zoneout(zoneout)
         dtype = check_real_dtype("dtype", dtype)
-        rows = self.gates * self.hidden_size
-        self._shapes: dict[str, tuple[int, ...] | None] = {
-            "weight_ih": (rows, self.input_size),
-            "weight_hh": (rows, self.hidden_size),
-            "bias_ih": (rows,) if bias else None,
-            "bias_hh": (rows,) if bias else None,
-        }
+        self._shapes = self.parameter_shapes()
         for name, shape in self._shapes.items():
             parameter = None if shape is None else Parameter(np.zeros(shape, dtype))
             self.register_parameter(name, parameter)
         self.reset_parameters()
+
+    def _check_zoneout(self, value: Any) -> tuple[float, ...]:
+        names = self.state_names
+        if not isinstance(value, (tuple, list)):
+            return (check_probability("zoneout", value),) * len(names)
+        if len(value) != len(names):
+            raise ArgumentError(
+                f"zoneout: expected a probability, or one for each of ({', '.join(names)}), "
+                f"got {value!r}"
+            )
+        return tuple([check_probability("zoneout", each) for each in value])
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """The shape of each parameter by name; None for a name whose parameter is None."""
+        rows = self.gates * self.hidden_size
+        return {
+            "weight_ih": (rows, self.input_size),
+            "weight_hh": (rows, self.output_size),
+            "bias_ih": (rows,) if self.bias else None,
+            "bias_hh": (rows,) if self.bias else None,
+        }
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether ``step``, in the present mode, computes what a kernel without options does."""
+        return not (any(self.zoneout) or (self.recurrent_dropout and self.training))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -264,6 +343,19 @@ class GatedCell(Cell):
         for parameter in self.parameters():
             parameter.data[...] = rng.generator().uniform(-bound, bound, parameter.shape)
 
+    def draw(self, steps: int, batch: int) -> tuple[Tensor, ...]:
+        """In training, the masks (1, N, H) of recurrent dropout and (T, N, H) of zoneout."""
+        if not self.training:
+            return ()
+        dtype, drawn = self.dtype, []
+        if self.recurrent_dropout:
+            shape: tuple[int, ...] = (1, batch, *self.state_shapes[0])
+            drawn.append(noise.dropout_mask(shape, self.recurrent_dropout, dtype))
+        for p, row in zip(self.zoneout, self.state_shapes, strict=True):
+            if p:
+                drawn.append(noise.bernoulli((steps, batch, *row), p, dtype))
+        return tuple(drawn)
+
     def from_input(self, x: Tensor) -> Tensor:
         """The input's share of all gates, (N, G*H)."""
         return ops.linear(x, self.weight_ih, self.bias_ih)
@@ -272,6 +364,29 @@ class GatedCell(Cell):
         """The hidden state's share of all gates, (N, G*H)."""
         return ops.linear(h, self.weight_hh, self.bias_hh)
 
+    def drop_hidden(self, h: Tensor, drawn: Sequence[Tensor]) -> Tensor:
+        """The hidden state as the recurrent weights see it, given what ``draw`` drew."""
+        return h * drawn[0] if drawn and self.recurrent_dropout else h
+
+    def zone_out(self, old: State, new: State, drawn: Sequence[Tensor]) -> State:
+        """The state after a step from ``old`` that computed ``new``."""
+        if not any(self.zoneout):
+            return new
+        keeps = iter(drawn[1:] if self.recurrent_dropout else drawn)
+        states = []
+        for p, before, after in zip(self.zoneout, old, new, strict=True):
+            if p:
+                keep = next(keeps) if drawn else p
+                after = keep * before + (1 - keep) * after
+            states.append(after)
+        return tuple(states)
+
     def extra_repr(self) -> str:
-        text = f"{self.input_size}, {self.hidden_size}"
-        return text if self.bias else f"{text}, bias=False"
+        words = [str(self.input_size), str(self.hidden_size)]
+        words += [] if self.bias else ["bias=False"]
+        if self.recurrent_dropout:
+            words.append(f"recurrent_dropout={self.recurrent_dropout}")
+        if any(self.zoneout):
+            one = len(set(self.zoneout)) == 1
+            words.append(f"zoneout={self.zoneout[0] if one else self.zoneout}")
+        return ", ".join(words)

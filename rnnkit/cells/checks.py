@@ -35,6 +35,14 @@ def check_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_probability(name: str, value: Any) -> float:
+    """A number from 0 to 1."""
+    number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1:
+        raise ArgumentError(f"{name}: expected a probability from 0 to 1, got {value!r}")
+    return float(value)
+
+
 def check_real_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     """float32 or float64; None stands for float32."""
     try:

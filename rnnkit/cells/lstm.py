@@ -1,4 +1,4 @@
-"""The long short-term memory with forget gates.
+"""The long short-term memory with forget gates, and the options it is used with.
 
     i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)
     f = sigmoid(W_if x + b_if + W_hf h + b_hf)
@@ -9,19 +9,41 @@
 
 Hochreiter and Schmidhuber, Neural Computation 9(8), 1997; the forget gate is from Gers,
 Schmidhuber and Cummins, Neural Computation 12(10), 2000. The gates are stacked in the order
-i, f, g, o.
+i, f, g, o. The options, which go together in any way:
+
+peephole: the gates see the cell state, o the new one.
+
+    i = sigmoid(... + w_ci * c),  f = sigmoid(... + w_cf * c),  o = sigmoid(... + w_co * c')
+
+Gers, Schraudolph and Schmidhuber, "Learning precise timing with LSTM recurrent networks", Journal
+of Machine Learning Research 3, 2002.
+
+coupled: i = 1 - f. The gates are then f, g, o. Greff et al., "LSTM: a search space odyssey", IEEE
+TNNLS 28(10), 2017, arXiv 1503.04069 (CIFG).
+
+cell_clip: c' = min(max(f * c + i * g, -clip), clip), without a gradient where it is cut off. Sak,
+Senior and Beaufays, "Long short-term memory recurrent neural network architectures for large scale
+acoustic modeling", Interspeech 2014, arXiv 1402.1128, as in TensorFlow's LSTMCell.
+
+proj_size: h' = W_hr (o * tanh(c')), of fewer features than c. Sak et al. 2014, as PyTorch's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rnnkit.cells.base import GatedCell, register_cell
-from rnnkit.ops import sigmoid, tanh
+import numpy as np
+
+from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
+from rnnkit.cells.checks import check_bool, check_size
+from rnnkit.errors import ArgumentError
+from rnnkit.ops import clip, linear, sigmoid, tanh
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
+    from rnnkit.module import Parameter
 
 
 @register_cell("lstm")
@@ -32,23 +54,132 @@ class LSTMCell(GatedCell):
         input_size: I.
         hidden_size: H.
         bias: whether the cell has ``bias_ih`` and ``bias_hh``.
+        proj_size: P, from 1 to H - 1, the number of features of h after a projection; 0: none.
+        peephole: whether the gates see the cell state.
+        coupled: whether the input gate is 1 - forget gate.
+        cell_clip: bound of the absolute value of the cell state, above 0; None: none.
+        recurrent_dropout, zoneout: see ``GatedCell``; zoneout may be (p_h, p_c).
         dtype: float32 or float64.
 
-    Shapes: weight_ih (4*H, I), weight_hh (4*H, H), biases (4*H,); gate order i, f, g, o.
-    Called as ``h, c = cell(x, (h, c))`` with x (N, I) or (I,), states (N, H) or (H,), or None.
+    Shapes: weight_ih (4*H, I), weight_hh (4*H, H), biases (4*H,); gate order i, f, g, o. With
+    ``proj_size`` weight_hh is (4*H, P), and there is weight_hr (P, H); with ``peephole`` there are
+    weight_ci, weight_cf and weight_co, (H,). With ``coupled`` there are no rows of i, (3*H, ...) in
+    the order f, g, o, and no weight_ci. All are drawn from U(-1/sqrt(H), 1/sqrt(H)).
+    Called as ``h, c = cell(x, (h, c))`` with x (N, I) or (I,), states (N, H) or (H,), or None;
+    with ``proj_size`` h is (N, P).
 
     Raises:
-        ArgumentError: a size below 1.
+        ArgumentError: a size below 1, or an option out of its range.
         DTypeError: another dtype.
     """
 
     gates = 4
     state_names = ("h", "c")
-    kernel = "lstm"
+    kernel: ClassVar[Any] = FusedKernel("lstm")
+    variants = (
+        {},
+        {"peephole": True},
+        {"coupled": True},
+        {"cell_clip": 0.5},
+        {"proj_size": 2},
+        {"peephole": True, "coupled": True, "cell_clip": 0.5, "proj_size": 2},
+    )
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    weight_hr: Parameter
+    weight_ci: Parameter
+    weight_cf: Parameter
+    weight_co: Parameter
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        proj_size: int = 0,
+        peephole: bool = False,
+        coupled: bool = False,
+        cell_clip: float | None = None,
+        recurrent_dropout: float = 0.0,
+        zoneout: float | Sequence[float] = 0.0,
+        dtype: Any = np.float32,
+    ) -> None:
+        # First of all, since the shapes of the parameters depend on them.
+        self.proj_size = _check_proj_size(proj_size, check_size("hidden_size", hidden_size))
+        self.peephole = check_bool("peephole", peephole)
+        self.coupled = check_bool("coupled", coupled)
+        self.cell_clip = _check_clip(cell_clip)
+        if self.coupled:
+            self.gates = 3
+        super().__init__(
+            input_size, hidden_size, bias,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,
+        )
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        shapes, H = super().parameter_shapes(), self.hidden_size
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, H)
+        if self.peephole:
+            for gate in ("f", "o") if self.coupled else ("i", "f", "o"):
+                shapes[f"weight_c{gate}"] = (H,)
+        return shapes
+
+    @property
+    def output_size(self) -> int:
+        return self.proj_size or self.hidden_size
+
+    @property
+    def state_shapes(self) -> tuple[tuple[int, ...], ...]:
+        return (self.output_size,), (self.hidden_size,)
+
+    @property
+    def is_plain(self) -> bool:
+        others = self.proj_size or self.peephole or self.coupled or self.cell_clip is not None
+        return not others and super().is_plain
+
+    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
         h, c = state
-        i, f, g, o = (self.from_input(x) + self.from_hidden(h)).chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(c)
+        gates = self.from_input(x) + self.from_hidden(self.drop_hidden(h, drawn))
+        *i, f, g, o = gates.chunk(self.gates, -1)
+        f = sigmoid(f + self.weight_cf * c if self.peephole else f)
+        if self.coupled:
+            admitted = 1 - f
+        else:
+            admitted = sigmoid(i[0] + self.weight_ci * c if self.peephole else i[0])
+        new_c = f * c + admitted * tanh(g)
+        if self.cell_clip is not None:
+            new_c = clip(new_c, -self.cell_clip, self.cell_clip)
+        o = sigmoid(o + self.weight_co * new_c if self.peephole else o)
+        new_h = o * tanh(new_c)
+        if self.proj_size:
+            new_h = linear(new_h, self.weight_hr)
+        h, c = self.zone_out(state, (new_h, new_c), drawn)
         return h, (h, c)
+
+    def extra_repr(self) -> str:
+        I, H, *others = super().extra_repr().split(", ")
+        projection = [f"proj_size={self.proj_size}"] if self.proj_size else []
+        own = [f"{name}=True" for name in ("peephole", "coupled") if getattr(self, name)]
+        own += [] if self.cell_clip is None else [f"cell_clip={self.cell_clip}"]
+        return ", ".join([I, H, *projection, *others, *own])
+
+
+def _check_proj_size(value: Any, hidden_size: int) -> int:
+    if value == 0 and not isinstance(value, bool):
+        return 0
+    size = check_size("proj_size", value)
+    if size >= hidden_size:
+        raise ArgumentError(
+            f"proj_size: expected less than hidden_size, which is {hidden_size}, got {size}"
+        )
+    return size
+
+
+def _check_clip(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
+    if not number or not value > 0:
+        raise ArgumentError(f"cell_clip: expected a number above 0, or None, got {value!r}")
+    return float(value)

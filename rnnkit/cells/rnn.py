@@ -5,11 +5,11 @@ h' = tanh(W_ih x + b_ih + W_hh h + b_hh)        or relu in place of tanh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rnnkit.cells.base import GatedCell, register_cell
+from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import relu, tanh
 
@@ -27,18 +27,20 @@ class RNNCell(GatedCell):
         hidden_size: H.
         bias: whether the cell has ``bias_ih`` and ``bias_hh``.
         nonlinearity: "tanh" or "relu".
+        recurrent_dropout, zoneout: see ``GatedCell``.
         dtype: float32 or float64.
 
     Shapes: weight_ih (H, I), weight_hh (H, H), biases (H,).
     Called as ``h = cell(x, h)`` with x (N, I) or (I,) and h (N, H), (H,) or None.
 
     Raises:
-        ArgumentError: a size below 1, or another nonlinearity.
+        ArgumentError: a size below 1, another nonlinearity, or no probability where one is
+            expected.
         DTypeError: another dtype.
     """
 
     gates = 1
-    kernel = "rnn"
+    kernel: ClassVar[Any] = FusedKernel("rnn")
     variants = ({"nonlinearity": "tanh"}, {"nonlinearity": "relu"})
 
     def __init__(
@@ -48,21 +50,27 @@ class RNNCell(GatedCell):
         bias: bool = True,
         nonlinearity: str = "tanh",
         *,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
         dtype: Any = np.float32,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ArgumentError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-        super().__init__(input_size, hidden_size, bias, dtype=dtype)
+        super().__init__(
+            input_size, hidden_size, bias,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,
+        )
         self.nonlinearity = nonlinearity
 
     @property
     def kernel_variant(self) -> str:
         return self.nonlinearity
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
         (h,) = state
         activation = tanh if self.nonlinearity == "tanh" else relu
-        h = activation(self.from_input(x) + self.from_hidden(h))
+        new = activation(self.from_input(x) + self.from_hidden(self.drop_hidden(h, drawn)))
+        (h,) = self.zone_out(state, (new,), drawn)
         return h, (h,)
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ Notation: T time, N batch, I input, H hidden, L layers, D directions (1 or 2), G
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.cells import Cell, GRUCell, LSTMCell, RNNCell
-from rnnkit.cells.checks import check_bool, check_size, check_tensor
+from rnnkit.cells.checks import check_bool, check_probability, check_size, check_tensor
+from rnnkit.cells.noise import dropout_mask
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 from rnnkit.recurrent import Stepper, run_checked_layer
@@ -48,6 +50,13 @@ class Recurrent(Module):
         dropout: probability of zeroing an output between two layers in training; not applied
             after the last layer.
         bidirectional: whether each layer also runs backward over time (D = 2).
+        input_dropout: in training, the probability of zeroing an input feature of a layer for the
+            whole sequence: one mask (1, N, I) per layer and call, the others scaled by 1 / (1 - p).
+            Gal and Ghahramani 2016, arXiv 1512.05287.
+        weight_dropout: in training, the probability of zeroing an element of ``weight_hh`` for the
+            whole call, the others scaled by 1 / (1 - p); its own mask for each layer and direction.
+            Merity, Keskar and Socher 2018, "Regularizing and optimizing LSTM language models",
+            arXiv 1708.02182 (after DropConnect, Wan et al. 2013).
         merge: what becomes of a layer's two directions: "concat" (side by side, D*H features),
             "sum" or "mean" (H features), or "separate" (y is a pair; between layers as "concat").
         memory: what a training step may keep between its passes: "full"; or a budget in bytes, or a
@@ -82,7 +91,8 @@ class Recurrent(Module):
     Raises:
         ShapeError: a wrong rank or size of x or of a state.
         DTypeError: integers, or a dtype other than that of the parameters.
-        ArgumentError: an option or a length out of range; a wrong number of states.
+        ArgumentError: an option or a length out of range; a wrong number of states; a
+            ``weight_dropout`` for a cell without ``weight_hh``.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
 
@@ -94,6 +104,8 @@ class Recurrent(Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        input_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
         merge: str = "concat",
         memory: str | int = "full",
     ) -> None:
@@ -104,8 +116,12 @@ class Recurrent(Module):
         self.hidden_size = cell.hidden_size
         self.num_layers = check_size("num_layers", num_layers)
         self.batch_first = check_bool("batch_first", batch_first)
-        self.dropout = _check_probability("dropout", dropout)
+        self.dropout = check_probability("dropout", dropout)
         self.bidirectional = check_bool("bidirectional", bidirectional)
+        self.input_dropout = check_probability("input_dropout", input_dropout)
+        self.weight_dropout = check_probability("weight_dropout", weight_dropout)
+        if self.weight_dropout and vars(cell).get("weight_hh") is None:
+            raise ArgumentError(f"weight_dropout: {type(cell).__name__} has no weight_hh to drop")
         if merge not in MERGES:
             raise ArgumentError(f"merge: expected one of {', '.join(MERGES)}, got {merge!r}")
         self.merge = merge
@@ -198,6 +214,8 @@ class Recurrent(Module):
                 options = replace(options, sequences=False)
             if return_steps and not options.steps:
                 options = replace(options, steps=True)
+            if self.training:
+                y, cells = self._with_dropped_inputs(y), self._with_dropped_weights(cells)
             result = run_checked_layer(cells, y, states[layer], restarts[layer], options)
             results.append(result)
             y = result.y
@@ -232,6 +250,24 @@ class Recurrent(Module):
         axes = "(N, T, I)" if self.batch_first else "(T, N, I)"
         y = check_tensor("x", y, cell.dtype, {3: axes}, last=cell.input_size)
         return ops.dropout(y, self.dropout) if self.dropout > 0 and self.training else y
+
+    def _with_dropped_inputs(self, x: Tensor) -> Tensor:
+        """x times one mask for all steps."""
+        if not self.input_dropout:
+            return x
+        first, second, features = x.shape
+        shape = (first, 1, features) if self.batch_first else (1, second, features)
+        return x * dropout_mask(shape, self.input_dropout, x.dtype)
+
+    def _with_dropped_weights(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        """The cells with a dropped ``weight_hh`` in place of their own."""
+        p = self.weight_dropout
+        if not p:
+            return cells
+        dropped = [ops.dropout(vars(cell)["weight_hh"], p) for cell in cells]
+        return tuple(
+            [cell.with_tensors({"weight_hh": w}) for cell, w in zip(cells, dropped, strict=True)]
+        )
 
     def _merged(self, y: Tensor) -> Any:
         """Both directions as ``merge`` asks for, from both side by side."""
@@ -284,15 +320,18 @@ class Recurrent(Module):
         cell = self._layers[0][0]
         # The built-in modules read as in PyTorch: sizes, num_layers, then the cell's own options.
         parts = [repr(cell)] if type(self) is Recurrent else cell.extra_repr().split(", ")
+        sizes = 3 if getattr(cell, "proj_size", 0) else 2
         layers = [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
         own = [
             f"{name}={getattr(self, name)}"
-            for name in ("batch_first", "dropout", "bidirectional")
+            for name in (
+                "batch_first", "dropout", "bidirectional", "input_dropout", "weight_dropout"
+            )
             if getattr(self, name)
         ]
         own += [f"merge={self.merge}"] if self.merge != "concat" else []
         own += [f"memory={self.memory}"] if self.memory != "full" else []
-        return ", ".join(parts[:2] + layers + parts[2:] + own)
+        return ", ".join(parts[:sizes] + layers + parts[sizes:] + own)
 
 
 class RNN(Recurrent):
@@ -308,7 +347,11 @@ class RNN(Recurrent):
         num_layers: L.
         nonlinearity: "tanh" or "relu".
         bias: whether there are ``bias_ih`` and ``bias_hh``.
-        batch_first, dropout, bidirectional, merge, memory: as in ``Recurrent``.
+        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        recurrent_dropout: in training, the probability of zeroing what ``weight_hh`` sees of a unit
+            of h, for the whole sequence (see ``rnnkit.cells.GatedCell``).
+        zoneout: in training, the probability of keeping a unit's old value in a step (see there).
+        input_dropout, weight_dropout, merge, memory: as in ``Recurrent``.
         dtype: float32 or float64.
 
     Parameters of layer k, drawn from U(-1/sqrt(H), 1/sqrt(H)): weight_ih_l{k} (H, I), or (H, D*H)
@@ -331,13 +374,22 @@ class RNN(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
         merge: str = "concat",
         memory: str | int = "full",
         dtype: Any = np.float32,
     ) -> None:
-        cell = RNNCell(input_size, hidden_size, bias, nonlinearity, dtype=dtype)
+        cell = RNNCell(
+            input_size, hidden_size, bias, nonlinearity,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,
+        )
         super().__init__(
-            cell, num_layers, batch_first, dropout, bidirectional, merge=merge, memory=memory
+            cell, num_layers, batch_first, dropout, bidirectional,
+            input_dropout=input_dropout, weight_dropout=weight_dropout,
+            merge=merge, memory=memory,
         )
         self.bias = cell.bias
         self.nonlinearity = cell.nonlinearity
@@ -359,8 +411,12 @@ class GRU(Recurrent):
         hidden_size: H.
         num_layers: L.
         bias: whether there are ``bias_ih`` and ``bias_hh``.
-        batch_first, dropout, bidirectional, merge, memory: as in ``Recurrent``.
+        batch_first, dropout, bidirectional: as in ``Recurrent``.
         reset_after: which of the two dialects; weights of one are not weights of the other.
+        recurrent_dropout: in training, the probability of zeroing what ``weight_hh`` sees of a unit
+            of h, for the whole sequence (see ``rnnkit.cells.GatedCell``).
+        zoneout: in training, the probability of keeping a unit's old value in a step (see there).
+        input_dropout, weight_dropout, merge, memory: as in ``Recurrent``.
         dtype: float32 or float64.
 
     Parameters of layer k, gates stacked r, z, n, drawn from U(-1/sqrt(H), 1/sqrt(H)):
@@ -384,13 +440,22 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float = 0.0,
         merge: str = "concat",
         memory: str | int = "full",
         dtype: Any = np.float32,
     ) -> None:
-        cell = GRUCell(input_size, hidden_size, bias, reset_after=reset_after, dtype=dtype)
+        cell = GRUCell(
+            input_size, hidden_size, bias, reset_after=reset_after,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,
+        )
         super().__init__(
-            cell, num_layers, batch_first, dropout, bidirectional, merge=merge, memory=memory
+            cell, num_layers, batch_first, dropout, bidirectional,
+            input_dropout=input_dropout, weight_dropout=weight_dropout,
+            merge=merge, memory=memory,
         )
         self.bias = cell.bias
         self.reset_after = cell.reset_after
@@ -406,6 +471,14 @@ class LSTM(Recurrent):
         c' = f * c + i * g
         h' = o * tanh(c')
 
+    and, with the options below, which go together in any way:
+
+        i = sigmoid(... + w_ci * c),  f = sigmoid(... + w_cf * c),                      peephole
+        o = sigmoid(... + w_co * c')
+        i = 1 - f                                                                       coupled
+        c' = min(max(f * c + i * g, -clip), clip)                                       cell_clip
+        h' = W_hr (o * tanh(c'))                                                        proj_size
+
     Called as ``y, (h, c) = lstm(x, (h, c))``; shapes, options and errors as in ``Recurrent``.
 
     Args:
@@ -413,12 +486,25 @@ class LSTM(Recurrent):
         hidden_size: H.
         num_layers: L.
         bias: whether there are ``bias_ih`` and ``bias_hh``.
-        batch_first, dropout, bidirectional, merge, memory: as in ``Recurrent``.
+        batch_first, dropout, bidirectional: as in ``Recurrent``.
+        proj_size: P, below H: h is projected to P features, and the states are h (L*D, N, P) and
+            c (L*D, N, H), y is (T, N, D*P) (Sak et al. 2014, arXiv 1402.1128); 0: it is not.
+        peephole: whether the gates see the cell state (Gers, Schraudolph and Schmidhuber 2002).
+        coupled: whether the input gate is 1 - forget gate (Greff et al. 2017, arXiv 1503.04069).
+        cell_clip: bound of the absolute value of c; beyond it there is no gradient; None: none.
+        recurrent_dropout: in training, the probability of zeroing what ``weight_hh`` sees of a unit
+            of h, for the whole sequence (see ``rnnkit.cells.GatedCell``).
+        zoneout: in training, the probability of keeping a unit's old value in a step, one for h and
+            c or a pair of them (see ``rnnkit.cells.GatedCell``).
+        input_dropout, weight_dropout, merge, memory: as in ``Recurrent``.
         dtype: float32 or float64.
 
     Parameters of layer k, gates stacked i, f, g, o, drawn from U(-1/sqrt(H), 1/sqrt(H)):
     weight_ih_l{k} (4*H, I), or (4*H, D*H) above the first layer, weight_hh_l{k} (4*H, H),
-    bias_ih_l{k} and bias_hh_l{k} (4*H,); the reverse direction's end in ``_reverse``.
+    bias_ih_l{k} and bias_hh_l{k} (4*H,); the reverse direction's end in ``_reverse``. With
+    ``proj_size`` the layers above read D*P features, weight_hh_l{k} is (4*H, P), and there is
+    weight_hr_l{k} (P, H); with ``peephole`` there are weight_ci_l{k}, weight_cf_l{k} and
+    weight_co_l{k}, (H,). With ``coupled`` the gates are f, g, o: 3*H rows, and no weight_ci_l{k}.
 
     Memory of a native training step, per layer and direction: 5*H numbers per step and row beside
     the output y, with H rounded up to whole vectors (the gates and c); backward works in the same
@@ -434,20 +520,31 @@ class LSTM(Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         *,
+        peephole: bool = False,
+        coupled: bool = False,
+        cell_clip: float | None = None,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: float | Sequence[float] = 0.0,
         merge: str = "concat",
         memory: str | int = "full",
         dtype: Any = np.float32,
     ) -> None:
-        cell = LSTMCell(input_size, hidden_size, bias, dtype=dtype)
+        cell = LSTMCell(
+            input_size, hidden_size, bias,
+            proj_size=proj_size, peephole=peephole, coupled=coupled, cell_clip=cell_clip,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,
+        )
         super().__init__(
-            cell, num_layers, batch_first, dropout, bidirectional, merge=merge, memory=memory
+            cell, num_layers, batch_first, dropout, bidirectional,
+            input_dropout=input_dropout, weight_dropout=weight_dropout,
+            merge=merge, memory=memory,
         )
         self.bias = cell.bias
-
-
-def _check_probability(name: str, value: Any) -> float:
-    number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:
-        raise ArgumentError(f"{name}: expected a probability from 0 to 1, got {value!r}")
-    return float(value)
+        self.proj_size = cell.proj_size
+        self.peephole = cell.peephole
+        self.coupled = cell.coupled
+        self.cell_clip = cell.cell_clip

@@ -139,8 +139,10 @@ def _check_cells(cells: Sequence[Cell]) -> Cell:
         if type(last) is not type(first):
             kinds = f"{type(first).__name__} and {type(last).__name__}"
             raise ArgumentError(f"cells: expected one kind in both directions, got {kinds}")
-        same = ("input_size", "hidden_size", "state_shapes", "dtype", "bias")
-        for what in (*same, *first.variants[0]):
+        sizes = ("input_size", "hidden_size", "dtype", "bias")
+        options = dict.fromkeys(name for variant in first.variants for name in variant)
+        others = ("state_shapes", "recurrent_dropout", "zoneout", "training", "kernel")
+        for what in (*sizes, *options, *others):
             a, b = getattr(first, what, None), getattr(last, what, None)
             if a != b:
                 raise ArgumentError(

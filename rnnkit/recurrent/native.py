@@ -7,7 +7,6 @@ tells; the RNN keeps nothing beyond its output. Under ``no_grad`` nothing is kep
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -265,8 +264,10 @@ def _backward_on_tape(
     stand_ins = []
     first = 1 + n_states
     for cell in cells:
-        stand_in = copy.copy(cell)
-        stand_in.__dict__.update(zip(WEIGHTS, inputs[first : first + len(WEIGHTS)], strict=True))
+        weights = zip(WEIGHTS, inputs[first : first + len(WEIGHTS)], strict=True)
+        stand_in = cell.with_tensors(dict(weights))
+        # The forward pass drew nothing, whatever mode the cell is in by now.
+        stand_in.training = False
         stand_ins.append(stand_in)
         first += len(WEIGHTS)
     state, restart = tuple(inputs[1 : 1 + n_states]), tuple(inputs[first:]) or None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,26 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
+@contextmanager
+def _evaluating(cells: Sequence[Cell]) -> Iterator[None]:
+    """Has the cells, and what they are made of, in evaluation mode for a while."""
+    training = [module for cell in cells for module in cell.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 class Stepper:
     """What ``module.stream(batch_size)`` returns: it owns a state and moves it on at each call.
 
     ``y = stepper(x)`` takes one step, x (N, I) and y (N, H) of the last layer, or a block of them,
     (T, N, I) and (T, N, H). With ``out=`` the result is written there and nothing is allocated.
     The outputs are bit for bit those of the module in evaluation mode on the whole sequence, on the
-    same path. Nothing is recorded for gradients, and dropout between layers is not applied.
+    same path, whatever mode the module is in. Nothing is recorded for gradients.
 
     Weights are taken when the stepper is made; ``refresh()`` takes them again.
 
@@ -49,20 +63,22 @@ class Stepper:
         )
         for cell in cells:
             cell.check_parameters()
-        decision = backend.decide(
-            op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
-            f"I={first.input_size} H={first.hidden_size} L={len(cells)} {DTYPE_NAMES[first.dtype]}",
-            kernel=first.kernel,
-            dtype=DTYPE_NAMES[first.dtype],
-        )
         self._step_shape = (self._batch, self._cells[-1].output_size)
         self._native: Callable[[Array, Array], None] | None = None
         self._runner: _NativeRunner | _TapeRunner
-        if decision.path == "fused":
-            self._runner = _NativeRunner(self._cells, self.state)
-            self._native = self._runner.run
-        else:
-            self._runner = _TapeRunner(self._cells, self.state)
+        with _evaluating(self._cells):
+            decision = backend.decide(
+                op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
+                f"I={first.input_size} H={first.hidden_size} L={len(cells)} "
+                f"{DTYPE_NAMES[first.dtype]}",
+                kernel=first.kernel,
+                dtype=DTYPE_NAMES[first.dtype],
+            )
+            if decision.path == "fused":
+                self._runner = _NativeRunner(self._cells, self.state)
+                self._native = self._runner.run
+            else:
+                self._runner = _TapeRunner(self._cells, self.state)
 
     def __call__(self, x: Any, out: Array | None = None) -> Any:
         """Take one step or a block of steps.
@@ -186,19 +202,19 @@ class _TapeRunner:
         self._state = state
 
     def run(self, x: Array, y: Array) -> None:
-        if x.ndim == 3:
-            for step, result in zip(x, y, strict=True):
-                self.run(step, result)
-            return
-        with no_grad():
-            value = Tensor(x, copy=False)
-            for layer, cell in enumerate(self._cells):
-                before = tuple(Tensor(each[layer], copy=False) for each in self._state)
-                drawn = [each[0] for each in cell.draw(1, value.shape[0])]
-                take: Any = cell.step
-                value, after = take(value, before, *drawn)
-                for own, new in zip(self._state, after, strict=True):
-                    own[layer] = new.data
+        with no_grad(), _evaluating(self._cells):
+            for step, result in zip(x, y, strict=True) if x.ndim == 3 else [(x, y)]:
+                self._take(step, result)
+
+    def _take(self, x: Array, y: Array) -> None:
+        value = Tensor(x, copy=False)
+        for layer, cell in enumerate(self._cells):
+            before = tuple(Tensor(each[layer], copy=False) for each in self._state)
+            drawn = [each[0] for each in cell.draw(1, value.shape[0])]
+            take: Any = cell.step
+            value, after = take(value, before, *drawn)
+            for own, new in zip(self._state, after, strict=True):
+                own[layer] = new.data
         y[...] = value.data
 
     def refresh(self) -> None:

@@ -5,60 +5,23 @@ import pickle
 
 import numpy as np
 import pytest
+from cell_equations import BY_HAND
 
 import rnnkit as rk
 from rnnkit.cells import CELLS, Cell, GatedCell, GRUCell, LSTMCell, RNNCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 VARIANTS = [
-    pytest.param(name, options, id="-".join([name, *map(str, options.values())]))
+    pytest.param(name, options, id="-".join([name, *(f"{k}={v}" for k, v in options.items())]))
     for name, cell in CELLS.items()
     for options in cell.variants
 ]
 
 
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
-
-
-def one_gate(cell, x, h, gate):
-    """W_i x + b_i and W_h h + b_h of one gate, from the rows that belong to it."""
-    H = cell.hidden_size
-    rows = slice(gate * H, (gate + 1) * H)
-    from_x = x @ cell.weight_ih.data[rows].T + cell.bias_ih.data[rows]
-    from_h = h @ cell.weight_hh.data[rows].T + cell.bias_hh.data[rows]
-    return from_x, from_h
-
-
-def rnn_by_hand(cell, x, h):
-    pre = sum(one_gate(cell, x, h, 0))
-    return (np.tanh(pre) if cell.nonlinearity == "tanh" else np.maximum(pre, 0),)
-
-
-def gru_by_hand(cell, x, h):
-    r = sigmoid(sum(one_gate(cell, x, h, 0)))
-    z = sigmoid(sum(one_gate(cell, x, h, 1)))
-    if cell.reset_after:
-        from_x, from_h = one_gate(cell, x, h, 2)
-        n = np.tanh(from_x + r * from_h)
-    else:
-        n = np.tanh(sum(one_gate(cell, x, r * h, 2)))
-    return ((1 - z) * n + z * h,)
-
-
-def lstm_by_hand(cell, x, h, c):
-    i, f, g, o = (sum(one_gate(cell, x, h, gate)) for gate in range(4))
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return sigmoid(o) * np.tanh(c), c
-
-
-BY_HAND = {"rnn": rnn_by_hand, "gru": gru_by_hand, "lstm": lstm_by_hand}
-
-
 def make(name, options, **more):
     cell = CELLS[name](5, 7, dtype="float64", **options, **more)
     random = np.random.default_rng(3)
-    state = tuple(random.standard_normal((4, 7)) for _ in cell.state_names)
+    state = tuple(random.standard_normal((4, *row)) for row in cell.state_shapes)
     return cell, random.standard_normal((4, 5)), state
 
 
@@ -76,7 +39,7 @@ def test_a_step_follows_the_equations(name, options):
 def test_without_bias_is_with_a_bias_of_zero(name, options):
     bare, x, state = make(name, options, bias=False)
     assert bare.bias_ih is None
-    assert list(bare.state_dict()) == ["weight_ih", "weight_hh"]
+    assert bare.bias_hh is None
     cell, _, _ = make(name, options)
     zeros = {key: np.zeros_like(value) for key, value in cell.state_dict().items()}
     cell.load_state_dict(zeros | bare.state_dict())
@@ -97,12 +60,11 @@ def test_called_like_a_pytorch_cell(name, options):
     rows = row if isinstance(row, tuple) else (row,)
     for actual, value, single in zip(states, expected, rows, strict=True):
         np.testing.assert_array_equal(actual.detach().numpy(), value.detach().numpy())
-        assert single.shape == (7,)
         np.testing.assert_allclose(
             single.detach().numpy(), value.detach().numpy()[0], rtol=1e-13, atol=1e-15
         )
     from_zero = cell(x)
-    zeros = [np.zeros((4, 7))] * len(state)
+    zeros = [np.zeros_like(value) for value in state]
     explicit = cell(x, zeros[0] if len(state) == 1 else tuple(zeros))
     for a, b in zip(cell.unpack_state(from_zero), cell.unpack_state(explicit), strict=True):
         np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
@@ -111,13 +73,20 @@ def test_called_like_a_pytorch_cell(name, options):
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_shapes_names_and_range_of_the_parameters(name, options):
     cell = CELLS[name](30, 25, **options)
-    G = cell.gates
-    assert {key: value.shape for key, value in cell.state_dict().items()} == {
+    G = {"rnn": 1, "gru": 3, "lstm": 3 if options.get("coupled") else 4}[name]
+    P = options.get("proj_size", 0)
+    expected = {
         "weight_ih": (G * 25, 30),
-        "weight_hh": (G * 25, 25),
+        "weight_hh": (G * 25, P or 25),
         "bias_ih": (G * 25,),
         "bias_hh": (G * 25,),
     }
+    expected |= {"weight_hr": (P, 25)} if P else {}
+    if options.get("peephole"):
+        expected |= {} if options.get("coupled") else {"weight_ci": (25,)}
+        expected |= {"weight_cf": (25,), "weight_co": (25,)}
+    found = {key: value.shape for key, value in cell.state_dict().items()}
+    assert list(found.items()) == list(expected.items())
     for parameter in cell.parameters():
         values = parameter.data
         assert values.dtype == np.float32
@@ -145,6 +114,15 @@ def test_repr_reads_like_pytorch():
     assert repr(RNNCell(3, 4, nonlinearity="relu")) == "RNNCell(3, 4, nonlinearity=relu)"
     assert repr(GRUCell(3, 4, bias=False)) == "GRUCell(3, 4, bias=False)"
     assert repr(GRUCell(3, 4, reset_after=False)) == "GRUCell(3, 4, reset_after=False)"
+    every = LSTMCell(
+        3, 4, False, proj_size=2, peephole=True, coupled=True, cell_clip=3, zoneout=(0.1, 0.2)
+    )
+    assert repr(every) == (
+        "LSTMCell(3, 4, proj_size=2, bias=False, zoneout=(0.1, 0.2), peephole=True, coupled=True, "
+        "cell_clip=3.0)"
+    )
+    noisy = RNNCell(3, 4, recurrent_dropout=0.25, zoneout=0.5)
+    assert repr(noisy) == "RNNCell(3, 4, recurrent_dropout=0.25, zoneout=0.5)"
 
 
 def test_wrong_options():
@@ -156,6 +134,20 @@ def test_wrong_options():
         (lambda: LSTMCell(3, 4, 1), ArgumentError, r"bias: expected a bool, got 1 \(int\)"),
         (lambda: GRUCell(3, 4, reset_after=0), ArgumentError, "reset_after: expected a bool"),
         (lambda: RNNCell(3, 4, nonlinearity="relU"), ArgumentError, "'tanh' or 'relu', got 'relU'"),
+        (lambda: LSTMCell(3, "4"), ArgumentError, "hidden_size: expected an int, got '4'"),
+        (lambda: LSTMCell(3, 4, proj_size=4), ArgumentError, "less than hidden_size, .* 4, got 4"),
+        (lambda: LSTMCell(3, 4, proj_size=-1), ArgumentError, "proj_size: .* at least 1, got -1"),
+        (lambda: LSTMCell(3, 4, proj_size=False), ArgumentError, "proj_size: expected an int"),
+        (lambda: LSTMCell(3, 4, peephole="yes"), ArgumentError, "peephole: expected a bool"),
+        (lambda: LSTMCell(3, 4, coupled=1), ArgumentError, "coupled: expected a bool"),
+        (lambda: LSTMCell(3, 4, cell_clip=0), ArgumentError, "cell_clip: .* above 0, or None, got"),
+        (lambda: LSTMCell(3, 4, cell_clip=np.nan), ArgumentError, "cell_clip: expected a number"),
+        (lambda: LSTMCell(3, 4, cell_clip=True), ArgumentError, "cell_clip: expected a number"),
+        (lambda: LSTMCell(3, 4, zoneout=1.5), ArgumentError, "zoneout: .* from 0 to 1, got 1.5"),
+        (lambda: LSTMCell(3, 4, zoneout=(0.1,)), ArgumentError, r"zoneout: .* \(h, c\), got"),
+        (lambda: GRUCell(3, 4, zoneout=(0.1, 2)), ArgumentError, r"zoneout: .* of \(h\), got"),
+        (lambda: LSTMCell(3, 4, zoneout=(0.1, -1)), ArgumentError, "zoneout: .* 0 to 1, got -1"),
+        (lambda: RNNCell(3, 4, recurrent_dropout="0"), ArgumentError, "recurrent_dropout: .* '0'"),
         (lambda: LSTMCell(3, 4, dtype=np.float16), DTypeError, "float32 or float64, got float16"),
         (lambda: LSTMCell(3, 4, dtype=int), DTypeError, "dtype: expected .* got int64"),
         (lambda: LSTMCell(3, 4, dtype="real"), DTypeError, "dtype: expected .* got 'real'"),
@@ -229,8 +221,13 @@ def test_other_equations_leave_the_kernel():
         def step(self, x, state):
             return super().step(x, state)
 
-    kernels = [kind.kernel for kind in (Peaky, Normed, Named, Own)]
-    assert kernels == [None, None, "lstm", "own"]
+    class Zoned(RNNCell):
+        def zone_out(self, old, new, drawn):
+            return old
+
+    kinds = (Peaky, Normed, Named, Own, Zoned)
+    assert [kind.kernel for kind in kinds] == [None, None, "lstm", "own", None]
+    assert [kind(3, 4).kernel for kind in kinds] == [None, None, "lstm", "own", None]
 
 
 def test_a_cell_must_define_its_step():

@@ -1,4 +1,4 @@
-"""Writes recurrent_{rnn,gru,lstm}.npz: outputs and gradients of PyTorch's recurrent modules.
+"""Writes recurrent_{rnn,gru,lstm,projected}.npz: outputs and gradients of PyTorch's modules.
 
 Run it with an interpreter that has PyTorch (rnnkit isn't needed):
 
@@ -36,10 +36,31 @@ CASES = {
     "single_precision": ({"input_size": 9, "hidden_size": 17}, (11, 5, 9), "float32"),
 }
 RELU = {"relu": ({"input_size": 4, "hidden_size": 6, "nonlinearity": "relu"}, (5, 3, 4), "float64")}
+PROJECTED = {
+    "plain": ({"input_size": 4, "hidden_size": 6, "proj_size": 3}, (5, 3, 4), "float64"),
+    "no_bias": (
+        {"input_size": 3, "hidden_size": 5, "proj_size": 4, "bias": False}, (4, 2, 3), "float64",
+    ),
+    "stacked": (
+        {
+            "input_size": 5, "hidden_size": 4, "proj_size": 2, "num_layers": 2,
+            "bidirectional": True, "batch_first": True,
+        },
+        (3, 6, 5),
+        "float64",
+    ),
+    "unbatched": (
+        {"input_size": 2, "hidden_size": 4, "proj_size": 1, "num_layers": 2}, (5, 2), "float64",
+    ),
+    "single_precision": (
+        {"input_size": 9, "hidden_size": 17, "proj_size": 11}, (11, 5, 9), "float32",
+    ),
+}  # fmt: skip
 MODULES = {
     "rnn": (torch.nn.RNN, CASES | RELU),
     "gru": (torch.nn.GRU, CASES),
     "lstm": (torch.nn.LSTM, CASES),
+    "projected": (torch.nn.LSTM, PROJECTED),
 }
 
 
@@ -50,14 +71,15 @@ def run_case(module_class, options, x_shape, dtype):
     directions = 2 if options.get("bidirectional") else 1
     layers = options.get("num_layers", 1) * directions
     batch = x_shape[0] if options.get("batch_first") else x_shape[1]
-    state_shape = (layers, *([batch] if batched else []), options["hidden_size"])
+    H = options["hidden_size"]
+    features = {"h": options.get("proj_size", H), "c": H}
 
     def normal(*shape):
         return torch.randn(*shape, dtype=getattr(torch, dtype), requires_grad=True)
 
     x = normal(*x_shape)
     names = ("h", "c") if module_class is torch.nn.LSTM else ("h",)
-    state = tuple(normal(*state_shape) for _ in names)
+    state = tuple(normal(layers, *([batch] if batched else []), features[name]) for name in names)
     y, final = module(x, state if len(state) > 1 else state[0])
     final = final if isinstance(final, tuple) else (final,)
     outputs = dict(zip(("y", *(f"{n}n" for n in names)), (y, *final), strict=True))

@@ -16,6 +16,7 @@ from rnnkit.cells import CELLS, Cell
 from rnnkit.recurrent import run_layer
 
 VARIANTS = [(name, options) for name, cell in CELLS.items() for options in cell.variants]
+FUSED = [(name, options) for name, options in VARIANTS if CELLS[name](4, 8, **options).kernel]
 
 # (T, N, I, H): every size from one to odd ones on both sides of the vector lengths 4, 8 and 16 and
 # of the register tiles, each combined with small and large partners.
@@ -72,7 +73,7 @@ class Case:
     spread: float = 0.8
 
     def __str__(self) -> str:
-        words = [self.cell, *map(str, self.options.values())]
+        words = [self.cell, *(f"{name}={value}" for name, value in self.options.items())]
         words.append("T{}N{}I{}H{}".format(*self.sizes))
         words += ["both_ways"] * (self.directions == 2) + ["no_bias"] * (not self.bias)
         words += ["batch_first"] * self.batch_first
@@ -88,6 +89,27 @@ class Case:
     @property
     def outputs(self) -> list[str]:
         return ["y", *(f"{name}n" for name in self.states)]
+
+    @property
+    def fused(self) -> bool:
+        """Whether there is a fused kernel, so that the native backend may be forced."""
+        return (self.cell, self.options) in FUSED
+
+    @property
+    def possible(self) -> bool:
+        """Whether the options go with the sizes: a projection must be one."""
+        return self.options.get("proj_size", 0) < self.sizes[3]
+
+
+def cases(*sizes: tuple[int, int, int, int], **options: Any) -> list[Case]:
+    """Every variant of every cell on each of the sizes."""
+    found = [Case(name, variant, size, **options) for name, variant in VARIANTS for size in sizes]
+    return [case for case in found if case.possible]
+
+
+def fused_cases(*sizes: tuple[int, int, int, int], **options: Any) -> list[Case]:
+    """Those of them that a fused kernel runs."""
+    return [case for case in cases(*sizes, **options) if case.fused]
 
 
 @dataclass
@@ -141,10 +163,10 @@ def make_layer(case: Case, seed: int = 0) -> Layer:
         return random.standard_normal(shape).astype(case.dtype)
 
     arrays = {"x": normal(*leading, inputs)}
-    d_outputs = {"d_y": normal(*leading, D * H)}
-    for name in case.states:
-        arrays[f"{name}0"] = normal(D, N, H)
-        d_outputs[f"d_{name}n"] = normal(D, N, H)
+    d_outputs = {"d_y": normal(*leading, D * cells[0].output_size)}
+    for name, row in zip(case.states, cells[0].state_shapes, strict=True):
+        arrays[f"{name}0"] = normal(D, N, *row)
+        d_outputs[f"d_{name}n"] = normal(D, N, *row)
     return Layer(case, cells, arrays, d_outputs)
 
 
@@ -249,9 +271,8 @@ def check_native_equals_tape(case: Case) -> None:
 def reduced_cases() -> list[Case]:
     """The list for the instruction sets that have to be forced in a process of their own."""
     return [
-        Case(name, options, sizes, directions, dtype)
-        for name, options in VARIANTS
-        for sizes in SMALL_SIZES
+        case
         for directions in (1, 2)
         for dtype in ("float32", "float64")
+        for case in fused_cases(*SMALL_SIZES, directions=directions, dtype=dtype)
     ]

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from recurrent_contract import (
-    VARIANTS,
-    Case,
     assert_same_bits,
     forward,
     forward_backward,
+    fused_cases,
     make_layer,
 )
 
@@ -22,10 +21,6 @@ import rnnkit as rk
 pytestmark = pytest.mark.usefixtures("native")
 
 BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-def cases(*sizes, **options):
-    return [Case(name, variant, size, **options) for name, variant in VARIANTS for size in sizes]
 
 
 @pytest.fixture
@@ -39,7 +34,7 @@ def threads():
 @BOTH
 @pytest.mark.parametrize(
     "case",
-    cases(
+    fused_cases(
         (3, 2, 5, 7),
         (6, 64, 33, 64),
         (8, 17, 40, 130),
@@ -59,7 +54,7 @@ def test_any_number_of_threads(case, dtype, threads):
 
 
 @BOTH
-@pytest.mark.parametrize("case", cases((4, 13, 9, 17), (3, 40, 5, 64), directions=2), ids=str)
+@pytest.mark.parametrize("case", fused_cases((4, 13, 9, 17), (3, 40, 5, 64), directions=2), ids=str)
 def test_a_row_does_not_depend_on_the_rest_of_its_batch(case, dtype):
     layer = make_layer(case.with_(dtype=dtype))
     whole = forward_backward(layer, "native")
@@ -77,7 +72,9 @@ def test_a_row_does_not_depend_on_the_rest_of_its_batch(case, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize("case", cases((20, 1, 5, 33), (12, 7, 16, 16), (9, 33, 3, 5)), ids=str)
+@pytest.mark.parametrize(
+    "case", fused_cases((20, 1, 5, 33), (12, 7, 16, 16), (9, 33, 3, 5)), ids=str
+)
 @pytest.mark.parametrize("cut", [1, 5, 8])
 def test_a_sequence_in_two_pieces_with_carried_state(case, cut, dtype):
     layer = make_layer(case.with_(dtype=dtype))
@@ -94,7 +91,7 @@ def test_a_sequence_in_two_pieces_with_carried_state(case, cut, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize("case", cases((5, 6, 7, 19), directions=2), ids=str)
+@pytest.mark.parametrize("case", fused_cases((5, 6, 7, 19), directions=2), ids=str)
 def test_batch_first_is_a_matter_of_layout_only(case, dtype):
     layer = make_layer(case.with_(dtype=dtype))
     expected = forward_backward(layer, "native")
@@ -111,7 +108,7 @@ def test_batch_first_is_a_matter_of_layout_only(case, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize("case", cases((5, 6, 7, 19), directions=2), ids=str)
+@pytest.mark.parametrize("case", fused_cases((5, 6, 7, 19), directions=2), ids=str)
 def test_the_reverse_direction_is_the_forward_one_on_the_reversed_sequence(case, dtype):
     layer = make_layer(case.with_(dtype=dtype))
     both = forward(layer, "native")
@@ -125,7 +122,7 @@ def test_the_reverse_direction_is_the_forward_one_on_the_reversed_sequence(case,
     assert_same_bits({name: both[name][1:] for name in expected}, expected)
 
 
-@pytest.mark.parametrize("case", cases((6, 5, 7, 19)), ids=str)
+@pytest.mark.parametrize("case", fused_cases((6, 5, 7, 19)), ids=str)
 def test_a_run_repeats_itself(case):
     layer = make_layer(case.with_(dtype="float32"))
     expected = forward_backward(layer, "native")
@@ -135,7 +132,7 @@ def test_a_run_repeats_itself(case):
 
 def test_callers_on_several_threads_at_once(threads):
     threads(2)
-    layers = [make_layer(case.with_(dtype="float32")) for case in cases((8, 17, 40, 130))]
+    layers = [make_layer(case.with_(dtype="float32")) for case in fused_cases((8, 17, 40, 130))]
     expected = [forward_backward(layer, "native") for layer in layers]
     wrong = []
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from recurrent_contract import (
-    VARIANTS,
-    Case,
     assert_same_bits,
+    cases,
     forward,
     forward_backward,
+    fused_cases,
     make_layer,
 )
 
@@ -19,19 +19,15 @@ from rnnkit.module import Parameter
 from rnnkit.recurrent import run_layer
 
 
-def cases(*sizes, **options):
-    return [Case(name, variant, size, **options) for name, variant in VARIANTS for size in sizes]
-
-
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("case", cases((0, 3, 4, 5), (0, 0, 2, 3)), ids=str)
 def test_an_empty_sequence_hands_the_state_through(path, case, directions, batch_first):
     layer = make_layer(case.with_(directions=directions, batch_first=batch_first))
     results = forward_backward(layer, path)
-    N, H = case.sizes[1], case.sizes[3]
+    N, features = case.sizes[1], layer.cells[0].output_size
     leading = (N, 0) if batch_first else (0, N)
-    assert results.pop("y").shape == (*leading, directions * H)
+    assert results.pop("y").shape == (*leading, directions * features)
     assert results.pop("d_x").shape == layer.inputs["x"].shape
     for name in case.states:
         assert_same_bits({name: results.pop(f"{name}n")}, {name: layer.inputs[f"{name}0"]})
@@ -45,9 +41,10 @@ def test_an_empty_sequence_hands_the_state_through(path, case, directions, batch
 def test_an_empty_batch(path, case, directions):
     layer = make_layer(case.with_(directions=directions))
     results = forward_backward(layer, path)
-    assert results["y"].shape == (4, 0, directions * 5)
-    for name in case.states:
-        assert results[f"{name}n"].shape == (directions, 0, 5)
+    cell = layer.cells[0]
+    assert results["y"].shape == (4, 0, directions * cell.output_size)
+    for name, row in zip(case.states, cell.state_shapes, strict=True):
+        assert results[f"{name}n"].shape == (directions, 0, *row)
     for name, weight in layer.weights().items():
         assert results[f"d_{name}"].shape == weight.shape
         assert not results[f"d_{name}"].any()
@@ -67,16 +64,16 @@ def test_the_gradient_of_an_empty_output_is_zero_and_there(path, case):
 def test_nan_stays_in_its_row_and_its_time(path, case):
     layer = make_layer(case)
     clean = forward(layer, path)
-    t, row, H = 2, 3, case.sizes[3]
+    t, row, features = 2, 3, layer.cells[0].output_size
     layer.inputs["x"][t, row, 1] = np.nan
     dirty = forward(layer, path)
-    reached = np.zeros((6, 5, 2 * H), bool)
-    reached[t:, row, :H] = True
-    reached[: t + 1, row, H:] = True
+    reached = np.zeros((6, 5, 2 * features), bool)
+    reached[t:, row, :features] = True
+    reached[: t + 1, row, features:] = True
     np.testing.assert_array_equal(np.isnan(dirty["y"]), reached)
     np.testing.assert_array_equal(dirty["y"][~reached], clean["y"][~reached])
     for name in case.states:
-        expected = np.zeros((2, 5, H), bool)
+        expected = np.zeros(clean[f"{name}n"].shape, bool)
         expected[:, row] = True
         np.testing.assert_array_equal(np.isnan(dirty[f"{name}n"]), expected)
 
@@ -84,7 +81,7 @@ def test_nan_stays_in_its_row_and_its_time(path, case):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("where", ["x", "h0"])
-@pytest.mark.parametrize("case", cases((5, 3, 4, 7)), ids=str)
+@pytest.mark.parametrize("case", fused_cases((5, 3, 4, 7)), ids=str)
 def test_both_paths_treat_infinities_alike(case, where, value, dtype, native):
     layer = make_layer(case.with_(dtype=dtype))
     layer.inputs[where][0, 1, 2] = value
@@ -161,6 +158,12 @@ def test_wrong_cells(path):
         ((LSTMCell(4, 2), LSTMCell(4, 2, dtype="float64")), "dtype"),
         ((GRUCell(4, 2), GRUCell(4, 2, reset_after=False)), "reset_after"),
         ((RNNCell(4, 2), RNNCell(4, 2, nonlinearity="relu")), "nonlinearity"),
+        ((LSTMCell(4, 2), LSTMCell(4, 2, peephole=True)), "peephole .* False and True"),
+        ((LSTMCell(4, 3), LSTMCell(4, 3, proj_size=1)), "proj_size .* 0 and 1"),
+        ((LSTMCell(4, 2, cell_clip=1), LSTMCell(4, 2)), "cell_clip .* 1.0 and None"),
+        ((GRUCell(4, 2, zoneout=0.5), GRUCell(4, 2)), r"zoneout .* \(0.5,\) and \(0.0,\)"),
+        ((GRUCell(4, 2), GRUCell(4, 2, recurrent_dropout=0.5)), "recurrent_dropout .* 0.0 and"),
+        ((GRUCell(4, 2), GRUCell(4, 2).eval()), "training .* True and False"),
     ]:
         with pytest.raises(ArgumentError, match=message):
             run_layer(cells, x)
@@ -223,7 +226,7 @@ def test_forcing_native_on_a_cell_that_cannot_be_traced_raises(native):
     assert "no program" in decision.reason
 
 
-@pytest.mark.parametrize("case", cases((4, 3, 5, 7)), ids=str)
+@pytest.mark.parametrize("case", fused_cases((4, 3, 5, 7)), ids=str)
 def test_why_names_the_path_taken(path, case):
     forward(make_layer(case.with_(dtype="float32")), path)
     decision = rk.why(1)[0]

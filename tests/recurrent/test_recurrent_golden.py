@@ -12,10 +12,11 @@ from rnnkit import nn
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 MODULES = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+WEIGHTS = ("weight", "bias")
 
 
-def golden_cases():
-    for cell in MODULES:
+def golden_cases(*files):
+    for cell in files:
         with np.load(GOLDEN / f"recurrent_{cell}.npz") as file:
             for case in json.loads(str(file["cases"])):
                 prefix = f"{case['name']}/"
@@ -52,28 +53,52 @@ def assert_equal_to(arrays, results, tolerance):
         assert error(actual, arrays[name]) <= tolerance, name
 
 
-@pytest.mark.parametrize(("cell", "case", "arrays"), list(golden_cases()))
-def test_a_pytorch_state_dict_gives_pytorch_outputs_and_gradients(path, cell, case, arrays):
-    module = MODULES[cell](**case["options"], dtype=case["dtype"])
-    module.load_state_dict({name: arrays[name] for name in module.state_dict()})
+def check_golden(module, case, arrays):
+    weights = {name: value for name, value in arrays.items() if name.split("_")[0] in WEIGHTS}
+    module.load_state_dict(weights)
     tolerance = 1e-12 if case["dtype"] == "float64" else 2e-6
     assert_equal_to(arrays, run_module(module, arrays), tolerance)
+
+
+@pytest.mark.parametrize(("cell", "case", "arrays"), list(golden_cases(*MODULES)))
+def test_a_pytorch_state_dict_gives_pytorch_outputs_and_gradients(path, cell, case, arrays):
+    check_golden(MODULES[cell](**case["options"], dtype=case["dtype"]), case, arrays)
+
+
+@pytest.mark.parametrize("backend", ["python", "auto"])
+@pytest.mark.parametrize(("cell", "case", "arrays"), list(golden_cases("projected")))
+def test_a_projected_lstm_is_that_of_pytorch(backend, cell, case, arrays):
+    with rk.backend(backend):
+        check_golden(nn.LSTM(**case["options"], dtype=case["dtype"]), case, arrays)
 
 
 @pytest.mark.parametrize("cell", MODULES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_live_pytorch_agrees(path, cell, dtype):
+    check_live(cell, dtype)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("backend", ["python", "auto"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_live_pytorch_agrees_on_projections(backend, dtype):
+    with rk.backend(backend):
+        check_live("lstm", dtype, proj_size=7)
+
+
+def check_live(cell, dtype, **more):
     torch = pytest.importorskip("torch")
-    options = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    options = {"num_layers": 2, "bidirectional": True, "batch_first": True, **more}
     ours = MODULES[cell](11, 13, **options, dtype=dtype)
     classes = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
     theirs = classes[cell](11, 13, **options, dtype=getattr(torch, dtype))
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
     states = ("h", "c") if cell == "lstm" else ("h",)
     random = np.random.default_rng(5)
-    shapes = {"x": (5, 9, 11), "d_y": (5, 9, 26)}
+    features = {"h": more.get("proj_size", 13), "c": 13}
+    shapes = {"x": (5, 9, 11), "d_y": (5, 9, 2 * features["h"])}
     for name in states:
-        shapes |= {f"{name}0": (4, 5, 13), f"d_{name}n": (4, 5, 13)}
+        shapes |= {f"{name}0": (4, 5, features[name]), f"d_{name}n": (4, 5, features[name])}
     arrays = {k: random.standard_normal(shape).astype(dtype) for k, shape in shapes.items()}
 
     inputs = {

@@ -1,14 +1,10 @@
 """First and second derivatives of both paths against finite differences in float64."""
 
 import pytest
-from recurrent_contract import VARIANTS, Case, make_layer
+from recurrent_contract import cases, make_layer
 
 import rnnkit as rk
 from rnnkit.recurrent import run_layer
-
-
-def cases(*sizes, **options):
-    return [Case(name, variant, size, **options) for name, variant in VARIANTS for size in sizes]
 
 
 def function_of_everything(layer):
@@ -27,7 +23,7 @@ def function_of_everything(layer):
 CASES = [
     *cases((3, 2, 2, 3)),
     *cases((1, 1, 1, 1)),
-    *cases((2, 3, 1, 2), directions=2, batch_first=True),
+    *cases((2, 3, 1, 3), directions=2, batch_first=True),
     *cases((3, 1, 2, 2), bias=False),
 ]
 
@@ -38,13 +34,13 @@ def test_gradients(path, case):
     assert rk.gradcheck(run, inputs, atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("case", cases((2, 2, 1, 2)), ids=str)
+@pytest.mark.parametrize("case", cases((2, 2, 1, 3)), ids=str)
 def test_gradients_of_gradients(path, case):
     run, inputs = function_of_everything(make_layer(case))
     assert rk.gradgradcheck(run, inputs, atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("case", cases((2, 1, 1, 2), directions=2), ids=str)
+@pytest.mark.parametrize("case", cases((2, 1, 1, 3), directions=2), ids=str)
 def test_gradients_of_gradients_through_some_of_the_outputs(path, case):
     """A loss that reads only the final states, as a classifier's does."""
     run, inputs = function_of_everything(make_layer(case))
@@ -64,7 +60,7 @@ def test_a_gradient_penalty_trains_the_weights(path, case):
 
     weight = layer.cells[0].weight_hh
     (analytic,) = rk.grad(penalty(), weight)
-    for element in [(0, 0), (-1, -1), (2, 3)]:
+    for element in [(0, 0), (-1, -1), (2, 1)]:
         value = weight.data[element]
         values = []
         for shift in (1e-5, -1e-5):

@@ -5,16 +5,11 @@ import weakref
 
 import numpy as np
 import pytest
-from recurrent_contract import VARIANTS, Case, assert_close, forward_backward, make_layer
+from recurrent_contract import Case, assert_close, cases, forward_backward, make_layer
 
 import rnnkit as rk
 from rnnkit.errors import GraphError
 from rnnkit.recurrent import run_layer
-
-
-def cases(*sizes, **options):
-    return [Case(name, variant, size, **options) for name, variant in VARIANTS for size in sizes]
-
 
 ONE = cases((4, 3, 5, 7), directions=2)
 

@@ -8,7 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from recurrent_contract import VARIANTS, Case, make_layer
+from recurrent_contract import fused_cases, make_layer
 
 import rnnkit as rk
 from rnnkit.recurrent import native as native_path
@@ -22,9 +22,7 @@ N, I, H = 4, 8, 64
 SLACK = 40_000
 
 CASES = [
-    Case(name, variant, (1, N, I, H), directions)
-    for name, variant in VARIANTS
-    for directions in (1, 2)
+    case for directions in (1, 2) for case in fused_cases((1, N, I, H), directions=directions)
 ]
 
 

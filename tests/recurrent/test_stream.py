@@ -124,6 +124,48 @@ def test_dropout_is_not_applied(path):
     np.testing.assert_array_equal(module.stream()(x), whole(module.eval(), x)[0])
 
 
+OPTIONS = {
+    "dropped everywhere": {"input_dropout": 0.5, "weight_dropout": 0.5, "recurrent_dropout": 0.5},
+    "zoneout": {"zoneout": (0.2, 0.5), "recurrent_dropout": 0.5},
+    "other equations": {"proj_size": 3, "peephole": True, "coupled": True, "cell_clip": 0.3},
+}
+
+
+@pytest.mark.parametrize("backend", ["python", "auto"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_stream_evaluates_whatever_the_mode_of_its_module(backend, options):
+    module = nn.LSTM(5, 6, num_layers=2, **options)
+    x = sequence(7, 3)
+    with rk.backend(backend):
+        stepper = module.stream(3)
+        path = rk.why(1)[0].path
+        actual = np.concatenate([stepper(x[0])[None], stepper(x[1:])])
+        assert all(cell.training for cells in module._layers for cell in cells)
+        expected, final = whole(module.eval(), x)
+    if "input_dropout" in options:
+        assert path == ("fused" if backend == "auto" else "python")
+    np.testing.assert_array_equal(actual, expected)
+    for own, end in zip(stepper.state, final, strict=True):
+        np.testing.assert_array_equal(own, end)
+
+
+def test_modules_within_a_cell_evaluate_too():
+    class Inner(rk.Cell):
+        def __init__(self, input_size, hidden_size):
+            super().__init__(input_size, hidden_size)
+            self.drop = nn.Dropout(0.5)
+
+        def step(self, x, state):
+            h = state[0] * 0.5 + self.drop(x)
+            return h, (h,)
+
+    module = nn.Recurrent(Inner(5, 5))
+    x = sequence(4, 2)
+    y = module.stream(2)(x)
+    np.testing.assert_array_equal(y, whole(module.eval(), x)[0])
+    assert y[0].all()
+
+
 def test_a_cell_of_ones_own_streams_too():
     class Leaky(rk.Cell):
         def step(self, x, state):
