@@ -233,9 +233,7 @@ def _programs(
     return measure
 
 
-def _over_fused(
-    most: float, keep: Callable[[Row], bool]
-) -> Callable[[list[Row]], Measured | None]:
+def _over_fused(most: float, keep: Callable[[Row], bool]) -> Callable[[list[Row]], Measured | None]:
     def measure(rows: list[Row]) -> Measured | None:
         found = [
             (1 / row["speedup_over"]["fused"]["median"], _program_place(row))
