@@ -11,12 +11,15 @@
     suite_language.py  language models end to end
     suite_scaling.py   time against T, H, N and threads
     suite_footprint.py import time, size, memory
+    suite_sequences.py lengths, restarts, budgets of memory
+    suite_programs.py  cells without a fused kernel, as users write them
 
     grid.py            the shapes                      problem.py    one problem and its arrays
     sides.py           what is compared                peer_*.py     the other libraries as sides
     comparison.py      check, time, make a row         timing.py     interleaved samples, medians
     limits.py, .c      measuring the machine           roofline.py   what a layer must at least do
     language_*.py      the language models             footprint_step.py  one step, its memory
+    program_cells.py   the users' cells                program_*.py       the same in the others
     report.py          tables                          pictures.py   pictures
     targets.py         what is promised, next to what was measured
     machine.py         what it all ran on

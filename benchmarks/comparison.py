@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from . import roofline
@@ -17,16 +18,23 @@ Row = dict[str, Any]
 
 
 def compare_sides(
-    problem: Problem, mode: str, sides: list[Side], plan: Plan, limits: Limits | None = None
+    problem: Problem,
+    mode: str,
+    sides: list[Side],
+    plan: Plan,
+    limits: Limits | None = None,
+    beside: Sequence[Side] = (),
 ) -> Row:
     """Compiles what compiles, checks that all agree, then times; the first side is native.
+
+    ``beside`` are sides of other problems, timed along and checked by the caller.
 
     Raises DisagreementError when a side computes something else.
     """
     compile_seconds = {side.title: side.compile(mode) for side in sides if side.compile}
     check_sides(problem, sides, mode)
     gauges = roofline.gauges(problem, limits) if limits else {}
-    found = compare([side.entry(mode) for side in sides], plan, gauges)
+    found = compare([side.entry(mode) for side in (*sides, *beside)], plan, gauges)
     row: Row = {
         "cell": problem.cell,
         "label": problem.label,

@@ -1,6 +1,8 @@
 """One training step in a process of its own: how far it raises the peak of resident memory.
 
 python -m benchmarks.footprint_step '{"side": "native", "threads": 2, "shape": [1, 2, 3, 4]}'
+
+"options" may add what else the problem is: ``memory``, ``last_only``.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ import resource
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from .problem import Problem, Shape
 from .sides import peer_sides, rnnkit_side
 
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    problem = Problem("lstm", Shape(*job["shape"]))
+    problem = Problem("lstm", Shape(*job["shape"]), **job.get("options", {}))
     if job["side"] == "native":
         side = rnnkit_side(problem, "native", job["threads"])
     else:
@@ -28,6 +32,12 @@ def main() -> None:
     results = side.to_numpy(side.timed("training")())
     peak = _peak_bytes()
     kept = sum(array.nbytes for array in results)
+    # Through very many steps, a gradient of an initial state may well vanish.
+    of_weights = results[-len(problem.weights) :]
+    if not all(np.isfinite(array).all() for array in results) or not all(
+        array.any() for array in of_weights
+    ):
+        sys.exit(f"{problem}: {job['side']} gives a gradient that is zero or not finite")
     print(json.dumps({"before": before, "peak": peak, "step": peak - before, "results": kept}))
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from . import program_jax
 from .problem import Problem
 from .sides import Side, Stepper, thread_settings
 
@@ -26,8 +27,8 @@ State = tuple[Any, ...]
 
 
 def make_sides(problem: Problem, threads: int) -> list[Side]:
-    """The same problem as one compiled function for each mode; nothing for a cell not here."""
-    if problem.cell not in CELLS:
+    """The same problem as one compiled function for each mode; nothing for what is not here."""
+    if problem.cell not in CELLS or not problem.is_plain:
         return []
     sides = []
     for setting, count in thread_settings(threads).items():
@@ -214,7 +215,14 @@ def _lstm(options: dict[str, Any]) -> tuple[Callable[..., Any], Callable[..., An
     return project, step_of
 
 
-CELLS = {"rnn": _rnn, "gru": _gru, "lstm": _lstm}
+CELLS = {
+    "rnn": _rnn,
+    "gru": _gru,
+    "lstm": _lstm,
+    "own gru": _gru,
+    "own lstm": _lstm,
+    **program_jax.CELLS,
+}
 
 
 def _x64(problem: Problem) -> AbstractContextManager[Any]:

@@ -86,7 +86,7 @@ def _carry(session: Any, problem: Problem) -> tuple[Callable[[], None], Callable
 
 
 def _can_run(problem: Problem) -> bool:
-    return problem.cell in GATES and problem.dtype == "float32"
+    return problem.cell in GATES and problem.dtype == "float32" and problem.is_plain
 
 
 def _input_names(problem: Problem) -> list[str]:

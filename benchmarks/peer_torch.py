@@ -1,13 +1,19 @@
-"""PyTorch in eager mode: nn.RNN, nn.GRU and nn.LSTM with the same weights."""
+"""PyTorch in eager mode: nn.RNN, nn.GRU and nn.LSTM with the same weights.
+
+Cells that it has no module of are loops over steps; ragged batches are packed for its modules.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from . import program_torch
 from .problem import Problem
 from .sides import Side, Stepper, thread_settings
 
@@ -19,9 +25,13 @@ CLASSES = {
 
 
 def make_sides(problem: Problem, threads: int) -> list[Side]:
-    """The same problem in PyTorch; nothing where it has no such module."""
-    module = _make(problem, 0)
-    if module is None:
+    """The same problem in PyTorch; nothing where it has no way to put it."""
+    module: Any
+    if problem.cell in program_torch.CELLS:
+        module = program_torch.Loop(problem)
+    else:
+        module = _make(problem, 0)
+    if module is None or not (problem.is_plain or _packs(problem)):
         return []
     module.load_state_dict({k: torch.from_numpy(v) for k, v in problem.weights.items()})
     inputs = [torch.from_numpy(v).requires_grad_() for v in problem.inputs.values()]
@@ -29,9 +39,17 @@ def make_sides(problem: Problem, threads: int) -> list[Side]:
     given = state[0] if len(state) == 1 else tuple(state)
     wanted = [*inputs, *(dict(module.named_parameters())[name] for name in problem.weights)]
     d_outputs = [torch.from_numpy(v) for v in problem.d_outputs.values()]
+    lengths = None if problem.lengths is None else torch.from_numpy(problem.lengths)
+
+    def run() -> tuple[torch.Tensor, Any]:
+        if lengths is None:
+            return module(x, given)
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        y, final = module(packed, given)
+        return pad_packed_sequence(y, total_length=problem.shape.T)[0], final
 
     def outputs() -> list[torch.Tensor]:
-        y, final = module(x, given)
+        y, final = run()
         return [y, *final] if isinstance(final, tuple) else [y, final]
 
     def forward() -> list[torch.Tensor]:
@@ -106,6 +124,11 @@ def _carry(module: Any) -> tuple[Callable[[], None], Callable[[Any], Any]]:
 
     is_cell = isinstance(module, torch.nn.RNNCellBase)
     return reset, step_cell if is_cell else step_layer
+
+
+def _packs(problem: Problem) -> bool:
+    """Whether it is a ragged batch and nothing else, for a module that takes packed sequences."""
+    return problem.cell in CLASSES and replace(problem, ragged=False).is_plain
 
 
 def _make(problem: Problem, kind: int) -> Any:

@@ -92,17 +92,18 @@ class Stepper:
 def rnnkit_side(
     problem: Problem, backend: str, threads: int | None = None, name: str | None = None
 ) -> Side:
-    """rnnkit on the path that ``backend`` forces: "native" or "python"."""
+    """rnnkit on the path that ``backend`` forces, "native" or "python", or "auto" chooses."""
     weights = problem.weights
     module = problem.make_module()
-    inputs = [rk.tensor(value, requires_grad=True) for value in problem.inputs.values()]
+    inputs = [rk.as_tensor(value).requires_grad_() for value in problem.inputs.values()]
     x, state = inputs[0], inputs[1:]
     given = state[0] if len(state) == 1 else tuple(state)
     wanted = [*inputs, *(dict(module.named_parameters())[name] for name in weights)]
-    d_outputs = [rk.tensor(value) for value in problem.d_outputs.values()]
+    d_outputs = [rk.as_tensor(value) for value in problem.d_outputs.values()]
+    call_options = problem.call_options
 
     def outputs() -> list[Any]:
-        y, final = module(x, given)
+        y, final = module(x, given, **call_options)
         return [y, *final] if isinstance(final, tuple) else [y, final]
 
     def forward() -> list[Any]:

@@ -52,7 +52,7 @@ def _imports(options: Options) -> Iterator[Row]:
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(1 + IMPORT_ROUNDS[options.size]):
         for name in names:
-            taken = float(_child("-c", _IMPORT.format(name)))
+            taken = float(child("-c", _IMPORT.format(name)))
             if number > 0:
                 seconds[name].append(taken)
     for name, values in seconds.items():
@@ -67,12 +67,24 @@ def _memory(options: Options) -> Iterator[Row]:
     """Peak memory of one training step of an LSTM in a process of its own."""
     shape = STEP_SHAPES[options.size]
     for name in ["native", *(peer for peer in options.peers if peer in TRAINING_PEERS)]:
-        arguments = json.dumps({"side": name, "threads": options.threads, "shape": shape})
-        found = json.loads(_child("-m", "benchmarks.footprint_step", arguments))
+        found = step_memory(name, options.threads, shape)
         yield {"name": "rnnkit" if name == "native" else name, "shape_text": str(shape), **found}
 
 
-def _child(*arguments: str) -> str:
+def step_memory(side: str, threads: int, shape: Shape, **options: Any) -> dict[str, int]:
+    """Bytes resident before a training step of an LSTM, at its peak, in between, and of results.
+
+    Args:
+        side: "native" or the name of a peer.
+        options: further fields of the ``Problem``.
+    """
+    job = {"side": side, "threads": threads, "shape": shape, "options": options}
+    found: dict[str, int] = json.loads(child("-m", "benchmarks.footprint_step", json.dumps(job)))
+    return found
+
+
+def child(*arguments: str) -> str:
+    """What another Python process prints."""
     # With bytecode kept, as every installed package has it.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(

@@ -6,6 +6,7 @@ Nothing is timed here; each claim is tried on every shape of the grid.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from .suite_stream import rnnkit_stepper
 if TYPE_CHECKING:
     from .worker import Options
 
+# Threads that own rows of several lengths meet in ever new ways.
+UNEVEN_REPEATS = 3
 GRIDS = {"full": GRID, "standard": GRID, "quick": QUICK_GRID, "tiny": TINY_GRID}
 
 
@@ -29,6 +32,7 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
     """Emits a row for each claim on each cell and dtype, with the shapes where it fails."""
     claims: dict[str, Callable[[Problem, int], bool]] = {
         f"1 to {max(options.threads, 2)} threads, training step": _any_threads,
+        "threads, lengths and restarts": _any_threads_uneven,
         "a row alone or in its batch": _any_batch,
         "streamed steps or the whole sequence": _streamed,
     }
@@ -61,6 +65,11 @@ def _any_threads(problem: Problem, threads: int) -> bool:
         side.prepare()
         found.add(_bits(side.to_numpy(side.train())))  # type: ignore[misc]
     return len(found) == 1
+
+
+def _any_threads_uneven(problem: Problem, threads: int) -> bool:
+    uneven = replace(problem, ragged=True, reset_rate=0.05)
+    return all(_any_threads(uneven, threads) for _ in range(UNEVEN_REPEATS))
 
 
 def _any_batch(problem: Problem, threads: int) -> bool:

@@ -1,6 +1,7 @@
 """What rnnkit promises about its speed, next to what was measured.
 
 All for float32 and the largest thread count unless said otherwise; peers with their best setting.
+Of a cell of one's own, the training step.
 A comparison that did not run leaves its line unmeasured.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from .report import Row, Table, speedups
 from .roofline import memory_of
 from .suite_cells import ONE_THREAD, grid_rows
+from .suite_sequences import BUDGET, RAGGED, RESETS
 
 
 class Measured(NamedTuple):
@@ -66,8 +68,7 @@ def _speed(mean: float | None, least: float | None, over: str, **wanted: Any) ->
         ratios = speedups(found, over)
         average, worst = statistics.geometric_mean(ratios), min(ratios)
         met = (mean is None or average >= mean) and (least is None or worst >= least)
-        row = found[ratios.index(worst)]
-        place = f"{row['label']} {row['mode']} {row['shape_text']}"
+        place = _mode_place(found[ratios.index(worst)])
         return Measured(met, f"mean {average:.2f}x, least {worst:.2f}x ({place})")
 
     return measure
@@ -101,6 +102,21 @@ def _least(
     return Measured(worst >= least, f"least {show(worst)} ({place}), median {show(middle)}")
 
 
+def _most(
+    most: float, values: Iterable[tuple[float, str]], show: Callable[[float], str]
+) -> Measured | None:
+    found = sorted(values)
+    if not found:
+        return None
+    worst, place = found[-1]
+    middle = statistics.median(value for value, _ in found)
+    return Measured(worst <= most, f"most {show(worst)} ({place}), median {show(middle)}")
+
+
+def _mode_place(row: Row) -> str:
+    return f"{row['label']} {row['mode']} {row['shape_text']}"
+
+
 def _times(value: float) -> str:
     return f"{value:.2f}x"
 
@@ -120,10 +136,7 @@ def _stream(over: str, least: float) -> Callable[[list[Row]], Measured | None]:
 def _threads(least: float, keep: Callable[[Row], bool]) -> Callable[[list[Row]], Measured | None]:
     def measure(rows: list[Row]) -> Measured | None:
         found = [
-            (
-                row["speedup_over"][ONE_THREAD]["median"],
-                f"{row['label']} {row['mode']} {row['shape_text']}",
-            )
+            (row["speedup_over"][ONE_THREAD]["median"], _mode_place(row))
             for row in _cells(rows)
             if ONE_THREAD in row["speedup_over"] and keep(row)
         ]
@@ -168,6 +181,98 @@ def _imports(rows: list[Row]) -> Measured | None:
             ratio = row["over_numpy"]["median"]
             return Measured(ratio <= 1.4, f"{ratio:.2f}x")
     return None
+
+
+def _sequences(what: str, most_share: float) -> Callable[[list[Row]], Measured | None]:
+    """The share of the time that the same layer takes without it."""
+
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [
+            (row["share"]["median"], _mode_place(row))
+            for row in rows
+            if row["suite"] == "sequences" and row["kind"] == "time" and row["what"] == what
+        ]
+        return _most(most_share, found, _times)
+
+    return measure
+
+
+def _packed(rows: list[Row]) -> Measured | None:
+    found = [
+        (row["speedup_over"]["torch"]["median"], _mode_place(row))
+        for row in rows
+        if row["suite"] == "sequences" and row["kind"] == "time" and "torch" in row["speedup_over"]
+    ]
+    return _least(3, found, _times)
+
+
+def _longest(rows: list[Row]) -> Measured | None:
+    found = [
+        (row["peak"] / 1e6, f"{row['label']} {row['shape_text']}, memory={row['memory']}")
+        for row in rows
+        if row["suite"] == "sequences" and row["kind"] == "memory" and row["shape"]["T"] >= 100_000
+    ]
+    return _most(512, found, lambda value: f"{value:.0f} MB")
+
+
+def _programs(
+    over: str,
+    least: float,
+    keep: Callable[[Row], bool] = lambda row: True,
+    mean: float | None = None,
+) -> Callable[[list[Row]], Measured | None]:
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [row for row in _program_steps(rows) if over in row["speedup_over"] and keep(row)]
+        ratios = [(row["speedup_over"][over]["median"], _program_place(row)) for row in found]
+        measured = _least(least, ratios, _times)
+        if measured is None or mean is None:
+            return measured
+        average = statistics.geometric_mean(speedups(found, over))
+        return Measured(measured.met and average >= mean, f"mean {average:.2f}x, {measured.text}")
+
+    return measure
+
+
+def _over_fused(most: float, keep: Callable[[Row], bool]) -> Callable[[list[Row]], Measured | None]:
+    def measure(rows: list[Row]) -> Measured | None:
+        found = [
+            (1 / row["speedup_over"]["fused"]["median"], _program_place(row))
+            for row in _program_steps(rows)
+            if row["cell"] == "own lstm" and keep(row)
+        ]
+        return _most(most, found, _times)
+
+    return measure
+
+
+def _planning(rows: list[Row]) -> Measured | None:
+    """Only where there was something to plan."""
+    found = [
+        (row["planning"]["median"] * 1e3, row["label"])
+        for row in rows
+        if row["suite"] == "programs" and row["kind"] == "planning" and row["path"] == "program"
+    ]
+    return _most(20, found, lambda value: f"{value:.1f} ms")
+
+
+def _program_steps(rows: list[Row]) -> list[Row]:
+    return [
+        row
+        for row in rows
+        if row["suite"] == "programs" and row["kind"] == "time" and row["mode"] == "training"
+    ]
+
+
+def _program_place(row: Row) -> str:
+    return f"{row['label']} {row['shape_text']}, path {row['path']}"
+
+
+def _small(row: Row) -> bool:
+    return row["shape"]["N"] <= 16 and row["shape"]["H"] <= 64
+
+
+def _one_row(row: Row) -> bool:
+    return row["shape"]["N"] == 1 and row["shape"]["H"] == 64
 
 
 def _large(row: Row) -> bool:
@@ -240,6 +345,27 @@ TARGETS = [
     Target("a layer and a product in turns vs alone", "least 0.95x", _matmul("in turns", 0.95)),
     Target("results, bit by bit", "all hold", _results),
     Target("import rnnkit vs import numpy", "at most 1.4x", _imports),
+    Target(
+        "lengths uniform on 1..T vs all of T",
+        "at most 0.65x its time",
+        _sequences(RAGGED, 0.65),
+    ),
+    Target("lengths uniform on 1..T vs PyTorch, packed", "least 3x", _packed),
+    Target("restarts at 1 of 20 steps vs none", "at most 1.05x", _sequences(RESETS, 1.05)),
+    Target("a memory budget vs none", "at most 1.4x", _sequences(BUDGET, 1.4)),
+    Target("LSTM N8 T100000 H256, training step", "at most 512 MB in all", _longest),
+    Target(
+        "own cell, N <= 16, H <= 64, vs PyTorch's loop", "least 10x", _programs("torch", 10, _small)
+    ),
+    Target(
+        "own cell, N >= 32, H >= 256, vs PyTorch's loop", "least 2x", _programs("torch", 2, _large)
+    ),
+    Target("own cell vs JAX's scan", "mean 2x, least 1x", _programs("jax", 1, mean=2)),
+    Target("own cell vs Python, N 1, H 64", "least 30x", _programs("python", 30, _one_row)),
+    Target("own cell vs Python, N >= 32, H >= 256", "least 2x", _programs("python", 2, _large)),
+    Target("own LSTM vs fused, N >= 32, H >= 256", "at most 1.6x", _over_fused(1.6, _large)),
+    Target("own LSTM vs fused, N 1, H 64", "at most 2.5x", _over_fused(2.5, _one_row)),
+    Target("tracing and planning an own cell", "at most 20 ms", _planning),
 ]
 
 

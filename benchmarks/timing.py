@@ -96,6 +96,11 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
     return spread([a / b for a, b in zip(over, under, strict=True)])
 
 
+def inverse(spread: dict[str, float]) -> dict[str, float]:
+    """The spread of the ratios turned round."""
+    return {"median": 1 / spread["median"], "low": 1 / spread["high"], "high": 1 / spread["low"]}
+
+
 @dataclass(frozen=True)
 class Entry:
     """A contestant in one of its settings.

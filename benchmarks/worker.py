@@ -49,6 +49,8 @@ SUITES = {
     "language": Suite("suite_language"),
     "scaling": Suite("suite_scaling", by_cell=True),
     "footprint": Suite("suite_footprint"),
+    "sequences": Suite("suite_sequences", by_cell=True),
+    "programs": Suite("suite_programs"),
 }
 
 

@@ -155,6 +155,39 @@ def test_every_other_suite_runs_tiny(native, tmp_path):
     assert not (tmp_path / "speedup.png").exists()
 
 
+def test_sequences_and_programs_run_tiny(native, tmp_path):
+    figures = tmp_path / "figures.json"
+    result = run(
+        "--tiny", "--only", "sequences,programs,rnn,lstm", "--threads", "2", "--json", str(figures)
+    )
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(figures.read_text())["rows"]
+    sequences = [row for row in rows if row["suite"] == "sequences"]
+    timed = [(r["what"], r["cell"], r["mode"]) for r in sequences if r["kind"] == "time"]
+    modes = ("forward", "training")
+    uneven = {(w, c, m) for w in ("ragged", "resets") for c in ("rnn", "lstm") for m in modes}
+    assert len(timed) == len(set(timed))
+    assert set(timed) == uneven | {("memory budget", "lstm", "training")}
+    for row in sequences:
+        if row["kind"] == "time":
+            assert set(row["seconds"]) == {"native", row["without"]}
+            assert row["speedup_over"] == {}
+            assert 0 < row["share"]["low"] <= row["share"]["median"] <= row["share"]["high"]
+    (memory,) = [row for row in sequences if row["kind"] == "memory"]
+    assert 0 < memory["before"] < memory["peak"]
+    programs = [row for row in rows if row["suite"] == "programs"]
+    planned = [row["cell"] for row in programs if row["kind"] == "planning"]
+    assert len(planned) == len(set(planned)) == 6
+    for row in programs:
+        assert row["path"] in ("program", "python")
+        assert row["reason"]
+        if row["kind"] == "time":
+            fused = {"fused"} if row["cell"] in ("own lstm", "own gru") else set()
+            assert set(row["seconds"]) == {"native", "python"} | fused
+    for words in ("full batch", "no resets", "memory=full", "SLSTM", "Paths: "):
+        assert words in result.stdout
+
+
 def test_saved_figures_of_several_runs_are_reported_together(suite, capsys, tmp_path):
     machine = suite("machine").describe(2, [])
     paths = []
@@ -219,9 +252,13 @@ def test_a_missing_peer_is_named_and_left_out(suite, capsys, monkeypatch):
     [
         (
             [],
-            ["limits", "cells", "stream", "matmul", "results", "language", "scaling", "footprint"],
+            [
+                *("limits", "cells", "stream", "matmul", "results", "language", "scaling"),
+                *("footprint", "sequences", "programs"),
+            ],
         ),
-        (["--only", "gru"], ["cells", "stream", "results", "scaling"]),
+        (["--only", "gru"], ["cells", "stream", "results", "scaling", "sequences"]),
+        (["--only", "programs"], ["programs"]),
         (["--only", "stream,gru"], ["stream"]),
         (["--only", "footprint,limits"], ["limits", "footprint"]),
     ],
@@ -251,6 +288,101 @@ def test_a_peer_is_a_side_that_agrees(suite, native, peer, cell, mode):
     assert [side.name for side in sides] == [peer]
     if mode == "forward" or sides[0].train:
         suite("sides").check_sides(problem, [first, *sides], mode)
+
+
+def user_cells():
+    return ["own lstm", "own gru", "layernorm-lstm", "peephole-lstm", "indrnn", "slstm"]
+
+
+@pytest.mark.parametrize("cell", user_cells())
+def test_a_user_cell_agrees_with_its_fused_twin_and_the_python_path(suite, native, cell):
+    programs = suite("suite_programs")
+    assert cell in suite("program_cells").PROGRAM_CELLS
+    problem = small(suite, cell, (3, 5, 4, 7))
+    sides = programs._sides(problem, SimpleNamespace(threads=1, peers=[]))
+    names = ["native", "python"] if "own" not in cell else ["native", "fused", "python"]
+    assert [side.name for side in sides] == names
+    for mode in ("forward", "training"):
+        suite("sides").check_sides(problem, sides, mode)
+        assert programs.path_of(problem, mode, 1)["path"] in ("program", "python")
+
+
+@pytest.mark.parametrize("cell", user_cells())
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+def test_a_user_cell_is_the_same_in_a_peer(suite, native, peer, cell):
+    pytest.importorskip(peer)
+    problem = small(suite, cell, (3, 5, 4, 7))
+    first = suite("sides").rnnkit_side(problem, "python")
+    (side,) = suite("sides").peer_sides(problem, [peer], 1)
+    suite("sides").check_sides(problem, [first, side], "training")
+
+
+@pytest.mark.parametrize("mode", ["forward", "training"])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_only_pytorch_takes_a_ragged_batch_and_agrees(suite, native, cell, mode):
+    for package in ("torch", "jax", "onnxruntime", "onnx"):
+        pytest.importorskip(package)
+    problem = small(suite, cell, (5, 7, 4, 6), ragged=True)
+    first = suite("sides").rnnkit_side(problem, "native", 1)
+    sides = suite("sides").peer_sides(problem, list(PEERS), 1)
+    assert [side.name for side in sides] == ["torch"]
+    suite("sides").check_sides(problem, [first, *sides], mode)
+    for other in (replace(problem, reset_rate=0.5), replace(problem, last_only=True)):
+        assert suite("sides").peer_sides(other, list(PEERS), 1) == []
+
+
+@pytest.mark.parametrize("how", [{"ragged": True}, {"reset_rate": 0.3}, {"last_only": True}])
+def test_uneven_problems_are_those_that_were_asked_for(suite, native, how):
+    plain = small(suite, "gru", (5, 8, 3, 4))
+    problem = replace(plain, **how)
+    sides = [suite("sides").rnnkit_side(p, "native", 1) for p in (problem, plain)]
+    expected, full = (side.to_numpy(side.train()) for side in sides)
+    assert (expected[0].shape == (5, 4)) == problem.last_only
+    # The weights' gradients are the last four; none may be those of the plain problem.
+    for a, b in zip(expected[-4:], full[-4:], strict=True):
+        assert a.shape == b.shape
+        assert not np.allclose(a, b, rtol=1e-3)
+    python = suite("sides").rnnkit_side(problem, "python")
+    suite("sides").check_sides(problem, [sides[0], python], "training")
+
+
+def test_lengths_are_uniform_and_unsorted(suite):
+    lengths = small(suite, shape=(32, 100, 2, 2), ragged=True).lengths
+    assert 1 <= lengths.min() <= 4
+    assert 97 <= lengths.max() <= 100
+    assert lengths.mean() == pytest.approx(50.5, abs=0.5)
+    assert 0 < (np.diff(lengths) > 0).sum() < 31
+    assert small(suite).lengths is None
+
+
+def test_a_wrong_result_with_lengths_is_not_timed(suite, native, monkeypatch):
+    sequences, rows = suite("suite_sequences"), []
+
+    def wrong(problem, backend, *rest):
+        side = suite("sides").rnnkit_side(problem, backend, *rest)
+        if backend == "python" or not problem.ragged:
+            return side
+        return replace(side, to_numpy=lambda a: [1.01 * each.detach().numpy() for each in a])
+
+    monkeypatch.setattr(sequences, "rnnkit_side", wrong)
+    sequences.run(SimpleNamespace(cells=["rnn"], size="tiny", threads=1, peers=[]), rows.append)
+    assert ["failed" in row for row in rows] == [True, False, True, False]
+    assert "ragged" in rows[0]["failed"]
+
+
+def test_a_cell_is_planned_anew_in_every_round(suite, native, monkeypatch):
+    programs, kinds = suite("suite_programs"), []
+    steps = programs._step_seconds
+
+    def record(module, problem):
+        kinds.append(type(module._layers[0][0]))
+        return steps(module, problem)
+
+    monkeypatch.setattr(programs, "_step_seconds", record)
+    row = programs._planning("indrnn", SimpleNamespace(size="tiny", threads=1))
+    assert [kinds.count(kind) for kind in dict.fromkeys(kinds)] == [4, 4, 4]
+    assert row["first"]["median"] > 0
+    assert row["planning"]["median"] < row["first"]["median"]
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -589,6 +721,68 @@ def test_targets_stand_next_to_what_was_measured(suite):
     assert lines["inference vs ONNX Runtime"][2:] == ["not measured", "-"]
 
 
+def test_sequences_are_held_to_their_targets(suite):
+    def timed(what, share, **changes):
+        return cells_row(suite="sequences", kind="time", what=what, share=spread(share), **changes)
+
+    def memory(T, peak):
+        shape = {"N": 8, "T": T, "I": 32, "H": 256}
+        return {"suite": "sequences", "kind": "memory", "shape": shape, "peak": peak,
+                "label": "LSTM", "shape_text": f"T{T}", "memory": "1MB"}  # fmt: skip
+
+    rows = [
+        timed("ragged", 0.5, over={"torch": 4.0}),
+        timed("ragged", 0.7, over={"torch": 2.5}),
+        timed("resets", 1.04),
+        memory(100_000, 500e6),
+        memory(1000, 900e6),
+    ]
+    lines = {line[0]: line for line in suite("targets").summary(rows).body}
+    place = "(GRU training N64 T25 I512 H512)"
+    assert lines["lengths uniform on 1..T vs all of T"][2:] == [
+        f"most 0.70x {place}, median 0.60x", "NO",
+    ]  # fmt: skip
+    assert lines["lengths uniform on 1..T vs PyTorch, packed"][2].startswith("least 2.50x")
+    assert lines["restarts at 1 of 20 steps vs none"][3] == "yes"
+    assert lines["a memory budget vs none"][3] == "-"
+    assert lines["LSTM N8 T100000 H256, training step"][2:] == [
+        "most 500 MB (LSTM T100000, memory=1MB), median 500 MB", "yes",
+    ]  # fmt: skip
+
+
+def test_programs_are_held_to_their_targets(suite):
+    def timed(N, H, over, **changes):
+        shape = {"N": N, "T": 50, "I": H, "H": H}
+        return cells_row(
+            suite="programs", kind="time", path="program", shape=shape, over=over, **changes
+        )
+
+    rows = [
+        timed(1, 64, {"torch": 11.0, "jax": 4.0, "python": 29.0, "fused": 0.5}, cell="own lstm"),
+        timed(32, 256, {"torch": 1.5, "jax": 1.5, "python": 2.5, "fused": 0.5}, cell="own lstm"),
+        timed(32, 256, {"torch": 0.5, "fused": 0.1}, mode="forward"),
+        timed(32, 256, {"fused": 0.1}, cell="own gru"),
+        {"suite": "programs", "kind": "planning", "path": "program", "label": "A",
+         "planning": spread(0.021)},
+        {"suite": "programs", "kind": "planning", "path": "python", "label": "B",
+         "planning": spread(0.5)},
+    ]  # fmt: skip
+    lines = {line[0]: line for line in suite("targets").summary(rows).body}
+    assert lines["own cell, N <= 16, H <= 64, vs PyTorch's loop"][3] == "yes"
+    assert lines["own cell, N >= 32, H >= 256, vs PyTorch's loop"][2].startswith("least 1.50x")
+    assert lines["own cell vs JAX's scan"][2].startswith("mean 2.45x, least 1.50x")
+    assert lines["own cell vs JAX's scan"][3] == "yes"
+    assert lines["own cell vs Python, N 1, H 64"][3] == "NO"
+    assert lines["own cell vs Python, N >= 32, H >= 256"][3] == "yes"
+    assert lines["own LSTM vs fused, N >= 32, H >= 256"][2:] == [
+        "most 2.00x (GRU N64 T25 I512 H512, path program), median 2.00x", "NO",
+    ]  # fmt: skip
+    assert lines["own LSTM vs fused, N 1, H 64"][3] == "yes"
+    assert lines["tracing and planning an own cell"][2:] == [
+        "most 21.0 ms (A), median 21.0 ms", "NO",
+    ]  # fmt: skip
+
+
 def test_fractions_of_the_limits_are_held_to_their_targets(suite):
     def limits(fraction, weights=1 << 20):
         return {"fraction": {"fma": spread(fraction), "read": spread(fraction)}, "weights": weights}
@@ -613,10 +807,10 @@ def test_a_broken_promise_of_equal_bits_is_shown_with_its_shape(suite, native, m
     monkeypatch.setattr(results, "_any_threads", lambda problem, threads: problem.shape.N == 1)
     options = SimpleNamespace(cells=["rnn"], dtypes=["float32"], size="tiny", threads=1)
     results.run(options, rows.append)
-    assert [row["failing"] for row in rows] == [["N2 T4 I3 H5"], [], []]
+    assert [row["failing"] for row in rows] == [["N2 T4 I3 H5"], ["N2 T4 I3 H5"], [], []]
     (table,) = results.tables(rows)
     assert table.body[0][3] == "fails on N2 T4 I3 H5"
-    assert "2 of 3 claims hold" in str(suite("targets").summary(rows).body)
+    assert "2 of 4 claims hold" in str(suite("targets").summary(rows).body)
 
 
 def test_the_installed_size_leaves_out_what_is_not_installed(suite):

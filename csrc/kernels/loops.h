@@ -73,15 +73,23 @@ static void R(multiply_input)(R(run) *r, const R(share) *share, idx n_rows, R(ro
     }
 }
 
-/* g = bias + x . w_ih for this thread's part of the steps t0 .. t1-1, whose rows begin at g. */
-static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1, real *g)
+/* Where the gates of step t begin, of a chunk that begins with step t0. In a chunk's own memory a row has
+   the same place in every chunk, because threads that own rows do not wait for each other in between. */
+VEC_INLINE real *R(gates_of_step)(const R(run) *r, idx t0, idx t)
+{
+    const rk_sequence *s = r->s;
+    return r->g + (s->gates ? rows_before(s, t) : (t - t0) * s->N) * r->ldg;
+}
+
+/* gates = bias + x . w_ih for this thread's part of the steps t0 .. t1-1. */
+static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1)
 {
     const rk_sequence *s = r->s;
     if (!s->schedule.order) {
         idx n_rows = share->n1 - share->n0;
         R(rows) x = {.base = R(grid_row)(r, &s->x, t0, share->n0), .inner = s->x.n, .outer = s->x.t,
                      .per_outer = n_rows};
-        R(rows) out = {.base = g + share->n0 * r->ldg, .inner = r->ldg, .outer = s->N * r->ldg,
+        R(rows) out = {.base = R(gates_of_step)(r, t0, t0) + share->n0 * r->ldg, .inner = r->ldg, .outer = s->N * r->ldg,
                        .per_outer = n_rows};
         R(multiply_input)(r, share, (t1 - t0) * n_rows, x, out);
         return;
@@ -89,7 +97,7 @@ static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1, r
     const real *x[LISTED_ROWS], *out[LISTED_ROWS];
     idx listed = 0;
     for (idx t = t0; t < t1; t++) {
-        real *rows = g + (rows_before(s, t) - rows_before(s, t0)) * r->ldg;
+        real *rows = R(gates_of_step)(r, t0, t);
         idx end = min_idx(active_rows(s, t), share->n1);
         for (idx n = share->n0; n < end; n += share->n_step) {
             x[listed] = R(grid_row)(r, &s->x, t, n);
@@ -110,12 +118,11 @@ static void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step) st
 {
     const rk_sequence *s = r->s;
     for (idx t0 = 0; t0 < s->T; t0 += r->chunk) {
-        idx t1 = min_idx(t0 + r->chunk, s->T), first = rows_before(s, t0);
-        real *g = s->gates ? r->g + first * r->ldg : r->g;
-        R(input_product)(r, share, t0, t1, g);
+        idx t1 = min_idx(t0 + r->chunk, s->T);
+        R(input_product)(r, share, t0, t1);
         for (idx t = t0; t < t1; t++) {
             idx n_rows = R(rows_of_share)(share, active_rows(s, t));
-            if (n_rows) step(r, share, t, n_rows, g + (rows_before(s, t) - first) * r->ldg);
+            if (n_rows) step(r, share, t, n_rows, R(gates_of_step)(r, t0, t));
             if (R(end_of_step)(r, share, (long)t + 1, t + 1 == t1)) return;
         }
     }

@@ -17,6 +17,7 @@ from recurrent_contract import (
 )
 
 import rnnkit as rk
+from rnnkit.recurrent import run_layer
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -51,6 +52,27 @@ def test_any_number_of_threads(case, dtype, threads):
     for count in (2, 3):
         threads(count)
         assert_same_bits(forward_backward(layer, "native"), expected)
+
+
+@pytest.mark.parametrize("case", cases((100, 32, 16, 64), dtype="float32"), ids=str)
+def test_any_number_of_threads_in_a_ragged_batch(case, threads):
+    # Longer than a chunk of steps, so that one thread may be in the next chunk before the other.
+    layer = make_layer(case)
+    T, N, _, _ = case.sizes
+    lengths = np.random.default_rng(1).integers(1, T + 1, N)
+
+    def run():
+        y, state = run_layer(layer.cells, layer.inputs["x"], lengths=lengths)
+        with rk.no_grad():
+            inference, _ = run_layer(layer.cells, layer.inputs["x"], lengths=lengths)
+        found = {"y": y, "h": state[0], "y of inference": inference}
+        return {name: tensor.detach().numpy() for name, tensor in found.items()}
+
+    threads(1)
+    expected = run()
+    threads(2)
+    for _ in range(20):
+        assert_same_bits(run(), expected)
 
 
 @BOTH
