@@ -37,3 +37,7 @@ class GradcheckError(RnnkitError, AssertionError):
 
 class BackendError(RnnkitError, RuntimeError):
     """The requested execution path cannot run this call."""
+
+
+class MissingPackageError(RnnkitError, ImportError):
+    """An optional package that this step needs is not installed."""

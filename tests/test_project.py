@@ -18,6 +18,7 @@ ROWS = [
     {"cli"},
     {"train"},
     {"data"},
+    {"diagnostics"},
     {"nn", "optim", "losses"},
     {"recurrent"},
     {"cells"},
@@ -122,7 +123,8 @@ def test_autograd_and_backend_do_not_know_each_other():
 
 def test_importing_the_package_does_not_load_the_training_side():
     """What a user of the layers does not need must cost no import time."""
-    heavy = ["rnnkit.train", "rnnkit.cli", "tqdm", "matplotlib", "safetensors", "argparse"]
+    heavy = ["rnnkit.train", "rnnkit.cli", "rnnkit.diagnostics", "tqdm", "matplotlib"]
+    heavy += ["safetensors", "argparse"]
     code = f"import sys, numpy, rnnkit; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

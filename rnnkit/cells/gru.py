@@ -21,6 +21,8 @@ from rnnkit.cells.checks import check_bool
 from rnnkit.ops import linear, sigmoid, tanh
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
 
@@ -46,6 +48,7 @@ class GRUCell(GatedCell):
     """
 
     gates = 3
+    gate_names = ("r", "z", "n")
     kernel = "gru"
     variants = ({"reset_after": True}, {"reset_after": False})
 
@@ -65,7 +68,11 @@ class GRUCell(GatedCell):
     def kernel_variant(self) -> str:
         return "reset_after" if self.reset_after else "reset_before"
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    @property
+    def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
+        return {"n": (-1.0, 1.0)}
+
+    def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
         (h,) = state
         if self.reset_after:
             x_r, x_z, x_n = self.from_input(x).chunk(3, -1)
@@ -80,6 +87,11 @@ class GRUCell(GatedCell):
             x_rz, x_n = self.from_input(x).split([2 * H, H], -1)
             r, z = sigmoid(x_rz + linear(h, W_rz, b_rz)).chunk(2, -1)
             n = tanh(x_n + linear(r * h, W_n, b_n))
+        return r, z, n
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        (h,) = state
+        _, z, n = self.gate_values(x, state)
         h = (1 - z) * n + z * h
         return h, (h,)
 

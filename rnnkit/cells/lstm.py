@@ -20,6 +20,8 @@ from rnnkit.cells.base import GatedCell, register_cell
 from rnnkit.ops import sigmoid, tanh
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
 
@@ -44,11 +46,19 @@ class LSTMCell(GatedCell):
 
     gates = 4
     state_names = ("h", "c")
+    gate_names = ("i", "f", "g", "o")
     kernel = "lstm"
 
+    @property
+    def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
+        return {"g": (-1.0, 1.0)}
+
+    def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        i, f, g, o = (self.from_input(x) + self.from_hidden(state[0])).chunk(4, -1)
+        return sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        h, c = state
-        i, f, g, o = (self.from_input(x) + self.from_hidden(h)).chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        h = sigmoid(o) * tanh(c)
+        i, f, g, o = self.gate_values(x, state)
+        c = f * state[1] + i * g
+        h = o * tanh(c)
         return h, (h, c)

@@ -12,7 +12,7 @@ from rnnkit import backend, ops
 from rnnkit.cells import Cell
 from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
-from rnnkit.recurrent import tape
+from rnnkit.recurrent import observe, tape
 from rnnkit.recurrent.memory import bytes_of
 from rnnkit.recurrent.options import Options, Result
 from rnnkit.recurrent.schedule import make_schedule
@@ -109,11 +109,14 @@ def run_checked_layer(
         cell.kernel,
         dtype,
     )
+    run: observe.Run = tape.run_layer
     if decision.path == "fused":
         from rnnkit.recurrent import native
 
-        return native.run_layer(cells, x, state, restart, options)
-    return tape.run_layer(cells, x, state, restart, options)
+        run = native.run_layer
+    if observe.here.observers:
+        run = observe.observed(run, decision.path)
+    return run(cells, x, state, restart, options)
 
 
 def _check_cells(cells: Sequence[Cell]) -> Cell:
