@@ -55,7 +55,7 @@ def _draw_norms(axes: Any, layers: list[LayerTrace]) -> None:
             text = f"{layer.name} {state}"
             text += "" if math.isnan(factor) else f": {factor:.3f} a step"
             style = "-" if state == layer.cell.state_names[0] else "--"
-            (line,) = axes.plot(np.arange(layer.T), norms, style, label=text)
+            (line,) = axes.plot(np.arange(layer.T), norms, style, marker=".", ms=3, label=text)
             if layer.N > 1:
                 low = np.where(low > 0, low, np.nan)
                 axes.fill_between(

@@ -278,9 +278,7 @@ def _probe(
     if not h_n.requires_grad:
         return
     seeds = np.random.default_rng(0).standard_normal(h_n.shape)
-    D, N = seeds.shape[:2]
-    flat = seeds.reshape(D, N, -1)
-    flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
+    seeds /= np.sqrt((seeds**2).sum(axis=tuple(range(2, seeds.ndim)), keepdims=True))
     grad(h_n, starts, wrap(seeds.astype(h_n.dtype)), allow_unused=True)
 
 
