@@ -236,7 +236,8 @@ def observed(run: Run, path: str) -> Run:
         if any(each.probes for each in observers):
             seen.probe = new_run()
             with draws.repeated():
-                _probe(run, cells, x, state, restart, replace(options, seen=seen.probe))
+                more = replace(options, steps=False, seen=seen.probe)
+                _probe(run, cells, x, state, restart, more)
         for observer in observers:
             observer.saw(seen)
         return result if options.steps else Result(result.y, result.final)
@@ -272,7 +273,6 @@ def _probe(
     with enable_grad():
         starts = [wrap(each.data).requires_grad_() for each in state]
         begin = None if restart is None else tuple([each.detach() for each in restart])
-        options = replace(options, sequences=False, steps=False)
         _, final, _ = run(cells, x.detach(), tuple(starts), begin, options)
     h_n = final[0]
     if not h_n.requires_grad:
