@@ -103,7 +103,7 @@ typedef struct {
     void *d_b_ih, *d_b_hh;
     void *d_h_0, *d_c_0;
     void *d_h_r, *d_c_r;          /* are added to */
-    rk_grid d_h;                  /* (T, N, H): all that flows into h_t, for those who want to see it */
+    rk_grid d_h, d_c_all;         /* (T, N, H): all that flows into h_t and c_t, for those who want to see it */
 
     /* forward: weights and biases as rk_cell.pack left them, 64-byte aligned; w_ih, w_hh, b_ih and b_hh
        are then not read. NULL: they are packed anew. */

@@ -33,7 +33,7 @@ from rnnkit.ops.noise import set_dropout_kernel as _set_dropout_kernel
 from rnnkit.rng import generator, manual_seed
 
 if TYPE_CHECKING:
-    from rnnkit import backend, cells, data, losses, nn, optim, recurrent, train
+    from rnnkit import backend, cells, data, diagnostics, losses, nn, optim, recurrent, train
     from rnnkit.autograd.gradcheck import gradcheck, gradgradcheck
     from rnnkit.backend import (
         config,
@@ -77,7 +77,11 @@ _set_dropout_kernel(_of_backend("noise", "dropout"))
 # name -> the module it is taken from, or "" for a subpackage of that name
 _LAZY = {
     **dict.fromkeys(
-        ("backend", "cells", "data", "losses", "nn", "optim", "recurrent", "train"), ""
+        (
+            "backend", "cells", "data", "diagnostics", "losses", "nn", "optim", "recurrent",
+            "train",
+        ),
+        "",
     ),
     **dict.fromkeys(("gradcheck", "gradgradcheck"), "rnnkit.autograd.gradcheck"),
     **dict.fromkeys(
@@ -102,6 +106,7 @@ __all__ = [
     "cells",
     "config",
     "data",
+    "diagnostics",
     "enable_grad",
     "errors",
     "generator",

@@ -41,3 +41,7 @@ class BackendError(RnnkitError, RuntimeError):
 
 class TraceError(RnnkitError, RuntimeError):
     """A cell's step does something that no program can do; the message names the line."""
+
+
+class MissingPackageError(RnnkitError, ImportError):
+    """An optional package that this step needs is not installed."""

@@ -101,6 +101,7 @@ class Layer:
         d_c: Array | None = None,
         d_restart: tuple[Array | None, ...] | None = None,
         d_h: Array | None = None,
+        d_c_all: Array | None = None,
     ) -> None: ...
 
 class Stepper:

@@ -147,7 +147,7 @@ cdef extern from "rnnkit.h" nogil:
         void *d_c_0
         void *d_h_r
         void *d_c_r
-        rk_grid d_h
+        rk_grid d_h, d_c_all
         void *packed
         void *workspace
     ctypedef struct rk_cell:

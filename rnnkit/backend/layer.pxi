@@ -136,7 +136,7 @@ cdef class Layer:
             self.outputs_are_of[d] = self.n_segments - 1
 
     def backward(self, kept, d_y, tuple d_final, work, d_x, tuple d_weights, tuple d_initial,
-                 d_c=None, tuple d_restart=None, d_h=None):
+                 d_c=None, tuple d_restart=None, d_h=None, d_c_all=None):
         """Gradients of the layer. None: absent, or not wanted.
 
         Args:
@@ -145,17 +145,18 @@ cdef class Layer:
             work: of the size of `kept`; may be `kept` itself, which is then overwritten.
             d_x, d_weights, d_initial: for the gradients of x, weights and initial.
             d_restart: for those of restart; they are added to what is there.
-            d_h: for the gradient of h at every step; as y.
+            d_h, d_c_all: for all that flows into h and into c at every step; as y.
         """
         cdef Buffers of_forward = self.buffers
         self.buffers = Buffers(self.code)
         try:
-            self.run_backward(kept, d_y, d_final, work, d_x, d_weights, d_initial, d_c, d_restart, d_h)
+            self.run_backward(kept, d_y, d_final, work, d_x, d_weights, d_initial, d_c, d_restart, d_h,
+                              d_c_all)
         finally:
             self.buffers = of_forward
 
     cdef int run_backward(self, kept, d_y, tuple d_final, work, d_x, tuple d_weights, tuple d_initial,
-                          d_c, tuple d_restart, d_h) except -1:
+                          d_c, tuple d_restart, d_h, d_c_all) except -1:
         cdef int n_states = self.kernel.n_states
         cdef idx width = self.directions * self.s[0].H
         if self.s[0].y.at == NULL or (self.between_size() and self.between == NULL):
@@ -176,6 +177,7 @@ cdef class Layer:
         cdef rk_grid d_y_at = self.grid(d_y, "d_y", width, False)
         cdef rk_grid d_c_at = self.grid(d_c, "d_c", width, False)
         cdef rk_grid d_h_at = self.grid(d_h, "d_h", width, True)
+        cdef rk_grid d_c_all_at = self.grid(d_c_all, "d_c_all", width, True)
         cdef rk_grid d_x_at = self.grid(d_x, "d_x", self.s[0].I, True)
         if self.kept:
             require_array(kept, "kept")
@@ -192,6 +194,7 @@ cdef class Layer:
             s.d_y = self.in_order(d_y_at, d, d * s.H)
             s.d_c = self.in_order(d_c_at, d, d * s.H)
             s.d_h = self.in_order(d_h_at, d, d * s.H)
+            s.d_c_all = self.in_order(d_c_all_at, d, d * s.H)
             s.d_x = self.in_order(d_x_at, d, 0)
             s.d_x_add = d > 0
             s.d_h_n = self.state_of(d_h_n, d)
@@ -234,6 +237,7 @@ cdef class Layer:
         self.advance(&part.d_y, t)
         self.advance(&part.d_c, t)
         self.advance(&part.d_h, t)
+        self.advance(&part.d_c_all, t)
         self.advance(&part.d_x, t)
         if self.between == NULL:
             return

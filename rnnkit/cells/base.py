@@ -58,9 +58,11 @@ class Cell(Module):
             has a ``FusedKernel`` decide.
         variants: the constructor options that change the equations, one dict per variant, the
             usual one first.
+        gate_names: what ``gate_values`` returns, by name; empty where the cell shows no gates.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
+    gate_names: ClassVar[tuple[str, ...]] = ()
     kernel: ClassVar[str | None] = None
     variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
 
@@ -69,9 +71,14 @@ class Cell(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # A fused kernel stands for one set of equations: who overrides any leaves the kernel.
-        equations = {"step", "from_input", "from_hidden", "drop_hidden", "zone_out"}
+        equations = {
+            "step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out",
+        }
         if "kernel" not in cls.__dict__ and not equations.isdisjoint(cls.__dict__):
             cls.kernel = None
+        # And the gates of a parent need not be those of a new step.
+        if "step" in cls.__dict__ and {"gate_names", "gate_values"}.isdisjoint(cls.__dict__):
+            cls.gate_names = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
         self = super().__new__(cls)
@@ -134,6 +141,19 @@ class Cell(Module):
             The output (N, output_size) and the new state, in the order of ``state_names``.
         """
         raise NotImplementedError(f"{type(self).__name__} must define step(x, state)")
+
+    @property
+    def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The least and the greatest value of the gates that don't lie between 0 and 1."""
+        return {}
+
+    def gate_values(self, x: Tensor, state: State) -> tuple[Tensor, ...]:
+        """The gates of a step after their nonlinearities, (N, H) each, as ``gate_names`` says.
+
+        ``step`` may begin with it, or leave it to those who look at gates (``rk.diagnostics``). It
+        is called as ``step`` is.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define gate_values(x, state)")
 
     def forward(self, x: Tensor, state: Any = None) -> Any:
         """Takes one step, called as PyTorch's ``nn.LSTMCell`` is.

@@ -21,6 +21,8 @@ from rnnkit.cells.checks import check_bool
 from rnnkit.ops import linear, sigmoid, tanh
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
 
@@ -47,6 +49,7 @@ class GRUCell(GatedCell):
     """
 
     gates = 3
+    gate_names = ("r", "z", "n")
     kernel: ClassVar[Any] = FusedKernel("gru")
     variants = ({"reset_after": True}, {"reset_after": False})
 
@@ -71,7 +74,11 @@ class GRUCell(GatedCell):
     def kernel_variant(self) -> str:
         return "reset_after" if self.reset_after else "reset_before"
 
-    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
+    @property
+    def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
+        return {"n": (-1.0, 1.0)}
+
+    def gate_values(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, ...]:
         (h,) = state
         seen = self.drop_hidden(h, drawn)
         if self.reset_after:
@@ -87,7 +94,11 @@ class GRUCell(GatedCell):
             x_rz, x_n = self.from_input(x).split([2 * H, H], -1)
             r, z = sigmoid(x_rz + linear(seen, W_rz, b_rz)).chunk(2, -1)
             n = tanh(x_n + linear(r * seen, W_n, b_n))
-        (h,) = self.zone_out(state, ((1 - z) * n + z * h,), drawn)
+        return r, z, n
+
+    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
+        _, z, n = self.gate_values(x, state, *drawn)
+        (h,) = self.zone_out(state, ((1 - z) * n + z * state[0],), drawn)
         return h, (h,)
 
     def extra_repr(self) -> str:

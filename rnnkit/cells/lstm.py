@@ -41,6 +41,8 @@ from rnnkit.errors import ArgumentError
 from rnnkit.ops import clip, linear, sigmoid, tanh
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
     from rnnkit.module import Parameter
@@ -75,6 +77,7 @@ class LSTMCell(GatedCell):
 
     gates = 4
     state_names = ("h", "c")
+    gate_names = ("i", "f", "g", "o")
     kernel: ClassVar[Any] = FusedKernel("lstm")
     variants = (
         {},
@@ -138,23 +141,34 @@ class LSTMCell(GatedCell):
         others = self.proj_size or self.peephole or self.coupled or self.cell_clip is not None
         return not others and super().is_plain
 
-    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
+    @property
+    def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
+        return {"g": (-1.0, 1.0)}
+
+    def gate_values(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, ...]:
         h, c = state
         gates = self.from_input(x) + self.from_hidden(self.drop_hidden(h, drawn))
         *i, f, g, o = gates.chunk(self.gates, -1)
-        f = sigmoid(f + self.weight_cf * c if self.peephole else f)
+        f, g = sigmoid(f + self.weight_cf * c if self.peephole else f), tanh(g)
         if self.coupled:
             admitted = 1 - f
         else:
             admitted = sigmoid(i[0] + self.weight_ci * c if self.peephole else i[0])
-        new_c = f * c + admitted * tanh(g)
-        if self.cell_clip is not None:
-            new_c = clip(new_c, -self.cell_clip, self.cell_clip)
-        o = sigmoid(o + self.weight_co * new_c if self.peephole else o)
-        new_h = o * tanh(new_c)
+        if self.peephole:
+            o = o + self.weight_co * self._next_c(c, admitted, f, g)
+        return admitted, f, g, sigmoid(o)
+
+    def _next_c(self, c: Tensor, i: Tensor, f: Tensor, g: Tensor) -> Tensor:
+        c = f * c + i * g
+        return c if self.cell_clip is None else clip(c, -self.cell_clip, self.cell_clip)
+
+    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
+        i, f, g, o = self.gate_values(x, state, *drawn)
+        c = self._next_c(state[1], i, f, g)
+        h = o * tanh(c)
         if self.proj_size:
-            new_h = linear(new_h, self.weight_hr)
-        h, c = self.zone_out(state, (new_h, new_c), drawn)
+            h = linear(h, self.weight_hr)
+        h, c = self.zone_out(state, (h, c), drawn)
         return h, (h, c)
 
     def extra_repr(self) -> str:

@@ -5,6 +5,7 @@ h' = tanh(W_ih x + b_ih + W_hh h + b_hh)        or relu in place of tanh
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from rnnkit.errors import ArgumentError
 from rnnkit.ops import relu, tanh
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
 
@@ -40,6 +43,7 @@ class RNNCell(GatedCell):
     """
 
     gates = 1
+    gate_names = ("h",)
     kernel: ClassVar[Any] = FusedKernel("rnn")
     variants = ({"nonlinearity": "tanh"}, {"nonlinearity": "relu"})
 
@@ -66,11 +70,17 @@ class RNNCell(GatedCell):
     def kernel_variant(self) -> str:
         return self.nonlinearity
 
-    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
+    @property
+    def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
+        return {"h": (-1.0, 1.0) if self.nonlinearity == "tanh" else (0.0, math.inf)}
+
+    def gate_values(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, ...]:
         (h,) = state
         activation = tanh if self.nonlinearity == "tanh" else relu
-        new = activation(self.from_input(x) + self.from_hidden(self.drop_hidden(h, drawn)))
-        (h,) = self.zone_out(state, (new,), drawn)
+        return (activation(self.from_input(x) + self.from_hidden(self.drop_hidden(h, drawn))),)
+
+    def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
+        (h,) = self.zone_out(state, self.gate_values(x, state, *drawn), drawn)
         return h, (h,)
 
     def extra_repr(self) -> str:

@@ -139,6 +139,11 @@ class Recurrent(Module):
             for each, suffix in zip(cells, ("", "_reverse"), strict=False):
                 self._share_with(each, f"_l{layer}{suffix}")
 
+    @property
+    def layers(self) -> tuple[tuple[Cell, ...], ...]:
+        """The cells of each layer: (forward,) or (forward, reverse)."""
+        return self._layers
+
     def _make_layers(self, cell: Cell) -> tuple[tuple[Cell, ...], ...]:
         directions = 2 if self.bidirectional else 1
         layers = []

@@ -13,7 +13,7 @@ from rnnkit import backend, ops
 from rnnkit.cells import Cell
 from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
-from rnnkit.recurrent import tape
+from rnnkit.recurrent import observe, tape
 from rnnkit.recurrent.memory import bytes_of
 from rnnkit.recurrent.options import Options, Result
 from rnnkit.recurrent.schedule import make_schedule
@@ -111,15 +111,18 @@ def run_checked_layer(
         dtype,
         None if cell.kernel is not None else partial(_obstacle_to_program, cells),
     )
+    run: observe.Run = tape.run_layer
     if decision.path == "fused":
         from rnnkit.recurrent import native
 
-        return native.run_layer(cells, x, state, restart, options)
-    if decision.path == "program":
-        from rnnkit.recurrent.program.run import run_layer as run_program
+        run = native.run_layer
+    elif decision.path == "program":
+        from rnnkit.recurrent.program import run as program
 
-        return run_program(cells, x, state, restart, options)
-    return tape.run_layer(cells, x, state, restart, options)
+        run = program.run_layer
+    if observe.here.observers:
+        run = observe.observed(run, decision.path)
+    return run(cells, x, state, restart, options)
 
 
 def _obstacle_to_program(cells: Sequence[Cell]) -> str | None:

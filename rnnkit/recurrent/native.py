@@ -153,9 +153,12 @@ class _Call:
         inputs: Sequence[Tensor | None],
         needs: Sequence[bool],
         overwrite: bool,
-        d_h: Array | None = None,
+        d_states: Sequence[Array] = (),
     ) -> list[Array | None]:
-        """Gradients of the inputs, from those of what `forward` returned."""
+        """Gradients of the inputs, from those of what `forward` returned.
+
+        All that flows into each state at every step is left in `d_states`, arrays like y.
+        """
         layer, states = self._layer, len(self._initial)
         # What every direction writes whole need not be cleared first; sums begin at zero.
         makers = [self._make, *[np.empty] * (len(inputs) - 1)]
@@ -186,7 +189,7 @@ class _Call:
             tuple(grads[1 : 1 + states]),
             None if d_c is None else _rows(d_c),
             tuple(grads[restarts:]) or None,
-            d_h,
+            *d_states,
         )
         return grads
 
@@ -242,12 +245,17 @@ class FusedLayer(Function):
                 "overwrite what the forward pass kept; run the forward pass again"
             )
         ctx.consumed = not ctx.retain_graph
+        seen = ctx.options.seen
+        d_states = () if seen is None else seen.room(ctx.options.batch_first)
         grads = ctx.call.backward(
             [None if t is None else t.data for t in d_outputs],
             ctx.inputs,
             ctx.needs_input_grad,
             overwrite=ctx.consumed,
+            d_states=d_states,
         )
+        if seen is not None:
+            seen.add(d_states, ctx.options.batch_first)
         return tuple([None if g is None else wrap(g) for g in grads])
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.observe import LayerRun
     from rnnkit.recurrent.schedule import Schedule
 
 
@@ -21,6 +22,7 @@ class Options:
         steps: whether the states after every step are wanted.
         memory: bytes that the forward pass may keep for the backward pass; None: as many as it
             likes.
+        seen: where the run leaves what is seen of it; None: nobody looks.
     """
 
     batch_first: bool = False
@@ -28,6 +30,7 @@ class Options:
     sequences: bool = True
     steps: bool = False
     memory: int | None = None
+    seen: LayerRun | None = None
 
 
 PLAIN = {flag: Options(batch_first=flag) for flag in (False, True)}

@@ -77,6 +77,9 @@ def run_direction(
     schedule = options.schedule
     step: Any = cell.step
     drawn = cell.draw(len(xs), xs[0].shape[0])
+    seen = None if options.seen is None else options.seen.directions[reverse]
+    if seen is not None:
+        seen.drawn = drawn
     outputs: list[Tensor] = []
     states: list[list[Tensor]] = [[] for _ in state]
     last: Tensor | None = None
@@ -89,12 +92,13 @@ def run_direction(
                 begin = _zeros_like(state) if restart is None else restart
                 state = tuple(map(_where_rows, [restarting] * len(state), begin, state))
             active = schedule.active(t)
+        # Whatever stands in the padding, it reaches no row and no gradient.
+        y, new = step(x if active is None else ops.where(active, x, 0.0), state, *now)
+        if seen is not None:
+            seen.watch(t, new)
         if active is None:
-            y, state = step(x, state, *now)
-            last, after = y, state
+            last, state, after = y, new, new
         else:
-            # Whatever stands in the padding, it reaches no row and no gradient.
-            y, new = step(ops.where(active, x, 0.0), state, *now)
             state = tuple(map(_where_rows, [active] * len(state), new, state))
             y = ops.where(active, y, 0.0)
             last = y if last is None else ops.where(active, y, last)

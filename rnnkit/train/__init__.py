@@ -1,7 +1,8 @@
 """Training: settings, the trainer and its observers, run folders, text generation."""
 
+from rnnkit.errors import MissingPackageError
 from rnnkit.train.budget import Budget
-from rnnkit.train.errors import MissingPackageError, RunError, TrainingError
+from rnnkit.train.errors import RunError, TrainingError
 from rnnkit.train.generate import generate
 from rnnkit.train.language_model import LanguageModel
 from rnnkit.train.observers import Observer, Outcome, Step, Validation

@@ -11,7 +11,3 @@ class TrainingError(RnnkitError, RuntimeError):
 
 class RunError(RnnkitError, ValueError):
     """A run folder is missing, damaged or already taken."""
-
-
-class MissingPackageError(RnnkitError, ImportError):
-    """An optional package that this step needs is not installed."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.errors import MissingPackageError
 from rnnkit.train.atomic import write_atomically
-from rnnkit.train.errors import MissingPackageError, RunError
+from rnnkit.train.errors import RunError
 
 _SETTINGS_LIMIT = 64 << 20
 

@@ -54,7 +54,7 @@ def test_any_number_of_threads(case, dtype, threads):
         assert_same_bits(forward_backward(layer, "native"), expected)
 
 
-@pytest.mark.parametrize("case", cases((100, 32, 16, 64), dtype="float32"), ids=str)
+@pytest.mark.parametrize("case", fused_cases((100, 32, 16, 64), dtype="float32"), ids=str)
 def test_any_number_of_threads_in_a_ragged_batch(case, threads):
     # Longer than a chunk of steps, so that one thread may be in the next chunk before the other.
     layer = make_layer(case)

@@ -89,6 +89,7 @@ static void R(lstm_backward_step)(R(run) *r, const R(share) *share, idx t, idx n
             const real *c_after = R(lstm_kept_c)(r, s->extra, t, n);
             const real *c_before = R(lstm_c_before)(r, t, n, R(lstm_kept_c)(r, s->extra, t - 1, n));
             const real *d_shown_c = s->d_c.at ? R(grid_row)(r, &s->d_c, t, n) : NULL;
+            real *seen_d_c = s->d_c_all.at ? R(grid_row)(r, &s->d_c_all, t, n) : NULL;
             int restarted = restarts(s, t, n);
             for (idx v = u; v < u1; v++) {
                 const real *gates = g + n * r->ldg + v * 4 * VL;
@@ -101,6 +102,7 @@ static void R(lstm_backward_step)(R(run) *r, const R(share) *share, idx t, idx n
                 vec carried = v_load(r->carry + unit);
                 if (d_shown_c) carried = carried + R(load_units)(d_shown_c, v * VL, s->H);
                 vec d_c = v_fma(d_h * o, v_fnma(tanh_c, tanh_c, one), carried);
+                if (seen_d_c) R(store_units)(seen_d_c, v * VL, s->H, d_c);
                 vec d_i = d_c * g_ * (i_ * (one - i_));
                 vec d_f = d_c * v_load(c_before + v * VL) * (f * (one - f));
                 vec d_g_ = d_c * i_ * v_fnma(g_, g_, one);

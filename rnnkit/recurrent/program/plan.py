@@ -90,6 +90,11 @@ class Tables(NamedTuple):
 class Compiled:
     """The two programs of a step, for certain gradients.
 
+    Args:
+        wanted: sequences and invariants whose gradients are.
+        steps_wanted, y_wanted: what the forward pass shows.
+        seen: whether the backward pass shows what flows into the states after every step.
+
     Attributes:
         forward, backward: tables; backward is None where no gradient is wanted.
         kept_size: elements that each row of each step keeps.
@@ -99,9 +104,10 @@ class Compiled:
 
     def __init__(
         self, step: TracedStep, gradients: Gradients | None, wanted: list[Value],
-        steps_wanted: bool, y_wanted: bool,
+        steps_wanted: bool, y_wanted: bool, seen: bool = False,
     ) -> None:
         self.step = step
+        self._seen = seen
         self.gradients = gradients
         self.wanted = wanted
         self._memo: dict[Value, bool] = {}
@@ -113,8 +119,8 @@ class Compiled:
         self.backward: Tables | None = None
         if gradients is not None:
             results = self._backward_results(gradients)
-            needed, seen = self._needs(results, forward_values)
-            kept_values = choose_kept(step, needed, [state in seen for state in step.states])
+            needed, met = self._needs(results, forward_values)
+            kept_values = choose_kept(step, needed, [state in met for state in step.states])
             for value in kept_values:
                 self.kept.field(value, value.shape)
             states_used = self._compile_backward(gradients, results, kept_values)
@@ -248,7 +254,14 @@ class Compiled:
         for i, (value, d) in enumerate(found["sequences"]):
             outputs.append(value)
             store(d, Place("output", i, 0, value.shape, contiguous(value.shape)))
-        self.sequence_gradients = outputs
+        self.sequence_gradients = list(outputs)
+        for value in step.after if self._seen else ():
+            d = gradients.of.get(value)
+            if d is None:
+                d = tracer.emit("zero", [gradients.flow[0]], value.shape)
+            place = Place("output", len(outputs), 0, value.shape, contiguous(value.shape))
+            outputs.append(value)
+            store(d, place)
         summands = Record("summands")
         results += found["sums"]
         for value in found["sums"]:

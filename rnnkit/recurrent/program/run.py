@@ -69,17 +69,17 @@ def obstacle(cells: Sequence[Cell]) -> str | None:
 
 def compiled(
     step: TracedStep, wanted: tuple[Value, ...], y_wanted: bool, steps_wanted: bool,
-    training: bool = False,
+    training: bool = False, seen: bool = False,
 ) -> Compiled:
     """The programs of a step for certain gradients; made once."""
     cache: dict[Any, Compiled] = step.__dict__.setdefault("compiled", {})
-    key = (wanted, y_wanted, steps_wanted, training)
+    key = (wanted, y_wanted, steps_wanted, training, seen)
     found = cache.get(key)
     if found is None:
         gradients = None
         if training:
             gradients = step.gradients(y_wanted, (steps_wanted,) * len(step.states))
-        found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted)
+        found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
         cache[key] = found
     return found
 
@@ -106,6 +106,8 @@ def run_direction(
     step = traced(cell)
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
     drawn = cell.draw(T, N)
+    if options.seen is not None:
+        options.seen.directions[reverse].drawn = drawn
     held = tensors_of(cell)
     captured = _captured(step)
     layer = _Layer(cell, step, options, reverse, len(state), restart is not None, list(held),
@@ -236,7 +238,7 @@ class _Run:
             self.prologue = Prologue(step, self.tensors, rows)
             wanted = self._wanted(training)
             self.compiled = compiled(
-                step, wanted, layer.y_wanted, options.steps, training
+                step, wanted, layer.y_wanted, options.steps, training, options.seen is not None
             )
         self.initial = [_flat(a) for a in states]
         self.restart = [_flat(a) for a in restarts]
@@ -398,6 +400,9 @@ class _Run:
                 make = np.zeros if self.steps < self.T else np.empty
                 array = make((rows, value.size), dtype)
                 outputs.append(self._as_steps(array))
+        seen = layer.options.seen
+        flowed = [np.zeros((self.T, N, v.size), dtype) for v in step.after] if seen else []
+        outputs += [(array, "time_first") for array in flowed]
         encoder = tables.encoder
         summands = sums = None
         if encoder.summands.size:
@@ -411,11 +416,15 @@ class _Run:
             d_initial=tuple([None if a is None else a.reshape(-1) for a in initial]),
             d_restart=tuple([a.reshape(-1) for a in restart]), summands=summands, sums=sums,
         )
+        for name, value, array in zip(layer.cell.state_names, step.after, flowed, strict=False):
+            assert seen is not None
+            shown = array.reshape(self.T, N, *value.shape)
+            seen.directions[layer.reverse].add_gradient(name, shown)
         self._add_up(tables, summands, sums)
         # Back through the prologue.
         roots: list[Tensor] = []
         seeds: list[Array] = []
-        for value, (array, _) in zip(programs.sequence_gradients, outputs, strict=True):
+        for value, (array, _) in zip(programs.sequence_gradients, outputs, strict=False):
             if value is step.x:
                 roots.append(self.x)
                 seeds.append(array)

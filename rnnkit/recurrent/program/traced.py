@@ -71,12 +71,9 @@ class TracedStep:
         dtype = cell.dtype
         self.tracer = tracer = Tracer(dtype, hoists)
         tracer.train(list(tensors_of(cell).values()))
-        before = (settings_of(cell), str(rng.get_state()))
+        settings, generator = settings_of(cell), rng.get_state()
         drawn = cell.draw(1, 1)
-        after_draw = str(rng.get_state())
-        if after_draw != before[1]:
-            # What is drawn here is drawn again by the run.
-            before = (before[0], after_draw)
+        after_draw = rng.get_state()
         x = tracer.leaf("sequence", (cell.input_size,), "x", serial=False)
         states = [
             tracer.leaf("state", shape, name, number=i)
@@ -94,9 +91,12 @@ class TracedStep:
             raise
         except (RnnkitError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise TraceError(f"the step cannot be traced: {error}") from error
-        if settings_of(cell) != before[0]:
+        finally:
+            draws = rng.get_state() != after_draw
+            rng.set_state(generator)  # the run draws for itself
+        if settings_of(cell) != settings:
             raise TraceError("the step changes the cell's attributes")
-        if str(rng.get_state()) != before[1]:
+        if draws:
             raise TraceError("the step draws from the generator: that is what draw() is for")
         self.x = tracer.value_of(x)
         self.states = [tracer.value_of(state) for state in states]
@@ -174,8 +174,11 @@ class Gradients:
                     flow = flow + step
                 roots.append(state)
                 seeds.append(flow)
+            # All that flows into the states after the step, for those who want to see it.
+            after = [t for t in traced._after if t._requires_grad]
             targets = [
                 *traced._states,
+                *after,
                 *[t for t in tracer._alive if _is_wanted(t, n_sequences)],
             ]
             targets = list({id(t): t for t in targets}.values())
