@@ -19,6 +19,7 @@ from rnnkit.module import Module
 from rnnkit.recurrent import Stepper, run_checked_layer
 from rnnkit.recurrent.memory import bytes_of
 from rnnkit.recurrent.options import PLAIN, Options
+from rnnkit.recurrent.packed import PackedSequence, Packing
 from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class Recurrent(Module):
         y: the last layer's outputs (T, N, D*H), (N, T, D*H) with ``batch_first``, or (T, D*H).
         The returned state has the layout of ``state``; layer k, direction d is at index k*D + d.
 
+    A ``PackedSequence`` (``nn.utils.rnn``) as x gives one as y, or a pair of them, and in the
+    states of every step; initial and final states are in the order of the rows before packing, and
+    so is ``reset``, padded to the longest row. It brings its own lengths.
+
     Keyword arguments of the call:
         lengths: (N,) integers from 0 to T, in any order: the steps of each row. Outputs past a
             row's end are zero, its final state is that at its end, and the reverse direction begins
@@ -82,7 +87,8 @@ class Recurrent(Module):
     Raises:
         ShapeError: a wrong rank or size of x or of a state.
         DTypeError: integers, or a dtype other than that of the parameters.
-        ArgumentError: an option or a length out of range; a wrong number of states.
+        ArgumentError: an option or a length out of range; a wrong number of states; ``lengths``
+            beside a PackedSequence.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
 
@@ -174,6 +180,23 @@ class Recurrent(Module):
         return_steps: bool = False,
     ) -> Any:
         first = self._layers[0][0]
+        if isinstance(x, PackedSequence):
+            if lengths is not None:
+                raise ArgumentError(
+                    "lengths: a PackedSequence brings its own lengths; leave this argument out"
+                )
+            check_tensor("x.data", x.data, first.dtype, {2: "(steps, I)"}, last=self.input_size)
+            packing = Packing.of(x)
+            on_padded = self.forward(
+                packing.pad(x.data, self.batch_first),
+                state,
+                lengths=packing.lengths,
+                reset=reset,
+                reset_state=reset_state,
+                return_sequences=return_sequences,
+                return_steps=return_steps,
+            )
+            return self._packed(x, packing, on_padded, return_sequences)
         axes = "(N, T, I)" if self.batch_first else "(T, N, I)"
         x = check_tensor("x", x, first.dtype, {2: "(T, I)", 3: axes}, last=self.input_size)
         batch = 0 if self.batch_first else 1
@@ -217,6 +240,21 @@ class Recurrent(Module):
             for i, name in enumerate(first.state_names)
         }
         return merged, final, steps
+
+    def _packed(
+        self, x: PackedSequence, packing: Packing, results: Any, return_sequences: bool
+    ) -> Any:
+        """What ``forward`` gave on the padded batch, as the caller of a packed one expects it."""
+
+        def pack(padded: Any) -> Any:
+            if isinstance(padded, tuple):
+                return tuple([pack(each) for each in padded])
+            return x._replace(data=packing.pack(padded, self.batch_first))
+
+        y, final, *steps = results
+        if return_sequences:
+            y = pack(y)
+        return y, final, *[{name: pack(each) for name, each in one.items()} for one in steps]
 
     def _options(self, schedule: Schedule | None) -> Options:
         memory = bytes_of(self.memory)

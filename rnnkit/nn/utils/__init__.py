@@ -1,5 +1,6 @@
-"""What is done to the parameters of a network between backward() and the optimiser's step."""
+"""What surrounds a network in training: gradients clipped, ragged batches padded and packed."""
 
+from rnnkit.nn.utils import rnn
 from rnnkit.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "rnn"]
