@@ -213,9 +213,19 @@ class GatedCell(Cell):
     Parameters, in PyTorch's layout (G gates, stacked along the first axis):
         weight_ih (G*H, I), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,), all drawn from
         U(-1/sqrt(H), 1/sqrt(H)). The biases are None with ``bias=False``.
+
+    Attributes:
+        gates: G.
+        gate_names: one name per gate, in the order in which they are stacked.
+        forget_gate: name of the gate that keeps the state where it is open (1), or None.
+        input_gate: name of the gate that lets new values in; None where there is none, or where it
+            is 1 minus the forget gate.
     """
 
     gates: ClassVar[int]
+    gate_names: ClassVar[tuple[str, ...]] = ()
+    forget_gate: ClassVar[str | None] = None
+    input_gate: ClassVar[str | None] = None
 
     weight_ih: Parameter
     weight_hh: Parameter

@@ -46,6 +46,8 @@ class GRUCell(GatedCell):
     """
 
     gates = 3
+    gate_names = ("r", "z", "n")
+    forget_gate = "z"
     kernel = "gru"
     variants = ({"reset_after": True}, {"reset_after": False})
 

@@ -43,6 +43,9 @@ class LSTMCell(GatedCell):
     """
 
     gates = 4
+    gate_names = ("i", "f", "g", "o")
+    forget_gate = "f"
+    input_gate = "i"
     state_names = ("h", "c")
     kernel = "lstm"
 

@@ -38,6 +38,7 @@ class RNNCell(GatedCell):
     """
 
     gates = 1
+    gate_names = ("h",)
     kernel = "rnn"
     variants = ({"nonlinearity": "tanh"}, {"nonlinearity": "relu"})
 

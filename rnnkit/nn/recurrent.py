@@ -23,6 +23,8 @@ from rnnkit.recurrent.packed import PackedSequence, Packing
 from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rnnkit.autograd import Tensor
     from rnnkit.recurrent.options import Result
     from rnnkit.recurrent.schedule import Schedule
@@ -125,9 +127,8 @@ class Recurrent(Module):
             )
         self._layers = self._make_layers(cell)
         self._owners: dict[str, tuple[Cell, str]] = {}
-        for layer, cells in enumerate(self._layers):
-            for each, suffix in zip(cells, ("", "_reverse"), strict=False):
-                self._share_with(each, f"_l{layer}{suffix}")
+        for suffix, each in self.named_cells():
+            self._share_with(each, suffix)
 
     def _make_layers(self, cell: Cell) -> tuple[tuple[Cell, ...], ...]:
         directions = 2 if self.bidirectional else 1
@@ -142,6 +143,12 @@ class Recurrent(Module):
                 )
             )
         return tuple(layers)
+
+    def named_cells(self) -> Iterator[tuple[str, Cell]]:
+        """Yield (suffix of its parameters' names, cell): layer by layer, forward, then reverse."""
+        for layer, cells in enumerate(self._layers):
+            for cell, direction in zip(cells, ("", "_reverse"), strict=False):
+                yield f"_l{layer}{direction}", cell
 
     def _share_with(self, cell: Cell, suffix: str) -> None:
         """Registers what a cell holds on this module, which is the one that users see.
