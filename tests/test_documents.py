@@ -32,10 +32,12 @@ def test_the_ten_lines_learn_to_add(capsys):
 
 
 @pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
-def test_examples_of_the_documents_run(document):
+@pytest.mark.parametrize("path", ["python", "auto"])
+def test_examples_of_the_documents_run(document, path):
     for code in examples(document):
         rk.manual_seed(0)
-        exec(code, {})
+        with rk.backend(path):
+            exec(code, {})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
