@@ -11,7 +11,7 @@ import numpy as np
 import rnnkit as rk
 from rnnkit import losses, nn, optim
 from rnnkit.data.batching import Window
-from rnnkit.train.language_model import detached
+from rnnkit.nn.utils import detach_state
 
 from .language_task import Task
 from .sides import prepare_rnnkit
@@ -50,7 +50,7 @@ class RnnkitTrainer:
         prepare_rnnkit("native", self.threads)
 
     def step(self, window: Window) -> float:
-        state = None if window.starts_epoch else detached(self.state)
+        state = None if window.starts_epoch else detach_state(self.state)
         loss, self.state = self.model.loss(window.inputs, window.targets, state)
         self.optimizer.zero_grad()
         loss.backward()

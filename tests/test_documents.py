@@ -2,17 +2,25 @@
 
 import re
 from pathlib import Path
+from types import CodeType
 
 import pytest
+
+import rnnkit as rk
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def examples(document: Path) -> list[str]:
+def examples(document: Path) -> list[CodeType]:
+    """The examples of a document, each on its own lines there, so that a traceback shows them."""
     text = document.read_text(encoding="utf-8")
-    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found = re.finditer(r"```python\n(.*?)```", text, re.DOTALL)
+    return [
+        compile("\n" * text.count("\n", 0, match.start(1)) + match[1], document, "exec")
+        for match in found
+    ]
 
 
 def test_the_ten_lines_learn_to_add(capsys):
@@ -24,9 +32,12 @@ def test_the_ten_lines_learn_to_add(capsys):
 
 
 @pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
-def test_examples_of_the_documents_run(document):
+@pytest.mark.parametrize("path", ["python", "auto"])
+def test_examples_of_the_documents_run(document, path):
     for code in examples(document):
-        exec(code, {})
+        rk.manual_seed(0)
+        with rk.backend(path):
+            exec(code, {})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)

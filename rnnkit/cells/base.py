@@ -281,11 +281,16 @@ class GatedCell(Cell):
             randomly preserving hidden activations", arXiv 1606.01305.
 
     Attributes:
-        gates: G.
+        gates: G; ``gate_names`` are in the order in which they are stacked.
+        forget_gate: name of the gate that keeps the state where it is open (1), or None.
+        input_gate: name of the gate that lets new values in; None where there is none, or where it
+            is 1 minus the forget gate.
         zoneout: one probability for each state.
     """
 
     gates: int
+    forget_gate: ClassVar[str | None] = None
+    input_gate: ClassVar[str | None] = None
 
     weight_ih: Parameter
     weight_hh: Parameter

@@ -50,6 +50,7 @@ class GRUCell(GatedCell):
 
     gates = 3
     gate_names = ("r", "z", "n")
+    forget_gate = "z"
     kernel: ClassVar[Any] = FusedKernel("gru")
     variants = ({"reset_after": True}, {"reset_after": False})
 

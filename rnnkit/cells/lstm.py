@@ -76,6 +76,9 @@ class LSTMCell(GatedCell):
     """
 
     gates = 4
+    gate_names = ("i", "f", "g", "o")
+    forget_gate = "f"
+    input_gate = "i"
     state_names = ("h", "c")
     gate_names = ("i", "f", "g", "o")
     kernel: ClassVar[Any] = FusedKernel("lstm")
@@ -114,6 +117,7 @@ class LSTMCell(GatedCell):
         self.cell_clip = _check_clip(cell_clip)
         if self.coupled:
             self.gates = 3
+            self.__dict__ |= {"gate_names": ("f", "g", "o"), "input_gate": None}
         super().__init__(
             input_size, hidden_size, bias,
             recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,
@@ -150,21 +154,20 @@ class LSTMCell(GatedCell):
         gates = self.from_input(x) + self.from_hidden(self.drop_hidden(h, drawn))
         *i, f, g, o = gates.chunk(self.gates, -1)
         f, g = sigmoid(f + self.weight_cf * c if self.peephole else f), tanh(g)
-        if self.coupled:
-            admitted = 1 - f
-        else:
-            admitted = sigmoid(i[0] + self.weight_ci * c if self.peephole else i[0])
+        if not self.coupled:
+            i = [sigmoid(i[0] + self.weight_ci * c if self.peephole else i[0])]
         if self.peephole:
-            o = o + self.weight_co * self._next_c(c, admitted, f, g)
-        return admitted, f, g, sigmoid(o)
+            o = o + self.weight_co * self._next_c(c, *i, f, g)
+        return *i, f, g, sigmoid(o)
 
-    def _next_c(self, c: Tensor, i: Tensor, f: Tensor, g: Tensor) -> Tensor:
-        c = f * c + i * g
+    def _next_c(self, c: Tensor, *gates: Tensor) -> Tensor:
+        *i, f, g = gates
+        c = f * c + (i[0] if i else 1 - f) * g
         return c if self.cell_clip is None else clip(c, -self.cell_clip, self.cell_clip)
 
     def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
-        i, f, g, o = self.gate_values(x, state, *drawn)
-        c = self._next_c(state[1], i, f, g)
+        *others, o = self.gate_values(x, state, *drawn)
+        c = self._next_c(state[1], *others)
         h = o * tanh(c)
         if self.proj_size:
             h = linear(h, self.weight_hr)

@@ -6,6 +6,10 @@ values. Every function returns the tensor it was given.
 
 All raise DTypeError for a tensor that is not float32 or float64, ShapeError for a rank they are not
 defined on, and ArgumentError for an unknown mode or nonlinearity.
+
+Those at the end take a recurrent module in place of a tensor, or a cell, or a model with some of
+them inside, and set every layer and direction; PyTorch has no such functions. They return the
+module, and raise ArgumentError, before anything is changed, where a cell has not what they set.
 """
 
 from __future__ import annotations
@@ -16,13 +20,21 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.cells import RNNCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.module import Module
+from rnnkit.nn.gated import gate_blocks, gated_cells
 from rnnkit.rng import generator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
 
+    from rnnkit.cells import GatedCell
+
 AnyTensor = TypeVar("AnyTensor", bound=Tensor)
+AnyModule = TypeVar("AnyModule", bound=Module)
 
 
 def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
@@ -125,6 +137,27 @@ def orthogonal_(tensor: AnyTensor, gain: float = 1.0) -> AnyTensor:
     return _fill(tensor, gain * matrix.reshape(tensor.shape))
 
 
+def gate_by_gate_(
+    tensor: AnyTensor, gates: int, fill: Callable[..., object], **options: object
+) -> AnyTensor:
+    """Fill the blocks of G stacked gates one after the other: ``fill(block, **options)`` for each.
+
+    A recurrent matrix (G*H, H) filled whole by ``orthogonal_`` has orthogonal columns, but its
+    gates' blocks (H, H) are not orthogonal; ``gate_by_gate_(weight, 4, orthogonal_)`` makes each of
+    an LSTM's so.
+
+    Raises ArgumentError where the first axis has no G equal parts.
+    """
+    if gates < 1 or tensor.ndim == 0 or tensor.shape[0] % gates:
+        raise ArgumentError(
+            f"gates: expected a number of equal parts of the first axis, got {gates} for a tensor "
+            f"of shape {tensor.shape}"
+        )
+    for block in gate_blocks(tensor, gates):
+        fill(block, **options)
+    return tensor
+
+
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """Return the factor that keeps the variance through a nonlinearity.
 
@@ -162,3 +195,93 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
     fan_in, fan_out = _fans(tensor)
     fan = fan_in if mode == "fan_in" else fan_out
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+# -- recurrent modules -----------------------------------------------------------------------
+
+
+def recurrent_orthogonal_(module: AnyModule, gain: float = 1.0) -> AnyModule:
+    """Make every gate's recurrent matrix (H, H) ``gain`` times a random orthogonal one.
+
+    Saxe, McClelland and Ganguli 2014; for recurrent networks Henaff, Szlam and LeCun 2016. Input
+    weights and biases stay as they are.
+    """
+    for _, cell in gated_cells(module):
+        gate_by_gate_(cell.weight_hh, cell.gates, orthogonal_, gain=gain)
+    return module
+
+
+def irnn_(module: AnyModule, gain: float = 1.0, std: float = 0.001) -> AnyModule:
+    """Make an RNN of rectified linear units an IRNN: W_hh = gain * I, b = 0, W_ih ~ N(0, std^2).
+
+    Without an input, such a network keeps its state (gain 1) or forgets it slowly (gain below 1).
+    Le, Jaitly and Hinton 2015, arXiv 1504.00941.
+
+    Raises ArgumentError for anything but ``nn.RNN(..., nonlinearity="relu")``: a tanh or a gate
+    would not leave a state as it is.
+    """
+    cells = [cell for _, cell in gated_cells(module)]
+    for cell in cells:
+        if not isinstance(cell, RNNCell) or cell.nonlinearity != "relu":
+            raise ArgumentError(f"module: expected RNNs with nonlinearity='relu', got {cell!r}")
+    for cell in cells:
+        normal_(cell.weight_ih, 0.0, std)
+        _fill(cell.weight_hh, gain * np.eye(cell.hidden_size))
+        for bias in (cell.bias_ih, cell.bias_hh):
+            if bias is not None:
+                zeros_(bias)
+    return module
+
+
+def chrono_(module: AnyModule, t_max: float) -> AnyModule:
+    """Draw forget biases for memories of up to ``t_max`` steps.
+
+        b_f = log(u), u ~ U(1, t_max - 1);  b_i = -b_f
+
+    Tallec and Ollivier 2018, arXiv 1804.11188: a forget gate of bias b keeps its state for about
+    1 + exp(b) steps. The forget gate is the LSTM's f and the GRU's z, whose input gate 1 - z
+    follows by itself. Each hidden unit of each layer and direction draws its own. What is set is
+    the sum of both biases: ``bias_ih`` has the value and ``bias_hh`` is 0. Other gates stay as they
+    are.
+
+    Raises ArgumentError for a ``t_max`` below 2, and for cells without a forget gate or biases.
+    """
+    if not 2 <= t_max < math.inf:
+        raise ArgumentError(f"t_max: expected a number of steps from 2 on, got {t_max!r}")
+    for cell in _forgetting_cells(module):
+        bias = np.log(generator().uniform(1.0, t_max - 1.0, cell.hidden_size))
+        _set_bias(cell, cell.forget_gate, bias)
+        if cell.input_gate is not None:
+            _set_bias(cell, cell.input_gate, -bias)
+    return module
+
+
+def forget_bias_(module: AnyModule, value: float = 1.0) -> AnyModule:
+    """Open the forget gates: their bias, the sum of ``bias_ih`` and ``bias_hh``, becomes ``value``.
+
+    Jozefowicz, Zaremba and Sutskever 2015; first Gers, Schmidhuber and Cummins 2000.
+    ``bias_ih`` has the value and ``bias_hh`` is 0. The forget gate is the LSTM's f and the GRU's z.
+
+    Raises ArgumentError for cells without a forget gate or biases.
+    """
+    for cell in _forgetting_cells(module):
+        _set_bias(cell, cell.forget_gate, value)
+    return module
+
+
+def _forgetting_cells(module: Module) -> list[GatedCell]:
+    cells = [cell for _, cell in gated_cells(module)]
+    for cell in cells:
+        if cell.forget_gate is None:
+            raise ArgumentError(f"module: expected cells with a forget gate, got {cell!r}")
+        if cell.bias_ih is None or cell.bias_hh is None:
+            raise ArgumentError(f"module: expected cells with biases, got {cell!r}")
+    return cells
+
+
+def _set_bias(cell: GatedCell, gate: str | None, value: ArrayLike) -> None:
+    assert gate is not None
+    number = cell.gate_names.index(gate)
+    for bias, part in ((cell.bias_ih, value), (cell.bias_hh, 0.0)):
+        assert bias is not None
+        _fill(gate_blocks(bias, cell.gates)[number], part)

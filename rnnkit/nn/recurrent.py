@@ -21,9 +21,12 @@ from rnnkit.module import Module
 from rnnkit.recurrent import Stepper, run_checked_layer
 from rnnkit.recurrent.memory import bytes_of
 from rnnkit.recurrent.options import PLAIN, Options
+from rnnkit.recurrent.packed import PackedSequence, Packing
 from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rnnkit.autograd import Tensor
     from rnnkit.recurrent.options import Result
     from rnnkit.recurrent.schedule import Schedule
@@ -71,6 +74,10 @@ class Recurrent(Module):
         y: the last layer's outputs (T, N, D*H), (N, T, D*H) with ``batch_first``, or (T, D*H).
         The returned state has the layout of ``state``; layer k, direction d is at index k*D + d.
 
+    A ``PackedSequence`` (``nn.utils.rnn``) as x gives one as y, or a pair of them, and in the
+    states of every step; initial and final states are in the order of the rows before packing, and
+    so is ``reset``, padded to the longest row. It brings its own lengths.
+
     Keyword arguments of the call:
         lengths: (N,) integers from 0 to T, in any order: the steps of each row. Outputs past a
             row's end are zero, its final state is that at its end, and the reverse direction begins
@@ -91,8 +98,8 @@ class Recurrent(Module):
     Raises:
         ShapeError: a wrong rank or size of x or of a state.
         DTypeError: integers, or a dtype other than that of the parameters.
-        ArgumentError: an option or a length out of range; a wrong number of states; a
-            ``weight_dropout`` for a cell without ``weight_hh``.
+        ArgumentError: an option or a length out of range; a wrong number of states; ``lengths``
+            beside a PackedSequence; a ``weight_dropout`` for a cell without ``weight_hh``.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
 
@@ -135,9 +142,8 @@ class Recurrent(Module):
             )
         self._layers = self._make_layers(cell)
         self._owners: dict[str, tuple[Cell, str]] = {}
-        for layer, cells in enumerate(self._layers):
-            for each, suffix in zip(cells, ("", "_reverse"), strict=False):
-                self._share_with(each, f"_l{layer}{suffix}")
+        for suffix, each in self.named_cells():
+            self._share_with(each, suffix)
 
     @property
     def layers(self) -> tuple[tuple[Cell, ...], ...]:
@@ -157,6 +163,12 @@ class Recurrent(Module):
                 )
             )
         return tuple(layers)
+
+    def named_cells(self) -> Iterator[tuple[str, Cell]]:
+        """Yield (suffix of its parameters' names, cell): layer by layer, forward, then reverse."""
+        for layer, cells in enumerate(self._layers):
+            for cell, direction in zip(cells, ("", "_reverse"), strict=False):
+                yield f"_l{layer}{direction}", cell
 
     def _share_with(self, cell: Cell, suffix: str) -> None:
         """Registers what a cell holds on this module, which is the one that users see.
@@ -195,6 +207,23 @@ class Recurrent(Module):
         return_steps: bool = False,
     ) -> Any:
         first = self._layers[0][0]
+        if isinstance(x, PackedSequence):
+            if lengths is not None:
+                raise ArgumentError(
+                    "lengths: a PackedSequence brings its own lengths; leave this argument out"
+                )
+            check_tensor("x.data", x.data, first.dtype, {2: "(steps, I)"}, last=self.input_size)
+            packing = Packing.of(x)
+            on_padded = self.forward(
+                packing.pad(x.data, self.batch_first),
+                state,
+                lengths=packing.lengths,
+                reset=reset,
+                reset_state=reset_state,
+                return_sequences=return_sequences,
+                return_steps=return_steps,
+            )
+            return self._packed(x, packing, on_padded, return_sequences)
         axes = "(N, T, I)" if self.batch_first else "(T, N, I)"
         x = check_tensor("x", x, first.dtype, {2: "(T, I)", 3: axes}, last=self.input_size)
         batch = 0 if self.batch_first else 1
@@ -240,6 +269,21 @@ class Recurrent(Module):
             for i, name in enumerate(first.state_names)
         }
         return merged, final, steps
+
+    def _packed(
+        self, x: PackedSequence, packing: Packing, results: Any, return_sequences: bool
+    ) -> Any:
+        """What ``forward`` gave on the padded batch, as the caller of a packed one expects it."""
+
+        def pack(padded: Any) -> Any:
+            if isinstance(padded, tuple):
+                return tuple([pack(each) for each in padded])
+            return x._replace(data=packing.pack(padded, self.batch_first))
+
+        y, final, *steps = results
+        if return_sequences:
+            y = pack(y)
+        return y, final, *[{name: pack(each) for name, each in one.items()} for one in steps]
 
     def _options(self, schedule: Schedule | None) -> Options:
         memory = bytes_of(self.memory)

@@ -90,20 +90,22 @@ def make_schedule(T: int, N: int, lengths: Any, reset: Any, batch_first: bool) -
     """
     if lengths is None and reset is None:
         return None
-    return Schedule(T, N, _check_lengths(lengths, T, N), _check_reset(reset, T, N, batch_first))
+    checked = None if lengths is None else check_lengths(lengths, T, N)
+    return Schedule(T, N, checked, _check_reset(reset, T, N, batch_first))
 
 
-def _check_lengths(lengths: Any, T: int, N: int) -> Array | None:
-    if lengths is None:
-        return None
+def check_lengths(lengths: Any, T: int, N: int, smallest: int = 0) -> Array:
+    """The steps of each row as int64 (N,), each from ``smallest`` to T; raises as above."""
     array = np.asarray(lengths.data if isinstance(lengths, Tensor) else lengths)
     if array.dtype.kind not in "iu" and array.size:
         raise DTypeError(f"lengths: expected integers, got {array.dtype}")
     if array.shape != (N,):
         raise ShapeError(f"lengths: expected shape {(N,)}, one for each row, got {array.shape}")
-    out = array[(array < 0) | (array > T)]
+    out = array[(array < smallest) | (array > T)]
     if out.size:
-        raise ArgumentError(f"lengths: expected from 0 to {T}, the steps of x, got {out[0]}")
+        raise ArgumentError(
+            f"lengths: expected from {smallest} to {T}, the steps of x, got {out[0]}"
+        )
     return array.astype(np.int64)
 
 

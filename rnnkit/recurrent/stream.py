@@ -12,7 +12,7 @@ from rnnkit import backend
 from rnnkit.autograd import Tensor, no_grad
 from rnnkit.backend import DTYPE_NAMES
 from rnnkit.cells.checks import check_size, check_tensor
-from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent.native import weights_of
 
 if TYPE_CHECKING:
@@ -38,14 +38,16 @@ class Stepper:
     """What ``module.stream(batch_size)`` returns: it owns a state and moves it on at each call.
 
     ``y = stepper(x)`` takes one step, x (N, I) and y (N, H) of the last layer, or a block of them,
-    (T, N, I) and (T, N, H). With ``out=`` the result is written there and nothing is allocated.
-    The outputs are bit for bit those of the module in evaluation mode on the whole sequence, on the
-    same path, whatever mode the module is in. Nothing is recorded for gradients.
+    (T, N, I) and (T, N, H). With ``out=`` the result is written there; natively, no array is then
+    allocated, unless a block is longer than all before it. The outputs are bit for bit those of the
+    module in evaluation mode on the whole sequence, on the same path, whatever mode the module is
+    in. Nothing is recorded for gradients.
 
     Weights are taken when the stepper is made; ``refresh()`` takes them again.
 
     Attributes:
-        state: one (L, N, H) array per state name; writing into them changes the state.
+        state: one (L, N, H) array per state name, or as the cell's ``state_shapes`` say; writing
+            into them changes the state.
     """
 
     __slots__ = ("_batch", "_cells", "_dtype", "_native", "_runner", "_step_shape", "state")
@@ -114,15 +116,27 @@ class Stepper:
         self._runner.run(array, y)
         return Tensor(y, copy=False) if out is None and isinstance(x, Tensor) else y
 
-    def reset(self, state: Sequence[Any] | None = None) -> None:
-        """Restart from the initial state, or from ``state``: one (L, N, H) per state name."""
-        if state is None:
-            for layer, cell in enumerate(self._cells):
-                initial = cell.initial_state(self._batch)
-                for own, start in zip(self.state, initial, strict=True):
-                    own[layer] = start.data
-            return
+    def reset(self, state: Sequence[Any] | None = None, rows: Any = None) -> None:
+        """Restart from the initial state, or from ``state``; all rows, or some of them.
+
+        Args:
+            state: one (L, N, H) per state name, of which only the chosen rows are read; None: the
+                cells' initial state.
+            rows: which sequences restart: (N,) bools, such as an environment's "done", or integers
+                from 0 to N - 1; None: all. The others go on as if nothing had happened.
+
+        Raises:
+            ShapeError, DTypeError, ArgumentError: a state, or rows, of another shape, dtype or
+                range. The state has not moved.
+        """
+        chosen = slice(None) if rows is None else self._checked_rows(rows)
         names = self._cells[0].state_names
+        if state is None:
+            initial = [cell.initial_state(self._batch) for cell in self._cells]
+            for own, *starts in zip(self.state, *initial, strict=True):
+                for layer, start in enumerate(starts):
+                    own[layer, chosen] = start.data[chosen]
+            return
         if not isinstance(state, (tuple, list)) or len(state) != len(names):
             raise ArgumentError(f"state: expected a tuple ({', '.join(names)})")
         given = [
@@ -130,7 +144,7 @@ class Stepper:
             for name, value, own in zip(names, state, self.state, strict=True)
         ]
         for own, value in zip(self.state, given, strict=True):
-            own[...] = value.data
+            own[:, chosen] = value.data[:, chosen]
 
     def refresh(self) -> None:
         """Take the module's weights again, after they have changed."""
@@ -139,24 +153,45 @@ class Stepper:
         self._runner.refresh()
 
     def copy(self) -> Stepper:
-        """Another stepper in the same state, which then goes its own way."""
+        """Another stepper in the same state, which then goes its own way.
+
+        It is made anew: with the module's weights as they are by now.
+        """
         other = Stepper(self._cells, self._batch)
         other.reset(self.state)
         return other
 
     def state_dict(self) -> dict[str, Array]:
-        """A copy of the state, by state name."""
+        """A copy of the state, by state name: what ``numpy.savez(file, **...)`` takes as it is."""
         return {
             name: value.copy()
             for name, value in zip(self._cells[0].state_names, self.state, strict=True)
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state_dict`` returned."""
+        """Go on from a state that ``state_dict`` returned, or that ``numpy.load`` read again."""
         names = self._cells[0].state_names
         if sorted(state) != sorted(names):
             raise ArgumentError(f"state: expected {', '.join(names)}, got {', '.join(state)}")
         self.reset([state[name] for name in names])
+
+    def _checked_rows(self, rows: Any) -> Array:
+        """Which rows, as an array that picks them."""
+        N = self._batch
+        array = np.asarray(rows.data if isinstance(rows, Tensor) else rows)
+        if array.dtype == np.bool_:
+            if array.shape != (N,):
+                raise ShapeError(f"rows: expected {N} bools, one for each, got {array.shape}")
+            return array
+        if array.size == 0:
+            return np.zeros(0, np.intp)
+        if array.dtype.kind not in "iu":
+            raise DTypeError(f"rows: expected bools or integers, got {array.dtype}")
+        if array.ndim > 1:
+            raise ShapeError(f"rows: expected one axis, got shape {array.shape}")
+        if array.min() < 0 or array.max() >= N:
+            raise ArgumentError(f"rows: expected from 0 to {N - 1}, got {array.tolist()}")
+        return array.reshape(-1)
 
     def _checked(self, x: Any) -> Array:
         first = self._cells[0]
@@ -209,7 +244,8 @@ class _TapeRunner:
     def _take(self, x: Array, y: Array) -> None:
         value = Tensor(x, copy=False)
         for layer, cell in enumerate(self._cells):
-            before = tuple(Tensor(each[layer], copy=False) for each in self._state)
+            # Copies: a new state, or an output, may be an old one under another name.
+            before = tuple(Tensor(each[layer]) for each in self._state)
             drawn = [each[0] for each in cell.draw(1, value.shape[0])]
             take: Any = cell.step
             value, after = take(value, before, *drawn)

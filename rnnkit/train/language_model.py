@@ -60,10 +60,3 @@ class LanguageModel(Module):
     def _features(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         y, state = self.recurrent(self.dropout(self.embedding(ids)), state)
         return self.dropout(y), state
-
-
-def detached(state: Any) -> Any:
-    """The values of a carried state without its history: where backpropagation is truncated."""
-    if isinstance(state, tuple):
-        return tuple(detached(part) for part in state)
-    return state.detach()

@@ -12,12 +12,12 @@ import numpy as np
 
 from rnnkit.autograd import no_grad
 from rnnkit.data import ContinuousBatches, Window
-from rnnkit.nn.utils import clip_grad_norm_
+from rnnkit.nn.utils import clip_grad_norm_, detach_state
 from rnnkit.optim import Optimizer
 from rnnkit.train.budget import Budget
 from rnnkit.train.errors import TrainingError
 from rnnkit.train.interrupt import InterruptFlag
-from rnnkit.train.language_model import LanguageModel, detached
+from rnnkit.train.language_model import LanguageModel
 from rnnkit.train.observers import Observer, Outcome, Step, Validation
 from rnnkit.train.schedules import Schedule
 
@@ -127,7 +127,7 @@ class Trainer:
             name = _first_not_finite(self.model)
             raise TrainingError(self._not_finite(window, f"the gradient of {name} overflowed"))
         self.optimizer.step()
-        self._state = detached(state)
+        self._state = detach_state(state)
 
         now = time.perf_counter()
         self._speed.add(window.targets.size, now - begun)

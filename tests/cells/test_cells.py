@@ -98,6 +98,8 @@ def test_shapes_names_and_range_of_the_parameters(name, options):
 
 def test_the_gate_counts_are_those_of_pytorch():
     assert (RNNCell.gates, GRUCell.gates, LSTMCell.gates) == (1, 3, 4)
+    for kind in (RNNCell, GRUCell, LSTMCell):
+        assert len(kind.gate_names) == kind.gates
 
 
 def test_one_seed_gives_one_cell_in_either_precision():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,90 @@ def test_reset_copy_save_and_restore(path, make):
     np.testing.assert_array_equal(stepper(x[3:]), first[3:])
     stepper.reset([saved[name] for name in saved])
     np.testing.assert_array_equal(stepper(x[3:]), first[3:])
+
+
+def test_savez_keeps_a_stream_for_another_day(path, make, tmp_path):
+    module = make()
+    x = sequence(6, 2)
+    stepper = module.stream(2)
+    stepper(x[:4])
+    np.savez(tmp_path / "stream.npz", **stepper.state_dict())
+    expected = stepper(x[4:])
+    later = module.stream(2)
+    with np.load(tmp_path / "stream.npz") as saved:
+        later.load_state_dict(saved)
+    np.testing.assert_array_equal(later(x[4:]), expected)
+
+
+@pytest.mark.parametrize("rows", [[1, 3], np.array([False, True, False, True]), [3, 1, 1]])
+def test_some_rows_restart_and_the_others_go_on(path, make, rows):
+    module = make()
+    x = sequence(9, 4)
+    reset = np.zeros((9, 4), bool)
+    reset[5, [1, 3]] = True
+    with rk.no_grad():
+        expected = module(x, reset=reset)[0].numpy()
+    stepper = module.stream(4)
+    first = stepper(x[:5])
+    stepper.reset(rows=rows)
+    np.testing.assert_array_equal(np.concatenate([first, stepper(x[5:])]), expected)
+    stepper.reset(rows=[])
+    stepper.reset(rows=np.zeros(4, bool))
+    assert all(each.any(axis=-1).all() for each in stepper.state)
+
+
+def test_some_rows_restart_from_a_state_given(path):
+    module = nn.LSTM(5, 6, num_layers=2)
+    x = sequence(6, 3)
+    begin = tuple(np.random.default_rng(k).standard_normal((2, 3, 6)).astype("f4") for k in (2, 3))
+    reset = np.zeros((6, 3), bool)
+    reset[3, 2] = True
+    with rk.no_grad():
+        expected = module(x, reset=reset, reset_state=begin)[0].numpy()
+    stepper = module.stream(3)
+    first = stepper(x[:3])
+    stepper.reset(begin, rows=rk.tensor([2]))
+    np.testing.assert_array_equal(np.concatenate([first, stepper(x[3:])]), expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([2], ArgumentError, r"rows: expected from 0 to 1, got \[2\]"),
+        ([-1], ArgumentError, "rows: expected from 0 to 1"),
+        ([True], ShapeError, "rows: expected 2 bools"),
+        ([1.0], DTypeError, "rows: expected bools or integers, got float64"),
+        ([[1]], ShapeError, "rows: expected one axis"),
+    ],
+)
+def test_wrong_rows_leave_the_state_where_it_was(path, rows, error, message):
+    stepper = nn.GRU(5, 6).stream(2)
+    stepper(np.ones((2, 5), np.float32))
+    before = stepper.state[0].copy()
+    with pytest.raises(error, match=message):
+        stepper.reset(rows=rows)
+    np.testing.assert_array_equal(stepper.state[0], before)
+
+
+def test_nothing_is_allocated_natively(native, make):
+    """Not even for a moment, but for small objects of Python: any array here would be larger."""
+    N = 512
+    with rk.backend("native"):
+        stepper = make().stream(N)
+    x = sequence(8, N)
+    H = stepper.state[0].shape[-1]
+    one, block = np.empty((N, H), np.float32), np.empty((8, N, H), np.float32)
+    stepper(x, out=block)
+    stepper(x[0], out=one)
+    for inputs, out in ((x[0], one), (x, block)):
+        tracemalloc.start()
+        try:
+            for _ in range(5):
+                stepper(inputs, out=out)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < N * 5 * 4 <= min(one.nbytes, x[0].nbytes)
 
 
 def test_out_is_written_and_results_are_otherwise_new(path):
@@ -175,6 +261,69 @@ def test_a_cell_of_ones_own_streams_too():
     module = nn.Recurrent(Leaky(5, 3))
     x = sequence(4, 2)
     np.testing.assert_array_equal(module.stream(2)(x), whole(module, x)[0])
+
+
+class Delayed(rk.Cell):
+    """States of several shapes, one of them the former other one, and an output of its own size."""
+
+    state_names = ("h", "trace", "former")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.inner = nn.Linear(input_size + hidden_size, hidden_size)
+        self.out = nn.Linear(hidden_size, 4)
+
+    @property
+    def output_size(self):
+        return 4
+
+    @property
+    def state_shapes(self):
+        H = self.hidden_size
+        return (H,), (2, H), (H,)
+
+    def initial_state(self, batch):
+        h, trace, former = super().initial_state(batch)
+        return h + 0.25, trace, former - 1
+
+    def draw(self, steps, batch):
+        return (rk.randn(steps, batch, self.hidden_size),) if self.training else ()
+
+    def step(self, x, state, noise=0.0):
+        h, trace, former = state
+        new = (self.inner(rk.cat([x, h], 1)) + noise).tanh() + 0.1 * former
+        return self.out(former) + 1, (new, 0.5 * trace + rk.stack([new, h], 1), h)
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum", "mean", "separate"])
+def test_states_of_any_shape_and_every_merge(merge):
+    module = nn.Recurrent(Delayed(5, 3), num_layers=2, merge=merge)
+    x = sequence(7, 3)
+    expected, final = whole(module.eval(), x)
+    stepper = module.train().stream(3)
+    assert [each.shape for each in stepper.state] == [(2, 3, 3), (2, 3, 2, 3), (2, 3, 3)]
+    found = np.concatenate([stepper(x[0])[None], stepper(x[1:4])])
+    saved, other = stepper.state_dict(), stepper.copy()
+    np.testing.assert_array_equal(np.concatenate([found, stepper(x[4:])]), expected)
+    for own, end in zip(stepper.state, final, strict=True):
+        np.testing.assert_array_equal(own, end)
+    np.testing.assert_array_equal(other(x[4:]), expected[4:])
+    other.load_state_dict(saved)
+    other.reset(rows=[1])
+    begun = module.stream(3)
+    for own, kept, start in zip(other.state, saved.values(), begun.state, strict=True):
+        np.testing.assert_array_equal(own[:, [0, 2]], kept[:, [0, 2]])
+        np.testing.assert_array_equal(own[:, 1], start[:, 1])
+
+
+def test_a_stream_does_not_put_the_module_into_evaluation_mode():
+    module = nn.Recurrent(Delayed(5, 3), num_layers=2)
+    x = sequence(4, 2)
+    stepper = module.stream(2)
+    stepper(x)
+    assert module.training
+    first, second = (module(x)[0].detach().numpy() for _ in range(2))
+    assert not np.array_equal(first, second)  # the noise of training is back
 
 
 def test_bidirectional_refuses_with_the_reason():

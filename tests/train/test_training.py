@@ -29,7 +29,6 @@ from rnnkit.train import (
     make_schedule,
 )
 from rnnkit.train.curve import LearningCurve
-from rnnkit.train.language_model import detached
 from rnnkit.train.log import JsonLinesLog
 from rnnkit.train.progress import Bar, Lines, progress_on
 
@@ -136,15 +135,6 @@ def test_evaluation_does_not_depend_on_the_window_length():
     by_length = [trainer.evaluate(ContinuousBatches(ids, 4, length)) for length in (50, 7, 1)]
     assert by_length == pytest.approx([by_length[0]] * 3, rel=1e-5)
     assert model.training
-
-
-def test_detached_state_has_values_but_no_history():
-    model = LanguageModel(5, hidden=4, embedding=3)
-    _, state = model(np.zeros((3, 2), np.int64))
-    for part, carried in zip(state, detached(state), strict=True):
-        assert part.grad_fn is not None
-        assert carried.grad_fn is None
-        assert np.array_equal(part.data, carried.data)
 
 
 def test_nonfinite_loss_stops_with_the_step_and_the_learning_rate():

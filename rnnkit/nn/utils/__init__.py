@@ -1,5 +1,18 @@
-"""What is done to the parameters of a network between backward() and the optimiser's step."""
+"""For training: gradients clipped and truncated, recurrent matrices bounded, batches packed."""
 
+from rnnkit.nn.utils import rnn
 from rnnkit.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
+from rnnkit.nn.utils.spectral import spectral_norm_, spectral_norms, spectral_radii
+from rnnkit.nn.utils.tbptt import Chunk, detach_state, tbptt
 
-__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+__all__ = [
+    "Chunk",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "detach_state",
+    "rnn",
+    "spectral_norm_",
+    "spectral_norms",
+    "spectral_radii",
+    "tbptt",
+]
