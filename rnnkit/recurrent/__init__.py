@@ -3,6 +3,7 @@
 layer.py    checks the arguments, asks ``rnnkit.backend`` for the path
 tape.py     the pure-Python path: the cell's step, recorded on the tape
 native.py   the native path: the whole loop in C
+memory.py   how much the forward pass may keep; checkpoint.py keeps to it on the pure-Python path
 stream.py   step by step, with a state that is carried, on either path
 """
 

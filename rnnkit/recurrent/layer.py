@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rnnkit import backend, ops
+from rnnkit.autograd import is_grad_enabled
 from rnnkit.cells import Cell
 from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import tape
-from rnnkit.recurrent.memory import bytes_of
+from rnnkit.recurrent.memory import bytes_of, note_segments
 from rnnkit.recurrent.options import Options, Result
 from rnnkit.recurrent.schedule import make_schedule
 
@@ -112,8 +113,21 @@ def run_checked_layer(
     if decision.path == "fused":
         from rnnkit.recurrent import native
 
-        return native.run_layer(cells, x, state, restart, options)
+        return native.run_layer(cells, x, state, restart, options, decision)
+    if options.memory is not None and T > 0 and is_grad_enabled():
+        pieces = tape.Pieces(cells, x, state, restart, options)
+        return _within_memory(pieces, options.memory, decision)
     return tape.run_layer(cells, x, state, restart, options)
+
+
+def _within_memory(pieces: tape.Pieces, budget: int, decision: backend.Decision) -> Result:
+    from rnnkit.recurrent import checkpoint
+
+    steps = checkpoint.segment_of(pieces, budget)
+    if steps is None:
+        return pieces.whole()
+    note_segments(decision, -(-pieces.T // steps), steps, "each computed")
+    return checkpoint.run_in_segments(pieces, steps)
 
 
 def _check_cells(cells: Sequence[Cell]) -> Cell:
