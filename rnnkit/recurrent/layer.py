@@ -114,7 +114,7 @@ def run_checked_layer(
         from rnnkit.recurrent import native
 
         return native.run_layer(cells, x, state, restart, options, decision)
-    if options.memory is not None and T > 0 and is_grad_enabled():
+    if options.memory is not None and T and N and is_grad_enabled():
         pieces = tape.Pieces(cells, x, state, restart, options)
         return _within_memory(pieces, options.memory, decision)
     return tape.run_layer(cells, x, state, restart, options)

@@ -65,19 +65,21 @@ def run_layer(
         call = _Call(cells, n_states, options, arrays, keep=False)
         outputs = [wrap(array) for array in call.forward()]
     final = tuple(outputs[-n_states:])
-    y = outputs[0] if options.sequences else _last_outputs(final[0], options)
+    y = outputs[0]
+    if not options.sequences:
+        y = _last_outputs(final[0], options, x.shape[options.batch_first])
     steps = (outputs[0], *outputs[1:-n_states]) if options.steps else None
     return Result(y, final, steps)
 
 
-def _last_outputs(h_n: Tensor, options: Options) -> Tensor:
+def _last_outputs(h_n: Tensor, options: Options, T: int) -> Tensor:
     """(N, D*H) from (D, N, H): a built-in cell's output is its h; rows without steps have none."""
     D, N, H = h_n.shape
     y = h_n.transpose(0, 1).reshape(N, D * H)
     schedule = options.schedule
-    if schedule is None or schedule.lengths is None or schedule.lengths.all():
-        return y if schedule is None or schedule.T else y * 0
-    return ops.where((schedule.lengths > 0)[:, None], y, 0.0)
+    lengths = None if schedule is None else schedule.lengths
+    has_steps = np.full(N, T > 0) if lengths is None else lengths > 0
+    return y if has_steps.all() else ops.where(has_steps[:, None], y, 0.0)
 
 
 def weights_of(cell: Cell) -> list[Array | None]:
