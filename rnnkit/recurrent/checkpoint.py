@@ -225,26 +225,19 @@ class SegmentsNode(Node):
         needs: list[bool],
         collector: Collector,
     ) -> None:
-        outputs = self._outputs
         segments, shared = self._directions[direction]
         known, wanted = self._slots(needs)
         elsewhere = {key for keys in shared.values() for key in keys}
-
-        def seed(key: Key, tensor: Tensor) -> None:
-            if tensor.requires_grad:
-                gradient = outputs.part(d_outputs, key, direction)
-                if gradient is not None:
-                    collector.add(slot_of(tensor), gradient)
-
         following: Carry = ()
         seeded: set[int] = set()
-        for segment in reversed(segments):
-            own = [each for each in segment.carry if each is not None]
-            for each in own:
-                if id(each) in shared and id(each) not in seeded:
-                    seeded.add(id(each))
-                    for key in sorted(shared[id(each)]):
-                        seed(key, each)
+
+        def seed(key: Key, tensor: Tensor) -> None:
+            gradient = self._outputs.part(d_outputs, key, direction)
+            if gradient is not None and tensor.requires_grad:
+                collector.add(slot_of(tensor), gradient)
+
+        def walk(segment: _Segment) -> None:
+            # What it makes is gone before the next segment is recorded.
             since = next_number()
             with (
                 enable_grad(),
@@ -252,24 +245,33 @@ class SegmentsNode(Node):
                 _drawing_from(segment.drawing_from),
             ):
                 run = pieces.run(direction, segment.times, segment.carry)
-            for each, leaf in zip(run.carry, following, strict=False):
-                if each is not None and leaf is not None and each is not leaf:
-                    _hand_over(collector, leaf, each)
-            emitted = outputs.of(run, segment.times, segment is segments[-1])
-            for key, each in emitted:
+            for tensor, leaf in zip(run.carry, following, strict=False):
+                if tensor is not None and leaf is not None and tensor is not leaf:
+                    _hand_over(collector, leaf, tensor)
+            for key, tensor in self._outputs.of(run, segment.times, segment is segments[-1]):
                 if key not in elsewhere:
-                    seed(key, each)
+                    seed(key, tensor)
             roots = _roots(run)
             nodes = history(roots, since)
-            begin = {slot_of(each) for each in own if each.requires_grad}
             for stray in _outside(nodes, roots, since):
-                if slot_of(stray) not in known | begin:
+                if slot_of(stray) not in known and slot_of(stray) not in begin:
                     raise GraphError(
                         f"memory: {pieces.name} computes some of its steps, but not the first, "
                         f"from a tensor of shape {stray.shape} that requires a gradient and is not "
                         "one of its parameters; run it with memory='full'"
                     )
-            walk_on(collector, nodes, wanted | (begin - known), retain_graph=False)
+            walk_on(collector, nodes, wanted, retain_graph=False)
+
+        for segment in reversed(segments):
+            own = [each for each in segment.carry if each is not None and each.requires_grad]
+            for each in own:
+                if id(each) not in seeded:
+                    seeded.add(id(each))
+                    for key in sorted(shared[id(each)]):
+                        seed(key, each)
+            begin = {slot_of(each) for each in own}
+            wanted |= begin - known
+            walk(segment)
             following = segment.carry
 
 
