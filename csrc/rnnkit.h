@@ -92,6 +92,11 @@ typedef struct {
     /* backward: inputs (absent: that output has no gradient) */
     rk_grid d_y, d_c;
     const void *d_h_n, *d_c_n;    /* (N, H) contiguous */
+    /* Of a segment: d_y[-1] is there, and the part of d_h_0 that does not come through this segment; and so
+       many rows go on after it, for which d_y of the last step is in d_h_n. Each sum over what flows into a
+       state then has the order that it has in a run of one piece. */
+    int d_y_before;
+    idx rows_after;
 
     /* backward: outputs; absent: not wanted. d_gates and d_extra are required: gates and extra
        themselves where these may be overwritten, else arrays of the same sizes. */

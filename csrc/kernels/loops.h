@@ -193,6 +193,14 @@ static void R(pack_backward)(R(run) *r, const R(share) *share)
         if (r->d_restart[i]) R(gather_rows)(r, r->d_restart[i], d[i], s->N);
 }
 
+/* The row of d_y that flows into h_t of row n, if any. */
+VEC_INLINE const real *R(d_y_of)(const R(run) *r, idx t, idx n, idx going_on)
+{
+    const rk_sequence *s = r->s;
+    int here = t < 0 ? s->d_y_before && n < going_on : t < s->T - 1 || n >= s->rows_after;
+    return here && s->d_y.at ? R(grid_row)(r, &s->d_y, t, n) : NULL;
+}
+
 /* The part of d_h of this thread's rows first .. n_rows-1, groups u .. u1-1, that does not come through
    w_hh: d_y[t]; d_h_n of the rows that end here; of the others the carry, where the cell has one. Rows of
    `out` are ld long. */
@@ -203,7 +211,7 @@ static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, i
     idx going_on = active_rows(s, t + 1);
     for (idx i = first; i < n_rows; i++) {
         idx n = share->n0 + i * share->n_step;
-        const real *d_y = t >= 0 && s->d_y.at ? R(grid_row)(r, &s->d_y, t, n) : NULL;
+        const real *d_y = R(d_y_of)(r, t, n, going_on);
         const real *d_h_n =
             n >= going_on && s->d_h_n ? (const real *)s->d_h_n + callers_row(s, n) * s->H : NULL;
         const real *carried = n < going_on && carry ? carry + n * r->ldu : NULL;

@@ -62,10 +62,10 @@ class _Sum:
 class Collector:
     """Sums gradients by where they belong."""
 
-    __slots__ = ("_create_graph", "slots")
+    __slots__ = ("create_graph", "slots")
 
     def __init__(self, create_graph: bool) -> None:
-        self._create_graph = create_graph
+        self.create_graph = create_graph
         self.slots: dict[Slot, Tensor | PartialGradient | _Sum] = {}
 
     def add(self, slot: Slot, gradient: Tensor | PartialGradient) -> None:
@@ -76,7 +76,7 @@ class Collector:
         elif type(present) is _Sum:
             present.add(gradient)
         else:
-            both = _Sum(self._create_graph)
+            both = _Sum(self.create_graph)
             both.add(present)  # type: ignore[arg-type]
             both.add(gradient)
             slots[slot] = both
@@ -92,6 +92,12 @@ class Collector:
         if isinstance(present, PartialGradient):
             return present.combine([present])
         return present.total()
+
+    def move(self, source: Slot, slot: Slot) -> None:
+        """Hand what a slot has collected on to another, where later contributions follow it."""
+        present = self.slots.pop(source, None)
+        if present is not None:
+            self.slots[slot] = present
 
 
 _PRIVATE = 0x1 | 0x4 | 0x400  # NumPy's flags: contiguous in C order, owns its data, writeable

@@ -15,6 +15,7 @@ from rnnkit.errors import DTypeError, GraphError, MissingRuleError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rnnkit.autograd.accumulate import Collector
     from rnnkit.autograd.node import Gradient
 
 _ARRAYS = (np.ndarray, np.generic)
@@ -145,7 +146,7 @@ class FunctionNode(Node):
         return self._function.__name__
 
     def gradients(
-        self, d_outputs: Any, needs: list[bool], retain_graph: bool
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool, collector: Collector
     ) -> Sequence[Gradient]:
         if self._function.backward is Function.backward:
             raise MissingRuleError(f"{self.name}: the Function defines no backward")

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
+    from rnnkit.autograd.accumulate import Collector
+
     Hook: TypeAlias = Callable[[Tensor], "Tensor | None"]
     Gradient: TypeAlias = "Tensor | PartialGradient | None"
 
@@ -43,11 +45,13 @@ class Node:
         raise NotImplementedError
 
     def gradients(
-        self, d_outputs: Any, needs: list[bool], retain_graph: bool
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool, collector: Collector
     ) -> Sequence[Gradient]:
         """Gradients of the inputs, in order; those not in `needs` are ignored.
 
-        `d_outputs` is a Tensor, or for several outputs a tuple of Tensors and None.
+        `d_outputs` is a Tensor, or for several outputs a list of Tensors and None. A node that
+        records its operations anew and walks on through them (see `tape.walk_on`) leaves their
+        gradients with the `collector` of the walk, and returns None for its inputs.
         """
         raise NotImplementedError
 

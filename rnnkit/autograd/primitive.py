@@ -25,6 +25,7 @@ from rnnkit.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rnnkit.autograd.accumulate import Collector
     from rnnkit.autograd.node import Gradient
     from rnnkit.autograd.tensor import Array
 
@@ -175,7 +176,7 @@ class PrimitiveNode(Node):
         return self._primitive.name
 
     def gradients(
-        self, d_outputs: Any, needs: list[bool], retain_graph: bool
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool, collector: Collector
     ) -> Sequence[Gradient]:
         out = self._out
         if out is not None:

@@ -27,20 +27,21 @@ if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
 
 
-def _slot(tensor: Tensor) -> Slot:
+def slot_of(tensor: Tensor) -> Slot:
+    """Where gradients of a tensor are collected."""
     node = tensor.grad_fn
     if node is None:
         return tensor
     return (node, tensor._output) if node.n_outputs else node
 
 
-def _history(roots: Iterable[Tensor]) -> list[Node]:
-    """Every node the roots were computed from, newest first."""
+def history(roots: Iterable[Tensor], since: int = 0) -> list[Node]:
+    """Every node the roots were computed from, newest first; none numbered below ``since``."""
     seen: set[Node] = set()
     stack = [root.grad_fn for root in roots]
     while stack:
         node = stack.pop()
-        if node is None or node in seen:
+        if node is None or node in seen or node.number < since:
             continue
         seen.add(node)
         if node.inputs is None:
@@ -60,7 +61,7 @@ def _leading_to(targets: set[Slot], nodes: list[Node]) -> set[Node]:
     found: set[Node] = set()
     for node in reversed(nodes):
         for tensor in node.inputs or ():
-            if tensor is not None and (tensor.grad_fn in found or _slot(tensor) in targets):
+            if tensor is not None and (tensor.grad_fn in found or slot_of(tensor) in targets):
                 found.add(node)
                 break
     return found
@@ -78,13 +79,42 @@ def _walk(
     With `targets`, only operations on the way to them run. Returns the gradients of the leaves,
     and those of the targets that are not leaves.
     """
-    nodes = _history(roots)
+    nodes = history(roots)
     useful = None if targets is None else _leading_to(targets, nodes)
     collector = Collector(create_graph)
     captured: dict[Slot, Tensor] = {}
     for root, seed in zip(roots, seeds, strict=True):
-        collector.add(_slot(root), seed)
+        collector.add(slot_of(root), seed)
 
+    _visit(nodes, useful, targets, collector, captured, retain_graph, create_graph)
+    return collector, captured
+
+
+def walk_on(
+    collector: Collector, nodes: list[Node], targets: set[Slot], retain_graph: bool
+) -> None:
+    """Go on with a walk through operations that a node has just recorded: see `Node.gradients`.
+
+    Args:
+        collector: that of the walk, with gradients of what the operations made. What they were
+            made from gets its contributions there, after those that are there.
+        nodes: the operations, newest first.
+        targets: what gradients are wanted of; only operations on the way to them run.
+        retain_graph: keep the operations for another pass.
+    """
+    useful = _leading_to(targets, nodes)
+    _visit(nodes, useful, targets, collector, {}, retain_graph, collector.create_graph)
+
+
+def _visit(
+    nodes: list[Node],
+    useful: set[Node] | None,
+    targets: set[Slot] | None,
+    collector: Collector,
+    captured: dict[Slot, Tensor],
+    retain_graph: bool,
+    create_graph: bool,
+) -> None:
     def arrived(node: Node, output: int, slot: Slot) -> Tensor | None:
         total = collector.take(slot)
         if total is not None:
@@ -116,18 +146,17 @@ def _walk(
             needs = [
                 tensor is not None
                 and tensor._requires_grad
-                and (tensor.grad_fn in useful or _slot(tensor) in targets)
+                and (tensor.grad_fn in useful or slot_of(tensor) in targets)
                 for tensor in inputs
             ]
         if True in needs:
-            gradients = node.gradients(d_outputs, needs, retain_graph)
+            gradients = node.gradients(d_outputs, needs, retain_graph, collector)
             _distribute(collector, inputs, needs, gradients)
             # Kept until the next turn it would keep arrays alive, and uncertain to `own`.
             del gradients
         if not retain_graph:
             node.free()
         del inputs, d_outputs
-    return collector, captured
 
 
 def _distribute(
@@ -136,7 +165,7 @@ def _distribute(
     needs: list[bool],
     gradients: Sequence[Gradient],
 ) -> None:
-    # Called once for each node: what _slot and the collector do in the usual case is spelt out.
+    # Called once for each node: what slot_of and the collector do in the usual case is spelt out.
     slots = collector.slots
     for tensor, need, gradient in zip(inputs, needs, gradients, strict=True):
         if need and gradient is not None and tensor is not None:
@@ -242,7 +271,7 @@ def grad(
         for i, (root, value) in enumerate(zip(roots, given, strict=True))
     ]
     retain = create_graph if retain_graph is None else retain_graph
-    slots = [_slot(tensor) for tensor in wanted]
+    slots = [slot_of(tensor) for tensor in wanted]
     with GradMode(create_graph):
         collector, found = _walk(roots, seeds, set(slots), retain, create_graph)
         for tensor in collector.leaves():

@@ -135,6 +135,8 @@ cdef extern from "rnnkit.h" nogil:
         rk_grid d_y, d_c
         const void *d_h_n
         const void *d_c_n
+        int d_y_before
+        idx rows_after
         void *d_gates
         void *d_extra
         rk_grid d_x

@@ -245,7 +245,9 @@ cdef class Layer:
             part.h_0, part.c_0 = self.state_between(d, k - 1, 0), self.state_between(d, k - 1, 1)
             # What flows to the segment before; and each segment but the last takes it from there.
             part.d_h_0, part.d_c_0 = self.state_between(d, last, 0), self.state_between(d, last, 1)
+            part.d_y_before = True
         if k < last:
+            part.rows_after = part.N if part.schedule.active == NULL else part.schedule.active[part.T]
             part.h_n, part.c_n = self.state_between(d, k, 0), self.state_between(d, k, 1)
             part.d_h_n, part.d_c_n = self.state_between(d, last, 0), self.state_between(d, last, 1)
 

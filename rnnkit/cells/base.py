@@ -201,8 +201,8 @@ class Cell(Module):
         that their shapes and dtypes still fit, before anything native is called.
         """
 
-    def unpack_state(self, state: Any) -> Sequence[Any]:
-        """The states that a caller gave, as a sequence: one tensor, or a tuple of several.
+    def unpack_state(self, state: Any, name: str = "state") -> Sequence[Any]:
+        """The states that a caller gave as ``name``, as a sequence: one tensor, or several.
 
         Raises:
             ArgumentError: not as many states as the cell has.
@@ -213,7 +213,7 @@ class Cell(Module):
         if not isinstance(state, (tuple, list)) or len(state) != len(names):
             came = f"{len(state)} of them" if isinstance(state, (tuple, list)) else "one tensor"
             raise ArgumentError(
-                f"state: {type(self).__name__} expects ({', '.join(names)}), got {came}"
+                f"{name}: {type(self).__name__} expects ({', '.join(names)}), got {came}"
             )
         return state
 

@@ -230,7 +230,7 @@ class Recurrent(Module):
         single = x.ndim == 2
         if single:
             x = x.unsqueeze(batch)
-            lengths = None if lengths is None else np.reshape(np.asarray(lengths), (1,))
+            lengths = None if lengths is None else np.atleast_1d(np.asarray(lengths))
             reset = None if reset is None else np.expand_dims(np.asarray(reset), batch)
         T, N = x.shape[1 - batch], x.shape[batch]
         states = self._states_of_layers("", state, N, single)
@@ -352,7 +352,7 @@ class Recurrent(Module):
         first = self._layers[0][0]
         L, D = self.num_layers, len(self._layers[0])
         batch = (L * D,) if single else (L * D, N)
-        given = first.unpack_state(state)
+        given = first.unpack_state(state, (prefix or "state: ")[:-2])
         checked = [
             check_tensor(prefix + name, value, first.dtype, shape=batch + shape)
             for name, value, shape in zip(

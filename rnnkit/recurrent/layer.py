@@ -10,11 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rnnkit import backend, ops
+from rnnkit.autograd import is_grad_enabled
 from rnnkit.cells import Cell
 from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import observe, tape
-from rnnkit.recurrent.memory import bytes_of
+from rnnkit.recurrent.memory import bytes_of, note_segments
 from rnnkit.recurrent.options import Options, Result
 from rnnkit.recurrent.schedule import make_schedule
 
@@ -115,11 +116,13 @@ def run_checked_layer(
     if decision.path == "fused":
         from rnnkit.recurrent import native
 
-        run = native.run_layer
+        run = partial(native.run_layer, decision=decision)
     elif decision.path == "program":
         from rnnkit.recurrent.program import run as program
 
         run = program.run_layer
+    elif options.memory is not None and T and N and is_grad_enabled():
+        run = partial(_within_memory, decision)
     if observe.here.observers:
         run = observe.observed(run, decision.path)
     return run(cells, x, state, restart, options)
@@ -129,6 +132,21 @@ def _obstacle_to_program(cells: Sequence[Cell]) -> str | None:
     from rnnkit.recurrent.program.run import obstacle
 
     return obstacle(cells)
+
+
+def _within_memory(
+    decision: backend.Decision, cells: Sequence[Cell], x: Tensor, state: State,
+    restart: State | None, options: Options,
+) -> Result:
+    from rnnkit.recurrent import checkpoint
+
+    assert options.memory is not None
+    pieces = tape.Pieces(cells, x, state, restart, options)
+    steps = checkpoint.segment_of(pieces, options.memory)
+    if steps is None:
+        return pieces.whole()
+    note_segments(decision, -(-pieces.T // steps), steps, "each computed")
+    return checkpoint.run_in_segments(pieces, steps)
 
 
 def _check_cells(cells: Sequence[Cell]) -> Cell:

@@ -1,10 +1,10 @@
 """How much the forward pass may keep for the backward pass.
 
 ``"full"`` keeps everything. A number of bytes, or a text such as ``"256MB"``, is a budget for what
-is kept besides inputs and outputs: the sequence is cut into segments, of which the last is kept
-whole and the others only as the states between them; the backward pass runs forward again over one
-segment after the other. The results have the bits of ``"full"``, at the price of up to one more
-forward pass.
+is kept besides inputs and outputs: the sequence is cut into segments, of which only the states
+between them are kept (and the last segment, on the native path); the backward pass runs forward
+again over one segment after the other. The results have the bits of ``"full"``, at the price of up
+to one more forward pass.
 
 Chen et al. 2016, "Training deep nets with sublinear memory cost", arXiv 1604.06174; for recurrent
 nets Gruslys et al. 2016, arXiv 1606.03401.
@@ -15,9 +15,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnkit.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from rnnkit.backend import Decision
 
 UNITS = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGT", start=1):
@@ -87,3 +90,8 @@ def segment_within(
         middle = (low + high) // 2
         low, high = (middle, high) if total(middle) <= budget else (low, middle)
     return low
+
+
+def note_segments(decision: Decision, segments: int, steps: int, again: str) -> None:
+    """Let ``why`` say how many segments of how many steps there are, and what is done again."""
+    decision.reason += f"; {segments} segments of {steps} steps, {again} again for backward"

@@ -19,7 +19,7 @@ from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
-from rnnkit.recurrent.memory import segment_within
+from rnnkit.recurrent.memory import note_segments, segment_within
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ SHORTEST_SEGMENT = 256
 
 
 def run_layer(
-    cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
+    cells: Sequence[Cell],
+    x: Tensor,
+    state: State,
+    restart: State | None,
+    options: Options,
+    decision: backend.Decision,
 ) -> Result:
     """As ``recurrent.run_checked_layer``; the state is not None."""
     n_states = len(state)
@@ -50,26 +55,30 @@ def run_layer(
     )
     outputs: list[Any]
     if is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
-        found = FusedLayer.apply(*inputs, cells=tuple(cells), n_states=n_states, options=options)
+        found = FusedLayer.apply(
+            *inputs, cells=tuple(cells), n_states=n_states, options=options, decision=decision
+        )
         outputs = list(found)
     else:
         arrays = [None if t is None else t.data for t in inputs]
         call = _Call(cells, n_states, options, arrays, keep=False)
         outputs = [wrap(array) for array in call.forward()]
     final = tuple(outputs[-n_states:])
-    y = outputs[0] if options.sequences else _last_outputs(final[0], options)
+    y = outputs[0]
+    if not options.sequences:
+        y = _last_outputs(final[0], options, x.shape[options.batch_first])
     steps = (outputs[0], *outputs[1:-n_states]) if options.steps else None
     return Result(y, final, steps)
 
 
-def _last_outputs(h_n: Tensor, options: Options) -> Tensor:
+def _last_outputs(h_n: Tensor, options: Options, T: int) -> Tensor:
     """(N, D*H) from (D, N, H): a built-in cell's output is its h; rows without steps have none."""
     D, N, H = h_n.shape
     y = h_n.transpose(0, 1).reshape(N, D * H)
     schedule = options.schedule
-    if schedule is None or schedule.lengths is None or schedule.lengths.all():
-        return y if schedule is None or schedule.T else y * 0
-    return ops.where((schedule.lengths > 0)[:, None], y, 0.0)
+    lengths = None if schedule is None else schedule.lengths
+    has_steps = np.full(N, T > 0) if lengths is None else lengths > 0
+    return y if has_steps.all() else ops.where(has_steps[:, None], y, 0.0)
 
 
 def weights_of(cell: Cell) -> list[Array | None]:
@@ -90,7 +99,7 @@ class _Call:
 
     __slots__ = (
         "_c", "_final", "_initial", "_keep", "_kept",
-        "_layer", "_make", "_n_weights", "_work", "_y",
+        "_layer", "_make", "_n_weights", "_segment", "_work", "_y",
     )
 
     def __init__(
@@ -122,11 +131,18 @@ class _Call:
         self._layer: Any = None
         if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
             return
+        self._segment = _segment(cells, x, options, keep, self._y is None)
         self._layer = _extension().Layer(
             *_kernel_of(cells[0]), backend.get_num_threads(), options.batch_first, _rows(x),
             weights, initial, self._y, None if schedule is None else schedule.native, restart,
-            _segment(cells, x, options, keep, self._y is None),
+            self._segment,
         )
+
+    def note_segments(self, decision: backend.Decision) -> None:
+        """Let ``why`` say in how many segments the layer runs, where there are several."""
+        layer = self._layer
+        if layer is not None and layer.n_segments > 1:
+            note_segments(decision, layer.n_segments, self._segment, "all but the last run")
 
     def forward(self) -> list[Array]:
         """y and c of every step, where they are wanted, and the final states."""
@@ -232,6 +248,7 @@ class FusedLayer(Function):
         ctx.call = _Call(
             ctx.cells, ctx.n_states, ctx.options, arrays, keep=any(ctx.needs_input_grad)
         )
+        ctx.call.note_segments(params["decision"])
         ctx.consumed = False
         return tuple(ctx.call.forward())
 

@@ -5,10 +5,12 @@ This is the definition that the native path is checked against, and what runs an
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnnkit import ops
+from rnnkit.module import Module
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
@@ -18,36 +20,207 @@ if TYPE_CHECKING:
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
 
+    Carry = tuple[Tensor | None, ...]
+    Results = tuple[Tensor, State, State]
+
 
 def run_layer(
     cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
 ) -> Result:
     """As ``recurrent.run_checked_layer``; the state is not None."""
-    time = 1 if options.batch_first else 0
-    if x.shape[time] == 0:
+    if x.shape[1 if options.batch_first else 0] == 0:
         return _run_empty(cells, x, state, options)
-    return join_directions([
-        run_direction(
-            cell,
-            x,
-            tuple([each[direction] for each in state]),
-            None if restart is None else tuple([each[direction] for each in restart]),
-            options,
-            reverse=direction == 1,
-        )
-        for direction, cell in enumerate(cells)
-    ])
+    return Pieces(cells, x, state, restart, options).whole()
 
 
-def join_directions(runs: list[Result]) -> Result:
-    """The result of a layer from those of its directions, whose states are (N, ...)."""
-    y = _side_by_side([run.y for run in runs])
-    finals = zip(*[run.final for run in runs], strict=True)
-    final = tuple([ops.stack(list(parts), 0) for parts in finals])
-    if runs[0].steps is None:
-        return Result(y, final)
-    steps = zip(*[run.steps or () for run in runs], strict=True)
-    return Result(y, final, tuple([_side_by_side(list(parts)) for parts in steps]))
+class Run(NamedTuple):
+    """Some steps of one direction, in the order in which it takes them.
+
+    Attributes:
+        outputs: (N, H) of each step; none where only the last is wanted.
+        states: after each step; none where they are not wanted.
+        carry: what the next step goes on from: the state and, where only the last output of each
+            row is wanted, that.
+    """
+
+    outputs: list[Tensor]
+    states: list[State]
+    carry: Carry
+
+
+class Pieces:
+    """One layer over one sequence, of which any part can be run that follows on a known one.
+
+    Args:
+        cells, x, state, restart, options: as for ``run_layer``; T is not 0.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        x: Tensor,
+        state: State,
+        restart: State | None,
+        options: Options,
+    ) -> None:
+        self.options = options
+        self.T, self.N = x.shape[:2][:: -1 if options.batch_first else 1]
+        self.directions = len(cells)
+        self.states = len(state)
+        self._cells = list(cells)
+        self._xs = x.unbind(1 if options.batch_first else 0)
+        self._state = state
+        self._restart = restart
+        self._begun: list[_Begun] = []
+
+    @property
+    def name(self) -> str:
+        return type(self._cells[0]).__name__
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether any of what the layer is known to be computed from does."""
+        parameters = [each for cell in self._cells for each in cell.parameters()]
+        given = *self._xs[:1], *self._state, *(self._restart or ()), *parameters
+        return any(each.requires_grad for each in given)
+
+    def times(self, direction: int) -> range:
+        """The steps of a direction, in its own order."""
+        return range(self.T - 1, -1, -1) if direction else range(self.T)
+
+    def begin(self, direction: int) -> Carry:
+        """What the first step of a direction begins from; the directions begin in their order."""
+        if direction == len(self._begun):
+            state = tuple([each[direction] for each in self._state])
+            restart = self._restart
+            if restart is not None:
+                restart = tuple([each[direction] for each in restart])
+            drawn = self._cells[direction].draw(self.T, self.N)
+            if self.options.seen is not None:
+                self.options.seen.directions[direction].drawn = drawn
+            self._begun.append(_Begun((*state, None), restart, drawn))
+        return self._begun[direction].carry
+
+    def tensors(self, direction: int) -> list[Tensor]:
+        """All that the steps of a direction that has begun are known to be computed from."""
+        carry, restart, drawn = self._begun[direction]
+        begin = [each for each in carry if each is not None]
+        cell = self._cells[direction]
+        # A tensor with a history may be a remnant of an earlier run.
+        own = [each for each in (*cell.parameters(), *cell.buffers()) if each.is_leaf]
+        return [*self._xs, *begin, *(restart or ()), *drawn, *own]
+
+    def frozen(self) -> Pieces:
+        """The same with the cells as they are now, whatever is assigned to them later."""
+        twin = copy.copy(self)
+        twin._cells = [_frozen(cell) for cell in self._cells]
+        return twin
+
+    def fullest(self) -> int:
+        """A step that needs as many operations as any."""
+        schedule = self.options.schedule
+        if schedule is None:
+            return 0
+
+        def masks(t: int) -> int:
+            given = schedule.active(t), schedule.restarts(t, False)
+            return sum(each is not None for each in given)
+
+        return max(range(self.T), key=masks)
+
+    def run(self, direction: int, times: range, carry: Carry) -> Run:
+        """Some steps of a direction that has begun, from what the step before them left."""
+        schedule, options = self.options.schedule, self.options
+        step: Any = self._cells[direction].step
+        _, restart, drawn = self._begun[direction]
+        *held, last = carry
+        state: State = tuple(held)  # type: ignore[arg-type]
+        outputs: list[Tensor] = []
+        states: list[State] = []
+        for t in times:
+            x, active = self._xs[t], None
+            now = [each[t if each.shape[0] > 1 else 0] for each in drawn]
+            if schedule is not None:
+                restarting = schedule.restarts(t, direction == 1)
+                if restarting is not None:
+                    begin = _zeros_like(state) if restart is None else restart
+                    state = tuple(map(_where_rows, [restarting] * len(state), begin, state))
+                active = schedule.active(t)
+            # Whatever stands in the padding, it reaches no row and no gradient.
+            y, new = step(x if active is None else ops.where(active, x, 0.0), state, *now)
+            if options.seen is not None:
+                options.seen.directions[direction].watch(t, new)
+            if active is None:
+                state = after = new
+            else:
+                state = tuple(map(_where_rows, [active] * len(state), new, state))
+                y = _where_rows(active, y, 0.0)
+                after = tuple([_where_rows(active, each, 0.0) for each in state])
+            if options.sequences:
+                outputs.append(y)
+            else:
+                last = y if active is None or last is None else _where_rows(active, y, last)
+            if options.steps:
+                states.append(after)
+        return Run(outputs, states, (*state, last))
+
+    def whole(self) -> Result:
+        """The layer in one piece."""
+        parts = [
+            self.results(d, self.run(d, self.times(d), self.begin(d)))
+            for d in range(self.directions)
+        ]
+        return self.joined(parts)
+
+    def joined(self, parts: Sequence[Results]) -> Result:
+        """The layer's results from those of each direction."""
+        return join_directions(parts, self.options)
+
+    def results(self, direction: int, run: Run) -> Results:
+        """y, the final state (1, N, H) and the states after every step, of one direction."""
+        time = 1 if self.options.batch_first else 0
+        order = slice(None, None, -1 if direction else 1)
+        outputs, states = run.outputs[order], run.states[order]
+        names = range(self.states)
+        final = [run.carry[i].unsqueeze(0) for i in names]  # type: ignore[union-attr]
+        steps = [ops.stack([after[i] for after in states], time) for i in names if states]
+        last: Any = run.carry[-1]
+        return ops.stack(outputs, time) if outputs else last, tuple(final), tuple(steps)
+
+
+def join_directions(parts: Sequence[Results], options: Options) -> Result:
+    """A layer's results from those of each direction."""
+    ys, finals, steps = zip(*parts, strict=True)
+    final = tuple([ops.cat(list(each), 0) for each in zip(*finals, strict=True)])
+    if not options.steps:
+        return Result(_side_by_side(ys), final)
+    return Result(_side_by_side(ys), final, tuple(map(_side_by_side, zip(*steps, strict=True))))
+
+
+def run_direction(
+    cell: Cell, x: Tensor, state: State, restart: State | None, options: Options, reverse: bool
+) -> Results:
+    """One direction alone, over at least one step; its states and restarts are (N, ...)."""
+    cells = [cell] * (1 + reverse)
+    both: Any = tuple([[each] * (1 + reverse) for each in state])
+    begins: Any = restart and tuple([[each] * (1 + reverse) for each in restart])
+    pieces = Pieces(cells, x, both, begins, options)
+    carry = [pieces.begin(d) for d in range(1 + reverse)][-1]
+    return pieces.results(int(reverse), pieces.run(int(reverse), pieces.times(int(reverse)), carry))
+
+
+class _Begun(NamedTuple):
+    carry: Carry
+    restart: State | None
+    drawn: tuple[Tensor, ...]
+
+
+def _frozen(module: Any) -> Any:
+    twin = copy.copy(module)
+    for name, value in module.__dict__.items():
+        if isinstance(value, Module):
+            twin.__dict__[name] = _frozen(value)
+    return twin
 
 
 def _where_rows(rows: Array, a: Tensor, b: Tensor | float) -> Tensor:
@@ -59,63 +232,8 @@ def _zeros_like(state: State) -> State:
     return tuple([ops.zeros(each.shape, dtype=each.dtype) for each in state])
 
 
-def _side_by_side(directions: list[Tensor]) -> Tensor:
+def _side_by_side(directions: Sequence[Tensor]) -> Tensor:
     return directions[0] if len(directions) == 1 else ops.cat(directions, -1)
-
-
-def run_direction(
-    cell: Cell,
-    x: Tensor,
-    state: State,
-    restart: State | None,
-    options: Options,
-    reverse: bool,
-) -> Result:
-    """One direction over at least one step; its states, and those of restarts, are (N, ...)."""
-    time = 1 if options.batch_first else 0
-    xs = list(x.unbind(time))
-    schedule = options.schedule
-    step: Any = cell.step
-    drawn = cell.draw(len(xs), xs[0].shape[0])
-    seen = None if options.seen is None else options.seen.directions[reverse]
-    if seen is not None:
-        seen.drawn = drawn
-    outputs: list[Tensor] = []
-    states: list[list[Tensor]] = [[] for _ in state]
-    last: Tensor | None = None
-    for t in reversed(range(len(xs))) if reverse else range(len(xs)):
-        x, active = xs[t], None
-        now = [each[t if each.shape[0] > 1 else 0] for each in drawn]
-        if schedule is not None:
-            restarting = schedule.restarts(t, reverse)
-            if restarting is not None:
-                begin = _zeros_like(state) if restart is None else restart
-                state = tuple(map(_where_rows, [restarting] * len(state), begin, state))
-            active = schedule.active(t)
-        # Whatever stands in the padding, it reaches no row and no gradient.
-        y, new = step(x if active is None else ops.where(active, x, 0.0), state, *now)
-        if seen is not None:
-            seen.watch(t, new)
-        if active is None:
-            last, state, after = y, new, new
-        else:
-            state = tuple(map(_where_rows, [active] * len(state), new, state))
-            y = ops.where(active, y, 0.0)
-            last = y if last is None else ops.where(active, y, last)
-            after = tuple([_where_rows(active, each, 0.0) for each in state])
-        outputs.append(y)
-        if options.steps:
-            for steps, each in zip(states, after, strict=True):
-                steps.append(each)
-    assert last is not None
-    if reverse:
-        outputs.reverse()
-        for steps in states:
-            steps.reverse()
-    y = ops.stack(outputs, time) if options.sequences else last
-    if not options.steps:
-        return Result(y, state)
-    return Result(y, state, tuple([ops.stack(steps, time) for steps in states]))
 
 
 def _run_empty(cells: Sequence[Cell], x: Tensor, state: State, options: Options) -> Result:

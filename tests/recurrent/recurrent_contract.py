@@ -6,6 +6,7 @@ cell is held to the contract by being registered.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -114,12 +115,40 @@ def fused_cases(*sizes: tuple[int, int, int, int], **options: Any) -> list[Case]
 
 @dataclass
 class Layer:
-    """The cells of a case and its arrays: x, the initial states and the outputs' gradients."""
+    """The cells of a case and its arrays: x, the initial states and the outputs' gradients.
+
+    ``inputs`` may have the states of a restart, under their names and ``_restart``; ``call`` has
+    the other keyword arguments of ``run_layer``.
+    """
 
     case: Case
     cells: tuple[Cell, ...]
     inputs: dict[str, np.ndarray]
     d_outputs: dict[str, np.ndarray]
+    call: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> list[str]:
+        steps = [f"{name}_steps" for name in self.case.states if self.call.get("return_steps")]
+        return [*self.case.outputs, *steps]
+
+    def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The outputs by name, from x, the states and the states of a restart by name."""
+        names = self.case.states
+        restart = [inputs[f"{name}_restart"] for name in names if f"{name}_restart" in inputs]
+        y, final, *steps = run_layer(
+            self.cells,
+            inputs["x"],
+            tuple(inputs[f"{name}0"] for name in names),
+            self.case.batch_first,
+            reset_state=tuple(restart) or None,
+            **self.call,
+        )
+        return dict(zip(self.outputs, (y, *final, *(steps[0] if steps else ())), strict=True))
+
+    def with_(self, **call: Any) -> Layer:
+        """The same layer and arrays, called with other keyword arguments."""
+        return replace(self, call=self.call | call)
 
     def weights(self) -> dict[str, Any]:
         return {
@@ -138,6 +167,7 @@ class Layer:
             twin.cells,
             {name: array.astype(np.float64) for name, array in self.inputs.items()},
             {name: array.astype(np.float64) for name, array in self.d_outputs.items()},
+            self.call,
         )
 
 
@@ -170,12 +200,79 @@ def make_layer(case: Case, seed: int = 0) -> Layer:
     return Layer(case, cells, arrays, d_outputs)
 
 
+# Ways to call a layer: rows of several lengths, restarts, and what is wanted of the results.
+WAYS: dict[str, dict[str, Any]] = {
+    "lengths": {"lengths": "mixed"},
+    "no row has a step": {"lengths": "zero"},
+    "equal lengths": {"lengths": "equal"},
+    "reset": {"reset": True},
+    "reset_state": {"reset": True, "reset_state": True},
+    "last only": {"return_sequences": False},
+    "steps": {"lengths": "mixed", "return_steps": True},
+    "lengths, reset": {"lengths": "mixed", "reset": True},
+    "lengths, reset_state, last only, steps": {
+        "lengths": "mixed",
+        "reset": True,
+        "reset_state": True,
+        "return_sequences": False,
+        "return_steps": True,
+    },
+}
+
+
+def make_ragged(
+    case: Case,
+    lengths: str | None = None,
+    reset: bool = False,
+    reset_state: bool = False,
+    return_sequences: bool = True,
+    return_steps: bool = False,
+    seed: int = 0,
+) -> Layer:
+    """A layer to be called in one of ``WAYS``.
+
+    Args:
+        lengths: "mixed": in no order, with a whole row and an empty one where there are as many;
+            "equal": shorter than x; "zero".
+        reset: restarts everywhere, in the first step, in two steps running and past the ends too.
+    """
+    layer = make_layer(case, seed)
+    T, N, _, H = case.sizes
+    random = np.random.default_rng([7, seed, *case.sizes])
+    call: dict[str, Any] = {}
+    if lengths is not None:
+        mixed = random.integers(0, T + 1, N)
+        mixed[[0, N // 2]] = 0, T
+        call["lengths"] = {
+            "mixed": mixed, "equal": np.full(N, max(1, T - 1)), "zero": np.zeros(N, int)
+        }[lengths]  # fmt: skip
+    if reset:
+        flags = random.random((T, N)) < 0.3
+        flags[:2, -1:] = True
+        call["reset"] = flags.T.copy() if case.batch_first else flags
+    shape = (case.directions, N, H)
+    for name in case.states if reset_state else ():
+        layer.inputs[f"{name}_restart"] = random.standard_normal(shape).astype(case.dtype)
+    leading = layer.inputs["x"].shape[:2]
+    if not return_sequences:
+        call["return_sequences"] = False
+        layer.d_outputs["d_y"] = layer.d_outputs["d_y"][:, -1] if case.batch_first else (
+            layer.d_outputs["d_y"][-1]
+        )
+    if return_steps:
+        call["return_steps"] = True
+        for name in case.states:
+            wide = random.standard_normal((*leading, case.directions * H))
+            layer.d_outputs[f"d_{name}_steps"] = wide.astype(case.dtype)
+    layer.call = call
+    return layer
+
+
 def forward(layer: Layer, backend: str) -> dict[str, np.ndarray]:
     """The outputs by name, without a graph."""
     with rk.backend(backend), rk.no_grad():
-        x, *state = (rk.as_tensor(array) for array in layer.inputs.values())
-        y, final = run_layer(layer.cells, x, tuple(state), layer.case.batch_first)
-    return dict(zip(layer.case.outputs, (t.numpy() for t in (y, *final)), strict=True))
+        found = layer.run({name: rk.as_tensor(array) for name, array in layer.inputs.items()})
+    return {name: tensor.numpy() for name, tensor in found.items()}
 
 
 def forward_backward(
@@ -196,14 +293,12 @@ def forward_backward(
     inputs = {name: rk.as_tensor(array).detach() for name, array in layer.inputs.items()}
     sources = inputs | weights
     wanted = list(sources) if wanted is None else wanted
-    used = case.outputs if used is None else used
+    used = layer.outputs if used is None else used
     for name, tensor in sources.items():
         tensor.requires_grad_(name in wanted)
     try:
         with rk.backend(backend):
-            x, *state = inputs.values()
-            y, final = run_layer(layer.cells, x, tuple(state), case.batch_first)
-            outputs = dict(zip(case.outputs, (y, *final), strict=True))
+            outputs = layer.run(inputs)
             gradients = rk.grad(
                 [outputs[name] for name in used],
                 [sources[name] for name in wanted],
@@ -257,22 +352,24 @@ def assert_same_bits(actual: dict[str, np.ndarray], expected: dict[str, np.ndarr
         assert actual[name].tobytes() == array.tobytes(), f"{name}: bits differ"
 
 
-def check_native_equals_tape(case: Case) -> None:
+def check_native_equals_tape(layer: Layer) -> None:
     """Outputs and every gradient: float64 to 1e-12, float32 to the rounding of its operations."""
-    layer = make_layer(case)
     actual = forward_backward(layer, "native")
-    if case.dtype == "float64":
+    if layer.case.dtype == "float64":
         assert_close(actual, forward_backward(layer, "python"), 1e-12)
     else:
         exact = forward_backward(layer.in_double_precision(), "python")
-        assert_close(actual, exact, rounding(case))
+        assert_close(actual, exact, rounding(layer.case))
 
 
-def reduced_cases() -> list[Case]:
-    """The list for the instruction sets that have to be forced in a process of their own."""
-    return [
-        case
-        for directions in (1, 2)
-        for dtype in ("float32", "float64")
-        for case in fused_cases(*SMALL_SIZES, directions=directions, dtype=dtype)
-    ]
+def reduced_layers() -> Iterator[Layer]:
+    """What the instruction sets run that have to be forced in a process of their own."""
+    for name, options in VARIANTS:
+        for dtype in ("float32", "float64"):
+            for sizes in SMALL_SIZES:
+                for directions in (1, 2):
+                    yield make_layer(Case(name, options, sizes, directions, dtype))
+            for number, way in enumerate(WAYS.values()):
+                sizes = SMALL_SIZES[1 + number % 4]
+                case = Case(name, options, sizes, 2, dtype, batch_first=number % 2 == 1)
+                yield make_ragged(case, **way)

@@ -14,15 +14,15 @@ HERE = Path(__file__).parent
 PROGRAM = """
 import sys
 import rnnkit as rk
-from recurrent_contract import check_native_equals_tape, reduced_cases
+from recurrent_contract import check_native_equals_tape, reduced_layers
 
 used = rk.config()["isa_in_use"]
 assert used == sys.argv[1], f"asked for {sys.argv[1]}, got {used}"
-for case in reduced_cases():
+for layer in reduced_layers():
     try:
-        check_native_equals_tape(case)
+        check_native_equals_tape(layer)
     except AssertionError as error:
-        sys.exit(f"{case}: {error}")
+        sys.exit(f"{layer.case}, {layer.call}: {error}")
 """
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("case", fused_cases(*SIZES), ids=str)
 def test_every_size(case, directions, dtype):
-    check_native_equals_tape(case.with_(directions=directions, dtype=dtype))
+    check_native_equals_tape(make_layer(case.with_(directions=directions, dtype=dtype)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -34,12 +34,13 @@ def test_every_size(case, directions, dtype):
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("case", fused_cases(*SMALL_SIZES), ids=str)
 def test_options(case, directions, change, dtype):
-    check_native_equals_tape(case.with_(directions=directions, dtype=dtype, **change))
+    changed = case.with_(directions=directions, dtype=dtype, **change)
+    check_native_equals_tape(make_layer(changed))
 
 
 @pytest.mark.parametrize("case", fused_cases((200, 3, 5, 9), (100, 1, 32, 64)), ids=str)
 def test_errors_in_single_precision_stay_small_over_long_sequences(case):
-    check_native_equals_tape(case.with_(dtype="float32"))
+    check_native_equals_tape(make_layer(case.with_(dtype="float32")))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

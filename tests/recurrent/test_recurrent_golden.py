@@ -26,7 +26,7 @@ def golden_cases(*files):
                 yield pytest.param(cell, case, arrays, id=f"{cell}-{case['name']}")
 
 
-def run_module(module, arrays):
+def run_module(module, arrays, lengths=None):
     """Outputs and gradients of an rnnkit module, under the names of the golden files."""
     states = [name for name in ("h", "c") if f"{name}0" in arrays]
     inputs = {
@@ -34,7 +34,7 @@ def run_module(module, arrays):
         for name in ("x", *(f"{name}0" for name in states))
     }
     x, *state = inputs.values()
-    y, final = module(x, state[0] if len(state) == 1 else tuple(state))
+    y, final = module(x, state[0] if len(state) == 1 else tuple(state), lengths=lengths)
     final = final if isinstance(final, tuple) else (final,)
     outputs = dict(zip(("y", *(f"{name}n" for name in states)), (y, *final), strict=True))
     wanted = inputs | dict(module.named_parameters())
@@ -57,7 +57,7 @@ def check_golden(module, case, arrays):
     weights = {name: value for name, value in arrays.items() if name.split("_")[0] in WEIGHTS}
     module.load_state_dict(weights)
     tolerance = 1e-12 if case["dtype"] == "float64" else 2e-6
-    assert_equal_to(arrays, run_module(module, arrays), tolerance)
+    assert_equal_to(arrays, run_module(module, arrays, case["lengths"]), tolerance)
 
 
 @pytest.mark.parametrize(("cell", "case", "arrays"), list(golden_cases(*MODULES)))
@@ -73,9 +73,10 @@ def test_a_projected_lstm_is_that_of_pytorch(backend, cell, case, arrays):
 
 
 @pytest.mark.parametrize("cell", MODULES)
+@pytest.mark.parametrize("lengths", [None, [4, 9, 1, 6, 9]], ids=["whole", "ragged"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_live_pytorch_agrees(path, cell, dtype):
-    check_live(cell, dtype)
+def test_live_pytorch_agrees(path, cell, lengths, dtype):
+    check_live(cell, dtype, lengths)
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -83,10 +84,10 @@ def test_live_pytorch_agrees(path, cell, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_live_pytorch_agrees_on_projections(backend, dtype):
     with rk.backend(backend):
-        check_live("lstm", dtype, proj_size=7)
+        check_live("lstm", dtype, None, proj_size=7)
 
 
-def check_live(cell, dtype, **more):
+def check_live(cell, dtype, lengths, **more):
     torch = pytest.importorskip("torch")
     options = {"num_layers": 2, "bidirectional": True, "batch_first": True, **more}
     ours = MODULES[cell](11, 13, **options, dtype=dtype)
@@ -106,7 +107,16 @@ def check_live(cell, dtype, **more):
         for name in ("x", *(f"{name}0" for name in states))
     }
     x, *state = inputs.values()
-    y, final = theirs(x, state[0] if len(state) == 1 else tuple(state))
+    given = state[0] if len(state) == 1 else tuple(state)
+    if lengths is None:
+        y, final = theirs(x, given)
+    else:
+        rnn = torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(
+            x, torch.tensor(lengths), batch_first=True, enforce_sorted=False
+        )
+        y, final = theirs(packed, given)
+        y, _ = rnn.pad_packed_sequence(y, batch_first=True, total_length=9)
     final = final if isinstance(final, tuple) else (final,)
     outputs = dict(zip(("y", *(f"{name}n" for name in states)), (y, *final), strict=True))
     wanted = inputs | dict(theirs.named_parameters())
@@ -117,4 +127,5 @@ def check_live(cell, dtype, **more):
     )
     arrays |= {name: value.detach().numpy() for name, value in outputs.items()}
     arrays |= {f"d_{k}": v.numpy() for k, v in zip(wanted, gradients, strict=True)}
-    assert_equal_to(arrays, run_module(ours, arrays), 5e-6 if dtype == "float32" else 1e-12)
+    found = run_module(ours, arrays, lengths)
+    assert_equal_to(arrays, found, 5e-6 if dtype == "float32" else 1e-12)

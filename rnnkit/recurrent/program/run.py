@@ -91,18 +91,20 @@ def run_layer(
     schedule = options.schedule
     if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
         return tape.run_layer(cells, x, state, restart, options)
-    return tape.join_directions([
+    parts = [
         run_direction(
             cell, x, tuple([each[d] for each in state]),
             None if restart is None else tuple([each[d] for each in restart]), options, d == 1,
         )
         for d, cell in enumerate(cells)
-    ])
+    ]
+    return tape.join_directions(parts, options)
 
 
 def run_direction(
     cell: Cell, x: Tensor, state: State, restart: State | None, options: Options, reverse: bool
-) -> Result:
+) -> tape.Results:
+    """One direction; its states, and those of restarts, are (N, ...)."""
     step = traced(cell)
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
     drawn = cell.draw(T, N)
@@ -115,10 +117,9 @@ def run_direction(
     inputs = (x, *state, *(restart or ()), *held.values(), *captured, *drawn)
     outputs = list(ProgramLayer.apply(*inputs, layer=layer))
     final = tuple(outputs[-len(state) :])
-    steps = tuple(outputs[-2 * len(state) : -len(state)]) if options.steps else None
-    if layer.y_wanted:
-        return Result(outputs[0], final, steps)
-    return Result(tape_last(final[layer.y_is_state], options), final, steps)
+    steps = tuple(outputs[-2 * len(state) : -len(state)]) if options.steps else ()
+    y = outputs[0] if layer.y_wanted else tape_last(final[layer.y_is_state], options)
+    return y, tuple([each.unsqueeze(0) for each in final]), steps
 
 
 def tape_last(h: Tensor, options: Options) -> Tensor:
@@ -539,11 +540,11 @@ def _backward_on_tape(
     stand_in = _with_tensors(layer.cell, dict(zip(layer.paths, tensors, strict=False)))
     stand_in.__dict__["draw"] = lambda steps, batch: tuple(drawn)
     options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
-    run = tape.run_direction(
+    y, final, steps = tape.run_direction(
         stand_in, x, tuple(states), tuple(restarts) or None, options, layer.reverse
     )
-    outputs = [run.y] if layer.y_wanted else []
-    outputs += [*(run.steps or ()), *run.final]
+    outputs = [y] if layer.y_wanted else []
+    outputs += [*steps, *[each.squeeze(0) for each in final]]
     used = [(o, d) for o, d in zip(outputs, d_outputs, strict=True)
             if d is not None and o.requires_grad]
     wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]

@@ -1,0 +1,468 @@
+"""Segments of a run on the tape, of which only the states between them are kept.
+
+The forward pass records nothing. When the backward pass comes to the layer, each segment, from the
+last to the first, is computed again with its operations recorded, and walked back through at once.
+The walk is the one that came: every sum of gradients goes on in the order of the whole tape, and
+has its bits. What a run draws from the library's generator it draws once; a step that changes
+anything but its results has no second run that is alike, and needs ``memory="full"``.
+
+The policy and its sources are in ``memory.py``.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rnnkit import backend, rng
+from rnnkit.autograd import Tensor, enable_grad, no_grad
+from rnnkit.autograd.function import Context
+from rnnkit.autograd.node import Node, next_number
+from rnnkit.autograd.tape import history, slot_of, walk_on
+from rnnkit.autograd.tensor import wrap
+from rnnkit.errors import GraphError
+from rnnkit.recurrent.memory import segment_within
+from rnnkit.recurrent.options import Result
+
+if TYPE_CHECKING:
+    from rnnkit.autograd.accumulate import Collector
+    from rnnkit.recurrent.options import Options
+    from rnnkit.recurrent.tape import Carry, Run
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Pieces(Protocol):
+    """A layer that can be run piece by piece; ``tape.Pieces`` says what each member means."""
+
+    options: Options
+    T: int
+    directions: int
+    states: int
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def requires_grad(self) -> bool: ...
+    def times(self, direction: int) -> range: ...
+    def begin(self, direction: int) -> Carry: ...
+    def tensors(self, direction: int) -> list[Tensor]: ...
+    def frozen(self) -> Pieces: ...
+    def fullest(self) -> int: ...
+    def run(self, direction: int, times: range, carry: Carry) -> Run: ...
+    def results(self, direction: int, run: Run) -> Any: ...
+    def joined(self, parts: Sequence[Any]) -> Result: ...
+
+
+def segment_of(pieces: Pieces, budget: int) -> int | None:
+    """Steps of a segment within a budget of bytes; None where nothing needs to be computed again.
+
+    One step is recorded and taken for all: it counts with every object and array that its
+    operations keep, the states between segments with their arrays.
+    """
+    step, between, used = _measure(pieces, 0)
+    if not (used or pieces.requires_grad):
+        return None
+    if pieces.directions * pieces.T * step <= budget:
+        return None
+    # One direction at a time is recorded, but the states of all are kept.
+    return segment_within(
+        budget, pieces.T, lambda steps: steps * step, pieces.directions * between
+    )
+
+
+def run_in_segments(pieces: Pieces, steps: int) -> Result:
+    """The layer, with a graph that is made only when the backward pass comes to it.
+
+    Args:
+        pieces: the layer; gradients are being recorded.
+        steps: of each segment; the last may be shorter.
+    """
+    outputs = _Outputs(pieces)
+    later = pieces.frozen()
+    directions = []
+    inputs: list[Tensor] = []
+    for direction in range(pieces.directions):
+        pieces.begin(direction)
+        inputs += pieces.tensors(direction) + _measure(pieces, direction).used
+        with no_grad():
+            directions.append(_forward(pieces, direction, steps, outputs))
+    unique = {id(each): each for each in inputs if each.dtype.kind == "f"}
+    node = SegmentsNode(later, tuple(unique.values()), directions, outputs)
+    return outputs.result(node)
+
+
+class _Segment(NamedTuple):
+    times: range
+    carry: Carry  # leaves, or what has a history outside of the layer
+    drawing_from: dict[str, Any] | None  # the generator's state, where the steps draw from it
+
+
+class _Direction(NamedTuple):
+    segments: list[_Segment]
+    # By id of a tensor in a carry: the outputs that are this very tensor. Their gradients come
+    # first in its sum, before those from the steps that follow.
+    shared: dict[int, list[Key]]
+
+
+def _forward(pieces: Pieces, direction: int, steps: int, outputs: _Outputs) -> _Direction:
+    times, carry = pieces.times(direction), pieces.begin(direction)
+    outside = {id(each) for each in pieces.tensors(direction)}
+    shared: dict[int, list[Key]] = {id(each): [] for each in carry if each is not None}
+    segments = []
+    leaves: list[Tensor] = []
+    begun_from = rng.get_state()
+    for start in range(0, len(times), steps):
+        part = times[start : start + steps]
+        is_last = start + steps >= len(times)
+        segments.append(_Segment(part, carry, rng.get_state()))
+        run = pieces.run(direction, part, carry)
+        successors: dict[int, Tensor] = {}
+        for each in run.carry:
+            if not is_last and each is not None and id(each) not in successors:
+                if each.requires_grad or id(each) in outside or id(each) in shared:
+                    successors[id(each)] = each
+                else:
+                    leaves.append(wrap(each.data))
+                    successors[id(each)] = leaves[-1]
+                shared.setdefault(id(successors[id(each)]), [])
+        for key, tensor in outputs.of(run, part, is_last):
+            outputs.put(key, direction, tensor)
+            itself = successors.get(id(tensor), tensor)
+            if id(itself) in shared:
+                shared[id(itself)].append(key)
+        carry = tuple([successors.get(id(each)) for each in run.carry])
+    for leaf in leaves:
+        _require_grad(leaf)
+    if rng.get_state() == begun_from:
+        segments = [segment._replace(drawing_from=None) for segment in segments]
+    return _Direction(segments, shared)
+
+
+class SegmentsNode(Node):
+    """A layer that is recorded when the walk comes to it, segment by segment."""
+
+    __slots__ = ("_directions", "_mode", "_outputs", "_pieces")
+
+    def __init__(
+        self,
+        pieces: Pieces,
+        inputs: tuple[Tensor, ...],
+        directions: list[_Direction],
+        outputs: _Outputs,
+    ) -> None:
+        self.inputs = inputs
+        self.n_outputs = outputs.count
+        self.number = next_number()
+        self._hooks = None
+        self._retained = None
+        self._pieces: Pieces | None = pieces
+        self._directions = directions
+        self._outputs = outputs
+        # Products have other bits on another path.
+        self._mode = backend.get_backend()
+
+    @property
+    def name(self) -> str:
+        return "segments" if self._pieces is None else f"{self._pieces.name} in segments"
+
+    def free(self) -> None:
+        self.inputs = self._pieces = None
+        self._directions = []
+
+    def gradients(
+        self, d_outputs: Any, needs: list[bool], retain_graph: bool, collector: Collector
+    ) -> list[None]:
+        pieces = self._pieces
+        assert pieces is not None
+        if collector.create_graph:
+            self._walk_whole(pieces, d_outputs, needs, collector)
+        else:
+            for direction in reversed(range(pieces.directions)):
+                self._walk_direction(pieces, direction, d_outputs, needs, collector)
+        return [None] * len(needs)
+
+    def _slots(self, needs: list[bool]) -> tuple[set[Any], set[Any]]:
+        """Where gradients of all inputs are collected, and of those that are wanted."""
+        assert self.inputs is not None
+        slots = [slot_of(each) for each in self.inputs if each is not None]
+        return set(slots), {slot for slot, need in zip(slots, needs, strict=True) if need}
+
+    def _walk_whole(
+        self,
+        pieces: Pieces,
+        d_outputs: Sequence[Tensor | None],
+        needs: list[bool],
+        collector: Collector,
+    ) -> None:
+        """Where the gradients refer to all that is recorded, nothing is saved by segments."""
+        reason = "create_graph: the whole layer recorded again, whatever the budget"
+        backend.record(f"{pieces.name} backward", "python", reason)
+        since = next_number()
+        parts = []
+        for direction, (segments, _) in enumerate(self._directions):
+            first = segments[0]
+            with enable_grad(), backend.backend(self._mode), _drawing_from(first.drawing_from):
+                run = pieces.run(direction, pieces.times(direction), first.carry)
+                parts.append(pieces.results(direction, run))
+        with enable_grad():
+            found = self._outputs.in_order(pieces.joined(parts))
+        for each, gradient in zip(found, d_outputs, strict=True):
+            if gradient is not None and each.requires_grad:
+                collector.add(slot_of(each), gradient)
+        walk_on(collector, history(found, since), self._slots(needs)[1], retain_graph=True)
+
+    def _walk_direction(
+        self,
+        pieces: Pieces,
+        direction: int,
+        d_outputs: Sequence[Tensor | None],
+        needs: list[bool],
+        collector: Collector,
+    ) -> None:
+        segments, shared = self._directions[direction]
+        known, wanted = self._slots(needs)
+        elsewhere = {key for keys in shared.values() for key in keys}
+        following: Carry = ()
+        seeded: set[int] = set()
+
+        def seed(key: Key, tensor: Tensor) -> None:
+            gradient = self._outputs.part(d_outputs, key, direction)
+            if gradient is not None and tensor.requires_grad:
+                collector.add(slot_of(tensor), gradient)
+
+        def walk(segment: _Segment) -> None:
+            # What it makes is gone before the next segment is recorded.
+            since = next_number()
+            with (
+                enable_grad(),
+                backend.backend(self._mode),
+                _drawing_from(segment.drawing_from),
+            ):
+                run = pieces.run(direction, segment.times, segment.carry)
+            for tensor, leaf in zip(run.carry, following, strict=False):
+                if tensor is not None and leaf is not None and tensor is not leaf:
+                    _hand_over(collector, leaf, tensor)
+            for key, tensor in self._outputs.of(run, segment.times, segment is segments[-1]):
+                if key not in elsewhere:
+                    seed(key, tensor)
+            roots = _roots(run)
+            nodes = history(roots, since)
+            for stray in _outside(nodes, roots, since):
+                if slot_of(stray) not in known and slot_of(stray) not in begin:
+                    raise GraphError(
+                        f"memory: {pieces.name} computes some of its steps, but not the first, "
+                        f"from a tensor of shape {stray.shape} that requires a gradient and is not "
+                        "one of its parameters; run it with memory='full'"
+                    )
+            walk_on(collector, nodes, wanted, retain_graph=False)
+
+        for segment in reversed(segments):
+            own = [each for each in segment.carry if each is not None and each.requires_grad]
+            for each in own:
+                if id(each) not in seeded:
+                    seeded.add(id(each))
+                    for key in sorted(shared[id(each)]):
+                        seed(key, each)
+            begin = {slot_of(each) for each in own}
+            wanted |= begin - known
+            walk(segment)
+            following = segment.carry
+
+
+def _hand_over(collector: Collector, leaf: Tensor, tensor: Tensor) -> None:
+    """The gradient of the state that a segment began from, to the end of the one before it."""
+    if not tensor.requires_grad:
+        collector.take(leaf)
+        return
+    if leaf._hooks:
+        # A step that watches the state it is given watches the tensor that the leaf stands for.
+        for hook in leaf._hooks.values():
+            tensor.register_hook(hook)
+        leaf._hooks = None
+    collector.move(leaf, slot_of(tensor))
+
+
+Key = tuple[int, int]
+"""An output's place among those of the node, and the step; of a last or final one, T."""
+
+
+class _Outputs:
+    """The outputs of a layer, and which part of them each tensor of a run is.
+
+    They are in the order in which a walk over the whole tape comes to them: y, the states after
+    every step and the final states, each from the last name to the first.
+    """
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._T, self._directions = pieces.T, pieces.directions
+        self._options = options = pieces.options
+        self._time = 1 if options.batch_first else 0
+        self._names = names = pieces.states
+        self._first_final = 1 + names * options.steps
+        self.count = self._first_final + names
+        self._arrays: list[Array | None] = [None] * self.count
+
+    def of(self, run: Run, times: range, is_last: bool) -> list[tuple[Key, Tensor]]:
+        """The tensors of a run that belong to the outputs, in the order of their keys."""
+        found: list[tuple[Key, Tensor | None]] = []
+        names = range(self._names)
+        found += [((0, t), each) for t, each in zip(times, run.outputs, strict=False)]
+        for t, after in zip(times, run.states, strict=False):
+            found += [((self._names - i, t), after[i]) for i in names]
+        if is_last:
+            if not self._options.sequences:
+                found.append(((0, self._T), run.carry[-1]))
+            found += [((self.count - 1 - i, self._T), run.carry[i]) for i in names]
+        found.sort(key=lambda item: item[0])
+        return [(key, each) for key, each in found if each is not None]
+
+    def put(self, key: Key, direction: int, tensor: Tensor) -> None:
+        place, part = key[0], tensor.data
+        array = self._arrays[place]
+        if array is None:
+            shape = part.shape
+            if place >= self._first_final:
+                shape = (self._directions, *shape)
+            else:
+                if key[1] < self._T:
+                    shape = (*shape[: self._time], self._T, *shape[self._time :])
+                shape = (*shape[:-1], self._directions * shape[-1])
+            array = self._arrays[place] = np.empty(shape, part.dtype)
+        array[self._index(key, direction, array.shape[-1])] = part
+
+    def part(
+        self, gradients: Sequence[Tensor | None], key: Key, direction: int
+    ) -> Tensor | None:
+        """Of the outputs' gradients, that which belongs to a key."""
+        whole = gradients[key[0]]
+        return None if whole is None else whole[self._index(key, direction, whole.shape[-1])]
+
+    def _index(self, key: Key, direction: int, features: int) -> tuple[Any, ...]:
+        place, t = key
+        if place >= self._first_final:
+            return (direction,)
+        width = features // self._directions
+        own = slice(direction * width, (direction + 1) * width)
+        if t == self._T:
+            return ..., own
+        return (*[slice(None)] * self._time, t, ..., own)
+
+    def in_order(self, result: Result) -> list[Tensor]:
+        return [result.y, *(result.steps or ())[::-1], *result.final[::-1]]
+
+    def result(self, node: Node) -> Result:
+        """The outputs as they leave the node; the arrays are then the caller's alone."""
+        found = []
+        for place, array in enumerate(self._arrays):
+            assert array is not None
+            tensor = wrap(array)
+            tensor.grad_fn, tensor._output, tensor._requires_grad = node, place, True
+            found.append(tensor)
+        self._arrays = []
+        final = tuple(found[self._first_final :][::-1])
+        steps = tuple(found[1 : self._first_final][::-1]) if self._options.steps else None
+        return Result(found[0], final, steps)
+
+
+class _Measured(NamedTuple):
+    step: int  # bytes that a recorded step keeps
+    between: int  # bytes of the arrays of a state
+    used: list[Tensor]  # what requires a gradient and the step is computed from
+
+
+def _measure(pieces: Pieces, direction: int) -> _Measured:
+    carry = pieces.begin(direction)
+    t = pieces.fullest()
+    with _drawing_from(rng.get_state()):
+        with no_grad():
+            first = pieces.run(direction, pieces.times(direction)[:1], carry)
+        begin = tuple([
+            None if each is None else _require_grad(wrap(each.data)) for each in first.carry
+        ])
+        since = next_number()
+        with enable_grad():
+            run = pieces.run(direction, range(t, t + 1), begin)
+    roots = _roots(run)
+    given = [each for each in begin if each is not None]
+    used = _outside(history(roots, since), roots, since)
+    used = [each for each in used if not any(each is one for one in given)]
+    between = {id(owner): owner.nbytes for owner in (_owner(each.data) for each in given)}
+    apart = [*given, *used, *pieces.tensors(direction)]
+    return _Measured(_kept_bytes(roots, since, apart), sum(between.values()), used)
+
+
+def _kept_bytes(roots: Sequence[Tensor], since: int, apart: Sequence[Tensor]) -> int:
+    """Bytes of what hangs on the graph of the roots, as far as it is not older than ``since``.
+
+    Objects count as well as arrays: beside small arrays they are most of it. What stands
+    ``apart`` was there before, and its memory does not count.
+    """
+    seen = {id(each) for each in apart}
+    lent = {id(_owner(each.data)) for each in apart}
+    total = 0
+    stack: list[Any] = list(roots)
+    while stack:
+        each = stack.pop()
+        if id(each) in seen or not isinstance(each, _KEPT):
+            continue
+        if isinstance(each, Node) and each.number < since:
+            continue
+        seen.add(id(each))
+        if isinstance(each, np.ndarray):
+            if id(each) not in lent:
+                total += getsizeof(each)
+                stack.append(each.base)
+            continue
+        total += getsizeof(each)
+        stack += gc.get_referents(each)
+    return total
+
+
+_KEPT = (Tensor, Node, Context, np.ndarray, tuple, list, dict)
+
+
+def _outside(nodes: Sequence[Node], roots: Sequence[Tensor], since: int) -> list[Tensor]:
+    """What requires a gradient and the nodes, or roots, were computed from, but not among them."""
+    found: dict[int, Tensor] = {}
+    for tensors in (roots, *[node.inputs or () for node in nodes]):
+        for each in tensors:
+            if each is not None and each.requires_grad:
+                made = each.grad_fn
+                if made is None or made.number < since:
+                    found[id(each)] = each
+    return list(found.values())
+
+
+def _roots(run: Run) -> list[Tensor]:
+    after = [each for state in run.states for each in state]
+    return [*run.outputs, *after, *[each for each in run.carry if each is not None]]
+
+
+def _require_grad(leaf: Tensor) -> Tensor:
+    return leaf.requires_grad_(leaf.dtype.kind == "f")
+
+
+def _owner(array: Array) -> Array:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+@contextmanager
+def _drawing_from(state: dict[str, Any] | None) -> Iterator[None]:
+    """The library's generator in a state, and afterwards in its own again; None: as it is."""
+    if state is None:
+        yield
+        return
+    own = rng.get_state()
+    rng.set_state(state)
+    try:
+        yield
+    finally:
+        rng.set_state(own)

@@ -1,0 +1,479 @@
+"""Memory budgets: on both paths, segments have the bits of the whole."""
+
+import gc
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+from recurrent_contract import (
+    VARIANTS,
+    WAYS,
+    Case,
+    assert_close,
+    assert_same_bits,
+    forward,
+    forward_backward,
+    make_ragged,
+)
+
+import rnnkit as rk
+from rnnkit import nn, ops
+from rnnkit.backend import dispatch
+from rnnkit.cells import Cell
+from rnnkit.errors import ArgumentError, GraphError
+from rnnkit.module import Parameter
+from rnnkit.recurrent import checkpoint, run_layer
+from rnnkit.recurrent.memory import MemoryBudgetWarning, bytes_of, segment_within
+
+EACH_WAY = pytest.mark.parametrize("way", ["plain", *WAYS])
+
+
+@pytest.fixture(autouse=True)
+def _least_memory_is_meant():
+    dispatch._decisions.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MemoryBudgetWarning)
+        yield
+
+
+def layer_of(way, case):
+    return make_ragged(case, **WAYS.get(way, {}))
+
+
+def in_pieces(monkeypatch, steps):
+    """Has the tape cut into segments of so many steps, whatever the budget."""
+    monkeypatch.setattr(checkpoint, "segment_of", lambda pieces, budget: steps)
+
+
+def segments_run():
+    return [decision for decision in rk.why() if "segments of" in decision.reason]
+
+
+@EACH_WAY
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_any_budget_on_the_native_path(native, name, options, directions, way):
+    dtype = "float32" if directions == 1 else "float64"
+    batch_first = name != "lstm"
+    case = Case(name, options, (12, 5, 4, 9), directions, dtype, batch_first=batch_first)
+    layer = layer_of(way, case)
+    expected = forward_backward(layer, "native")
+    for budget in (1, 4000, 10_000, 20_000, 10**9):
+        actual = forward_backward(layer.with_(memory=budget), "native")
+        assert_same_bits(actual, expected)
+    keeps_nothing = name == "rnn" and (
+        layer.call.get("return_sequences", True) or layer.call.get("return_steps", False)
+    )
+    assert bool(segments_run()) != (keeps_nothing or way == "no row has a step")
+
+
+@EACH_WAY
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_any_segment_on_the_tape(monkeypatch, name, options, way):
+    number = [*WAYS, "plain"].index(way)
+    case = Case(
+        name, options, (7, 5, 4, 3), 2 - number % 2,
+        ("float32", "float64")[number % 3 == 0], batch_first=number % 4 > 1,
+    )  # fmt: skip
+    layer = layer_of(way, case)
+    expected = forward_backward(layer, "python")
+    for steps in (1, 2, 3, 7):
+        in_pieces(monkeypatch, steps)
+        actual = forward_backward(layer.with_(memory=1), "python")
+        assert_same_bits(actual, expected)
+        assert len(segments_run()) >= 1
+
+
+@EACH_WAY
+def test_a_budget_on_the_tape_is_kept_to_by_segments(way):
+    case = Case("gru", {}, (12, 5, 4, 9), 2, "float32")
+    layer = layer_of(way, case)
+    expected = forward_backward(layer, "python")
+    lengths = set()
+    for budget in (1, 60_000, 150_000, 10**9):
+        assert_same_bits(forward_backward(layer.with_(memory=budget), "python"), expected)
+        lengths.add(rk.why(1)[0].reason)
+    assert len(lengths) == 4
+
+
+@pytest.mark.parametrize("way", ["plain", "lengths, reset_state, last only, steps"])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_gradients_of_some_outputs_and_some_inputs(path, name, options, way):
+    layer = layer_of(way, Case(name, options, (9, 3, 4, 3), 2))
+    short = layer.with_(memory=1)
+    for used in [[each] for each in layer.outputs]:
+        expected = forward_backward(layer, path, used=used)
+        assert_same_bits(forward_backward(short, path, used=used), expected)
+    for wanted in [[each] for each in (*layer.inputs, *layer.weights())]:
+        expected = forward_backward(layer, path, wanted=wanted)
+        assert_same_bits(forward_backward(short, path, wanted=wanted), expected)
+
+
+@EACH_WAY
+def test_a_retained_graph_gives_the_same_gradients_again(path, way):
+    layer = layer_of(way, Case("lstm", {}, (9, 3, 4, 3), 2, "float32"))
+    expected = forward_backward(layer, path)
+    inputs = {name: rk.tensor(a, requires_grad=True) for name, a in layer.inputs.items()}
+    outputs = layer.with_(memory=1).run(inputs)
+    sources = inputs | layer.weights()
+    d_outputs = [rk.tensor(layer.d_outputs[f"d_{name}"]) for name in layer.outputs]
+    everything = list(outputs.values()), list(sources.values()), d_outputs
+    for retain in (True, True, False):
+        found = rk.grad(*everything, retain_graph=retain, allow_unused=True)
+        for name, gradient in zip(sources, found, strict=True):
+            array = expected[f"d_{name}"]
+            assert gradient is None or gradient.numpy().tobytes() == array.tobytes(), name
+            assert gradient is not None or not array.any()
+    if way != "no row has a step" or path == "python":
+        with pytest.raises(GraphError, match="retain_graph"):
+            rk.grad(*everything, allow_unused=True)
+
+
+@pytest.mark.parametrize("way", ["plain", "lengths, reset"])
+def test_inference_does_not_cut_the_tape(path, way):
+    layer = layer_of(way, Case("gru", {}, (9, 3, 4, 3)))
+    expected = forward(layer, path)
+    assert_same_bits(forward(layer.with_(memory=1), path), expected)
+    assert not segments_run()
+
+
+@pytest.mark.parametrize("way", ["plain", "lengths, reset_state, last only, steps"])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_gradients_of_gradients(path, name, options, way):
+    layer = layer_of(way, Case(name, options, (4, 2, 1, 2))).with_(memory=1)
+    names = list(layer.inputs)
+
+    def run(*tensors):
+        return list(layer.run(dict(zip(names, tensors, strict=False))).values())
+
+    inputs = [rk.tensor(array, requires_grad=True) for array in layer.inputs.values()]
+    assert rk.gradgradcheck(run, [*inputs, *layer.weights().values()], atol=1e-7, rtol=1e-5)
+    assert any("create_graph" in decision.reason for decision in rk.why())
+
+
+@pytest.mark.parametrize("way", ["lengths, reset", "last only", "steps"])
+def test_a_gradient_that_is_differentiated_has_the_bits_of_the_whole_tape(way):
+    layer = layer_of(way, Case("gru", {}, (6, 3, 4, 3), 2))
+
+    def second(memory):
+        x = rk.tensor(layer.inputs["x"], requires_grad=True)
+        h = rk.tensor(layer.inputs["h0"], requires_grad=True)
+        with rk.backend("python"):
+            outputs = layer.with_(memory=memory).run({"x": x, "h0": h})
+            loss = sum(each.square().sum() for each in outputs.values())
+            wanted = {"x": x, "h0": h, **layer.weights()}
+            first = rk.grad(loss, list(wanted.values()), create_graph=True)
+            penalty = sum(each.square().sum() for each in first)
+            gradients = rk.grad(penalty, list(wanted.values()))
+        return [
+            {name: each.detach().numpy() for name, each in zip(wanted, found, strict=True)}
+            for found in (first, gradients)
+        ]
+
+    (first, gradients), (expected, exact) = second(1), second("full")
+    assert_same_bits(first, expected)
+    assert_close(gradients, exact, 1e-11)
+
+
+# ---- cells of all kinds
+
+
+class Noisy(Cell):
+    """Draws a mask for the whole run and noise for each step, the latter scaled by a parameter."""
+
+    state_names = ("h", "trace")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.inner = nn.Linear(input_size + hidden_size, hidden_size, dtype="float64")
+        self.spread = Parameter(np.linspace(0.1, 0.9, hidden_size))
+
+    def draw(self, steps, batch):
+        normal = rk.rng.generator().standard_normal
+        mask = rk.tensor(normal((1, batch, self.hidden_size)) > 0)
+        return mask.astype("float64"), rk.tensor(normal((steps, batch, 1))) * self.spread
+
+    def step(self, x, state, mask, noise):
+        h, trace = state
+        h = self.inner(rk.cat([x, h * mask], 1)).tanh() + noise + h * 0.5
+        trace = trace * 0.9 + h * self.spread + h * h
+        return h * trace, (h, trace)
+
+
+class Dropping(Cell):
+    """Draws inside of its steps, from the library's generator; slices a parameter."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.weight = Parameter(np.random.default_rng(3).normal(size=(input_size, 2 * hidden_size)))
+
+    def step(self, x, state):
+        H = self.hidden_size
+        x = ops.dropout(x, 0.4) if self.training else x
+        h = (x @ self.weight[:, :H]).tanh() + (x @ self.weight[:, H:]).sigmoid() * state[0]
+        return h, (h,)
+
+
+class Delay(Cell):
+    """States that are one step's own input, and a state that no step changes but every one reads.
+
+    The output is that unchanged state every time: one tensor stands in many places.
+    """
+
+    state_names = ("h", "before", "constant")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.weight = Parameter(np.random.default_rng(4).normal(size=hidden_size))
+
+    def step(self, x, state):
+        h, before, constant = state
+        h = (before * x * constant + h * self.weight + h.tanh() * constant).tanh()
+        return constant, (h, x, constant)
+
+
+class Twice(Cell):
+    """One tensor under two names of states, and as the output; a second output would be its own."""
+
+    state_names = ("h", "g")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.weight = Parameter(np.random.default_rng(5).normal(size=hidden_size))
+
+    def step(self, x, state):
+        h, g = state
+        h = (h * self.weight + g.sigmoid() * x + h * g).tanh()
+        return h, (h, h)
+
+
+class Borrowing(Cell):
+    """Computes from tensors that are no parameters: one with a history, one kept out of sight."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.raw = Parameter(np.random.default_rng(6).normal(size=(hidden_size, hidden_size)))
+        hidden = rk.tensor(np.linspace(0.5, 1.5, hidden_size), requires_grad=True)
+        self.hidden = [hidden]
+        self.scale = lambda x: x * hidden
+
+    def step(self, x, state):
+        h = self.scale(x + state[0] @ self.weight).tanh() + state[0] * self.raw[0]
+        return h * 2, (h,)
+
+
+OWN_CELLS = {cell.__name__: cell for cell in (Noisy, Dropping, Delay, Twice, Borrowing)}
+
+
+def run_own(cells, memory, steps, again=1, **call):
+    """Outputs and gradients of a run, a use of the parameters behind it and one before it."""
+    random = np.random.default_rng(8)
+    names, D = cells[0].state_names, len(cells)
+    x = rk.tensor(random.standard_normal((8, 3, 4)), requires_grad=True)
+    state = [rk.tensor(random.standard_normal((D, 3, 4)), requires_grad=True) for _ in names]
+    rk.manual_seed(5)
+    for cell in cells:
+        if isinstance(cell, Borrowing):
+            cell.weight = cell.raw * 0.5
+    leaves = [each for cell in cells for each in (*cell.parameters(), *getattr(cell, "hidden", ()))]
+    outputs = []
+    for _ in range(again):
+        y, final, all_states = run_layer(
+            cells, x, tuple(state), return_steps=True, memory=memory, **call
+        )
+        outputs += [y, *final, *all_states]
+    after = rk.rng.get_state()
+    penalty = sum((each * each * each).sum() for each in leaves)
+    loss = penalty + sum((each * random.standard_normal(each.shape)).sum() for each in outputs)
+    sources = [x, *state, *leaves]
+    gradients = rk.grad(loss, sources)
+    assert rk.rng.get_state() == after
+    arrays = [each.detach().numpy() for each in (*outputs, *gradients)]
+    return {str(i): array for i, array in enumerate(arrays)} | {
+        "generator": np.array(str(after))
+    }
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {},
+        {"lengths": [3, 8, 0]},
+        {"return_sequences": False, "reset": np.arange(24).reshape(8, 3) % 5 == 2},
+        {"again": 2, "lengths": [8, 8, 5]},
+    ],
+    ids=["plain", "lengths", "last, reset", "twice"],
+)
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("name", OWN_CELLS)
+def test_cells_of_ones_own(monkeypatch, name, directions, call):
+    """Also where a parameter has other uses before and behind: sums go on in the same order."""
+    cells = tuple(OWN_CELLS[name](4, 4) for _ in range(directions))
+    for cell in cells:
+        cell.to("float64")
+    expected = run_own(cells, "full", None, **call)
+    for steps in (1, 3, 8):
+        in_pieces(monkeypatch, steps)
+        assert_same_bits(run_own(cells, 1, steps, **call), expected)
+
+
+def test_one_cell_in_both_directions(monkeypatch):
+    cell = Delay(4, 4).to("float64")
+    expected = run_own((cell, cell), "full", None)
+    in_pieces(monkeypatch, 3)
+    assert_same_bits(run_own((cell, cell), 1, 3), expected)
+
+
+def test_what_was_changed_after_the_forward_pass_does_not_count(monkeypatch):
+    """Recomputed as the run was: the mode, the attributes and the path of that time."""
+    in_pieces(monkeypatch, 3)
+    x = rk.tensor(np.random.default_rng(1).standard_normal((8, 3, 4)))
+    found = []
+    for change in (False, True):
+        rk.manual_seed(2)
+        cell = Dropping(4, 4)
+        with rk.backend("python"):
+            y, _ = run_layer((cell,), x, memory=1)
+        weight = cell.weight
+        if change:
+            cell.eval()
+            cell.weight = Parameter(np.zeros_like(weight.data))
+        y.sum().backward()
+        found.append({"d_weight": weight.grad.numpy()})
+    assert_same_bits(*found)
+
+
+def test_hooks_on_the_states_see_every_gradient_once(monkeypatch):
+    class Clipping(Cell):
+        def step(self, x, state):
+            h = (state[0] * 1.5 + x).tanh()
+            for each, limit in ((state[0], 0.3), (h, 0.4)):
+                if each.requires_grad:
+                    each.register_hook(lambda d, limit=limit: d.clip(-limit, limit))
+            return h * 1, (h,)
+
+    x = np.random.default_rng(1).standard_normal((8, 3, 4)).astype(np.float32)
+
+    def run(memory):
+        leaf = rk.tensor(x, requires_grad=True)
+        y, _ = run_layer((Clipping(4, 4),), leaf, memory=memory)
+        y.sum().backward(retain_graph=True)
+        first = leaf.grad.numpy().copy()
+        leaf.grad = None
+        y.sum().backward()
+        return {"first": first, "second": leaf.grad.numpy()}
+
+    expected = run("full")
+    in_pieces(monkeypatch, 3)
+    actual = run(1)
+    assert_same_bits({"first": actual["first"]}, {"first": expected["first"]})
+    assert_same_bits({"second": actual["second"]}, {"second": actual["first"]})
+
+
+def test_a_tensor_that_only_some_steps_use_is_refused_by_name(monkeypatch):
+    extra = rk.tensor(np.ones(4, np.float32), requires_grad=True)
+
+    class Late(Cell):
+        def step(self, x, state):
+            h = state[0] + x
+            return (h * extra if h.numpy()[0, 0] > 2.5 else h), (h,)
+
+    in_pieces(monkeypatch, 2)
+    x = rk.ones(6, 1, 4).requires_grad_()
+    y, _ = run_layer((Late(4, 4),), x, memory=1)
+    with pytest.raises(GraphError, match=r"memory: Late .* shape \(4,\).* memory='full'"):
+        y.sum().backward()
+
+
+def test_nothing_is_recorded_where_nothing_requires_a_gradient():
+    cell = Twice(4, 4)
+    cell.requires_grad_(False)
+    y, final = run_layer((cell,), rk.ones(8, 2, 4, dtype="float64"), memory=1)
+    assert not any(each.requires_grad for each in (y, *final))
+    assert not segments_run()
+
+
+# ---- bytes
+
+
+def held_by(run):
+    """Bytes held while the results live, and at the peak of a backward pass."""
+    run()[0].sum().backward()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        y, _ = run()
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        y.sum().backward()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return held - before, peak - before
+
+
+@pytest.mark.parametrize("hidden", [8, 64])
+def test_the_tape_keeps_to_its_budget(hidden):
+    """As tracemalloc counts, with objects; besides outputs and gradients, of which a few live."""
+    T, N = 48, 8
+    cell = nn.LSTMCell(hidden, hidden)
+    x = rk.tensor(np.random.default_rng(0).standard_normal((T, N, hidden)).astype(np.float32))
+    with rk.backend("python"):
+        whole, _ = held_by(lambda: run_layer((cell,), x))
+        budget = whole // 6
+        held, peak = held_by(lambda: run_layer((cell,), x, memory=budget))
+    reason = segments_run()[-1].reason
+    outputs = T * N * hidden * 4
+    weights = sum(each.data.nbytes for each in cell.parameters())
+    assert held <= outputs + budget / 2 + 60_000
+    assert peak <= 1.25 * budget + 4 * outputs + 3 * weights + 60_000, reason
+    # Nor is a budget left unused.
+    segments = int(reason.partition("; ")[2].split()[0])
+    assert segments <= 14
+
+
+def test_the_least_memory_warns(path):
+    warnings.simplefilter("error", MemoryBudgetWarning)
+    layer = layer_of("lengths", Case("gru", {}, (12, 3, 4, 5)))
+    with pytest.warns(MemoryBudgetWarning, match=r"memory: a budget of 1 bytes .* over \d+ steps"):
+        forward_backward(layer.with_(memory=1), path)
+
+
+def test_why_says_how_many_segments(path):
+    layer = layer_of("plain", Case("gru", {}, (12, 3, 4, 5), dtype="float32"))
+    forward_backward(layer.with_(memory=1), path)
+    (decision,) = segments_run()
+    again = "all but the last run" if path == "native" else "each computed"
+    assert f"; 12 segments of 1 steps, {again} again for backward" in decision.reason
+
+
+def test_amounts():
+    assert bytes_of("full") is None
+    for text, amount in {
+        "1": 1, "10B": 10, "3kb": 3000, "1.5MB": 1_500_000, " 2 GiB ": 2 << 30, "1TB": 10**12,
+    }.items():  # fmt: skip
+        assert bytes_of(text) == amount
+    for wrong in ("", "0", "-1", 0, -5, 2.5, True, None, "5 apples", "MB", "0.1B", [1]):
+        with pytest.raises(ArgumentError, match=r"memory: expected 'full', .* got"):
+            bytes_of(wrong)
+
+
+def test_the_longest_segment_that_a_budget_allows():
+    for T in (1, 2, 7, 100):
+        for step, between in ((10, 1), (1, 10), (7, 5)):
+            for budget in range(1, 1200, 37):
+                totals = {
+                    steps: steps * step + (-(-T // steps) * between if steps < T else 0)
+                    for steps in range(1, T + 1)
+                }
+                fitting = [steps for steps, total in totals.items() if total <= budget]
+                found = segment_within(budget, T, lambda steps, step=step: steps * step, between)
+                if fitting:
+                    # Not always the very longest: the count of segments goes in jumps.
+                    assert totals[found] <= budget
+                    assert found >= max(fitting) - max(1, between // step)
+                else:
+                    assert totals[found] == min(totals.values())

@@ -1,0 +1,497 @@
+"""Batches as they are: rows of several lengths, restarts, last outputs, states of every step."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from recurrent_contract import (
+    SMALL_SIZES,
+    VARIANTS,
+    WAYS,
+    Case,
+    assert_close,
+    assert_same_bits,
+    check_native_equals_tape,
+    error,
+    forward,
+    forward_backward,
+    make_ragged,
+)
+
+import rnnkit as rk
+from rnnkit.cells import LSTMCell
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.recurrent import run_layer
+
+BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
+EACH = pytest.mark.parametrize(("name", "options"), VARIANTS)
+EVERYTHING = {"lengths": "mixed", "reset": True, "reset_state": True, "return_steps": True}
+
+
+@pytest.fixture
+def threads(native):
+    """Sets the number of threads, and puts it back after the test."""
+    before = rk.get_num_threads()
+    yield rk.set_num_threads
+    rk.set_num_threads(before)
+
+
+# ---- native equals tape, and both the finite differences
+
+
+@BOTH
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
+@EACH
+def test_native_equals_tape(native, name, options, way, directions, dtype):
+    """Sizes and layouts take turns; the slow test below has all of them.
+
+    Not the layer of one unit and one row: its gradients are single numbers, some of which cancel.
+    """
+    number = [*WAYS].index(way) + VARIANTS.index((name, options))
+    sizes = [*SMALL_SIZES[1:], (9, 13, 13, 33)][number % 5]
+    case = Case(name, options, sizes, directions, dtype, batch_first=number % 4 > 1)
+    check_native_equals_tape(make_ragged(case, **WAYS[way]))
+
+
+@pytest.mark.slow
+@BOTH
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "sizes", [(1, 1, 2, 3), *SMALL_SIZES[1:], (9, 13, 13, 33), (30, 40, 6, 40), (6, 3, 300, 256)]
+)
+@EACH
+def test_native_equals_tape_in_every_combination(
+    native, name, options, sizes, way, directions, batch_first, dtype
+):
+    case = Case(name, options, sizes, directions, dtype, batch_first=batch_first)
+    for seed in (0, 1):
+        check_native_equals_tape(make_ragged(case, **WAYS[way], seed=seed))
+
+
+def function_of_everything(layer):
+    """The outputs as a function of x, the states and the restarts, and (in place) the weights."""
+    names = list(layer.inputs)
+    inputs = [rk.tensor(array, requires_grad=True) for array in layer.inputs.values()]
+
+    def run(*tensors):
+        return list(layer.run(dict(zip(names, tensors, strict=False))).values())
+
+    return run, [*inputs, *layer.weights().values()]
+
+
+@pytest.mark.parametrize("way", ["everything", "lengths, reset_state, last only, steps"])
+@EACH
+def test_gradients(path, name, options, way):
+    number = VARIANTS.index((name, options))
+    case = Case(name, options, (3, 2, 1, 2), 2, batch_first=number % 2 == 1)
+    layer = make_ragged(case, **WAYS.get(way, EVERYTHING))
+    run, inputs = function_of_everything(layer)
+    assert rk.gradcheck(run, inputs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["everything", "last only"])
+@EACH
+def test_gradients_of_gradients(path, name, options, way):
+    layer = make_ragged(Case(name, options, (3, 2, 1, 1), 2), **WAYS.get(way, EVERYTHING))
+    run, inputs = function_of_everything(layer)
+    assert rk.gradgradcheck(run, inputs, atol=1e-7, rtol=1e-5)
+    if path == "native":
+        assert any("create_graph: recomputed on the tape" in each.reason for each in rk.why())
+
+
+# ---- what lengths mean
+
+
+def garbled(layer, value):
+    """The layer with the value standing in all of x that is past the ends; and where that is."""
+    T, _, _, _ = layer.case.sizes
+    padding = np.arange(T)[:, None] >= layer.call["lengths"]
+    if layer.case.batch_first:
+        padding = padding.T
+    twin = layer.with_()
+    twin.inputs = layer.inputs | {"x": layer.inputs["x"].copy()}
+    twin.inputs["x"][padding] = value
+    return twin, padding
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("return_sequences", [True, False])
+@EACH
+def test_what_stands_in_the_padding_reaches_nothing(path, name, options, return_sequences, value):
+    number = VARIANTS.index((name, options))
+    case = Case(name, options, (6, 5, 3, 7), 2, "float32", batch_first=number % 2 == 0)
+    layer = make_ragged(case, **EVERYTHING, return_sequences=return_sequences)
+    dirty, padding = garbled(layer, value)
+    assert padding.any()
+    with np.errstate(all="raise"):
+        found = forward_backward(dirty, path)
+    clean, _ = garbled(layer, 0.0)
+    assert_same_bits(found, forward_backward(clean, path))
+    assert not found["d_x"][padding].any()
+    assert np.isfinite(found["d_x"]).all()
+    for each in layer.outputs:
+        if each.endswith("_steps") or (each == "y" and return_sequences):
+            assert not found[each][padding].any()
+
+
+@BOTH
+@EACH
+def test_final_states_are_those_at_each_rows_own_end(path, name, options, dtype):
+    layer = make_ragged(Case(name, options, (6, 7, 3, 5), 2, dtype), "mixed", return_steps=True)
+    found = forward(layer, path)
+    lengths = layer.call["lengths"]
+    assert 0 in lengths
+    assert 6 in lengths
+    for n, length in enumerate(lengths):
+        for state in layer.case.states:
+            final, steps = found[f"{state}n"][:, n], found[f"{state}_steps"][:, n]
+            if length == 0:
+                np.testing.assert_array_equal(final, layer.inputs[f"{state}0"][:, n])
+            else:
+                np.testing.assert_array_equal(final[0], steps[length - 1, :5])
+                np.testing.assert_array_equal(final[1], steps[0, 5:])
+    np.testing.assert_array_equal(found["y"], found["h_steps"])
+
+
+@EACH
+def test_the_last_output_is_that_at_each_rows_own_end(path, name, options):
+    layer = make_ragged(Case(name, options, (6, 7, 3, 5), 2), "mixed", reset=True)
+    whole = forward(layer, path)
+    last = forward(layer.with_(return_sequences=False), path)
+    expected = np.zeros((7, 10))
+    for n, length in enumerate(layer.call["lengths"]):
+        if length:
+            expected[n] = [*whole["y"][length - 1, n, :5], *whole["y"][0, n, 5:]]
+    np.testing.assert_array_equal(last["y"], expected)
+    assert_same_bits({k: last[k] for k in ("hn",)}, {k: whole[k] for k in ("hn",)})
+
+
+def row_of(layer, found, n, length):
+    """What belongs to one row of a batch, as it is without the others and without padding."""
+    parts = {}
+    for name, array in found.items():
+        if name.startswith(("d_0.", "d_1.")):
+            continue
+        if name == "y" and not layer.call.get("return_sequences", True):
+            parts[name] = array[n]
+        elif name in ("y", "d_x") or name.endswith("_steps"):
+            parts[name] = array[:length, n]
+        else:
+            parts[name] = array[:, n]
+    return parts
+
+
+def alone(layer, n, length):
+    """The same layer called with one row, all of whose steps are real."""
+    call = {k: v for k, v in layer.call.items() if k != "lengths"}
+    if "reset" in call:
+        call["reset"] = call["reset"][:length, n : n + 1]
+    twin = layer.with_()
+    twin.call = call
+
+    def part(name, array):
+        if name in ("x", "d_y", "d_h_steps", "d_c_steps") and array.ndim == 3:
+            return array[:length, n : n + 1]
+        return array[n : n + 1] if array.ndim == 2 else array[:, n : n + 1]
+
+    twin.inputs = {name: part(name, array) for name, array in layer.inputs.items()}
+    twin.d_outputs = {name: part(name, array) for name, array in layer.d_outputs.items()}
+    return twin
+
+
+@BOTH
+@pytest.mark.parametrize("return_sequences", [True, False])
+@EACH
+def test_a_row_is_what_it_is_alone_and_without_padding(
+    path, name, options, return_sequences, dtype
+):
+    """On the native path to the bit, gradients too; the reverse direction begins at its own end."""
+    case = Case(name, options, (7, 9, 5, 19), 2, dtype)
+    layer = make_ragged(case, **EVERYTHING, return_sequences=return_sequences)
+    whole = forward_backward(layer, path)
+    lengths = layer.call["lengths"]
+    for n in np.unique(lengths, return_index=True)[1]:
+        single = alone(layer, n, lengths[n])
+        found = row_of(single, forward_backward(single, path), 0, lengths[n])
+        expected = row_of(layer, whole, n, lengths[n])
+        if path == "native":
+            assert_same_bits(found, expected)
+        else:
+            assert_close(found, expected, 1e-5 if dtype == "float32" else 1e-12)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "way", ["lengths", "lengths, reset", "lengths, reset_state, last only, steps"]
+)
+@EACH
+def test_more_padding_changes_no_bit(native, name, options, way, dtype):
+    """Neither of the outputs nor of any gradient, the weights' among them."""
+    layer = make_ragged(Case(name, options, (7, 9, 5, 19), 2, dtype), **WAYS[way])
+    layer.call["lengths"] = np.minimum(layer.call["lengths"], 6)
+    expected = forward_backward(layer, "native")
+    random = np.random.default_rng(0)
+
+    def longer(array):
+        filling = random.standard_normal((4, *array.shape[1:]))
+        return np.concatenate([array, filling.astype(array.dtype)])
+
+    wider = layer.with_()
+    wider.inputs = layer.inputs | {"x": longer(layer.inputs["x"])}
+    by_step = [key for key, a in layer.d_outputs.items() if len(a) == 7 and a.ndim == 3]
+    wider.d_outputs = layer.d_outputs | {key: longer(layer.d_outputs[key]) for key in by_step}
+    if "reset" in layer.call:
+        filling = random.random((4, 9)) < 0.5
+        wider.call = layer.call | {"reset": np.concatenate([layer.call["reset"], filling])}
+    found = forward_backward(wider, "native")
+    for key in ["d_x", *[each.removeprefix("d_") for each in by_step]]:
+        assert not found[key][7:].any()
+        found[key] = found[key][:7]
+    assert_same_bits(found, expected)
+
+
+@BOTH
+@EACH
+def test_the_order_of_the_rows_does_not_matter(native, name, options, dtype):
+    layer = make_ragged(Case(name, options, (7, 9, 5, 19), 2, dtype), **EVERYTHING)
+    expected = forward_backward(layer, "native")
+    order = np.random.default_rng(3).permutation(9)
+    twin = layer.with_(lengths=layer.call["lengths"][order], reset=layer.call["reset"][:, order])
+    twin.inputs = {key: array[:, order] for key, array in layer.inputs.items()}
+    twin.d_outputs = {key: array[:, order] for key, array in layer.d_outputs.items()}
+    found = forward_backward(twin, "native")
+    of_rows = [key for key in found if not key.startswith(("d_0.", "d_1."))]
+    assert_same_bits(
+        {key: found[key] for key in of_rows}, {key: expected[key][:, order] for key in of_rows}
+    )
+
+
+@EACH
+def test_lengths_that_are_all_t_change_nothing(path, name, options):
+    layer = make_ragged(Case(name, options, (5, 4, 3, 7), 2), reset=True, return_steps=True)
+    full = layer.with_(lengths=[5] * 4)
+    assert_same_bits(forward_backward(full, path), forward_backward(layer, path))
+
+
+# ---- what resets mean
+
+
+@BOTH
+@EACH
+def test_resets_are_separate_runs(path, name, options, dtype):
+    """Of every piece: outputs, states and gradients, in both directions."""
+    T, N, H = 8, 5, 19
+    case = Case(name, options, (T, N, 3, H), 2, dtype)
+    layer = make_ragged(case, reset=True, reset_state=True, return_steps=True)
+    cuts = [0, 3, 4, 7, T]
+    flags = np.zeros((T, N), bool)
+    flags[[0, *cuts[1:-1]]] = True
+    layer.call["reset"] = flags
+    found = forward_backward(layer, path)
+    compare = assert_same_bits if path == "native" else (
+        lambda a, b: assert_close(a, b, 1e-5 if dtype == "float32" else 1e-12)
+    )
+    for first, end in pairwise(cuts):
+        piece = layer.with_(reset=None)
+        piece.inputs, piece.d_outputs = {"x": layer.inputs["x"][first:end]}, {}
+        ends = {}
+        for state in case.states:
+            begin = layer.inputs[f"{state}_restart"].copy()
+            # The reverse direction of the last piece begins from the initial state.
+            if end == T:
+                begin[1] = layer.inputs[f"{state}0"][1]
+            piece.inputs[f"{state}0"] = begin
+            d_final = np.zeros_like(layer.d_outputs[f"d_{state}n"])
+            if end == T:
+                d_final[0] = layer.d_outputs[f"d_{state}n"][0]
+            if first == 0:
+                d_final[1] = layer.d_outputs[f"d_{state}n"][1]
+            ends[f"d_{state}n"] = d_final
+            key = f"d_{state}_steps"
+            piece.d_outputs[key] = layer.d_outputs[key][first:end]
+        piece.d_outputs |= ends | {"d_y": layer.d_outputs["d_y"][first:end]}
+        by_step = ["y", "d_x", *[f"{state}_steps" for state in case.states]]
+        actual = forward_backward(piece, path)
+        compare(
+            {key: actual[key] for key in by_step}, {key: found[key][first:end] for key in by_step}
+        )
+        for state in case.states:
+            if end == T:
+                compare({"n": actual[f"{state}n"][:1]}, {"n": found[f"{state}n"][:1]})
+                compare({"0": actual[f"d_{state}0"][1:]}, {"0": found[f"d_{state}0"][1:]})
+            if first == 0:
+                compare({"n": actual[f"{state}n"][1:]}, {"n": found[f"{state}n"][1:]})
+
+
+@pytest.mark.parametrize("given", [True, False])
+@EACH
+def test_no_gradient_passes_a_reset(path, name, options, given):
+    T, N, H = 7, 4, 5
+    layer = make_ragged(Case(name, options, (T, N, 3, H), 2), "mixed", True, reset_state=given)
+    layer.call["lengths"] = np.array([7, 5, 0, 4])
+    flags = np.zeros((T, N), bool)
+    flags[3] = True
+    layer.call["reset"] = flags
+    for state in layer.case.states:
+        layer.d_outputs[f"d_{state}n"][...] = 0
+    d_y = layer.d_outputs["d_y"].copy()
+
+    layer.d_outputs["d_y"] = np.where(np.arange(T)[:, None, None] < 3, 0, d_y)
+    layer.d_outputs["d_y"][:, :, H:] = 0
+    found = forward_backward(layer, path)
+    assert not found["d_x"][:3].any()
+    assert found["d_x"][3:, 0].all(axis=-1).all()
+    for state in layer.case.states:
+        assert not found[f"d_{state}0"].any()
+        if given:
+            assert found[f"d_{state}_restart"][0, [0, 1, 3]].all()
+            assert not found[f"d_{state}_restart"][0, 2].any()
+            assert not found[f"d_{state}_restart"][1].any()
+
+    layer.d_outputs["d_y"] = np.where(np.arange(T)[:, None, None] < 3, d_y, 0)
+    layer.d_outputs["d_y"][:, :, :H] = 0
+    found = forward_backward(layer, path)
+    assert not found["d_x"][3:].any()
+    assert found["d_x"][:3, [0, 1, 3]].all(axis=-1).all()
+    for state in layer.case.states:
+        assert not found[f"d_{state}0"].any()
+        if given:
+            assert found[f"d_{state}_restart"][1, [0, 1, 3]].all()
+            assert not found[f"d_{state}_restart"][0].any()
+
+
+@EACH
+def test_a_reset_of_one_row_leaves_the_others_alone(native, name, options):
+    layer = make_ragged(Case(name, options, (6, 5, 3, 19), 2, "float32"))
+    plain = forward_backward(layer, "native")
+    flags = np.zeros((6, 5), bool)
+    flags[2:4, 1] = True
+    found = forward_backward(layer.with_(reset=flags), "native")
+    others = [0, 2, 3, 4]
+    for key in ("y", "d_x", "hn", "d_h0"):
+        assert_same_bits({key: found[key][:, others]}, {key: plain[key][:, others]})
+        assert error(found[key][:, 1], plain[key][:, 1]) > 0.01
+
+
+@EACH
+def test_restarting_from_nothing_is_restarting_from_zero(path, name, options):
+    layer = make_ragged(Case(name, options, (6, 5, 3, 7), 2), "mixed", True, reset_state=True)
+    names = [f"{state}_restart" for state in layer.case.states]
+    for key in names:
+        layer.inputs[key][...] = 0
+    expected = forward_backward(layer, path)
+    for key in names:
+        del layer.inputs[key]
+        del expected[f"d_{key}"]
+    assert_same_bits(forward_backward(layer, path), expected)
+
+
+# ---- threads, empty batches, arguments
+
+
+@pytest.mark.filterwarnings("ignore::rnnkit.recurrent.memory.MemoryBudgetWarning")
+@BOTH
+@pytest.mark.parametrize("way", ["lengths, reset", "lengths, reset_state, last only, steps"])
+@EACH
+def test_any_number_of_threads(threads, name, options, way, dtype):
+    for sizes in [(5, 33, 7, 64), (6, 3, 40, 130)]:
+        layer = make_ragged(Case(name, options, sizes, 2, dtype), **WAYS[way])
+        threads(1)
+        expected = forward_backward(layer, "native")
+        for count in (1, 2, 3):
+            threads(count)
+            for memory in ("full", 10):
+                found = forward_backward(layer.with_(memory=memory), "native")
+                assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 2, 4), (4, 0, 2, 4), (0, 0, 2, 4)], ids=str)
+@EACH
+def test_nothing_to_run(path, name, options, sizes):
+    T, N, _, _ = sizes
+    layer = make_ragged(Case(name, options, sizes, 2), return_steps=True)
+    layer.call |= {"lengths": np.zeros(N, int), "reset": np.zeros((T, N), bool), "memory": 1}
+    found = forward_backward(layer, path)
+    assert found["y"].shape == found["h_steps"].shape == (T, N, 8)
+    np.testing.assert_array_equal(found["hn"], layer.inputs["h0"])
+    layer.inputs["h0"][:, :1] = np.nan
+    for call in ({}, {"lengths": None, "reset": None}):
+        if T == 0 or "lengths" not in call:
+            last = forward(layer.with_(return_sequences=False, **call), path)["y"]
+            assert last.tobytes() == np.zeros((N, 8)).tobytes()
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.int8, np.uint16, np.int64, rk.tensor])
+def test_lengths_in_any_integers(path, kind):
+    layer = make_ragged(Case("gru", {}, (6, 3, 3, 5)), "mixed")
+    expected = forward(layer, path)
+    lengths = np.array([2, 6, 0])
+    layer.call["lengths"] = lengths
+    expected = forward(layer, path)
+    given = lengths.astype(kind) if isinstance(kind, type) and issubclass(kind, np.generic) else (
+        kind(lengths.tolist())
+    )
+    assert_same_bits(forward(layer.with_(lengths=given), path), expected)
+
+
+def test_the_callers_arrays_may_change_between_the_passes(path):
+    layer = make_ragged(Case("lstm", {}, (6, 3, 3, 5), 2), "mixed", True)
+    expected = forward_backward(layer, path)
+    lengths, reset = layer.call["lengths"].copy(), layer.call["reset"].copy()
+    inputs = {key: rk.tensor(array, requires_grad=True) for key, array in layer.inputs.items()}
+    outputs = layer.with_(lengths=lengths, reset=reset).run(inputs)
+    lengths[...] = 1
+    reset[...] = True
+    d_outputs = [rk.tensor(layer.d_outputs[f"d_{key}"]) for key in outputs]
+    (d_x,) = rk.grad(list(outputs.values()), [inputs["x"]], d_outputs)
+    assert_same_bits({"d_x": d_x.numpy()}, {"d_x": expected["d_x"]})
+
+
+def f32(*shape):
+    return np.ones(shape, np.float32)
+
+
+FLAGS = np.zeros((5, 3), bool)
+WRONG = {
+    "too long": ({"lengths": [6, 1, 1]}, ArgumentError, "lengths: expected from 0 to 5, .* got 6"),
+    "negative": ({"lengths": [1, -2, 1]}, ArgumentError, "lengths: .* got -2"),
+    "too few": ({"lengths": [1, 2]}, ShapeError, r"lengths: expected shape \(3,\), .* \(2,\)"),
+    "a matrix": ({"lengths": [[1], [2], [3]]}, ShapeError, r"lengths: .* got \(3, 1\)"),
+    "one number": ({"lengths": 3}, ShapeError, r"lengths: .* got \(\)"),
+    "fractions": ({"lengths": [1.0, 2.0, 3.0]}, DTypeError, "lengths: .* integers, got float64"),
+    "yes and no": ({"lengths": [True, False, True]}, DTypeError, "lengths: .* got bool"),
+    "reset turned": ({"reset": FLAGS.T}, ShapeError, r"reset: expected shape \(T, N\) = \(5, 3\)"),
+    "reset flat": ({"reset": FLAGS[0]}, ShapeError, r"reset: .* got \(3,\)"),
+    "reset ints": ({"reset": FLAGS.astype(int)}, DTypeError, "reset: expected bool, got int64"),
+    "one restart": (
+        {"reset_state": (f32(1, 3, 2),)}, ArgumentError, r"reset_state: .*\(h, c\), got 1 items"
+    ),
+    "bare restart": (
+        {"reset_state": f32(1, 3, 2)}, ArgumentError, "reset_state: expected a tuple.*ndarray"
+    ),
+    "restart size": (
+        {"reset_state": (f32(1, 3, 2), f32(1, 2, 2))}, ShapeError,
+        r"reset_state: c: expected shape \(1, 3, 2\), got \(1, 2, 2\)",
+    ),
+    "restart dtype": (
+        {"reset_state": (np.ones((1, 3, 2)), f32(1, 3, 2))}, DTypeError,
+        "reset_state: h: expected float32",
+    ),
+    "no amount": ({"memory": "plenty"}, ArgumentError, "memory: expected 'full', .*'plenty'"),
+    "no bytes": ({"memory": 0}, ArgumentError, "memory: expected 'full', .* got 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_arguments(path, call, kind, message):
+    with pytest.raises(kind, match=message):
+        run_layer((LSTMCell(4, 2),), f32(5, 3, 4), **call)
+
+
+def test_wrong_resets_with_the_batch_first(path):
+    with pytest.raises(ShapeError, match=re.escape("reset: expected shape (N, T) = (3, 5)")):
+        run_layer((LSTMCell(4, 2),), f32(3, 5, 4), batch_first=True, reset=FLAGS)
