@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     State = tuple[Tensor, ...]
 
 CELLS: dict[str, type[Cell]] = {}
-"""Every cell that rnnkit ships, by name; the contract tests and the benchmarks go over it."""
+"""Every cell that rnnkit ships and that has been imported, by name.
+
+As ``rnnkit.cells.CELLS`` it has them all; the contract tests and the benchmarks go over it.
+"""
 
 
 def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
@@ -47,7 +50,8 @@ class Cell(Module):
         state_names: one name per state; the first is the one that PyTorch calls the hidden state.
         kernel: name of the fused native kernel that computes exactly this ``step``, or None; a cell
             whose options lead away from the kernel's equations sets it to None on the object.
-        variants: the constructor options that change the equations, one dict per variant.
+        variants: the constructor options that change the equations, one dict per variant, the
+            defaults first.
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
@@ -55,6 +59,7 @@ class Cell(Module):
     variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _shapes: dict[str, tuple[int, ...] | None]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -72,6 +77,30 @@ class Cell(Module):
         super().__init__()
         self.input_size = check_size("input_size", input_size)
         self.hidden_size = check_size("hidden_size", hidden_size)
+        self._shapes = {}
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """Shape of each parameter that ``make_parameters`` makes; None for one that is left out."""
+        return {}
+
+    def make_parameters(self, dtype: Any) -> None:
+        """Registers the parameters that ``parameter_shapes`` lists, and draws them.
+
+        Raises:
+            DTypeError: neither float32 nor float64.
+        """
+        dtype = check_real_dtype("dtype", dtype)
+        self._shapes = self.parameter_shapes()
+        for name, shape in self._shapes.items():
+            parameter = None if shape is None else Parameter(np.zeros(shape, dtype))
+            self.register_parameter(name, parameter)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter from U(-1/sqrt(H), 1/sqrt(H)), unless a cell says otherwise."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            parameter.data[...] = rng.generator().uniform(-bound, bound, parameter.shape)
 
     @property
     def kernel_variant(self) -> str:
@@ -165,11 +194,24 @@ class Cell(Module):
         return self.pack_state(states)
 
     def check_parameters(self) -> None:
-        """Raises where a parameter is no longer what a native kernel may rely on.
+        """Raises where a parameter is no longer what a native path may rely on.
 
-        Parameters can be replaced after construction; a cell that names a ``kernel`` checks here
-        that their shapes and dtypes still fit, before anything native is called.
+        Parameters can be replaced after construction. Those of ``parameter_shapes`` are checked
+        here, before anything native is called.
         """
+        first = next(iter(self._shapes), "")
+        dtype = self.dtype
+        for name, shape in self._shapes.items():
+            parameter = getattr(self, name)
+            if parameter is None:
+                if shape is not None:
+                    raise ShapeError(f"{name}: expected shape {shape}, got None")
+                continue
+            array = parameter.data
+            if array.shape != shape:
+                raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
+            if array.dtype != dtype:
+                raise DTypeError(f"{name}: expected {dtype} as {first} is, got {array.dtype}")
 
     def unpack_state(self, state: Any) -> Sequence[Any]:
         """The states that a caller gave, as a sequence: one tensor, or a tuple of several.
@@ -206,6 +248,16 @@ class Cell(Module):
         cell.to(self.dtype)
         return cell
 
+    def extra_repr(self) -> str:
+        parts = [str(self.input_size), str(self.hidden_size)]
+        if getattr(self, "bias", True) is False:
+            parts.append("bias=False")
+        for name, usual in self.variants[0].items():
+            value = getattr(self, name, usual)
+            if value != usual:
+                parts.append(f"{name}={value}")
+        return ", ".join(parts)
+
 
 class GatedCell(Cell):
     """Base of the cells whose gates are affine in the input and in the hidden state.
@@ -227,42 +279,20 @@ class GatedCell(Cell):
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.bias = check_bool("bias", bias)
-        dtype = check_real_dtype("dtype", dtype)
+        self.make_parameters(dtype)
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         rows = self.gates * self.hidden_size
-        self._shapes: dict[str, tuple[int, ...] | None] = {
+        return {
             "weight_ih": (rows, self.input_size),
             "weight_hh": (rows, self.hidden_size),
-            "bias_ih": (rows,) if bias else None,
-            "bias_hh": (rows,) if bias else None,
+            "bias_ih": (rows,) if self.bias else None,
+            "bias_hh": (rows,) if self.bias else None,
         }
-        for name, shape in self._shapes.items():
-            parameter = None if shape is None else Parameter(np.zeros(shape, dtype))
-            self.register_parameter(name, parameter)
-        self.reset_parameters()
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.weight_ih.dtype
-
-    def check_parameters(self) -> None:
-        dtype = self.weight_ih.data.dtype
-        for name, shape in self._shapes.items():
-            parameter = getattr(self, name)
-            if parameter is None:
-                if shape is not None:
-                    raise ShapeError(f"{name}: expected shape {shape}, got None")
-                continue
-            array = parameter.data
-            if array.shape != shape:
-                raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
-            if array.dtype != dtype:
-                raise DTypeError(f"{name}: expected {dtype} as weight_ih is, got {array.dtype}")
-
-    def reset_parameters(self) -> None:
-        """Draws every parameter from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch does."""
-        bound = self.hidden_size**-0.5
-        for parameter in self.parameters():
-            parameter.data[...] = rng.generator().uniform(-bound, bound, parameter.shape)
 
     def from_input(self, x: Tensor) -> Tensor:
         """The input's share of all gates, (N, G*H)."""
@@ -271,7 +301,3 @@ class GatedCell(Cell):
     def from_hidden(self, h: Tensor) -> Tensor:
         """The hidden state's share of all gates, (N, G*H)."""
         return ops.linear(h, self.weight_hh, self.bias_hh)
-
-    def extra_repr(self) -> str:
-        text = f"{self.input_size}, {self.hidden_size}"
-        return text if self.bias else f"{text}, bias=False"

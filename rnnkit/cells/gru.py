@@ -82,7 +82,3 @@ class GRUCell(GatedCell):
             n = tanh(x_n + linear(r * h, W_n, b_n))
         h = (1 - z) * n + z * h
         return h, (h,)
-
-    def extra_repr(self) -> str:
-        text = super().extra_repr()
-        return text if self.reset_after else f"{text}, reset_after=False"

@@ -64,7 +64,3 @@ class RNNCell(GatedCell):
         activation = tanh if self.nonlinearity == "tanh" else relu
         h = activation(self.from_input(x) + self.from_hidden(h))
         return h, (h,)
-
-    def extra_repr(self) -> str:
-        text = super().extra_repr()
-        return text if self.nonlinearity == "tanh" else f"{text}, nonlinearity={self.nonlinearity}"
