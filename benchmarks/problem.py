@@ -14,6 +14,9 @@ from rnnkit.cells import CELLS
 
 Shapes = dict[str, tuple[int, ...]]
 
+FUSED = tuple(name for name, cell in CELLS.items() if cell.kernel is not None)
+"""The cells that the suites go over: those with a kernel to be timed."""
+
 
 class Shape(NamedTuple):
     N: int
@@ -27,7 +30,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A cell (a name in ``rnnkit.cells.CELLS`` and its options) on one shape and dtype.
+    """A cell (a name in ``FUSED`` and its options) on one shape and dtype.
 
     ``source`` says which list of shapes it is from.
     """

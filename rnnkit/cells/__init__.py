@@ -1,7 +1,8 @@
 """Recurrent cells, one file each: the equations, once, as ``step``.
 
-A new cell is a new file here, with ``@register_cell``, and one line below: the contract tests
-then pick it up by themselves. All but the three of ``nn`` are imported when they are first used.
+A new cell is a new file here, with ``@register_cell``, and its line in each list below: the
+contract tests then pick it up by themselves. All but the three of ``nn`` are imported when they are
+first used.
 """
 
 from __future__ import annotations

@@ -81,5 +81,5 @@ class ClockworkRNNCell(GatedCell):
         new = tanh(self.from_input(x) + linear(h, self.recurrent_weight(), self.bias_hh))
         # Halves keep clear of rounding, and a clock that counts to its period never overflows.
         h = where(clock < 0.5, new, h)
-        clock = where(clock > self.period - 1.5, 0.0, clock + 1)
+        clock = where(self.period - clock < 1.5, 0.0, clock + 1)
         return h, (h, clock)

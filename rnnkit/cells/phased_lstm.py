@@ -122,8 +122,7 @@ class PhasedLSTMCell(GatedCell):
         cycles = (t - self.shift) / self.period
         phase = cycles - floor(cycles)
         rising = 2 * phase / self.open
-        closed = where(phase < self.open, 2 - rising, self.leak * phase)
-        return where(phase < 0.5 * self.open, rising, closed)
+        return where(rising < 1, rising, where(rising < 2, 2 - rising, self.leak * phase))
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         h, c, t = state

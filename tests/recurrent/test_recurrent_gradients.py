@@ -44,7 +44,7 @@ def unfused(size, **options):
 
 @pytest.mark.parametrize(
     "case",
-    [*unfused((4, 2, 3, 5)), *unfused((3, 3, 2, 3), directions=2, batch_first=True)],
+    [*unfused((4, 2, 3, 5)), *unfused((2, 1, 2, 3), directions=2, batch_first=True)],
     ids=str,
 )
 def test_gradients_of_cells_without_a_kernel(case):
@@ -53,7 +53,7 @@ def test_gradients_of_cells_without_a_kernel(case):
         assert rk.gradcheck(run, inputs, atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("case", unfused((2, 2, 2, 2)), ids=str)
+@pytest.mark.parametrize("case", unfused((2, 1, 2, 2)), ids=str)
 def test_gradients_of_gradients_of_cells_without_a_kernel(case):
     run, inputs = function_of_everything(make_layer(case))
     with rk.backend("python"):
