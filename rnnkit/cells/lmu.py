@@ -9,7 +9,7 @@
     Q_i = (2i + 1) / window * (-1)^i                    i, j from 0
 
 Voelker, Kajic and Eliasmith 2019, "Legendre Memory Units: Continuous-Time Representation in
-Recurrent Neural Networks", NeurIPS 32, equations 1, 2 and 6 to 8. m holds the coefficients of the
+Recurrent Neural Networks", NeurIPS 32, equations 1 to 7. m holds the coefficients of the
 last ``window`` steps of u in Legendre polynomials; A and B are constants.
 """
 

@@ -6,7 +6,8 @@
     h' = sigmoid(o) * tanh(c')
 
 Krause, Lu, Murray and Renals 2017, "Multiplicative LSTM for sequence modelling",
-arXiv 1609.07959, section 3: the LSTM with m in place of the hidden state.
+arXiv 1609.07959: the LSTM with m in place of the hidden state. Some implementations have the output
+gate inside the last tanh; here it is outside, as in every other LSTM.
 """
 
 from __future__ import annotations

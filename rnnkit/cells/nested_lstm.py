@@ -8,8 +8,8 @@
     c' = sigmoid(o~) * tanh(c~')
     h' = sigmoid(o) * tanh(c')
 
-Moniz and Krueger 2018, "Nested LSTMs", arXiv 1801.10308, section 2.1; one level of nesting. c~ is
-the state ``inner``.
+Moniz and Krueger 2018, "Nested LSTMs", arXiv 1801.10308, one level of nesting. c~ is the state
+``inner``.
 """
 
 from __future__ import annotations

@@ -157,6 +157,26 @@ def test_lengths_and_resets_are_separate_sequences(name, options):
             np.testing.assert_allclose(numpy(got)[:, 2], numpy(value)[:, 0], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", ["delta_net", "exp_rnn", "qrnn", "slstm"])
+def test_gradients_through_layers_directions_and_ragged_rows(name):
+    """The states with more axes, with other sizes and with a limit at zero."""
+    rk.manual_seed(2)
+    cell = CELLS[name](2, 2, dtype="float64")
+    with rk.backend("python"):
+        module = nn.Recurrent(cell, 2, bidirectional=True)
+        random = np.random.default_rng(3)
+        x = rk.tensor(random.standard_normal((3, 2, 2)), requires_grad=True)
+        states = [rk.tensor(each, requires_grad=True) for each in states_of(cell, random, 4, 2)]
+        reset = np.array([[0, 0], [0, 0], [1, 0]], bool)
+
+        def run(x, *tensors):
+            state = cell.pack_state(tensors[: len(states)])
+            y, final = module(x, state, lengths=[3, 2], reset=reset)
+            return y, *cell.unpack_state(final)
+
+        assert rk.gradcheck(run, [x, *states, *module.parameters()], atol=1e-7, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_a_stream_gives_the_same_as_the_sequence(name, options):
     module = nn.Recurrent(make(name, options, "float32"), 1 if options.get("timed") else 2)

@@ -42,11 +42,7 @@ def unfused(size, **options):
     return [Case(name, variant, size, **options) for name, variant in UNFUSED]
 
 
-@pytest.mark.parametrize(
-    "case",
-    [*unfused((4, 2, 3, 5)), *unfused((2, 1, 2, 3), directions=2, batch_first=True)],
-    ids=str,
-)
+@pytest.mark.parametrize("case", unfused((3, 2, 2, 3)), ids=str)
 def test_gradients_of_cells_without_a_kernel(case):
     run, inputs = function_of_everything(make_layer(case))
     with rk.backend("python"):
