@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rnnkit.cells import CELLS
-
 from . import pictures, report
+from .problem import FUSED
 from .sides import PEERS, missing_packages
 from .targets import failures, summary
 from .worker import SUITES, Options, WorkerError, measure, suite_module
@@ -33,10 +32,10 @@ def parser() -> argparse.ArgumentParser:
     size.add_argument("--tiny", action="store_true", help="a check of the suite itself")
     out.add_argument(
         "--only",
-        type=_names((*SUITES, *CELLS)),
+        type=_names((*SUITES, *FUSED)),
         default=[],
         metavar="NAMES",
-        help=f"suites ({', '.join(SUITES)}) and cells ({', '.join(CELLS)}), separated by commas; "
+        help=f"suites ({', '.join(SUITES)}) and cells ({', '.join(FUSED)}), separated by commas; "
         "cells alone run the suites that go by cell",
     )
     out.add_argument(
@@ -113,7 +112,7 @@ def _measured(options: argparse.Namespace) -> Iterator[Row]:
     small = size in ("tiny", "quick")
     dtypes = options.dtype or (["float32"] if small else ["float32", "float64"])
     counts = options.threads or _thread_counts("all" if small else "1,all")
-    cells = [name for name in options.only if name in CELLS]
+    cells = [name for name in options.only if name in FUSED]
     suites = [name for name in SUITES if name in options.only]
     if not suites:
         suites = [name for name, suite in SUITES.items() if suite.by_cell or not cells]

@@ -16,6 +16,9 @@ from .program_cells import POSITIVE_STATES, PROGRAM_CELLS
 
 Shapes = dict[str, tuple[int, ...]]
 
+FUSED = tuple(name for name, cell in CELLS.items() if cell.kernel is not None)
+"""The cells that the suites go over: those with a kernel to be timed."""
+
 
 class Shape(NamedTuple):
     N: int

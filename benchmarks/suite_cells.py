@@ -14,7 +14,7 @@ from rnnkit.cells import CELLS
 from .comparison import MODES, compare_sides, compiled_line, settings_line
 from .grid import GRID, QUICK_GRID, TINY_GRID, deepbench
 from .limits import limits_or_none
-from .problem import Problem
+from .problem import FUSED, Problem
 from .report import Table, compared, compared_head, means, milliseconds, of_threads, others, percent
 from .roofline import flops
 from .sides import DisagreementError, Side, peer_sides, rnnkit_side
@@ -58,7 +58,7 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
 
 def problems(options: Options) -> Iterator[tuple[Problem, tuple[str, ...]]]:
     """The problems of a run with their modes; only a full one has the variants of a cell."""
-    for name in options.cells or CELLS:
+    for name in options.cells or FUSED:
         variants = _fused_variants(name) if options.size == "full" else CELLS[name].variants[:1]
         for dtype in options.dtypes:
             for variant in variants:

@@ -15,7 +15,7 @@ import rnnkit as rk
 from rnnkit.cells import CELLS
 
 from .grid import GRID, QUICK_GRID, TINY_GRID
-from .problem import Problem, Shape
+from .problem import FUSED, Problem, Shape
 from .report import Row, Table
 from .sides import prepare_rnnkit, rnnkit_side
 from .suite_stream import rnnkit_stepper
@@ -36,7 +36,7 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
         "a row alone or in its batch": _any_batch,
         "streamed steps or the whole sequence": _streamed,
     }
-    for cell in options.cells or CELLS:
+    for cell in options.cells or FUSED:
         for dtype in options.dtypes:
             for claim, holds in claims.items():
                 failing = []

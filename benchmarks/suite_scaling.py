@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rnnkit.cells import CELLS
 
 from .comparison import compare_sides
-from .problem import Problem, Shape
+from .problem import FUSED, Problem, Shape
 from .report import Table, compared, compared_head, milliseconds, of_threads, others
 from .roofline import flops
 from .sides import DisagreementError, peer_sides, rnnkit_side
@@ -54,7 +54,7 @@ LONGEST_CALL = {"full": 20.0, "standard": 3.0, "quick": 0.3, "tiny": 1.0}
 
 def run(options: Options, emit: Callable[[Row], None]) -> None:
     """Emits a row for each point of each sweep; a quick run takes one cell."""
-    cells = options.cells or list(CELLS)
+    cells = options.cells or list(FUSED)
     if options.size == "quick" and not options.cells:
         cells = ["lstm"]
     for cell in cells:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rnnkit.cells import CELLS
 
 from .comparison import settings_line
-from .problem import Problem, Shape
+from .problem import FUSED, Problem, Shape
 from .report import Table, means, of_threads, others, times
 from .sides import DisagreementError, Stepper, check_equal, peer_module, prepare_rnnkit
 from .timing import AT_ONCE, QUICK, Plan, compare, spread
@@ -39,7 +39,7 @@ PLANS = {
 
 def run(options: Options, emit: Callable[[Row], None]) -> None:
     """Emits a row for each cell and hidden size; the input is as wide as the hidden state."""
-    for cell in options.cells or CELLS:
+    for cell in options.cells or FUSED:
         for H in HIDDEN[options.size]:
             problem = Problem(cell, Shape(1, CHECKED_STEPS, H, H), "float32", _usual(cell))
             steppers = [rnnkit_stepper(problem, options.threads)]

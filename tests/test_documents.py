@@ -56,3 +56,14 @@ def test_paths_named_in_the_documents_exist():
         text = document.read_text(encoding="utf-8")
         for name in re.findall(r"`((?:csrc|tests|rnnkit|docs|benchmarks)/[\w./-]+)`", text):
             assert (ROOT / name).exists(), (document.name, name)
+
+
+def test_the_table_of_cells_is_complete():
+    from rnnkit.cells import CELLS
+
+    rows = {}
+    for line in (ROOT / "docs" / "cells.md").read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"\| `(\w+)` \| `(\w+)` \| \[.*?\]\(\S+\) \| (.*?) \|", line):
+            states = re.sub(r" \(.+?\)", "", match[3]).split(", ")
+            rows[match[1]] = match[2], tuple(state for state in states if state != "y")
+    assert rows == {name: (cell.__name__, cell.state_names) for name, cell in CELLS.items()}

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     State = tuple[Tensor, ...]
 
 CELLS: dict[str, type[Cell]] = {}
-"""Every cell that rnnkit ships, by name; the contract tests and the benchmarks go over it."""
+"""Every cell that rnnkit ships and that has been imported, by name.
+
+As ``rnnkit.cells.CELLS`` it has them all; the contract tests and the benchmarks go over it.
+"""
 
 
 def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
@@ -57,7 +60,7 @@ class Cell(Module):
             whose options lead away from the kernel's equations sets it to None on the object, or
             has a ``FusedKernel`` decide.
         variants: the constructor options that change the equations, one dict per variant, the
-            usual one first.
+            defaults first.
         gate_names: what ``gate_values`` returns, by name; empty where the cell shows no gates.
     """
 
@@ -67,6 +70,7 @@ class Cell(Module):
     variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
 
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _shapes: dict[str, tuple[int, ...] | None]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,6 +93,30 @@ class Cell(Module):
         super().__init__()
         self.input_size = check_size("input_size", input_size)
         self.hidden_size = check_size("hidden_size", hidden_size)
+        self._shapes = {}
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """Shape of each parameter that ``make_parameters`` makes; None for one that is left out."""
+        return {}
+
+    def make_parameters(self, dtype: Any) -> None:
+        """Registers the parameters that ``parameter_shapes`` lists, and draws them.
+
+        Raises:
+            DTypeError: neither float32 nor float64.
+        """
+        dtype = check_real_dtype("dtype", dtype)
+        self._shapes = self.parameter_shapes()
+        for name, shape in self._shapes.items():
+            parameter = None if shape is None else Parameter(np.zeros(shape, dtype))
+            self.register_parameter(name, parameter)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter from U(-1/sqrt(H), 1/sqrt(H)), unless a cell says otherwise."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            parameter.data[...] = rng.generator().uniform(-bound, bound, parameter.shape)
 
     @property
     def kernel_variant(self) -> str:
@@ -195,11 +223,24 @@ class Cell(Module):
         return self.pack_state(states)
 
     def check_parameters(self) -> None:
-        """Raises where a parameter is no longer what a native kernel may rely on.
+        """Raises where a parameter is no longer what a native path may rely on.
 
-        Parameters can be replaced after construction; a cell that names a ``kernel`` checks here
-        that their shapes and dtypes still fit, before anything native is called.
+        Parameters can be replaced after construction. Those of ``parameter_shapes`` are checked
+        here, before anything native is called.
         """
+        first = next(iter(self._shapes), "")
+        dtype = self.dtype
+        for name, shape in self._shapes.items():
+            parameter = getattr(self, name)
+            if parameter is None:
+                if shape is not None:
+                    raise ShapeError(f"{name}: expected shape {shape}, got None")
+                continue
+            array = parameter.data
+            if array.shape != shape:
+                raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
+            if array.dtype != dtype:
+                raise DTypeError(f"{name}: expected {dtype} as {first} is, got {array.dtype}")
 
     def unpack_state(self, state: Any, name: str = "state") -> Sequence[Any]:
         """The states that a caller gave as ``name``, as a sequence: one tensor, or several.
@@ -244,6 +285,16 @@ class Cell(Module):
         cell = type(self)(*args, **kwargs)
         cell.to(self.dtype)
         return cell
+
+    def extra_repr(self) -> str:
+        parts = [str(self.input_size), str(self.hidden_size)]
+        if getattr(self, "bias", True) is False:
+            parts.append("bias=False")
+        for name, usual in self.variants[0].items():
+            value = getattr(self, name, usual)
+            if value != usual:
+                parts.append(f"{name}={value}")
+        return ", ".join(parts)
 
 
 class FusedKernel:
@@ -311,12 +362,7 @@ class GatedCell(Cell):
         self.bias = check_bool("bias", bias)
         self.recurrent_dropout = check_probability("recurrent_dropout", recurrent_dropout)
         self.zoneout = self._check_zoneout(zoneout)
-        dtype = check_real_dtype("dtype", dtype)
-        self._shapes = self.parameter_shapes()
-        for name, shape in self._shapes.items():
-            parameter = None if shape is None else Parameter(np.zeros(shape, dtype))
-            self.register_parameter(name, parameter)
-        self.reset_parameters()
+        self.make_parameters(dtype)
 
     def _check_zoneout(self, value: Any) -> tuple[float, ...]:
         names = self.state_names
@@ -347,26 +393,6 @@ class GatedCell(Cell):
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.weight_ih.dtype
-
-    def check_parameters(self) -> None:
-        dtype = self.weight_ih.data.dtype
-        for name, shape in self._shapes.items():
-            parameter = getattr(self, name)
-            if parameter is None:
-                if shape is not None:
-                    raise ShapeError(f"{name}: expected shape {shape}, got None")
-                continue
-            array = parameter.data
-            if array.shape != shape:
-                raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
-            if array.dtype != dtype:
-                raise DTypeError(f"{name}: expected {dtype} as weight_ih is, got {array.dtype}")
-
-    def reset_parameters(self) -> None:
-        """Draws every parameter from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch does."""
-        bound = self.hidden_size**-0.5
-        for parameter in self.parameters():
-            parameter.data[...] = rng.generator().uniform(-bound, bound, parameter.shape)
 
     def draw(self, steps: int, batch: int) -> tuple[Tensor, ...]:
         """In training, the masks (1, N, H) of recurrent dropout and (T, N, H) of zoneout."""
@@ -407,8 +433,7 @@ class GatedCell(Cell):
         return tuple(states)
 
     def extra_repr(self) -> str:
-        words = [str(self.input_size), str(self.hidden_size)]
-        words += [] if self.bias else ["bias=False"]
+        words = [super().extra_repr()]
         if self.recurrent_dropout:
             words.append(f"recurrent_dropout={self.recurrent_dropout}")
         if any(self.zoneout):

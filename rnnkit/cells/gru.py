@@ -101,7 +101,3 @@ class GRUCell(GatedCell):
         _, z, n = self.gate_values(x, state, *drawn)
         (h,) = self.zone_out(state, ((1 - z) * n + z * state[0],), drawn)
         return h, (h,)
-
-    def extra_repr(self) -> str:
-        text = super().extra_repr()
-        return text if self.reset_after else f"{text}, reset_after=False"

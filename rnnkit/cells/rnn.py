@@ -82,7 +82,3 @@ class RNNCell(GatedCell):
     def step(self, x: Tensor, state: State, *drawn: Tensor) -> tuple[Tensor, State]:
         (h,) = self.zone_out(state, self.gate_values(x, state, *drawn), drawn)
         return h, (h,)
-
-    def extra_repr(self) -> str:
-        text = super().extra_repr()
-        return text if self.nonlinearity == "tanh" else f"{text}, nonlinearity={self.nonlinearity}"

@@ -246,6 +246,8 @@ _abs.defvjp(lambda d_y, _, x: _mul(d_y, _sign(x)))
 
 _sign: Primitive = primitive("sign", np.sign, differentiable=False)
 
+_floor = primitive("floor", np.floor, differentiable=False)
+
 _maximum = primitive("maximum", np.maximum)
 _minimum = primitive("minimum", np.minimum)
 
@@ -287,6 +289,11 @@ def abs(x: Tensor) -> Tensor:
 def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1; has no gradient."""
     return _sign(any_tensor(x))
+
+
+def floor(x: Tensor) -> Tensor:
+    """The largest whole number not above x; has no gradient."""
+    return _floor(real("floor", x))
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:

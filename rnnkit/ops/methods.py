@@ -74,8 +74,8 @@ _COMPARE = {
 _METHODS: dict[Any, tuple[str, ...]] = {
     comparison: ("isfinite", "isnan"),
     elementwise: (
-        "abs", "clip", "cos", "exp", "expm1", "log", "log1p", "maximum", "minimum", "pow", "relu",
-        "sigmoid", "sign", "sin", "softplus", "sqrt", "square", "tanh",
+        "abs", "clip", "cos", "exp", "expm1", "floor", "log", "log1p", "maximum", "minimum", "pow",
+        "relu", "sigmoid", "sign", "sin", "softplus", "sqrt", "square", "tanh",
     ),
     reductions: (
         "all", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "std", "sum",

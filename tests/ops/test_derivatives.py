@@ -26,6 +26,7 @@ NONDIFFERENTIABLE = {
     "isnan": rk.isnan,
     "isfinite": rk.isfinite,
     "sign": rk.sign,
+    "floor": rk.floor,
     "argmax": rk.argmax,
     "argmin": rk.argmin,
     "all": rk.all,

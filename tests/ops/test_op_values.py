@@ -52,6 +52,7 @@ VALUES = {
     "softplus": (lambda x, y: x.softplus(), lambda x, y: np.log(1 + np.exp(x))),
     "softplus 2": (lambda x, y: x.softplus(2), lambda x, y: np.log(1 + np.exp(2 * x)) / 2),
     "sign": (lambda x, y: x.sign(), lambda x, y: np.sign(x)),
+    "floor": (lambda x, y: x.floor(), lambda x, y: np.floor(x)),
     "maximum": (lambda x, y: x.maximum(0.5), lambda x, y: np.maximum(x, 0.5)),
     "minimum": (lambda x, y: x.minimum(y), lambda x, y: np.minimum(x, y)),
     "clip": (lambda x, y: x.clip(-0.5, 1), lambda x, y: np.clip(x, -0.5, 1)),
@@ -220,8 +221,9 @@ def test_logsumexp_of_infinities_and_nothing():
     np.testing.assert_array_equal(rk.zeros(2, 0).logsumexp(1).data, [-INF, -INF])
 
 
-UNARY = ("abs", "cos", "exp", "expm1", "log", "log1p", "neg", "relu", "sigmoid", "sign", "sin")
-UNARY += ("softplus", "sqrt", "square", "tanh", "isnan", "isfinite", "logical_not", "clone")
+UNARY = ("abs", "cos", "exp", "expm1", "floor", "log", "log1p", "neg", "relu", "sigmoid")
+UNARY += ("sign", "sin", "softplus", "sqrt", "square", "tanh", "isnan", "isfinite")
+UNARY += ("logical_not", "clone")
 FOLDS = ("sum", "mean", "var", "std", "max", "min", "argmax", "argmin", "all", "any", "logsumexp")
 ALONG = ("softmax", "log_softmax", "cumsum", "flip", *FOLDS)
 

@@ -1,7 +1,7 @@
 """First and second derivatives of both paths against finite differences in float64."""
 
 import pytest
-from recurrent_contract import cases, make_layer
+from recurrent_contract import UNFUSED, Case, cases, make_layer
 
 import rnnkit as rk
 from rnnkit.recurrent import run_layer
@@ -34,7 +34,26 @@ def test_gradients(path, case):
     assert rk.gradcheck(run, inputs, atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("case", cases((2, 2, 1, 3)), ids=str)
+def unfused(size, **options):
+    return [Case(name, variant, size, **options) for name, variant in UNFUSED]
+
+
+@pytest.mark.parametrize("case", unfused((3, 2, 2, 3)), ids=str)
+@pytest.mark.parametrize("backend", ["python", "auto"])
+def test_gradients_of_cells_without_a_kernel(backend, case):
+    run, inputs = function_of_everything(make_layer(case))
+    with rk.backend(backend):
+        assert rk.gradcheck(run, inputs, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", unfused((2, 1, 2, 2)), ids=str)
+def test_gradients_of_gradients_of_cells_without_a_kernel(case):
+    run, inputs = function_of_everything(make_layer(case))
+    with rk.backend("python"):
+        assert rk.gradgradcheck(run, inputs, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", cases((2, 2, 1, 2)), ids=str)
 def test_gradients_of_gradients(path, case):
     run, inputs = function_of_everything(make_layer(case))
     assert rk.gradgradcheck(run, inputs, atol=1e-7, rtol=1e-5)
