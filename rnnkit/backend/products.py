@@ -7,6 +7,9 @@ through a linear layer) goes to NumPy, which reads the matrix in the order in wh
 
 from __future__ import annotations
 
+from _thread import _local
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +22,30 @@ if TYPE_CHECKING:
 SMALLEST = 8192
 
 
+class _Here(_local):
+    always_native: bool = False
+
+
+_here = _Here()
+
+
+@contextmanager
+def always_native() -> Iterator[None]:
+    """Inside, products of any size are native (in this thread).
+
+    Their bits then depend on their own row and column alone, which those of a BLAS do not.
+    """
+    before, _here.always_native = _here.always_native, True
+    try:
+        yield
+    finally:
+        _here.always_native = before
+
+
 def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     """``a @ b + bias`` as a new array, for arrays as ``numpy.matmul`` takes them, and a vector."""
-    if a.ndim == 2 and b.ndim == 2 and a.size * b.shape[1] >= SMALLEST:
+    always = _here.always_native
+    if a.ndim == 2 and b.ndim == 2 and (always or a.size * b.shape[1] >= SMALLEST) and a.size:
         obstacle = _obstacle(a, b)
         op = "matmul ({}, {}) @ ({}, {}) {}", (*a.shape, *b.shape, a.dtype)
         if obstacle is None:
@@ -51,7 +75,7 @@ def _obstacle(a: Array, b: Array) -> str | None:
         return f"the native extension could not be loaded ({extension.load_error()})"
     if a.dtype != b.dtype or a.dtype not in extension.DTYPE_NAMES or a.shape[1] != b.shape[0]:
         return "not two matrices of one real dtype"
-    if a.shape[0] == 1 and b.strides[1] != b.itemsize:
+    if a.shape[0] == 1 and b.strides[1] != b.itemsize and not _here.always_native:
         return "one row times a transposed matrix: NumPy is the faster"
     return None
 

@@ -269,6 +269,7 @@ class Cell(Module):
         """
         other = copy.copy(self)
         other.__dict__.update(tensors)
+        other.__dict__.setdefault("_original", self)
         return other
 
     def renew(self, input_size: int) -> Cell:

@@ -17,6 +17,7 @@ from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import observe, tape
 from rnnkit.recurrent.memory import bytes_of, note_segments
 from rnnkit.recurrent.options import Options, Result
+from rnnkit.recurrent.program import obstacle
 from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def run_checked_layer(
         ("{} layer T={} N={} I={} H={} {}{}", (name, T, N, I, cell.hidden_size, dtype, more)),
         cell.kernel,
         dtype,
-        None if cell.kernel is not None else partial(_obstacle_to_program, cells),
+        None if cell.kernel is not None else partial(_obstacle_to_program, cells, options),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":
@@ -128,9 +129,9 @@ def run_checked_layer(
     return run(cells, x, state, restart, options)
 
 
-def _obstacle_to_program(cells: Sequence[Cell]) -> str | None:
-    from rnnkit.recurrent.program.run import obstacle
-
+def _obstacle_to_program(cells: Sequence[Cell], options: Options) -> str | None:
+    if options.memory is not None:
+        return "a memory budget is kept to on the tape"
     return obstacle(cells)
 
 

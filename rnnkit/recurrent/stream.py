@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rnnkit.backend import DTYPE_NAMES
 from rnnkit.cells.checks import check_size, check_tensor
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent.native import weights_of
+from rnnkit.recurrent.program import obstacle
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
@@ -67,7 +69,7 @@ class Stepper:
             cell.check_parameters()
         self._step_shape = (self._batch, self._cells[-1].output_size)
         self._native: Callable[[Array, Array], None] | None = None
-        self._runner: _NativeRunner | _TapeRunner
+        self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
         with _evaluating(self._cells):
             decision = backend.decide(
                 op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
@@ -75,10 +77,13 @@ class Stepper:
                 f"{DTYPE_NAMES[first.dtype]}",
                 kernel=first.kernel,
                 dtype=DTYPE_NAMES[first.dtype],
+                program=partial(obstacle, self._cells),
             )
             if decision.path == "fused":
                 self._runner = _NativeRunner(self._cells, self.state)
                 self._native = self._runner.run
+            elif decision.path == "program":
+                self._runner = _ProgramRunner(self._cells, self.state)
             else:
                 self._runner = _TapeRunner(self._cells, self.state)
 
@@ -225,6 +230,27 @@ class _NativeRunner:
 
     def refresh(self) -> None:
         self._native.repack([weights_of(cell) for cell in self._cells])
+
+
+class _ProgramRunner:
+    """The cells' traced programs, one native call for each layer."""
+
+    __slots__ = ("_cells", "_programs")
+
+    def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
+        from rnnkit.recurrent.program.stream import ProgramRunner
+
+        self._cells = cells
+        with no_grad(), _evaluating(cells):
+            self._programs = ProgramRunner(cells, state)
+
+    def run(self, x: Array, y: Array) -> None:
+        with no_grad(), _evaluating(self._cells):
+            self._programs.run(x, y)
+
+    def refresh(self) -> None:
+        with no_grad(), _evaluating(self._cells):
+            self._programs.refresh()
 
 
 class _TapeRunner:

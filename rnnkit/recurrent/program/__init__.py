@@ -9,4 +9,26 @@ encode.py    where every value stands; the tables of csrc/program.h
 plan.py      the forward and the backward program, and what is kept between them
 prologue.py  what is computed before the loop
 run.py       a layer of a traced cell over a sequence
+stream.py    the same, step by step, with a carried state
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rnnkit.cells import Cell
+
+
+def obstacle(cells: Sequence[Cell]) -> str | None:
+    """Why cells cannot run as programs, or None; they are then traced."""
+    from rnnkit.errors import TraceError
+    from rnnkit.recurrent.program.run import traced
+
+    try:
+        for cell in cells:
+            traced(cell)
+    except TraceError as error:
+        return str(error)
+    return None

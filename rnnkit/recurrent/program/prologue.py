@@ -32,6 +32,7 @@ class Prologue:
     def __init__(
         self, step: TracedStep, tensors: Mapping[str | int, Tensor], inputs: Mapping[Value, Tensor]
     ) -> None:
+        self._step = step
         self._paths = step.cell_tensors
         self._tracer: Tracer = step.tracer
         self._tensors = tensors
@@ -39,6 +40,12 @@ class Prologue:
         self._of_tensor: dict[int, Tensor] = {}
         self._of_value: dict[Value, Tensor] = dict(inputs)
         self._results: dict[Any, tuple[Any, list[Tensor]]] = {}
+
+    def for_inputs(self, inputs: Mapping[Value, Tensor]) -> Prologue:
+        """Another with these inputs, and the invariants that this one has computed."""
+        other = Prologue(self._step, self._tensors, inputs)
+        other._of_tensor = self._of_tensor
+        return other
 
     def invariant(self, value: Value) -> Tensor:
         """An invariant that a primitive left, or that was there before."""

@@ -14,6 +14,7 @@ from rnnkit import backend, ops
 from rnnkit.autograd import Function, Tensor, enable_grad, grad, is_grad_enabled, no_grad
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
+from rnnkit.backend.products import always_native
 from rnnkit.errors import BackendError, GraphError, TraceError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.options import Result
@@ -38,9 +39,10 @@ def traced(cell: Cell) -> TracedStep:
     Raises:
         TraceError: it cannot be traced; the message names the line.
     """
-    of_cell = _traced.get(cell)
+    original = vars(cell).get("_original", cell)  # a copy with other tensors is traced as that
+    of_cell = _traced.get(original)
     if of_cell is None:
-        of_cell = _traced[cell] = {}
+        of_cell = _traced[original] = {}
     key = settings_of(cell)
     found = of_cell.get(key)
     if found is None:
@@ -53,18 +55,6 @@ def traced(cell: Cell) -> TracedStep:
     if isinstance(found, TraceError):
         raise found
     return found
-
-
-def obstacle(cells: Sequence[Cell]) -> str | None:
-    """Why a cell cannot run as a program, or None."""
-    if backend.native() is None:
-        return "the native extension is not loaded"
-    try:
-        for cell in cells:
-            traced(cell)
-    except TraceError as error:
-        return str(error)
-    return None
 
 
 def compiled(
@@ -237,12 +227,16 @@ class _Run:
                         each = ops.transpose(each, 0, 1)
                     rows[value] = rows_of_steps(each, self.places)
             self.prologue = Prologue(step, self.tensors, rows)
+            with always_native():
+                for value in step.tracer.sequences:
+                    if value in step.tracer.input_calls:
+                        self.prologue.sequence(value)
             wanted = self._wanted(training)
             self.compiled = compiled(
                 step, wanted, layer.y_wanted, options.steps, training, options.seen is not None
             )
-        self.initial = [_flat(a) for a in states]
-        self.restart = [_flat(a) for a in restarts]
+        self.initial = [flat(a) for a in states]
+        self.restart = [flat(a) for a in restarts]
         self.kept: Array | None = None
         self.training = training
         self.sequence_of: dict[Value, Tensor] = {}
@@ -275,15 +269,15 @@ class _Run:
     def _sequence(self, value: Value) -> tuple[Array, str]:
         step = self.layer.step
         if value is step.x:
-            return _steps(self.x.data), self._layout
+            return as_steps(self.x.data), self._layout
         if value in step.drawn:
             array = self.drawn[step.drawn.index(value)].data
             layout = "shared" if array.shape[0] == 1 else "time_first"
-            return _steps(array.reshape(*array.shape[:2], -1)), layout
+            return as_steps(array.reshape(*array.shape[:2], -1)), layout
         rows = self.prologue.sequence(value).data
-        return self._as_steps(np.ascontiguousarray(rows).reshape(rows.shape[0], -1))
+        return self._rows_as_steps(np.ascontiguousarray(rows).reshape(rows.shape[0], -1))
 
-    def _as_steps(self, rows: Array) -> tuple[Array, str]:
+    def _rows_as_steps(self, rows: Array) -> tuple[Array, str]:
         if self.places is not None:
             return rows, "packed"
         shape = (self.N, self.T) if self.batch_first else (self.T, self.N)
@@ -295,8 +289,8 @@ class _Run:
 
     def _invariant(self, value: Value) -> Array:
         if value.of is None:
-            return _flat(self.prologue.invariant(value).data)
-        return _flat(self._computed(value))
+            return flat(self.prologue.invariant(value).data)
+        return flat(self._computed(value))
 
     def _computed(self, value: Value) -> Array:
         """A value without rows that the backward pass needs, by the engine's array code."""
@@ -354,7 +348,7 @@ class _Run:
         final = [np.empty((self.N, *v.shape), dtype) for v in step.after]
         if self.training and programs.kept.size:
             self.kept = np.empty(self.rows * programs.kept.size, dtype)
-        self._native(programs.forward, outputs, tuple([_flat(a) for a in final]), {})
+        self._native(programs.forward, outputs, tuple([flat(a) for a in final]), {})
         return (*shown, *final)
 
     def backward(
@@ -400,7 +394,7 @@ class _Run:
                 rows = self.rows if self.places is not None else self.T * N
                 make = np.zeros if self.steps < self.T else np.empty
                 array = make((rows, value.size), dtype)
-                outputs.append(self._as_steps(array))
+                outputs.append(self._rows_as_steps(array))
         seen = layer.options.seen
         flowed = [np.zeros((self.T, N, v.size), dtype) for v in step.after] if seen else []
         outputs += [(array, "time_first") for array in flowed]
@@ -413,7 +407,7 @@ class _Run:
         self.sums = {}
         self._native(
             tables, outputs, (), given, backward=True,
-            d_final=tuple([None if d is None else _flat(d) for d in d_final]),
+            d_final=tuple([None if d is None else flat(d) for d in d_final]),
             d_initial=tuple([None if a is None else a.reshape(-1) for a in initial]),
             d_restart=tuple([a.reshape(-1) for a in restart]), summands=summands, sums=sums,
         )
@@ -451,8 +445,9 @@ class _Run:
             for root, seed in zip(roots, seeds, strict=True) if root.requires_grad
         ]
         if used and wanted:
-            results = grad([r for r, _ in used], wanted, [s for _, s in used], retain_graph=True,
-                           allow_unused=True)
+            with always_native():
+                results = grad([r for r, _ in used], wanted, [s for _, s in used],
+                               retain_graph=True, allow_unused=True)
             found = {id(leaf): d for leaf, d in zip(wanted, results, strict=True)}
         d_x = found.get(id(self.x))
         d_tensors = [found.get(id(t)) for t in self.tensors.values()]
@@ -485,7 +480,7 @@ class _Run:
         if d is None:
             zero = np.zeros(width, self.x.data.dtype)
             return np.broadcast_to(zero, (1, self.N, width)), "shared"
-        return _steps(d), self._layout
+        return as_steps(d), self._layout
 
     def _d_y(self, d: Array | None, width: int) -> tuple[Array, str]:
         if self.layer.options.sequences or d is None:
@@ -516,11 +511,12 @@ def _leaf(array: Array, need: bool) -> Tensor:
     return leaf
 
 
-def _flat(a: Array) -> Array:
+def flat(a: Array) -> Array:
+    """As one vector, in C order and aligned."""
     return np.require(a, requirements=("C", "A")).reshape(-1)
 
 
-def _steps(a: Array) -> Array:
+def as_steps(a: Array) -> Array:
     """Aligned, with a contiguous last axis and whole strides."""
     size = a.itemsize
     good = a.flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)

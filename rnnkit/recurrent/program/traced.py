@@ -43,7 +43,7 @@ def settings_of(module: Module) -> tuple[Any, ...]:
             found.append((name, value.shape, value.dtype.char))
         elif isinstance(value, (bool, int, float, str, type(None))):
             found.append((name, value))
-        elif name not in ("_kinds", "_arguments", "_shapes", "_programs"):
+        elif name not in ("_kinds", "_arguments", "_shapes", "_original"):
             found.append((name, _setting(value)))
     return tuple(found)
 
