@@ -33,7 +33,8 @@ _here = _Here()
 def always_native() -> Iterator[None]:
     """Inside, products of any size are native (in this thread).
 
-    Their bits then depend on their own row and column alone, which those of a BLAS do not.
+    Their bits then depend on their own row and column alone, which those of a BLAS do not. They
+    are part of something that is remembered as a whole, and not remembered themselves.
     """
     before, _here.always_native = _here.always_native, True
     try:
@@ -51,7 +52,8 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
         if obstacle is None:
             native = extension.native()
             assert native is not None
-            dispatch.record(op, "fused", "native product")
+            if not always:
+                dispatch.record(op, "fused", "native product")
             c = np.empty((a.shape[0], b.shape[1]), a.dtype)
             threads = extension.get_num_threads()
             if bias is not None:

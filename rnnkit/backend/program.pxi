@@ -80,8 +80,11 @@ cdef class Arrays:
         return self.room().flat(array, name, size, writable)
 
     cdef int steps(self, rk_steps *out, tuple given, str name, idx width, const rk_sequence *s,
-                   bint reverse, bint writable) except -1:
-        """An array over all steps: (T, N, width), (N, T, width) or (1, N, width); or (rows, width)."""
+                   idx all_steps, idx first, bint reverse, bint writable) except -1:
+        """An array over all steps: (T, N, width), (N, T, width) or (1, N, width); or (rows, width).
+
+        "local_" before a layout: it has the steps of the run alone.
+        """
         array, layout = given
         cdef Buffers room = self.room()
         cdef Py_buffer *view = room.take(array, name, 2 if layout == "packed" else 3, writable)
@@ -100,13 +103,19 @@ cdef class Arrays:
             out.packed = 1
             out.grid.n = view.strides[0] // size
             return 0
-        cdef int t_axis = layout == "batch_first"
-        if view.shape[1 - t_axis] != s.N or (view.shape[t_axis] < s.T and layout != "shared"):
-            raise ValueError(f"{name}: expected T={s.T} N={s.N}, got {view.shape[0]}, {view.shape[1]}")
+        cdef bint local = layout.startswith("local_")
+        cdef int t_axis = layout.endswith("batch_first")
+        if local:
+            all_steps, first = s.T, 0
+        if view.shape[1 - t_axis] != s.N or (view.shape[t_axis] < all_steps and layout != "shared"):
+            raise ValueError(
+                f"{name}: expected T={all_steps} N={s.N}, got {view.shape[0]}, {view.shape[1]}")
         out.grid.n = view.strides[1 - t_axis] // size
         out.grid.t = 0 if layout == "shared" else view.strides[t_axis] // size
         if reverse:
-            out.grid.at = <char *>out.grid.at + (s.T - 1) * out.grid.t * size
+            first = all_steps - 1 - first
+        out.grid.at = <char *>out.grid.at + first * out.grid.t * size
+        if reverse:
             out.grid.t = -out.grid.t
         return 0
 
@@ -115,7 +124,7 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
                 bint reverse, tuple invariants, tuple sequences, tuple outputs, tuple initial,
                 tuple restart, tuple final, kept, tuple kept_states, idx kept_size,
                 bint backward=False, tuple d_final=(), tuple d_initial=(), tuple d_restart=(),
-                summands=None, sums=None):
+                summands=None, sums=None, idx first=0, idx count=-1):
     """Run a program over all steps.
 
     Args:
@@ -131,6 +140,9 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
         kept_states: (base kind, offset) of each state.
         d_final, d_initial, d_restart: flat arrays of N rows each; None: zero, or not wanted.
         summands, sums: flat; for what the backward pass sums.
+        first, count: the steps that are run, in the direction's own order; count -1: all. Then
+            initial and final are the states before and after these; kept, summands, and arrays of
+            a layout "local_..." or "packed", have their rows alone.
     """
     cdef int code = dtype_code(dtype)
     cdef Arrays arrays = Arrays(code)
@@ -149,6 +161,12 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
         if schedule.steps != T or schedule.N != N:
             raise ValueError(f"schedule: expected T={T} N={N}, got {schedule.steps}, {schedule.N}")
         schedule.fill(&s.schedule, reverse)
+    if count < 0:
+        count = T - first
+    if first < 0 or count < 1 or first + count > T:
+        raise ValueError(f"first, count: expected steps of {T}, got {first} and {count}")
+    cut_schedule(&s.schedule, N, first)
+    s.T = count
     rows = rk_all_rows(s)
     r.program = p
     if (len(invariants) != len(program.invariant_sizes) or len(invariants) > 256
@@ -159,9 +177,10 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
         invariant_at[i] = arrays.flat(invariants[i], f"invariant {i}", program.invariant_sizes[i], False)
     for i in range(len(sequences)):
         arrays.steps(&sequence_at[i], sequences[i], f"sequence {i}", program.sequence_widths[i], s,
-                     reverse, False)
+                     T, first, reverse, False)
     for i in range(len(outputs)):
-        arrays.steps(&output_at[i], outputs[i], f"output {i}", program.output_widths[i], s, reverse, True)
+        arrays.steps(&output_at[i], outputs[i], f"output {i}", program.output_widths[i], s,
+                     T, first, reverse, True)
     r.invariants, r.sequences, r.outputs = invariant_at, sequence_at, output_at
     for i in range(p.n_states):
         width = p.states[i].width

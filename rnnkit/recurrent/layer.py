@@ -111,7 +111,7 @@ def run_checked_layer(
         ("{} layer T={} N={} I={} H={} {}{}", (name, T, N, I, cell.hidden_size, dtype, more)),
         cell.kernel,
         dtype,
-        None if cell.kernel is not None else partial(_obstacle_to_program, cells, options),
+        None if cell.kernel is not None else partial(obstacle, cells),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":
@@ -121,18 +121,12 @@ def run_checked_layer(
     elif decision.path == "program":
         from rnnkit.recurrent.program import run as program
 
-        run = program.run_layer
+        run = partial(program.run_layer, decision=decision)
     elif options.memory is not None and T and N and is_grad_enabled():
         run = partial(_within_memory, decision)
     if observe.here.observers:
         run = observe.observed(run, decision.path)
     return run(cells, x, state, restart, options)
-
-
-def _obstacle_to_program(cells: Sequence[Cell], options: Options) -> str | None:
-    if options.memory is not None:
-        return "a memory budget is kept to on the tape"
-    return obstacle(cells)
 
 
 def _within_memory(

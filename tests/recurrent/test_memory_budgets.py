@@ -25,6 +25,8 @@ from rnnkit.errors import ArgumentError, GraphError
 from rnnkit.module import Parameter
 from rnnkit.recurrent import checkpoint, run_layer
 from rnnkit.recurrent.memory import MemoryBudgetWarning, bytes_of, segment_within
+from rnnkit.recurrent.program import passes
+from rnnkit.recurrent.program import passes
 
 EACH_WAY = pytest.mark.parametrize("way", ["plain", *WAYS])
 
@@ -46,6 +48,13 @@ def in_pieces(monkeypatch, steps):
     monkeypatch.setattr(checkpoint, "segment_of", lambda pieces, budget: steps)
 
 
+@pytest.fixture
+def short_blocks(monkeypatch):
+    """Has programs form sums over steps two by two: segments are whole blocks of these."""
+    monkeypatch.setattr(passes, "SHORTEST_BLOCK", 2)
+    monkeypatch.setattr(passes, "ROWS_OF_BLOCK", 2)
+
+
 def segments_run():
     return [decision for decision in rk.why() if "segments of" in decision.reason]
 
@@ -53,7 +62,7 @@ def segments_run():
 @EACH_WAY
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_any_budget_on_the_native_path(native, name, options, directions, way):
+def test_any_budget_on_the_native_path(native, short_blocks, name, options, directions, way):
     dtype = "float32" if directions == 1 else "float64"
     batch_first = name != "lstm"
     case = Case(name, options, (12, 5, 4, 9), directions, dtype, batch_first=batch_first)
@@ -99,7 +108,7 @@ def test_a_budget_on_the_tape_is_kept_to_by_segments(way):
 
 @pytest.mark.parametrize("way", ["plain", "lengths, reset_state, last only, steps"])
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_gradients_of_some_outputs_and_some_inputs(path, name, options, way):
+def test_gradients_of_some_outputs_and_some_inputs(path, short_blocks, name, options, way):
     layer = layer_of(way, Case(name, options, (9, 3, 4, 3), 2))
     short = layer.with_(memory=1)
     for used in [[each] for each in layer.outputs]:
@@ -140,7 +149,7 @@ def test_inference_does_not_cut_the_tape(path, way):
 
 @pytest.mark.parametrize("way", ["plain", "lengths, reset_state, last only, steps"])
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_gradients_of_gradients(path, name, options, way):
+def test_gradients_of_gradients(path, short_blocks, name, options, way):
     layer = layer_of(way, Case(name, options, (4, 2, 1, 2))).with_(memory=1)
     names = list(layer.inputs)
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit import ops
 from rnnkit.autograd import Tensor
 from rnnkit.recurrent.program.trace import ROWS, TracedArray
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rnnkit.recurrent.program.trace import Call, Tracer
     from rnnkit.recurrent.program.traced import TracedStep
@@ -30,8 +29,10 @@ class Prologue:
     """
 
     def __init__(
-        self, step: TracedStep, tensors: Mapping[str | int, Tensor], inputs: Mapping[Value, Tensor]
+        self, step: TracedStep, tensors: Mapping[str | int, Tensor], inputs: Mapping[Value, Tensor],
+        stand_in: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self._stand_in = stand_in
         self._step = step
         self._paths = step.cell_tensors
         self._tracer: Tracer = step.tracer
@@ -41,11 +42,33 @@ class Prologue:
         self._of_value: dict[Value, Tensor] = dict(inputs)
         self._results: dict[Any, tuple[Any, list[Tensor]]] = {}
 
-    def for_inputs(self, inputs: Mapping[Value, Tensor]) -> Prologue:
-        """Another with these inputs, and the invariants that this one has computed."""
-        other = Prologue(self._step, self._tensors, inputs)
+    def for_inputs(
+        self, inputs: Mapping[Value, Tensor], stand_in: Callable[[Tensor], Tensor] | None = None
+    ) -> Prologue:
+        """Another with these inputs, and the invariants that this one has computed.
+
+        ``stand_in`` gives the tensor that calls on inputs take in place of an invariant.
+        """
+        other = Prologue(self._step, self._tensors, inputs, stand_in)
         other._of_tensor = self._of_tensor
         return other
+
+    def operands(self, value: Value) -> tuple[list[Value], list[Tensor]]:
+        """What a hoisted value is computed from: values with rows, and invariants."""
+        values, tensors = [], []
+        for tensor in self._tracer.input_calls[value].inputs:
+            data: Any = tensor._data
+            if type(data) is not TracedArray:
+                tensors.append(self._real(tensor))
+            elif data.value.rows:
+                values.append(data.value)
+            else:
+                tensors.append(self.invariant(data.value))
+        return values, tensors
+
+    def real_tensors(self) -> list[Tensor]:
+        """The invariants computed so far, each once."""
+        return list({id(t): t for t in self._of_tensor.values()}.values())
 
     def invariant(self, value: Value) -> Tensor:
         """An invariant that a primitive left, or that was there before."""
@@ -81,8 +104,13 @@ class Prologue:
         data: Any = tensor._data
         if type(data) is TracedArray:
             value: Value = data.value
-            return self.sequence(value) if value.rows else self.invariant(value)
-        real = self._real(tensor)
+            if value.rows:
+                return self.sequence(value)
+            real = self.invariant(value)
+        else:
+            real = self._real(tensor)
+        if self._stand_in is not None:
+            real = self._stand_in(real)
         # Made for the batch: its rows are all the same.
         return real[:1] if real.ndim and real.shape[0] == ROWS else real
 
@@ -102,12 +130,6 @@ def _for_rows(call: Call, rows: int) -> dict[str, Any]:
     if "shape" in params and params["shape"][:1] == (ROWS,):
         params = {**params, "shape": (rows, *params["shape"][1:])}
     return params
-
-
-def rows_of_steps(x: Tensor, places: np.ndarray[Any, Any] | None) -> Tensor:
-    """All rows of x (.., .., ...) one after the other, or those at the given places."""
-    flat = ops.reshape(x, x.shape[0] * x.shape[1], *x.shape[2:])
-    return flat if places is None else flat[places]
 
 
 def places_of_rows(

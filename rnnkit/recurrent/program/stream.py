@@ -10,8 +10,9 @@ import numpy as np
 from rnnkit import backend, ops
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.products import always_native
+from rnnkit.recurrent.program.passes import as_steps, flat
 from rnnkit.recurrent.program.prologue import Prologue
-from rnnkit.recurrent.program.run import as_steps, compiled, flat, traced
+from rnnkit.recurrent.program.run import compiled, traced
 from rnnkit.recurrent.program.traced import tensors_of
 
 if TYPE_CHECKING:

@@ -60,6 +60,8 @@ class TracedStep:
     Attributes:
         x: the input of a step; states: before the step; drawn: what a run draws.
         y: the output; after: the states after the step.
+        hoisted: inputs of every step that are computed from x, what is drawn and invariants.
+        inputs: all inputs of every step.
         tracer: what there is beside.
 
     Raises:
@@ -115,6 +117,10 @@ class TracedStep:
         self.after = [tracer.value_of(state) for state in self._after]
         self._x, self._states = x, states
         self.forward_end = len(tracer.operations)
+        self.hoisted = [
+            v for v in tracer.sequences if v is not self.x and v not in self.drawn
+        ]
+        self.inputs = list(tracer.sequences)
 
     def _with_rows(self, name: str, tensor: Any, shape: tuple[int, ...]) -> Tensor:
         if not isinstance(tensor, Tensor):
