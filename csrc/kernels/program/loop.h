@@ -157,35 +157,31 @@ static const real *R(state_before)(const R(worker) *w, int i, idx t, idx n)
     return R(states_row)(w, !w->parity, n) + at->offset;
 }
 
-/* Where each base stands for the thread's row i, which is row n of step t. */
-static void R(find_bases)(const R(worker) *w, idx t, idx i, idx n, real **bases)
+/* Where a base stands for the thread's row i, which is row n of step t. */
+VEC_INLINE real *R(find_base)(const R(worker) *w, const rk_base *base, idx t, idx i, idx n)
 {
     const rk_program_run *p = w->e->p;
     const rk_program *program = p->program;
     const rk_sequence *s = w->e->s;
-    for (int b = 0; b < program->n_bases; b++) {
-        int index = program->bases[b].index;
-        switch ((rk_base_kind)program->bases[b].kind) {
-        case RK_TEMP: bases[b] = w->temp; break;
-        case RK_INVARIANT: bases[b] = (real *)p->invariants[index]; break;
-        case RK_SEQUENCE: bases[b] = R(row_in)(w, &p->sequences[index], t, n); break;
-        case RK_STATE:
-            bases[b] = (real *)w->states[index * w->rows_each + i];
-            break;
-        case RK_KEPT: bases[b] = R(kept_row)(w, t, n); break;
-        case RK_SUMMANDS: {
-            idx later = rows_before(s, s->T) - rows_before(s, t + 1);
-            bases[b] = (real *)p->summands + (later + n) * program->summands_size;
-            break;
-        }
-        case RK_WIDE: bases[b] = w->wide + i * program->wide_size; break;
-        case RK_OUTPUT: bases[b] = R(row_in)(w, &p->outputs[index], t, n); break;
-        case RK_NEXT:
-        case RK_FLOWED: bases[b] = R(states_row)(w, w->parity, n); break;
-        case RK_FLOWING: bases[b] = R(states_row)(w, !w->parity, n); break;
-        case RK_SUMS: bases[b] = (real *)p->sums + n * program->sums_size; break;
-        }
+    int index = base->index;
+    switch ((rk_base_kind)base->kind) {
+    case RK_TEMP: return w->temp;
+    case RK_INVARIANT: return (real *)p->invariants[index];
+    case RK_SEQUENCE: return R(row_in)(w, &p->sequences[index], t, n);
+    case RK_STATE: return (real *)w->states[index * w->rows_each + i];
+    case RK_KEPT: return R(kept_row)(w, t, n);
+    case RK_SUMMANDS: {
+        idx later = rows_before(s, s->T) - rows_before(s, t + 1);
+        return (real *)p->summands + (later + n) * program->summands_size;
     }
+    case RK_WIDE: return w->wide + i * program->wide_size;
+    case RK_OUTPUT: return R(row_in)(w, &p->outputs[index], t, n);
+    case RK_NEXT:
+    case RK_FLOWED: return R(states_row)(w, w->parity, n);
+    case RK_FLOWING: return R(states_row)(w, !w->parity, n);
+    case RK_SUMS: return (real *)p->sums + n * program->sums_size;
+    }
+    return NULL;
 }
 
 /* The program, for the thread's n_rows rows of step t. */
@@ -200,7 +196,8 @@ static void R(run_step)(R(worker) *w, idx t, idx n_rows)
         const rk_stage *stage = &program->stages[k];
         if (stage->row_first < stage->row_last)
             for (idx r = 0; r < n_rows; r++) {
-                R(find_bases)(w, t, r, R(row_of)(w, r), bases);
+                for (int b = 0; b < program->n_bases; b++)
+                    bases[b] = R(find_base)(w, &program->bases[b], t, r, R(row_of)(w, r));
                 for (int i = stage->row_first; i < stage->row_last; i++)
                     R(run_operation)(&program->instructions[i], bases);
             }
@@ -208,11 +205,12 @@ static void R(run_step)(R(worker) *w, idx t, idx n_rows)
         for (int i = stage->product_first; i < stage->product_last; i++) {
             const rk_row_product *product = &program->products[i];
             const R(panels) *weight = &w->e->weights[product->weight];
+            const rk_base *in = &program->bases[product->in_base];
+            const rk_base *out_base = &program->bases[product->out_base];
             for (idx r = 0; r < n_rows; r++) {
-                /* Two bases a row would do; finding all of them is cheap beside the product. */
-                R(find_bases)(w, t, r, R(row_of)(w, r), bases);
-                w->in[r] = bases[product->in_base] + product->in_offset;
-                w->out[r] = bases[product->out_base] + product->out_offset;
+                idx n = R(row_of)(w, r);
+                w->in[r] = R(find_base)(w, in, t, r, n) + product->in_offset;
+                w->out[r] = R(find_base)(w, out_base, t, r, n) + product->out_offset;
             }
             R(rows) out = R(rows_listed)(w->out);
             R(multiply)(weight, 0, weight->U, n_rows, R(rows_listed)(w->in),
