@@ -89,8 +89,8 @@ class Recurrent(Module):
         return_sequences: False gives as y only each row's last output in each direction,
             (N, D*H), zero for a row of length 0; the outputs of every step are then not kept.
         return_steps: True gives a third result: a dict of state names, to a tuple of that state
-            after every step for each layer, (T, N, D*H) or (N, T, D*H). All of it is
-            differentiable.
+            after every step for each layer, (T, N, D*H) or (N, T, D*H), and of "y", to the outputs
+            of each layer below the last, both directions side by side. All of it is differentiable.
 
     T = 0 gives an empty y and hands the initial state through; N = 0 gives empty arrays. NaN and
     infinities propagate. Read-only and non-contiguous arrays are fine.
@@ -262,12 +262,12 @@ class Recurrent(Module):
         if not return_steps:
             return merged, final
         steps = {
-            name: tuple([
-                result.steps[i].squeeze(batch) if single else result.steps[i]  # type: ignore[index]
-                for result in results
-            ])
+            name: tuple([result.steps[i] for result in results])  # type: ignore[index]
             for i, name in enumerate(first.state_names)
         }
+        steps["y"] = tuple([result.y for result in results[:-1]])
+        if single:
+            steps = {k: tuple([each.squeeze(batch) for each in v]) for k, v in steps.items()}
         return merged, final, steps
 
     def _packed(

@@ -217,8 +217,11 @@ def test_layers_read_nothing_from_the_padding(kind):
 def test_every_layers_states_are_named(kind):
     module = MODULES[kind](I, H, 2, bidirectional=True, dtype="float64")
     y, final, steps = module(randn(T, N, I), lengths=LENGTHS, return_steps=True)
+    below = steps.pop("y")
     assert list(steps) == (["h", "c"] if kind == "lstm" else ["h"])
     assert all(len(each) == 2 for each in steps.values())
+    np.testing.assert_array_equal(below[0].numpy(), steps["h"][0].numpy())
+    assert len(below) == 1
     np.testing.assert_array_equal(steps["h"][1].numpy(), y.numpy())
     h = flat(final)[0].numpy()
     for row, length in enumerate(LENGTHS):
