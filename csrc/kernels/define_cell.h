@@ -1,3 +1,35 @@
+/* Compile a cell's forward and backward step for dense runs and for any run: the functions of those names
+   with a constant `dense` as third argument. */
+#define DEFINE_STEPS(forward, backward)                                                            \
+    static void R(forward##_dense)(R(run) * r, const R(share) * share, idx t, idx n_rows, real *g) \
+    {                                                                                              \
+        R(forward)(r, share, 1, t, n_rows, g);                                                     \
+    }                                                                                              \
+    static void R(forward##_any)(R(run) * r, const R(share) * share, idx t, idx n_rows, real *g)   \
+    {                                                                                              \
+        R(forward)(r, share, 0, t, n_rows, g);                                                     \
+    }                                                                                              \
+    static void R(backward##_dense)(R(run) * r, const R(share) * share, idx t, idx n_rows)         \
+    {                                                                                              \
+        R(backward)(r, share, 1, t, n_rows);                                                       \
+    }                                                                                              \
+    static void R(backward##_any)(R(run) * r, const R(share) * share, idx t, idx n_rows)           \
+    {                                                                                              \
+        R(backward)(r, share, 0, t, n_rows);                                                       \
+    }
+
+/* The loop with whichever of the two fits the run. */
+#define FORWARD_LOOP(r, share, step)                                                               \
+    do {                                                                                           \
+        if (is_dense((r)->s)) R(forward_loop)(r, share, 1, R(step##_dense));                       \
+        else R(forward_loop)(r, share, 0, R(step##_any));                                          \
+    } while (0)
+#define BACKWARD_LOOP(r, share, step)                                                              \
+    do {                                                                                           \
+        if (is_dense((r)->s)) R(backward_loop)(r, share, 1, R(step##_dense));                      \
+        else R(backward_loop)(r, share, 0, R(step##_any));                                         \
+    } while (0)
+
 /* The functions of a cell that the table of kernels lists, from its plans and tasks. */
 #define DEFINE_CELL(cell)                                                                          \
     static size_t R(cell##_forward_workspace)(const rk_sequence *s)                                \

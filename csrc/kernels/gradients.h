@@ -25,12 +25,43 @@ static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share
 /* What a product with the gradients of the gates reads beside them: x, h_{t-1}, or rows that were kept. */
 typedef enum { R(operand_x), R(operand_h), R(operand_kept) } R(operand);
 
-/* The next `count` rows of an operand and of d_gates in the order in which gradients of weights are summed:
-   from the last step to the first, whatever the segments of a run. */
-static void R(gradient_rows)(const R(run) *r, place *at, int count, R(operand) operand, const real *kept,
-                             const real **a, const real **d_g)
+/* The next function where all rows take all steps and none restarts, from row `first` in that order on. */
+static void R(dense_gradient_rows)(const R(run) *r, idx first, int count, R(operand) operand,
+                                   const real *kept, const real **a, const real **d_g)
 {
     const rk_sequence *s = r->s;
+    idx N = s->N, last = s->T - 1;
+    R(rows) rows = R(rows_of_grid)(r->d_gates + last * N * r->ldg, r->ldg, -N * r->ldg, N);
+    R(cursor) at = R(later_row)(&rows, first);
+    R(next_rows)(&at, &rows, count, d_g);
+    int of_initial = 0; /* the last N rows of h_{t-1} */
+    if (operand == R(operand_h)) {
+        of_initial = (int)min_idx(count, first + count - last * N);
+        if (of_initial < 0) of_initial = 0;
+        last--;
+    }
+    const rk_grid *grid = operand == R(operand_x) ? &s->x : &s->y;
+    rows = R(rows_of_grid)((const real *)grid->at + last * grid->t, grid->n, -grid->t, N);
+    if (operand == R(operand_kept)) rows = R(rows_of_grid)(kept + last * N * r->ldu, r->ldu, -N * r->ldu, N);
+    at = R(later_row)(&rows, first);
+    R(next_rows)(&at, &rows, count - of_initial, a);
+    if (of_initial) {
+        rows = R(rows_of)(s->h_0, s->H);
+        at = R(later_row)(&rows, first + count - of_initial - (s->T - 1) * N);
+        R(next_rows)(&at, &rows, of_initial, a + count - of_initial);
+    }
+}
+
+/* The next `count` rows, from row `first` on, which is `at`, of an operand and of d_gates in the order in
+   which gradients of weights are summed: from the last step to the first, whatever the segments of a run. */
+static void R(gradient_rows)(const R(run) *r, place *at, idx first, int count, R(operand) operand,
+                             const real *kept, const real **a, const real **d_g)
+{
+    const rk_sequence *s = r->s;
+    if (is_dense(s)) {
+        R(dense_gradient_rows)(r, first, count, operand, kept, a, d_g);
+        return;
+    }
     for (int i = 0; i < count; i++) {
         idx row = rows_before(s, at->t) + at->n;
         d_g[i] = r->d_gates + row * r->ldg;
@@ -88,7 +119,7 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
     for (idx k0 = 0; k0 < n_rows; k0 += GRADIENT_BLOCK) {
         idx K = min_idx(GRADIENT_BLOCK, n_rows - k0);
         int begins = !s->d_w_add && k0 == 0;
-        R(gradient_rows)(r, &at, (int)K, operand, kept, a_of_block, d_g_of_block);
+        R(gradient_rows)(r, &at, k0, (int)K, operand, kept, a_of_block, d_g_of_block);
         if (d_w) R(pack_features)(features, a_of_block, K, w.i0, w.i1, tile_rows);
         for (idx u = w.u0; u < w.u1; u += groups_per_panel) {
             int nv = (int)min_idx(groups_per_panel, w.u1 - u) * ng;
@@ -215,23 +246,27 @@ static void R(input_gradient)(R(run) *r, const R(share) *share)
     idx all = rk_all_rows(s);
     idx first = all * share->tid / share->n_threads, last = all * (share->tid + 1) / share->n_threads;
     place at = place_of_kept(s, first);
+    R(rows) d_x = R(rows_of_grid)(s->d_x.at, s->d_x.n, s->d_x.t, s->N);
+    R(cursor) at_d_x = R(later_row)(&d_x, first);
     real *block = share->scratch;
     for (idx row = first; row < last; row += INPUT_ROWS_AT_ONCE) {
         idx count = min_idx(INPUT_ROWS_AT_ONCE, last - row);
         R(rows) d_g = R(rows_of)(r->d_gates + row * r->ldg, r->ldg);
-        real *d_x_rows[INPUT_ROWS_AT_ONCE];
-        for (idx i = 0; i < count; i++) {
-            d_x_rows[i] = R(grid_row)(r, &s->d_x, at.t, at.n);
-            if (++at.n < active_rows(s, at.t)) continue;
-            at.n = 0;
-            at.t++;
-        }
+        const real *d_x_rows[INPUT_ROWS_AT_ONCE];
+        if (!s->schedule.order) R(next_rows)(&at_d_x, &d_x, (int)count, d_x_rows);
+        else
+            for (idx i = 0; i < count; i++) {
+                d_x_rows[i] = R(grid_row)(r, &s->d_x, at.t, at.n);
+                if (++at.n < active_rows(s, at.t)) continue;
+                at.n = 0;
+                at.t++;
+            }
         for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
             idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
             R(multiply)(&r->ih_back, u, u1, count, d_g, (R(rows)){0}, R(rows_of)(block, ld));
             idx width = min_idx(ld, s->I - u * VL);
             for (idx i = 0; i < count; i++) {
-                real *to = d_x_rows[i] + u * VL;
+                real *to = (real *)d_x_rows[i] + u * VL;
                 if (s->d_x_add)
                     for (idx j = 0; j < width; j++) to[j] += block[i * ld + j];
                 else

@@ -87,10 +87,9 @@ static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1)
     const rk_sequence *s = r->s;
     if (!s->schedule.order) {
         idx n_rows = share->n1 - share->n0;
-        R(rows) x = {.base = R(grid_row)(r, &s->x, t0, share->n0), .inner = s->x.n, .outer = s->x.t,
-                     .per_outer = n_rows};
-        R(rows) out = {.base = R(gates_of_step)(r, t0, t0) + share->n0 * r->ldg, .inner = r->ldg, .outer = s->N * r->ldg,
-                       .per_outer = n_rows};
+        real *g = R(gates_of_step)(r, t0, t0) + share->n0 * r->ldg;
+        R(rows) x = R(rows_of_grid)(R(grid_row)(r, &s->x, t0, share->n0), s->x.n, s->x.t, n_rows);
+        R(rows) out = R(rows_of_grid)(g, r->ldg, s->N * r->ldg, n_rows);
         R(multiply_input)(r, share, (t1 - t0) * n_rows, x, out);
         return;
     }
@@ -114,15 +113,16 @@ static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1)
    input product; the step leaves there what backward needs. */
 typedef void (*R(forward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g);
 
-static void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step) step)
+VEC_INLINE void R(forward_loop)(R(run) *r, const R(share) *share, const int dense, R(forward_step) step)
 {
     const rk_sequence *s = r->s;
     for (idx t0 = 0; t0 < s->T; t0 += r->chunk) {
         idx t1 = min_idx(t0 + r->chunk, s->T);
         R(input_product)(r, share, t0, t1);
         for (idx t = t0; t < t1; t++) {
-            idx n_rows = R(rows_of_share)(share, active_rows(s, t));
-            if (n_rows) step(r, share, t, n_rows, R(gates_of_step)(r, t0, t));
+            idx active = dense ? s->N : active_rows(s, t);
+            idx n_rows = dense ? share->n1 - share->n0 : R(rows_of_share)(share, active);
+            if (dense || n_rows) step(r, share, t, n_rows, R(gates_of_step)(r, t0, t));
             if (R(end_of_step)(r, share, (long)t + 1, t + 1 == t1)) return;
         }
     }
@@ -132,7 +132,12 @@ static void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step) st
 static void R(final_h)(const R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
-    idx j0 = share->u0 * VL, width = min_idx(share->u1 * VL, s->H) - j0;
+    idx j0 = share->u0 * VL, width = min_idx(share->u1 * VL, s->H) - j0, n0 = share->n0;
+    if (!s->schedule.order) {
+        R(copy_out)((real *)s->h_n + n0 * s->H + j0, s->H, R(grid_row)(r, &s->y, s->T - 1, n0) + j0, s->y.n,
+                    share->n1 - n0, width);
+        return;
+    }
     for (idx n = share->n0; n < share->n1; n += share->n_step) {
         idx row = callers_row(s, n) * s->H, steps = steps_of_row(s, n);
         const real *last = steps ? R(grid_row)(r, &s->y, steps - 1, n) : (const real *)s->h_0 + row;
@@ -211,17 +216,21 @@ static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, i
     idx going_on = active_rows(s, t + 1);
     for (idx i = first; i < n_rows; i++) {
         idx n = share->n0 + i * share->n_step;
-        const real *d_y = R(d_y_of)(r, t, n, going_on);
-        const real *d_h_n =
-            n >= going_on && s->d_h_n ? (const real *)s->d_h_n + callers_row(s, n) * s->H : NULL;
-        const real *carried = n < going_on && carry ? carry + n * r->ldu : NULL;
-        for (idx j = u; j < u1; j++) {
-            vec d = v_set1(0);
-            if (d_y) d = R(load_units)(d_y, j * VL, s->H);
-            if (d_h_n) d = d + R(load_units)(d_h_n, j * VL, s->H);
-            if (carried) d = d + v_load(carried + j * VL);
-            v_store(out + i * ld + (j - u) * VL, d);
-        }
+        const real *d_y = R(d_y_of)(r, t, n, going_on), *more = NULL;
+        if (n < going_on) more = carry ? carry + n * r->ldu : NULL;
+        else if (s->d_h_n) more = (const real *)s->d_h_n + callers_row(s, n) * s->H;
+        R(add_units)(out + i * ld - u * VL, d_y, more, u, u1, s->H);
+    }
+}
+
+/* d_h of a step, to those who want to see it. */
+static void R(show_d_h)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1)
+{
+    const rk_sequence *s = r->s;
+    idx ld = (u1 - u) * VL, width = min_idx(ld, s->H - u * VL);
+    for (idx i = 0; i < n_rows; i++) {
+        real *row = R(grid_row)(r, &s->d_h, t, share->n0 + i * share->n_step);
+        memcpy(row + u * VL, share->scratch + i * ld, (size_t)width * sizeof(real));
     }
 }
 
@@ -229,8 +238,8 @@ static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, i
    scratch, whose rows are that long: the above, and the gate gradients of the step after through w_hh. With
    two sections the second's part comes in the carry. What flows to a row that restarts at the step after
    goes to where the restart begins. */
-static void R(collect_d_h)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1,
-                           const real *carry)
+static void R(collect_any_d_h)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1,
+                               const real *carry)
 {
     const rk_sequence *s = r->s;
     idx ld = (u1 - u) * VL, going_on = R(rows_of_share)(share, active_rows(s, t + 1));
@@ -256,12 +265,37 @@ static void R(collect_d_h)(const R(run) *r, const R(share) *share, idx t, idx n_
                 R(start_d_h)(r, share, t, u, u1, i, i + 1, carry, scratch, ld);
             }
     }
-    if (t < 0 || !s->d_h.at) return;
-    idx width = min_idx(ld, s->H - u * VL);
-    for (idx i = 0; i < n_rows; i++) {
-        real *row = R(grid_row)(r, &s->d_h, t, share->n0 + i * share->n_step);
-        memcpy(row + u * VL, scratch + i * ld, (size_t)width * sizeof(real));
+    if (t >= 0 && s->d_h.at) R(show_d_h)(r, share, t, n_rows, u, u1);
+}
+
+/* The same, at less expense where it is dense and t >= 0. */
+VEC_INLINE void R(collect_d_h)(const R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows,
+                               idx u, idx u1, const real *carry)
+{
+    if (!dense) {
+        R(collect_any_d_h)(r, share, t, n_rows, u, u1, carry);
+        return;
     }
+    const rk_sequence *s = r->s;
+    idx ld = (u1 - u) * VL, n0 = share->n0;
+    int last = t + 1 == s->T;
+    const real *d_y = last && s->rows_after ? NULL : s->d_y.at; /* of a cut's last step: see d_y_of */
+    const real *more = last ? s->d_h_n : carry;
+    idx more_ld = last ? s->H : r->ldu;
+    if (d_y) d_y += t * s->d_y.t + n0 * s->d_y.n;
+    if (more) more += n0 * more_ld;
+    real *out = share->scratch;
+    for (idx i = 0; i < n_rows; i++, out += ld) {
+        R(add_units)(out - u * VL, d_y, more, u, u1, s->H);
+        if (d_y) d_y += s->d_y.n;
+        if (more) more += more_ld;
+    }
+    if (!last) {
+        R(rows) later = R(rows_of)(r->d_gates + ((t + 1) * s->N + n0) * r->ldg, r->ldg);
+        R(rows) d_h = R(rows_of)(share->scratch, ld);
+        R(multiply)(&r->hh_back[0], u, u1, n_rows, later, d_h, d_h);
+    }
+    if (s->d_h.at) R(show_d_h)(r, share, t, n_rows, u, u1);
 }
 
 /* Store what flows to the state before: on to the step before, or, where the row restarts at this step, to
@@ -278,12 +312,12 @@ VEC_INLINE void R(pass_on)(const R(run) *r, int i, int restarted, idx at, vec d)
 /* One step back for this thread's `n_rows` rows. */
 typedef void (*R(backward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows);
 
-static void R(backward_loop)(R(run) *r, const R(share) *share, R(backward_step) step)
+VEC_INLINE void R(backward_loop)(R(run) *r, const R(share) *share, const int dense, R(backward_step) step)
 {
     idx T = r->s->T;
     for (idx t = T - 1; t >= 0; t--) {
-        idx n_rows = R(rows_of_share)(share, active_rows(r->s, t));
-        if (n_rows) step(r, share, t, n_rows);
+        idx n_rows = dense ? share->n1 - share->n0 : R(rows_of_share)(share, active_rows(r->s, t));
+        if (dense || n_rows) step(r, share, t, n_rows);
         if (R(end_of_step)(r, share, (long)(T - t), t % STEPS_BETWEEN_QUESTIONS == 0)) return;
     }
 }
@@ -298,7 +332,7 @@ static void R(d_initial_h)(R(run) *r, const R(share) *share, const real *carry)
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
         idx width = min_idx(ld, s->H - u * VL);
-        R(collect_d_h)(r, share, -1, n_rows, u, u1, carry);
+        R(collect_any_d_h)(r, share, -1, n_rows, u, u1, carry);
         void *to[3] = {s->d_h_0, s->d_h_r, s->d_c_r};
         for (idx i = 0; i < n_rows; i++) {
             idx n = share->n0 + i * share->n_step;

@@ -107,18 +107,30 @@ static void R(pack_bias)(real *dst, const real *a, const real *b, idx H, int gat
 }
 
 /* Rows of a matrix, or of a (outer, per_outer) grid of rows: row i is at
-   base + (i / per_outer) * outer + (i % per_outer) * inner; or one by one, where there is a list, at
-   list[i] + column. Neither base nor list: no rows (zero). */
+   base + (i / per_outer) * outer + (i % per_outer) * inner; or one by one, where there is a list in place
+   of a base, at list[i] + column. Neither base nor list: no rows (zero). */
 typedef struct {
     const real *base;
-    idx inner, outer, per_outer;
-    const real *const *list;
-    idx column;
+    union {
+        idx inner, column;
+    };
+    union {
+        idx outer;
+        const real *const *list;
+    };
+    idx per_outer;
 } R(rows);
 
 VEC_INLINE R(rows) R(rows_of)(const real *base, idx stride)
 {
     return (R(rows)){.base = base, .inner = stride, .per_outer = PTRDIFF_MAX};
+}
+
+/* A grid of rows, `inner` apart; an outer one has `per_outer`. */
+VEC_INLINE R(rows) R(rows_of_grid)(const real *base, idx inner, idx outer, idx per_outer)
+{
+    if (per_outer == 1) return R(rows_of)(base, outer);
+    return (R(rows)){.base = base, .inner = inner, .outer = outer, .per_outer = per_outer};
 }
 
 VEC_INLINE R(rows) R(rows_listed)(const real *const *list)
@@ -128,11 +140,16 @@ VEC_INLINE R(rows) R(rows_listed)(const real *const *list)
 
 VEC_INLINE int R(rows_given)(const R(rows) *rows) { return rows->base || rows->list; }
 
+VEC_INLINE int R(same_rows)(const R(rows) *a, const R(rows) *b)
+{
+    return a->base == b->base && a->inner == b->inner && a->outer == b->outer && a->per_outer == b->per_outer;
+}
+
 /* The same rows, from a later column on. */
 VEC_INLINE void R(skip_columns)(R(rows) *rows, idx columns)
 {
-    if (rows->list) rows->column += columns;
-    else if (rows->base) rows->base += columns;
+    if (rows->base) rows->base += columns;
+    else rows->column += columns;
 }
 
 /* Row i of rows that are no grid. */
@@ -141,24 +158,42 @@ VEC_INLINE const real *R(row_at)(const R(rows) *rows, idx i)
     return rows->list ? rows->list[i] + rows->column : rows->base + i * rows->inner;
 }
 
-VEC_INLINE void R(row_pointers)(const real **pointers, R(rows) rows, idx first, int count)
+/* A place among rows, which are taken in their order from there on. */
+typedef struct {
+    const real *row; /* the next one, and how many there are up to the next outer row of the grid; */
+    idx left;
+    const real *const *list; /* or, of a list, the next one and the column */
+    idx column;
+} R(cursor);
+
+/* The first of the rows, from a column on. */
+VEC_INLINE R(cursor) R(first_row)(const R(rows) *rows, idx column)
 {
-    if (rows.list) {
-        for (int i = 0; i < count; i++) pointers[i] = rows.list[first + i] + rows.column;
+    if (rows->base) return (R(cursor)){.row = rows->base + column, .left = rows->per_outer};
+    return (R(cursor)){.list = rows->list, .column = rows->column + column};
+}
+
+/* Row i of a matrix or grid. */
+VEC_INLINE R(cursor) R(later_row)(const R(rows) *rows, idx i)
+{
+    idx outer = i / rows->per_outer, inner = i - outer * rows->per_outer;
+    return (R(cursor)){
+        .row = rows->base + outer * rows->outer + inner * rows->inner, .left = rows->per_outer - inner,
+    };
+}
+
+VEC_INLINE void R(next_rows)(R(cursor) *at, const R(rows) *rows, int count, const real **pointers)
+{
+    if (at->list) {
+        for (int i = 0; i < count; i++) pointers[i] = *at->list++ + at->column;
         return;
     }
-    idx outer = 0, inner = first;
-    if (first >= rows.per_outer) {
-        outer = first / rows.per_outer;
-        inner = first - outer * rows.per_outer;
-    }
-    const real *row = rows.base + outer * rows.outer;
     for (int i = 0; i < count; i++) {
-        pointers[i] = row + inner * rows.inner;
-        if (++inner == rows.per_outer) {
-            inner = 0;
-            row += rows.outer;
-        }
+        pointers[i] = at->row;
+        at->row += rows->inner;
+        if (--at->left) continue;
+        at->left = rows->per_outer;
+        at->row += rows->outer - rows->per_outer * rows->inner;
     }
 }
 
@@ -177,29 +212,51 @@ VEC_INLINE idx R(groups_at_once)(const R(panels) *w, idx n_rows)
     return w->ug * R(panels_at_once)(w, n_rows);
 }
 
-/* One or two rows times `n_panels` (2 or 4) whole panels from group u on. */
-static void R(multiply_few)(const R(panels) *w, idx u, int n_panels, idx n_rows, R(rows) a,
-                            R(rows) init, R(rows) out)
+/* Of the first two rows. */
+VEC_INLINE const real *R(early_row)(const R(rows) *rows, idx i)
 {
-    const real *a_rows[2], *init_rows[2], *out_rows[2];
-    R(row_pointers)(a_rows, a, 0, (int)n_rows);
-    R(row_pointers)(out_rows, out, 0, (int)n_rows);
-    if (R(rows_given)(&init)) R(row_pointers)(init_rows, init, 0, (int)n_rows);
-    int nv = w->ug * w->ng;
-    R(tile) tile = {
-        .K = w->K, .a = a_rows, .a_k = 1, .b = w->data + u * w->ng * VL * w->K, .b_k = nv * VL,
-        .b_panel = nv * VL * w->K, .init = R(rows_given)(&init) ? init_rows : NULL,
-        .out = (real *const *)out_rows,
-    };
-    R(tile_fn) run = n_rows == 2     ? R(tiles_2x2)[nv - 1]
-                     : n_panels == 4 ? R(tiles_1x4)[nv - 1]
-                                     : R(tiles_1x2)[nv - 1];
-    run(&tile);
+    if (!rows->base) return rows->list[i] + rows->column;
+    return rows->base + i * (rows->per_outer == 1 ? rows->outer : rows->inner);
 }
 
-/* Any number of rows times the panel that begins at group u. */
-static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, R(rows) a, R(rows) init,
-                              R(rows) out)
+/* `multiply` for one or two rows. */
+static void R(multiply_few)(const R(panels) *w, idx u0, idx u1, idx n_rows, const R(rows) *a,
+                            const R(rows) *init, const R(rows) *out)
+{
+    const real *a_rows[2], *init_rows[2];
+    real *out_rows[2];
+    int given = R(rows_given)(init), most = R(panels_at_once)(w, n_rows);
+    for (idx i = 0; i < n_rows; i++) {
+        a_rows[i] = R(early_row)(a, i);
+        out_rows[i] = (real *)R(early_row)(out, i);
+        if (given) init_rows[i] = R(early_row)(init, i);
+    }
+    R(tile) tile = {
+        .K = w->K, .a = a_rows, .a_k = 1, .b = w->data + u0 * w->ng * VL * w->K,
+        .init = given ? init_rows : NULL, .out = out_rows,
+    };
+    for (idx u = u0; u < u1;) {
+        int n_panels = most, nv = R(groups_in_panel)(w, u) * w->ng;
+        while (n_panels > 1 && u + w->ug * n_panels > u1) n_panels /= 2;
+        tile.b_k = nv * VL;
+        tile.b_panel = tile.b_k * w->K;
+        R(tile_fn) run = n_panels == 1   ? R(tiles)[nv - 1][n_rows - 1]
+                         : n_rows == 2   ? R(tiles_2x2)[nv - 1]
+                         : n_panels == 4 ? R(tiles_1x4)[nv - 1]
+                                         : R(tiles_1x2)[nv - 1];
+        run(&tile);
+        tile.b += n_panels * tile.b_panel;
+        for (idx i = 0; i < n_rows; i++) {
+            out_rows[i] += n_panels * tile.b_k;
+            if (given) init_rows[i] += n_panels * tile.b_k;
+        }
+        u += w->ug * n_panels;
+    }
+}
+
+/* Any number of rows times the panel that begins at group u; init may be out, or NULL for zero. */
+static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, const R(rows) *a,
+                              const R(rows) *init, const R(rows) *out)
 {
     const real *a_rows[8], *init_rows[8], *out_rows[8];
     int nv = R(groups_in_panel)(w, u) * w->ng;
@@ -223,44 +280,42 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, R(rows) a, 
     for (idx k0 = 0; k0 < w->K; k0 += block) {
         tile.K = min_idx(block, w->K - k0);
         tile.b = panel + k0 * width;
-        R(rows) start = k0 ? out : init;
-        int given = R(rows_given)(&start);
-        tile.init = given ? init_rows : NULL;
-        for (idx i = 0, row = 0; i < n_tiles; i++) {
+        const R(rows) *start = k0 ? out : init;
+        int apart = start && start != out;
+        tile.init = !start ? NULL : apart ? init_rows : out_rows;
+        R(cursor) at_a = R(first_row)(a, k0), at_out = R(first_row)(out, 0), at_init = at_out;
+        if (apart) at_init = R(first_row)(init, 0);
+        for (idx i = 0; i < n_tiles; i++) {
             int count = (int)(rows_each + (i < longer));
-            R(row_pointers)(a_rows, a, row, count);
-            for (int r = 0; r < count; r++) a_rows[r] += k0;
-            R(row_pointers)(out_rows, out, row, count);
-            if (given) R(row_pointers)(init_rows, start, row, count);
+            R(next_rows)(&at_a, a, count, a_rows);
+            R(next_rows)(&at_out, out, count, out_rows);
+            if (apart) R(next_rows)(&at_init, init, count, init_rows);
             /* The first two tiles of a block fetch the next block. */
             tile.ahead = from_afar && i < 2
                              ? panel + (k0 + block) * width + i * block * 2 * CACHE_LINE / (idx)sizeof(real)
                              : NULL;
             R(tiles)[nv - 1][count - 1](&tile);
-            row += count;
         }
+    }
+}
+
+/* `multiply` for any number of rows. */
+static void R(multiply_many)(const R(panels) *w, idx u0, idx u1, idx n_rows, const R(rows) *a, R(rows) init,
+                             R(rows) out)
+{
+    const R(rows) *start = !R(rows_given)(&init) ? NULL : R(same_rows)(&init, &out) ? &out : &init;
+    for (idx u = u0; u < u1; u += w->ug) {
+        R(multiply_panel)(w, u, n_rows, a, start, &out);
+        R(skip_columns)(&out, w->ug * w->ng * VL);
+        if (start == &init) R(skip_columns)(&init, w->ug * w->ng * VL);
     }
 }
 
 /* out[row][columns of groups u0..u1-1] = init + a[row] . w, for n_rows rows. `out` and `init` rows
    begin at group u0, which begins a panel; init may be out, or no rows for zero. */
-static void R(multiply)(const R(panels) *w, idx u0, idx u1, idx n_rows, R(rows) a, R(rows) init,
-                        R(rows) out)
+VEC_INLINE void R(multiply)(const R(panels) *w, idx u0, idx u1, idx n_rows, R(rows) a, R(rows) init,
+                            R(rows) out)
 {
-    int at_once = R(panels_at_once)(w, n_rows);
-    for (idx u = u0; u < u1;) {
-        idx groups = w->ug * at_once;
-        if (at_once > 1 && u + groups <= u1) {
-            R(multiply_few)(w, u, at_once, n_rows, a, init, out);
-        } else if (at_once == 4 && u + groups / 2 <= u1) {
-            groups /= 2;
-            R(multiply_few)(w, u, 2, n_rows, a, init, out);
-        } else {
-            groups = R(groups_in_panel)(w, u);
-            R(multiply_panel)(w, u, n_rows, a, init, out);
-        }
-        u += groups;
-        R(skip_columns)(&out, groups * w->ng * VL);
-        R(skip_columns)(&init, groups * w->ng * VL);
-    }
+    if (n_rows <= 2) R(multiply_few)(w, u0, u1, n_rows, &a, &init, &out);
+    else R(multiply_many)(w, u0, u1, n_rows, &a, init, out);
 }

@@ -45,7 +45,7 @@ typedef struct {
     idx restart_ld;
     real *scratch;            /* per thread */
     idx scratch_size;
-    const real **pointers;    /* per thread, one for each row */
+    const real **lists;       /* per thread N_LISTS of N rows each; NULL where nothing is listed */
 
     /* backward */
     real *d_gates;                   /* rows of gate gradients of all steps */
@@ -57,12 +57,18 @@ typedef struct {
     real *d_restart[2];              /* rows of gradients of where a restart begins; NULL: not wanted */
 } R(run);
 
+/* Lists of the rows of a step, where they do not lie at even distances. */
+#ifndef LISTS_NAMED
+#define LISTS_NAMED
+enum { LIST_OF_H, LIST_OF_Y, LIST_OF_C, N_LISTS };
+#endif
+
 /* A thread's share of the rows, which are n0, n0 + n_step, ... below n1, and of the groups of units. */
 typedef struct {
     int tid, n_threads;
     idx n0, n1, n_step, u0, u1;
     real *scratch;
-    const real **pointers; /* room for one to each of its rows */
+    const real **lists;
 } R(share);
 
 static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with_b_hh)
@@ -113,7 +119,7 @@ static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
     idx N = r->s->N;
     R(share) share = {
         tid, n_threads, 0, N, 1, 0, r->U, r->scratch + tid * r->scratch_size,
-        r->pointers ? r->pointers + tid * N : NULL,
+        r->lists ? r->lists + tid * N_LISTS * N : NULL,
     };
     if (n_threads == 1) return share;
     if (r->split_units) {
@@ -135,8 +141,12 @@ static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
 VEC_INLINE idx R(rows_of_share)(const R(share) *share, idx active)
 {
     idx rows = min_idx(active, share->n1) - share->n0;
-    return rows <= 0 ? 0 : (rows + share->n_step - 1) / share->n_step;
+    if (rows <= 0) return 0;
+    return share->n_step == 1 ? rows : (rows + share->n_step - 1) / share->n_step;
 }
+
+/* From one of a thread's rows to the next. */
+VEC_INLINE idx R(row_step)(const R(share) *share, const int dense) { return dense ? 1 : share->n_step; }
 
 /* Panels for one thread to pack, when all threads pack together. */
 VEC_INLINE void R(packing_share)(const R(panels) *w, int tid, int n_threads, idx *u0, idx *u1)
@@ -152,14 +162,14 @@ static void R(wait_all)(const R(share) *share)
 }
 
 /* Between two phases of a step: threads that own all units of their rows need not wait. */
-static void R(wait_step)(R(run) *r, const R(share) *share)
+VEC_INLINE void R(wait_step)(R(run) *r, const R(share) *share)
 {
     if (r->split_units) R(wait_all)(share);
 }
 
 /* The end of loop iteration i (counted from 1): wait where units are split, and learn whether to
    stop. The first thread asks the caller now and then. */
-static int R(end_of_step)(R(run) *r, const R(share) *share, long i, int ask)
+VEC_INLINE int R(end_of_step)(R(run) *r, const R(share) *share, long i, int ask)
 {
     if (ask && share->tid == 0 && r->s->interrupted && r->s->interrupted())
         atomic_store(&r->stop_at, i);
@@ -190,25 +200,63 @@ VEC_INLINE const real *R(h_before)(const R(run) *r, idx t, idx n)
     return R(grid_row)(r, &s->y, t - 1, n);
 }
 
-/* The same for this thread's rows of the step. */
-static R(rows) R(rows_of_h_before)(const R(run) *r, const R(share) *share, idx t, idx n_rows)
+/* This thread's rows of step t in a grid, one by one, in its list `list`. */
+static R(rows) R(list_rows)(const R(run) *r, const R(share) *share, int list, const rk_grid *grid, idx t,
+                            idx n_rows)
+{
+    const real **rows = share->lists + list * r->s->N;
+    for (idx i = 0; i < n_rows; i++) rows[i] = R(grid_row)(r, grid, t, share->n0 + i * share->n_step);
+    return R(rows_listed)(rows);
+}
+
+/* The same in whatever form they take: listed only where the batch is ragged. */
+VEC_INLINE R(rows) R(rows_of_step)(const R(run) *r, const R(share) *share, const int dense, int list,
+                                   const rk_grid *grid, idx t, idx n_rows)
+{
+    if (dense || !r->s->schedule.order)
+        return R(rows_of)((const real *)grid->at + t * grid->t + share->n0 * grid->n,
+                          R(row_step)(share, dense) * grid->n);
+    return R(list_rows)(r, share, list, grid, t, n_rows);
+}
+
+/* `rows` one by one in this thread's list `list`; those that restart before step t are where the restart
+   begins, state i (0: h, 1: c). */
+static R(rows) R(list_restarts)(const R(run) *r, const R(share) *share, int list, int i, idx t, idx n_rows,
+                                const R(rows) *rows)
+{
+    const real **listed = share->lists + list * r->s->N;
+    for (idx j = 0; j < n_rows; j++) {
+        idx n = share->n0 + j * share->n_step;
+        listed[j] = restarts(r->s, t, n) ? r->restart[i] + n * r->restart_ld : R(row_at)(rows, j);
+    }
+    return R(rows_listed)(listed);
+}
+
+/* What step t takes for state i of this thread's rows: what `rows` has, unless a row restarts. */
+VEC_INLINE R(rows) R(rows_or_restarts)(const R(run) *r, const R(share) *share, const int dense, int list,
+                                       int i, idx t, idx n_rows, R(rows) rows)
+{
+    if (dense || !any_restarts(r->s, t)) return rows;
+    return R(list_restarts)(r, share, list, i, t, n_rows, &rows);
+}
+
+/* What step t takes for h_{t-1} of this thread's rows. */
+VEC_INLINE R(rows) R(rows_of_h_before)(const R(run) *r, const R(share) *share, const int dense, idx t,
+                                       idx n_rows)
 {
     const rk_sequence *s = r->s;
-    if (s->schedule.order || any_restarts(s, t)) {
-        for (idx i = 0; i < n_rows; i++)
-            share->pointers[i] = R(h_before)(r, t, share->n0 + i * share->n_step);
-        return R(rows_listed)(share->pointers);
-    }
-    return R(rows_of)(R(h_before)(r, t, share->n0), t == 0 ? s->H : s->y.n);
+    rk_grid h = t ? s->y : (rk_grid){(void *)s->h_0, 0, s->H, 0};
+    R(rows) rows = R(rows_of_step)(r, share, dense, LIST_OF_H, &h, t - 1, n_rows);
+    return R(rows_or_restarts)(r, share, dense, LIST_OF_H, 0, t, n_rows, rows);
 }
 
 /* Rows of h and c where a restart begins: what the caller gave, or one row of zeros for all. */
 static void R(plan_restarts)(R(run) *r, R(arena) *arena)
 {
     const rk_sequence *s = r->s;
-    if (s->schedule.order || s->schedule.restart)
-        r->pointers = (const real **)(void *)R(take)(
-            arena, (r->n_threads * s->N * (idx)sizeof(real *) + (idx)sizeof(real) - 1) / (idx)sizeof(real));
+    if (is_dense(s)) return;
+    idx lists = r->n_threads * N_LISTS * s->N * (idx)sizeof(real *);
+    r->lists = (const real **)(void *)R(take)(arena, lists / (idx)sizeof(real));
     if (!s->schedule.restart) return;
     int given = s->h_r || s->c_r;
     r->restart_ld = given ? r->ldu : 0;
@@ -218,19 +266,23 @@ static void R(plan_restarts)(R(run) *r, R(arena) *arena)
 /* Rows (N, H) of the caller to padded rows in the order of the schedule; NULL: zeros. */
 static void R(gather_rows)(const R(run) *r, real *to, const void *from, idx n_rows)
 {
-    const rk_sequence *s = r->s;
-    for (idx n = 0; n < n_rows; n++) {
-        if (from)
-            R(copy_in)(to + n * r->ldu, r->ldu, (const real *)from + callers_row(s, n) * s->H, s->H, 1, s->H);
-        else memset(to + n * r->ldu, 0, (size_t)r->ldu * sizeof(real));
-    }
+    idx H = r->s->H, ldu = r->ldu;
+    const idx *order = r->s->schedule.order;
+    if (!from) memset(to, 0, (size_t)(n_rows * ldu) * sizeof(real));
+    else if (!order) R(copy_in)(to, ldu, from, H, n_rows, H);
+    else
+        for (idx n = 0; n < n_rows; n++)
+            R(copy_in)(to + n * ldu, ldu, (const real *)from + order[n] * H, H, 1, H);
 }
 
-/* And back, one row. */
-VEC_INLINE void R(scatter_row)(const R(run) *r, void *to, const real *from, idx n)
+/* And back. */
+static void R(scatter_rows)(const R(run) *r, void *to, const real *from, idx n_rows)
 {
-    const rk_sequence *s = r->s;
-    memcpy((real *)to + callers_row(s, n) * s->H, from, (size_t)s->H * sizeof(real));
+    idx H = r->s->H, ldu = r->ldu;
+    const idx *order = r->s->schedule.order;
+    if (!order) R(copy_out)(to, H, from, ldu, n_rows, H);
+    else
+        for (idx n = 0; n < n_rows; n++) R(copy_out)((real *)to + order[n] * H, H, from + n * ldu, ldu, 1, H);
 }
 
 static void R(gather_restarts)(R(run) *r)
@@ -251,6 +303,16 @@ VEC_INLINE void R(store_units)(real *row, idx unit, idx H, vec v)
 {
     if (unit + VL <= H) v_store(row + unit, v);
     else v_store_n(row + unit, v, H - unit);
+}
+
+/* Groups u .. u1-1 of a row: to = a + b, either of which may be NULL for zero. */
+VEC_INLINE void R(add_units)(real *to, const real *a, const real *b, idx u, idx u1, idx H)
+{
+    for (idx v = u; v < u1; v++) {
+        vec sum = a ? R(load_units)(a, v * VL, H) : v_set1(0);
+        if (b) sum = sum + R(load_units)(b, v * VL, H);
+        v_store(to + v * VL, sum);
+    }
 }
 
 /* A vector of gate gradients as it is stored: padding lanes are zero even where NaN arose there, since

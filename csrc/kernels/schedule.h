@@ -49,6 +49,21 @@ VEC_INLINE int restarts(const rk_sequence *s, idx t, idx n)
     return any_restarts(s, t) && s->schedule.restart[rows_before(s, t) + n];
 }
 
+/* Whether all rows take all steps and none restarts. What runs at each step is compiled for both answers:
+   its constant `dense` tells. */
+VEC_INLINE int is_dense(const rk_sequence *s) { return !s->schedule.order && !s->schedule.restart; }
+
+VEC_INLINE idx rows_before_step(const rk_sequence *s, const int dense, idx t)
+{
+    return dense ? t * s->N : rows_before(s, t);
+}
+
+/* One for each row of step t, not 0 where it restarts; NULL: none does. */
+VEC_INLINE const unsigned char *restarts_of_step(const rk_sequence *s, const int dense, idx t)
+{
+    return !dense && any_restarts(s, t) ? s->schedule.restart + rows_before(s, t) : NULL;
+}
+
 /* A row of a step. */
 typedef struct {
     idx t, n;

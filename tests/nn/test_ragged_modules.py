@@ -98,7 +98,7 @@ def test_merging_is_what_it_is_by_hand(kind, merge, layers, batch_first):
         x, state, restart,
     )  # fmt: skip
 
-    y, finals, steps = x, [], []
+    y, finals, steps, outputs_of = x, [], [], []
     packed = isinstance(state, tuple)
     for layer in range(layers):
         single = one_layer_of(module, layer, y.shape[-1], batch_first=batch_first)
@@ -110,6 +110,7 @@ def test_merging_is_what_it_is_by_hand(kind, merge, layers, batch_first):
         both, final, every = single(y, own, reset_state=back, return_steps=True, **call)
         finals.append(flat(final))
         steps.append(every)
+        outputs_of.append(both)
         forward, reverse = both[..., :H], both[..., H:]
         y = {
             "concat": both,
@@ -118,7 +119,9 @@ def test_merging_is_what_it_is_by_hand(kind, merge, layers, batch_first):
             "mean": (forward + reverse) / 2,
         }[merge]
     final = tuple(rk.cat(list(parts), 0) for parts in zip(*finals, strict=True))
-    every = {name: tuple(each[name][0] for each in steps) for name in steps[0]}
+    states = [name for name in steps[0] if name != "y"]
+    every = {name: tuple(each[name][0] for each in steps) for name in states}
+    every["y"] = tuple(outputs_of[:-1])
     outputs = ((forward, reverse) if merge == "separate" else y), final, every
     assert_close(found, with_gradients(module, outputs, x, state, restart))
 

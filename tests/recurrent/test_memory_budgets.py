@@ -26,7 +26,6 @@ from rnnkit.module import Parameter
 from rnnkit.recurrent import checkpoint, run_layer
 from rnnkit.recurrent.memory import MemoryBudgetWarning, bytes_of, segment_within
 from rnnkit.recurrent.program import passes
-from rnnkit.recurrent.program import passes
 
 EACH_WAY = pytest.mark.parametrize("way", ["plain", *WAYS])
 

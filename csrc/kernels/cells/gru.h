@@ -15,9 +15,9 @@
  *     d_a_r = q h_{t-1} r (1 - r)
  *     d_h_{t-1} = d_h z + q r + W_hr^T d_a_r + W_hz^T d_a_z
  *
- * Kept for backward, of the rows that each step has: gates (T, N, 3U), and extra (T, N, U): m, or r h_{t-1}. Reset after, a row of gates
- * is one section of three gates a group; reset before, one of two (r, z) and one of one (n), since their
- * products follow each other.
+ * Kept for backward, of the rows that each step has: gates (T, N, 3U), and extra (T, N, U): m, or r h_{t-1}.
+ * Reset after, a row of gates is one section of three gates a group; reset before, one of two (r, z) and one
+ * of one (n), since their products follow each other.
  */
 
 #ifndef GRU_GATES_NAMED
@@ -39,17 +39,19 @@ VEC_INLINE int R(gru_is_reset_before)(const R(run) *r)
 
 /* ---- reset after the product ------------------------------------------------------------------ */
 
-static void R(gru_after_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g)
+VEC_INLINE void R(gru_after_forward_step)(R(run) *r, const R(share) *share, const int dense, idx t,
+                                          idx n_rows, real *g)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh[0];
-    idx at_once = R(groups_at_once)(w, n_rows);
-    real *kept = s->extra ? (real *)s->extra + rows_before(s, t) * r->ldu : NULL;
+    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    real *kept = s->extra ? (real *)s->extra + rows_before_step(s, dense, t) * r->ldu : NULL;
     const real *b_m = r->late_bias;
-    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
+    R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
+    R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * 3 * VL;
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step)
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
             for (idx v = u; v < u1; v++) {
                 const real *gates = g + n * r->ldg + v * 3 * VL;
                 real *product = share->scratch + i * ld + (v - u) * 3 * VL;
@@ -59,9 +61,9 @@ static void R(gru_after_forward_step)(R(run) *r, const R(share) *share, idx t, i
             }
         R(rows) products = R(rows_of)(share->scratch, ld);
         R(multiply)(w, u, u1, n_rows, h, products, products);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *h_row = R(row_at)(&h, i);
-            real *y = R(grid_row)(r, &s->y, t, n);
+            real *y = (real *)R(row_at)(&h_after, i);
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 3 * VL;
                 const real *product = share->scratch + i * ld + (v - u) * 3 * VL;
@@ -82,23 +84,25 @@ static void R(gru_after_forward_step)(R(run) *r, const R(share) *share, idx t, i
     }
 }
 
-static void R(gru_after_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows)
+VEC_INLINE void R(gru_after_backward_step)(R(run) *r, const R(share) *share, const int dense, idx t,
+                                           idx n_rows)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh_back[0];
-    idx at_once = R(groups_at_once)(w, n_rows);
-    const real *g = (const real *)s->gates + rows_before(s, t) * r->ldg;
-    const real *kept = (const real *)s->extra + rows_before(s, t) * r->ldu;
-    real *d_g = r->d_gates + rows_before(s, t) * r->ldg;
-    real *d_new = (real *)s->d_extra + rows_before(s, t) * r->ldu;
-    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
+    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    const real *g = (const real *)s->gates + rows_before_step(s, dense, t) * r->ldg;
+    const real *kept = (const real *)s->extra + rows_before_step(s, dense, t) * r->ldu;
+    real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg;
+    real *d_new = (real *)s->d_extra + rows_before_step(s, dense, t) * r->ldu;
+    R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
+    const unsigned char *restarts = restarts_of_step(s, dense, t);
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(collect_d_h)(r, share, t, n_rows, u, u1, r->carry);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+        R(collect_d_h)(r, share, dense, t, n_rows, u, u1, r->carry);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *d_h_row = share->scratch + i * ld;
-            int restarted = restarts(s, t, n);
+            int restarted = restarts && restarts[n];
             for (idx v = u; v < u1; v++) {
                 const real *gates = g + n * r->ldg + v * 3 * VL;
                 real *d_gates = d_g + n * r->ldg + v * 3 * VL;
@@ -134,18 +138,20 @@ static void R(gru_after_use_d_n)(R(run) *r, const R(share) *share)
 
 /* ---- reset before the product ----------------------------------------------------------------- */
 
-static void R(gru_before_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g)
+VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, const int dense, idx t,
+                                          idx n_rows, real *g)
 {
     const rk_sequence *s = r->s;
-    idx at_once = R(groups_at_once)(&r->hh[0], n_rows);
-    real *reset_h = s->extra ? (real *)s->extra + rows_before(s, t) * r->ldu : r->state;
+    idx at_once = R(groups_at_once)(&r->hh[0], n_rows), n_step = R(row_step)(share, dense);
+    real *reset_h = s->extra ? (real *)s->extra + rows_before_step(s, dense, t) * r->ldu : r->state;
     real *g_new = g + 2 * r->ldu;
-    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
+    R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
+    R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1);
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, share->n_step * r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, n_step * r->ldg);
         R(multiply)(&r->hh[0], u, u1, n_rows, h, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step)
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 2 * VL;
                 vec reset = R(v_sigmoid)(v_load(gates));
@@ -160,12 +166,12 @@ static void R(gru_before_forward_step)(R(run) *r, const R(share) *share, idx t, 
     at_once = R(groups_at_once)(&r->hh[1], n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1);
-        R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, share->n_step * r->ldg);
-        R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, share->n_step * r->ldu);
+        R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, n_step * r->ldg);
+        R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, n_step * r->ldu);
         R(multiply)(&r->hh[1], u, u1, n_rows, reset_rows, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *h_row = R(row_at)(&h, i);
-            real *y = R(grid_row)(r, &s->y, t, n);
+            real *y = (real *)R(row_at)(&h_after, i);
             for (idx v = u; v < u1; v++) {
                 vec z = v_load(g + n * r->ldg + (v * 2 + GATE_Z) * VL);
                 vec new = R(v_tanh)(v_load(g_new + n * r->ldg + v * VL));
@@ -177,19 +183,21 @@ static void R(gru_before_forward_step)(R(run) *r, const R(share) *share, idx t, 
     }
 }
 
-static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows)
+VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, const int dense, idx t,
+                                           idx n_rows)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh_back[0];
-    idx at_once = R(groups_at_once)(w, n_rows);
-    const real *g = (const real *)s->gates + rows_before(s, t) * r->ldg, *g_new = g + 2 * r->ldu;
-    real *d_g = r->d_gates + rows_before(s, t) * r->ldg, *d_g_new = d_g + 2 * r->ldu;
-    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
+    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    const real *g = (const real *)s->gates + rows_before_step(s, dense, t) * r->ldg, *g_new = g + 2 * r->ldu;
+    real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg, *d_g_new = d_g + 2 * r->ldu;
+    R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
+    const unsigned char *restarts = restarts_of_step(s, dense, t);
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(collect_d_h)(r, share, t, n_rows, u, u1, r->carry);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+        R(collect_d_h)(r, share, dense, t, n_rows, u, u1, r->carry);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *d_h_row = share->scratch + i * ld;
             for (idx v = u; v < u1; v++) {
                 idx unit = n * r->ldu + v * VL;
@@ -211,11 +219,11 @@ static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t,
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
         R(rows) q = R(rows_of)(share->scratch, ld);
-        R(multiply)(w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, share->n_step * r->ldg),
+        R(multiply)(w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, n_step * r->ldg),
                     (R(rows)){0}, q);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *q_row = share->scratch + i * ld;
-            int restarted = restarts(s, t, n);
+            int restarted = restarts && restarts[n];
             for (idx v = u; v < u1; v++) {
                 idx unit = n * r->ldu + v * VL;
                 vec reset = v_load(g + n * r->ldg + (v * 2 + GATE_R) * VL);
@@ -230,6 +238,9 @@ static void R(gru_before_backward_step)(R(run) *r, const R(share) *share, idx t,
         }
     }
 }
+
+DEFINE_STEPS(gru_after_forward_step, gru_after_backward_step)
+DEFINE_STEPS(gru_before_forward_step, gru_before_backward_step)
 
 /* ---- both ------------------------------------------------------------------------------------- */
 
@@ -269,7 +280,8 @@ static void R(gru_forward_task)(void *arg, int tid, int n_threads)
     int before = R(gru_is_reset_before)(r);
     if (!r->s->packed) R(pack_forward)(r, &share);
     R(wait_all)(&share);
-    R(forward_loop)(r, &share, before ? R(gru_before_forward_step) : R(gru_after_forward_step));
+    if (before) FORWARD_LOOP(r, &share, gru_before_forward_step);
+    else FORWARD_LOOP(r, &share, gru_after_forward_step);
     R(final_h)(r, &share);
 }
 
@@ -281,7 +293,8 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     int before = R(gru_is_reset_before)(r), want_bias = s->d_b_ih || s->d_b_hh;
     R(pack_backward)(r, &share);
     R(wait_all)(&share);
-    R(backward_loop)(r, &share, before ? R(gru_before_backward_step) : R(gru_after_backward_step));
+    if (before) BACKWARD_LOOP(r, &share, gru_before_backward_step);
+    else BACKWARD_LOOP(r, &share, gru_after_backward_step);
     if (R(loop_was_stopped)(r, &share)) return;
     R(d_initial_h)(r, &share, r->carry);
     R(begin_bias)(r, &share, 0, before ? 0 : 1);

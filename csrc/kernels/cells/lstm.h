@@ -29,29 +29,57 @@ VEC_INLINE real *R(lstm_kept_c)(const R(run) *r, real *kept, idx t, idx n)
     return kept + row * r->ldu;
 }
 
-/* What step t takes for c_{t-1}; `c` is where it is, unless the row restarts. */
-VEC_INLINE const real *R(lstm_c_before)(const R(run) *r, idx t, idx n, const real *c)
+/* The same for this thread's rows. */
+VEC_INLINE R(rows) R(lstm_rows_of_c)(const R(run) *r, const R(share) *share, const int dense, real *kept,
+                                     idx t)
 {
-    return restarts(r->s, t, n) ? r->restart[1] + n * r->restart_ld : c;
+    real *first = dense ? kept + ((t + 1) * r->s->N + share->n0) * r->ldu
+                        : R(lstm_kept_c)(r, kept, t, share->n0);
+    return R(rows_of)(first, R(row_step)(share, dense) * r->ldu);
 }
 
-static void R(lstm_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g)
+/* Groups u .. u1-1 of this thread's rows of c_t, to those who want to see it. */
+static void R(lstm_show_c)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1,
+                           const R(rows) *c)
+{
+    const rk_sequence *s = r->s;
+    idx width = min_idx(u1 * VL, s->H) - u * VL;
+    for (idx i = 0; i < n_rows; i++) {
+        real *to = R(grid_row)(r, &s->c, t, share->n0 + i * share->n_step);
+        memcpy(to + u * VL, R(row_at)(c, i) + u * VL, (size_t)width * sizeof(real));
+    }
+}
+
+/* And their gradients of it, which join what flows from the step after. */
+static void R(lstm_collect_d_c)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1)
+{
+    for (idx i = 0; i < n_rows; i++) {
+        idx n = share->n0 + i * share->n_step;
+        real *d_c = r->carry + n * r->ldu;
+        R(add_units)(d_c, d_c, R(grid_row)(r, &r->s->d_c, t, n), u, u1, r->s->H);
+    }
+}
+
+VEC_INLINE void R(lstm_forward_step)(R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows,
+                                     real *g)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh[0];
     idx at_once = R(groups_at_once)(w, n_rows);
     int keep = s->gates != NULL;
-    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
+    idx n_step = R(row_step)(share, dense);
+    R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
+    R(rows) y = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
+    R(rows) after = R(lstm_rows_of_c)(r, share, dense, r->state, keep ? t : -1);
+    R(rows) before = R(lstm_rows_of_c)(r, share, dense, r->state, keep ? t - 1 : -1);
+    before = R(rows_or_restarts)(r, share, dense, LIST_OF_C, 1, t, n_rows, before);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1);
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 4 * VL, share->n_step * r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 4 * VL, n_step * r->ldg);
         R(multiply)(w, u, u1, n_rows, h, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
-            real *y = R(grid_row)(r, &s->y, t, n);
-            real *shown_c = s->c.at ? R(grid_row)(r, &s->c, t, n) : NULL;
-            real *c_after = R(lstm_kept_c)(r, r->state, keep ? t : -1, n);
-            const real *c_before =
-                R(lstm_c_before)(r, t, n, keep ? R(lstm_kept_c)(r, r->state, t - 1, n) : c_after);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+            real *h_after = (real *)R(row_at)(&y, i), *c_after = (real *)R(row_at)(&after, i);
+            const real *c_before = R(row_at)(&before, i);
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 4 * VL;
                 vec i_ = R(v_sigmoid)(v_load(gates));
@@ -66,31 +94,35 @@ static void R(lstm_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_
                     v_store(gates + 3 * VL, o);
                 }
                 v_store(c_after + v * VL, c);
-                if (shown_c) R(store_units)(shown_c, v * VL, s->H, c);
-                R(store_units)(y, v * VL, s->H, o * R(v_tanh)(c));
+                R(store_units)(h_after, v * VL, s->H, o * R(v_tanh)(c));
             }
         }
+        if (s->c.at) R(lstm_show_c)(r, share, t, n_rows, u, u1, &after);
     }
 }
 
-static void R(lstm_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows)
+VEC_INLINE void R(lstm_backward_step)(R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh_back[0];
     idx at_once = R(groups_at_once)(w, n_rows);
-    const real *g = (const real *)s->gates + rows_before(s, t) * r->ldg;
-    real *d_g = r->d_gates + rows_before(s, t) * r->ldg;
+    idx n_step = R(row_step)(share, dense), first = rows_before_step(s, dense, t);
+    const real *g = (const real *)s->gates + first * r->ldg;
+    real *d_g = r->d_gates + first * r->ldg;
+    R(rows) after = R(lstm_rows_of_c)(r, share, dense, s->extra, t);
+    R(rows) before = R(lstm_rows_of_c)(r, share, dense, s->extra, t - 1);
+    before = R(rows_or_restarts)(r, share, dense, LIST_OF_C, 1, t, n_rows, before);
+    const unsigned char *restarts = restarts_of_step(s, dense, t);
     const vec one = v_set1(1);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(collect_d_h)(r, share, t, n_rows, u, u1, NULL);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+        R(collect_d_h)(r, share, dense, t, n_rows, u, u1, NULL);
+        if (s->d_c.at) R(lstm_collect_d_c)(r, share, t, n_rows, u, u1);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *d_h_row = share->scratch + i * ld;
-            const real *c_after = R(lstm_kept_c)(r, s->extra, t, n);
-            const real *c_before = R(lstm_c_before)(r, t, n, R(lstm_kept_c)(r, s->extra, t - 1, n));
-            const real *d_shown_c = s->d_c.at ? R(grid_row)(r, &s->d_c, t, n) : NULL;
+            const real *c_after = R(row_at)(&after, i), *c_before = R(row_at)(&before, i);
             real *seen_d_c = s->d_c_all.at ? R(grid_row)(r, &s->d_c_all, t, n) : NULL;
-            int restarted = restarts(s, t, n);
+            int restarted = restarts && restarts[n];
             for (idx v = u; v < u1; v++) {
                 const real *gates = g + n * r->ldg + v * 4 * VL;
                 real *d_gates = d_g + n * r->ldg + v * 4 * VL;
@@ -99,9 +131,7 @@ static void R(lstm_backward_step)(R(run) *r, const R(share) *share, idx t, idx n
                 vec o = v_load(gates + 3 * VL);
                 vec tanh_c = R(v_tanh)(v_load(c_after + v * VL));
                 vec d_h = v_load(d_h_row + (v - u) * VL);
-                vec carried = v_load(r->carry + unit);
-                if (d_shown_c) carried = carried + R(load_units)(d_shown_c, v * VL, s->H);
-                vec d_c = v_fma(d_h * o, v_fnma(tanh_c, tanh_c, one), carried);
+                vec d_c = v_fma(d_h * o, v_fnma(tanh_c, tanh_c, one), v_load(r->carry + unit));
                 if (seen_d_c) R(store_units)(seen_d_c, v * VL, s->H, d_c);
                 vec d_i = d_c * g_ * (i_ * (one - i_));
                 vec d_f = d_c * v_load(c_before + v * VL) * (f * (one - f));
@@ -116,6 +146,8 @@ static void R(lstm_backward_step)(R(run) *r, const R(share) *share, idx t, idx n
         }
     }
 }
+
+DEFINE_STEPS(lstm_forward_step, lstm_backward_step)
 
 static void R(lstm_plan)(R(run) *r, const rk_sequence *s)
 {
@@ -144,13 +176,16 @@ static void R(lstm_forward_task)(void *arg, int tid, int n_threads)
     if (!s->packed) R(pack_forward)(r, &share);
     if (tid == 0) R(gather_rows)(r, r->state, s->c_0, s->N);
     R(wait_all)(&share);
-    R(forward_loop)(r, &share, R(lstm_forward_step));
+    FORWARD_LOOP(r, &share, lstm_forward_step);
     R(final_h)(r, &share);
     if (R(loop_was_stopped)(r, &share) || tid != 0) return;
-    for (idx n = 0; n < s->N; n++) {
-        idx last = s->gates ? steps_of_row(s, n) - 1 : -1;
-        R(scatter_row)(r, s->c_n, R(lstm_kept_c)(r, r->state, last, n), n);
+    if (!s->gates || !s->schedule.order) {
+        R(scatter_rows)(r, s->c_n, R(lstm_kept_c)(r, r->state, s->gates ? s->T - 1 : -1, 0), s->N);
+        return;
     }
+    for (idx n = 0; n < s->N; n++)
+        memcpy((real *)s->c_n + callers_row(s, n) * s->H,
+               R(lstm_kept_c)(r, r->state, steps_of_row(s, n) - 1, n), (size_t)s->H * sizeof(real));
 }
 
 static void R(lstm_backward_task)(void *arg, int tid, int n_threads)
@@ -161,10 +196,9 @@ static void R(lstm_backward_task)(void *arg, int tid, int n_threads)
     R(pack_backward)(r, &share);
     if (tid == 0) R(gather_rows)(r, r->carry, s->d_c_n, s->N);
     R(wait_all)(&share);
-    R(backward_loop)(r, &share, R(lstm_backward_step));
+    BACKWARD_LOOP(r, &share, lstm_backward_step);
     if (R(loop_was_stopped)(r, &share)) return;
-    for (idx n = 0; n < s->N && tid == 0 && s->d_c_0; n++)
-        R(scatter_row)(r, s->d_c_0, r->carry + n * r->ldu, n);
+    if (tid == 0 && s->d_c_0) R(scatter_rows)(r, s->d_c_0, r->carry, s->N);
     R(gradients_after_loop)(r, &share);
 }
 

@@ -16,19 +16,21 @@ static void R(rnn_stored)(const rk_sequence *s, size_t *gates, size_t *extra)
     *gates = *extra = 0;
 }
 
-static void R(rnn_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g)
+VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows,
+                                    real *g)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh[0];
-    idx at_once = R(groups_at_once)(w, n_rows);
-    R(rows) h = R(rows_of_h_before)(r, share, t, n_rows);
+    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
+    R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1);
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, share->n_step * r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, n_step * r->ldg);
         R(multiply)(w, u, u1, n_rows, h, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *row = g + n * r->ldg;
-            real *y = R(grid_row)(r, &s->y, t, n);
+            real *y = (real *)R(row_at)(&h_after, i);
             for (idx v = u; v < u1; v++) {
                 vec arg = v_load(row + v * VL);
                 vec out = s->variant == RK_RNN_RELU ? v_max(v_set1(0), arg) : R(v_tanh)(arg);
@@ -38,17 +40,18 @@ static void R(rnn_forward_step)(R(run) *r, const R(share) *share, idx t, idx n_r
     }
 }
 
-static void R(rnn_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_rows)
+VEC_INLINE void R(rnn_backward_step)(R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh_back[0];
-    idx at_once = R(groups_at_once)(w, n_rows);
-    real *d_g = r->d_gates + rows_before(s, t) * r->ldg;
+    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg;
+    R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_H, &s->y, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
-        R(collect_d_h)(r, share, t, n_rows, u, u1, NULL);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += share->n_step) {
-            const real *y = R(grid_row)(r, &s->y, t, n);
+        R(collect_d_h)(r, share, dense, t, n_rows, u, u1, NULL);
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+            const real *y = R(row_at)(&h_after, i);
             const real *d_h_row = share->scratch + i * ld;
             for (idx v = u; v < u1; v++) {
                 vec h = R(load_units)(y, v * VL, s->H);
@@ -60,6 +63,8 @@ static void R(rnn_backward_step)(R(run) *r, const R(share) *share, idx t, idx n_
         }
     }
 }
+
+DEFINE_STEPS(rnn_forward_step, rnn_backward_step)
 
 static void R(rnn_plan)(R(run) *r, const rk_sequence *s)
 {
@@ -85,7 +90,7 @@ static void R(rnn_forward_task)(void *arg, int tid, int n_threads)
     R(share) share = R(share_of)(r, tid, n_threads);
     if (!r->s->packed) R(pack_forward)(r, &share);
     R(wait_all)(&share);
-    R(forward_loop)(r, &share, R(rnn_forward_step));
+    FORWARD_LOOP(r, &share, rnn_forward_step);
     R(final_h)(r, &share);
 }
 
@@ -95,7 +100,7 @@ static void R(rnn_backward_task)(void *arg, int tid, int n_threads)
     R(share) share = R(share_of)(r, tid, n_threads);
     R(pack_backward)(r, &share);
     R(wait_all)(&share);
-    R(backward_loop)(r, &share, R(rnn_backward_step));
+    BACKWARD_LOOP(r, &share, rnn_backward_step);
     if (R(loop_was_stopped)(r, &share)) return;
     R(gradients_after_loop)(r, &share);
 }
