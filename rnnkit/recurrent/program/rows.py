@@ -101,7 +101,7 @@ def _enter_elementwise(names: str, dtype: Any = None) -> None:
 
 _enter_elementwise(
     "add sub mul div neg square power sqrt exp expm1 log log1p sin cos tanh sigmoid relu softplus "
-    "abs sign maximum minimum where"
+    "abs sign floor maximum minimum where"
 )
 _enter_elementwise(
     "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor "
