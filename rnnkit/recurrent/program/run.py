@@ -213,6 +213,7 @@ class _Run:
         self.ragged = False
         if schedule is not None and schedule.lengths is not None:
             self.ragged = schedule.lengths.min() < self.T
+        if self.ragged:
             self.places = places_of_rows(schedule.lengths, self.T, self.batch_first, layer.reverse)
         self.rows = self.steps * self.N if self.places is None else len(self.places)
         training = any(needs)
