@@ -295,9 +295,8 @@ class _Run:
         return "batch_first" if self.batch_first else "time_first"
 
     def _invariant(self, value: Value) -> Array:
-        if value.of is None:
-            return _flat(self.prologue.invariant(value).data)
-        return _flat(self._computed(value))
+        # Truth, such as a mask that the cell holds, is 1 and 0 to the executor.
+        return _flat(np.asarray(self._computed(value), self.x.data.dtype))
 
     def _computed(self, value: Value) -> Array:
         """A value without rows that the backward pass needs, by the engine's array code."""
