@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,8 @@ from rnnkit.recurrent import tape
 from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.plan import Compiled, Tables
 from rnnkit.recurrent.program.prologue import Prologue, places_of_rows, rows_of_steps
-from rnnkit.recurrent.program.traced import TracedStep, attribute, settings_of, tensors_of
+from rnnkit.recurrent.program.settings import settings_of
+from rnnkit.recurrent.program.traced import TracedStep, tensors_of, with_tensors
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
@@ -210,11 +210,10 @@ class _Run:
         self.T, self.N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
         self.steps = self.T if schedule is None else schedule.steps
         self.places = None
-        self.ragged = False
-        if schedule is not None and schedule.lengths is not None:
-            self.ragged = schedule.lengths.min() < self.T
-        if self.ragged:
-            self.places = places_of_rows(schedule.lengths, self.T, self.batch_first, layer.reverse)
+        lengths = None if schedule is None else schedule.lengths
+        self.ragged = lengths is not None and lengths.min() < self.T
+        if lengths is not None and self.ragged:
+            self.places = places_of_rows(lengths, self.T, self.batch_first, layer.reverse)
         self.rows = self.steps * self.N if self.places is None else len(self.places)
         training = any(needs)
         need_x, _, _, need_tensors, need_drawn = layer.parts(needs)
@@ -278,7 +277,7 @@ class _Run:
         if value is step.x:
             return _steps(self.x.data), self._layout
         if value in step.drawn:
-            array = self.drawn[step.drawn.index(value)].data
+            array = np.asarray(self.drawn[step.drawn.index(value)].data, self.x.data.dtype)
             layout = "shared" if array.shape[0] == 1 else "time_first"
             return _steps(array.reshape(*array.shape[:2], -1)), layout
         rows = self.prologue.sequence(value).data
@@ -537,7 +536,7 @@ def _backward_on_tape(
     )
     inputs: list[Any] = [Alias.apply(t) for t in ctx.inputs]
     x, states, restarts, tensors, drawn = layer.parts(inputs)
-    stand_in = _with_tensors(layer.cell, dict(zip(layer.paths, tensors, strict=False)))
+    stand_in = with_tensors(layer.cell, dict(zip(layer.paths, tensors, strict=False)))
     stand_in.__dict__["draw"] = lambda steps, batch: tuple(drawn)
     options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
     y, final, steps = tape.run_direction(
@@ -554,18 +553,3 @@ def _backward_on_tape(
     for i, gradient in zip(wanted, found, strict=True):
         grads[i] = gradient
     return tuple(grads)
-
-
-def _with_tensors(module: Any, tensors: dict[str, Any]) -> Any:
-    """A copy of a cell with other tensors in it."""
-    new = copy.copy(module)
-    parts: dict[str, dict[str, Any]] = {}
-    for path, tensor in tensors.items():
-        head, _, rest = path.partition(".")
-        if rest:
-            parts.setdefault(head, {})[rest] = tensor
-        else:
-            new.__dict__[head] = tensor
-    for head, inner in parts.items():
-        new.__dict__[head] = _with_tensors(attribute(module, head), inner)
-    return new
