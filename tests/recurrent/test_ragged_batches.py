@@ -16,6 +16,8 @@ from recurrent_contract import (
     error,
     forward,
     forward_backward,
+    function_of_everything,
+    garbled,
     make_ragged,
 )
 
@@ -72,17 +74,6 @@ def test_native_equals_tape_in_every_combination(
         check_native_equals_tape(make_ragged(case, **WAYS[way], seed=seed))
 
 
-def function_of_everything(layer):
-    """The outputs as a function of x, the states and the restarts, and (in place) the weights."""
-    names = list(layer.inputs)
-    inputs = [rk.tensor(array, requires_grad=True) for array in layer.inputs.values()]
-
-    def run(*tensors):
-        return list(layer.run(dict(zip(names, tensors, strict=False))).values())
-
-    return run, [*inputs, *layer.weights().values()]
-
-
 @pytest.mark.parametrize("way", ["everything", "lengths, reset_state, last only, steps"])
 @EACH
 def test_gradients(path, name, options, way):
@@ -106,18 +97,6 @@ def test_gradients_of_gradients(path, name, options, way):
 
 
 # ---- what lengths mean
-
-
-def garbled(layer, value):
-    """The layer with the value standing in all of x that is past the ends; and where that is."""
-    T, _, _, _ = layer.case.sizes
-    padding = np.arange(T)[:, None] >= layer.call["lengths"]
-    if layer.case.batch_first:
-        padding = padding.T
-    twin = layer.with_()
-    twin.inputs = layer.inputs | {"x": layer.inputs["x"].copy()}
-    twin.inputs["x"][padding] = value
-    return twin, padding
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
