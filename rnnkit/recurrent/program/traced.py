@@ -108,8 +108,7 @@ class TracedStep:
         if self._text() != twin._text():
             raise TraceError(
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
-                "other numbers in the cell's tensors: it may depend on neither but by operations on "
-                "tensors"
+                "other numbers in the cell's tensors: it may use them in operations alone"
             )
 
     def _trace(self, cell: Cell, hoists: bool, rows: int) -> None:
