@@ -35,7 +35,7 @@ typedef struct {
 
 /* Operations; X(name, number of operands). */
 #define RK_UNARY_OPS(X)                                                                            \
-    X(copy) X(neg) X(abs) X(sign) X(square) X(sqrt) X(exp) X(expm1) X(log) X(log1p) X(sin) X(cos)    \
+    X(copy) X(neg) X(abs) X(sign) X(floor) X(square) X(sqrt) X(exp) X(expm1) X(log) X(log1p) X(sin) X(cos)    \
     X(tanh) X(sigmoid) X(relu) X(softplus) X(logical_not) X(isfinite) X(isnan)
 #define RK_BINARY_OPS(X)                                                                           \
     X(add) X(sub) X(mul) X(div) X(maximum) X(minimum) X(power) X(equal) X(not_equal) X(less)         \

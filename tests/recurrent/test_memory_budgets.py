@@ -149,7 +149,8 @@ def test_inference_does_not_cut_the_tape(path, way):
 @pytest.mark.parametrize("way", ["plain", "lengths, reset_state, last only, steps"])
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_gradients_of_gradients(path, short_blocks, name, options, way):
-    layer = layer_of(way, Case(name, options, (4, 2, 1, 2))).with_(memory=1)
+    H = max(2, 1 + options.get("proj_size", 0))
+    layer = layer_of(way, Case(name, options, (4, 2, 1, H))).with_(memory=1)
     names = list(layer.inputs)
 
     def run(*tensors):

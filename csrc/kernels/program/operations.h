@@ -26,6 +26,7 @@ VEC_INLINE veci R(is_true)(vec a) { return (veci)(a != v_set1(0)); }
         }                                                                                          \
         return v;                                                                                  \
     }
+DEFINE_BY_LANES(floor, LIBM(floor)(x))
 DEFINE_BY_LANES(expm1, LIBM(expm1)(x))
 DEFINE_BY_LANES(log, LIBM(log)(x))
 DEFINE_BY_LANES(log1p, LIBM(log1p)(x))
@@ -49,6 +50,7 @@ VEC_INLINE vec R(u_sign)(vec a)
     vec one = v_copysign(V(1), a);
     return R(choose)((veci)(a != a), a, R(choose)(R(is_true)(a), one, V(0)));
 }
+VEC_INLINE vec R(u_floor)(vec a) { return R(v_floor)(a); }
 VEC_INLINE vec R(u_square)(vec a) { return a * a; }
 VEC_INLINE vec R(u_sqrt)(vec a) { return v_sqrt(a); }
 VEC_INLINE vec R(u_exp)(vec a) { return R(v_exp)(a); }

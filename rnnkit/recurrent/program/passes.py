@@ -74,8 +74,10 @@ class Passes:
         self.batch_first = options.batch_first
         self.T, self.N = self.x.shape[:2][:: -1 if self.batch_first else 1]
         self.steps = self.T if schedule is None else schedule.steps
-        self.lengths = None if schedule is None else schedule.lengths
-        self.is_ragged = self.lengths is not None and int(self.lengths.min()) < self.T
+        # Lengths that are all T are none.
+        lengths = None if schedule is None else schedule.lengths
+        self.is_ragged = lengths is not None and int(lengths.min()) < self.T
+        self.lengths = lengths if self.is_ragged else None
         if self.lengths is not None:
             self.places = places_of_rows(self.lengths, self.T, self.batch_first, layer.reverse)
             active = np.count_nonzero(self.lengths[:, None] > np.arange(self.steps), axis=0)
@@ -266,7 +268,7 @@ class Passes:
         extension.run_program(
             tables.native, backend.DTYPE_NAMES[self.dtype], backend.get_num_threads(), self.steps,
             self.N, None if self.schedule is None else self.schedule.native, self.layer.reverse,
-            tuple([flat(self._computed(v)) for v in tables.invariants]), tuple(sequences),
+            tuple([self._invariant(v) for v in tables.invariants]), tuple(sequences),
             tuple(outputs), tuple(initial), tuple(self.restart), final, kept,
             tuple(self.compiled.state_places), self.compiled.kept.size, first=first,
             count=last - first, **more,
@@ -276,9 +278,13 @@ class Passes:
         step = self.layer.step
         if value is step.x:
             return as_steps(self.x), self._layout
-        array = self.drawn[step.drawn.index(value)]
+        array = np.asarray(self.drawn[step.drawn.index(value)], self.dtype)
         layout = "shared" if array.shape[0] == 1 else "time_first"
         return as_steps(array.reshape(*array.shape[:2], -1)), layout
+
+    def _invariant(self, value: Value) -> Array:
+        # Truth, such as a mask that the cell holds, is 1 and 0 to the executor.
+        return flat(np.asarray(self._computed(value), self.dtype))
 
     def _computed(self, value: Value) -> Array:
         """A value without rows, by the engine's array code."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.recurrent.program.trace import ROWS, TracedArray
+from rnnkit.recurrent.program.trace import TracedArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +96,7 @@ class Prologue:
             call = self._tracer.input_calls[value]
             inputs = [self._input(t) for t in call.inputs]
             rows = next(iter(self._inputs.values())).shape[0]
-            found = self._made(call, inputs, _for_rows(call, rows))
+            found = self._made(call, inputs, _for_rows(call, rows, self._tracer.rows))
             self._of_value[value] = found
         return found
 
@@ -112,7 +112,7 @@ class Prologue:
         if self._stand_in is not None:
             real = self._stand_in(real)
         # Made for the batch: its rows are all the same.
-        return real[:1] if real.ndim and real.shape[0] == ROWS else real
+        return real[:1] if real.ndim and real.shape[0] == self._tracer.rows else real
 
     def _made(self, call: Call, inputs: list[Tensor], params: dict[str, Any]) -> Tensor:
         key = (id(call.primitive), tuple([id(t) for t in inputs]), repr(params))
@@ -124,10 +124,10 @@ class Prologue:
         return made
 
 
-def _for_rows(call: Call, rows: int) -> dict[str, Any]:
+def _for_rows(call: Call, rows: int, traced: int) -> dict[str, Any]:
     """Parameters that name the number of rows."""
     params = call.params
-    if "shape" in params and params["shape"][:1] == (ROWS,):
+    if "shape" in params and params["shape"][:1] == (traced,):
         params = {**params, "shape": (rows, *params["shape"][1:])}
     return params
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.errors import TraceError
-from rnnkit.recurrent.program.trace import ROWS, where
+from rnnkit.recurrent.program.trace import where
 from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _without_batch(t: Tracer, name: str, value: Value, axes: int) -> Value:
         return _reshaped(t, value, value.shape[1:])
     # Made for the batch, such as zeros((N, H)): fine where all of its rows are the same.
     tensor = t.tensor_of.get(value)
-    if tensor is not None and value.shape[0] == ROWS and not tensor._requires_grad:
+    if tensor is not None and value.shape[0] == t.rows and not tensor._requires_grad:
         array = tensor._data
         if id(tensor) not in t.calls and (array == array[:1]).all():
             return t.constant(array[0])
@@ -101,7 +101,7 @@ def _enter_elementwise(names: str, dtype: Any = None) -> None:
 
 _enter_elementwise(
     "add sub mul div neg square power sqrt exp expm1 log log1p sin cos tanh sigmoid relu softplus "
-    "abs sign maximum minimum where"
+    "abs sign floor maximum minimum where"
 )
 _enter_elementwise(
     "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor "
@@ -132,9 +132,9 @@ def _astype(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
 # ---- views
 
 
-def _row_shape(name: str, shape: Shape, size: int) -> Shape:
+def _row_shape(t: Tracer, name: str, shape: Shape, size: int) -> Shape:
     """The shape of a row, of a shape whose first axis is the batch; one size may be -1."""
-    if not shape or shape[0] not in (ROWS, -1):
+    if not shape or shape[0] not in (t.rows, -1):
         raise mixes(name)
     row = list(shape[1:])
     if -1 in row:
@@ -149,7 +149,7 @@ def _row_shape(name: str, shape: Shape, size: int) -> Shape:
 def _reshape(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
     need_rows_first("reshape", x)
-    shape = _row_shape("reshape", tuple(params["shape"]), x.size)
+    shape = _row_shape(t, "reshape", tuple(params["shape"]), x.size)
     return x if shape == x.shape else t.emit("reshape", [x], shape, shape=shape)
 
 
@@ -184,7 +184,7 @@ def _broadcast_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Val
     (x,) = values
     need_rows_first("broadcast_to", x)
     shape = tuple(params["shape"])
-    if len(shape) != len(x.shape) + 1 or shape[0] != ROWS:
+    if len(shape) != len(x.shape) + 1 or shape[0] != t.rows:
         raise mixes("broadcast_to")
     return t.emit("broadcast", [x], shape[1:], shape=shape[1:])
 
@@ -222,7 +222,9 @@ def _unbind(t: Tracer, values: list[Value], params: dict[str, Any]) -> tuple[Val
     return tuple([t.emit("reshape", [part], shape, shape=shape) for part in parts])
 
 
-def _place(name: str, key: Any, shape: Shape) -> tuple[list[int], list[int], list[int], Shape]:
+def _place(
+    t: Tracer, name: str, key: Any, shape: Shape
+) -> tuple[list[int], list[int], list[int], Shape]:
     """Starts, steps and sizes of a key of integers and slices, and the shape that it gives."""
     items = list(key) if isinstance(key, tuple) else [key]
     if any(isinstance(item, np.ndarray) for item in items):
@@ -232,7 +234,7 @@ def _place(name: str, key: Any, shape: Shape) -> tuple[list[int], list[int], lis
         used = sum(item is not None for item in items) - 1
         items[at : at + 1] = [slice(None)] * (len(shape) + 1 - used)
     items += [slice(None)] * (len(shape) + 1 - sum(item is not None for item in items))
-    if not isinstance(items[0], slice) or items[0].indices(ROWS) != (0, ROWS, 1):
+    if not isinstance(items[0], slice) or items[0].indices(t.rows) != (0, t.rows, 1):
         raise mixes(name)
     starts, steps, sizes, out = [], [], [], []
     axis = 0
@@ -257,7 +259,7 @@ def _place(name: str, key: Any, shape: Shape) -> tuple[list[int], list[int], lis
 def _getitem(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
     need_rows_first("getitem", x)
-    starts, steps, sizes, shape = _place("getitem", params["key"], x.shape)
+    starts, steps, sizes, shape = _place(t, "getitem", params["key"], x.shape)
     part = cut(t, x, starts, steps, sizes)
     return part if part.shape == shape else t.emit("reshape", [part], shape, shape=shape)
 
@@ -270,7 +272,7 @@ def _put(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     for value, key in zip(values, params["keys"], strict=True):
         if not value.rows:
             raise mixes("put")
-        starts, steps, sizes, _ = _place("put", key, shape)
+        starts, steps, sizes, _ = _place(t, "put", key, shape)
         part = value
         if part.shape != tuple(sizes):
             part = t.emit("reshape", [part], tuple(sizes), shape=tuple(sizes))
@@ -295,7 +297,7 @@ def _cat(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     if axis < 0:
         raise mixes("cat")
     parts = [
-        v if v.rows else _with_rows(t, "cat", v, v.shape[1:] if v.shape[:1] == (ROWS,) else v.shape)
+        _with_rows(t, "cat", v, v.shape[1:] if v.shape[:1] == (t.rows,) else v.shape)
         for v in values
     ]
     parts = [p for p in parts if p.size]
@@ -314,7 +316,7 @@ def _stack(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
         raise mixes("stack")
     parts = []
     for value in values:
-        row = value.shape if value.rows or value.shape[:1] != (ROWS,) else value.shape[1:]
+        row = value.shape if value.rows or value.shape[:1] != (t.rows,) else value.shape[1:]
         value = _with_rows(t, "stack", value, row)
         shape = (*row[:axis], 1, *row[axis:])
         parts.append(t.emit("reshape", [value], shape, shape=shape))
@@ -379,7 +381,7 @@ def _sum_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     need_rows_first("sum_to", x)
     shape = tuple(params["shape"])
     row = shape
-    of_rows = len(shape) == len(x.shape) + 1 and shape[0] == ROWS
+    of_rows = len(shape) == len(x.shape) + 1 and shape[0] == t.rows
     if of_rows or (len(shape) == len(x.shape) + 1 and shape[0] == 1):
         row = shape[1:]
     elif len(shape) > len(x.shape):

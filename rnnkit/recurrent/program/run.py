@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,8 @@ from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.plan import Compiled
-from rnnkit.recurrent.program.traced import TracedStep, attribute, settings_of, tensors_of
+from rnnkit.recurrent.program.settings import settings_of
+from rnnkit.recurrent.program.traced import TracedStep, tensors_of, with_tensors
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
@@ -214,7 +214,7 @@ def _backward_on_tape(
     )
     inputs: list[Any] = [Alias.apply(t) for t in ctx.inputs]
     x, states, restarts, tensors, drawn = layer.parts(inputs)
-    stand_in = _with_tensors(layer.cell, dict(zip(layer.paths, tensors, strict=False)))
+    stand_in = with_tensors(layer.cell, dict(zip(layer.paths, tensors, strict=False)))
     stand_in.__dict__["draw"] = lambda steps, batch: tuple(drawn)
     options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
     y, final, steps = tape.run_direction(
@@ -231,18 +231,3 @@ def _backward_on_tape(
     for i, gradient in zip(wanted, found, strict=True):
         grads[i] = gradient
     return tuple(grads)
-
-
-def _with_tensors(module: Any, tensors: dict[str, Any]) -> Any:
-    """A copy of a cell with other tensors in it."""
-    new = copy.copy(module)
-    parts: dict[str, dict[str, Any]] = {}
-    for path, tensor in tensors.items():
-        head, _, rest = path.partition(".")
-        if rest:
-            parts.setdefault(head, {})[rest] = tensor
-        else:
-            new.__dict__[head] = tensor
-    for head, inner in parts.items():
-        new.__dict__[head] = _with_tensors(attribute(module, head), inner)
-    return new

@@ -33,6 +33,7 @@ ROWS = 1009
 have, so that the axis of the batch is known wherever it goes."""
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 
 
 class TracedArray:
@@ -40,13 +41,13 @@ class TracedArray:
 
     __slots__ = ("dtype", "shape", "value")
 
-    def __init__(self, value: Value) -> None:
+    def __init__(self, value: Value, rows: int) -> None:
         self.value = value
         self.dtype = value.dtype
         if value.rows == ROWS_FIRST:
-            self.shape: Shape = (ROWS, *value.shape)
+            self.shape: Shape = (rows, *value.shape)
         elif value.rows == ROWS_LAST:
-            self.shape = (*value.shape, ROWS)
+            self.shape = (*value.shape, rows)
         else:
             self.shape = value.shape
 
@@ -81,13 +82,20 @@ class TracedArray:
     __neg__ = __setitem__ = __array_ufunc__ = _refuse
 
 
+def is_of_user(file: str) -> bool:
+    """Whether a file may hold a cell's step."""
+    if file.startswith(_PACKAGE):
+        return (os.sep + "cells" + os.sep) in file[len(_PACKAGE) - 1 :]
+    return not file.startswith(_NUMPY)
+
+
 def where() -> str:
     """The line of the user's code that is being traced."""
     frame = sys._getframe(1)
     inner = frame
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith(_PACKAGE) or (os.sep + "cells" + os.sep) in name[len(_PACKAGE) - 1:]:
+        if is_of_user(name):
             return f"{os.path.basename(name)}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return f"{os.path.basename(inner.f_code.co_filename)}:{inner.f_lineno}"
@@ -112,6 +120,7 @@ class Tracer:
     """Takes the calls of primitives while it is in force (``with tracer:``).
 
     Attributes:
+        rows: the number of rows that the batch seems to have.
         operations: in the order of their making.
         sequences: the inputs of every step: x, what the run draws, hoisted products, and, in the
             backward pass, gradients of outputs.
@@ -120,12 +129,13 @@ class Tracer:
         calls: how a real tensor, or a hoisted sequence, came to be (by ``id``).
     """
 
-    def __init__(self, dtype: np.dtype[Any], hoists: bool = True) -> None:
+    def __init__(self, dtype: np.dtype[Any], hoists: bool = True, rows: int = ROWS) -> None:
         from rnnkit.recurrent.program.rows import RULES
 
         self._rules = RULES
         self.dtype = dtype
         self.hoists = hoists
+        self.rows = rows
         self.operations: list[Operation] = []
         self.sequences: list[Value] = []
         self.invariants: list[Value] = []
@@ -148,16 +158,18 @@ class Tracer:
 
     # ---- values
 
-    def leaf(self, kind: str, shape: Shape, name: str, **more: Any) -> Tensor:
+    def leaf(
+        self, kind: str, shape: Shape, name: str, dtype: np.dtype[Any] | None = None, **more: Any
+    ) -> Tensor:
         """A tensor for something that comes from outside the step."""
-        value = Value(kind, shape, self.dtype, name=name, **more)
+        value = Value(kind, shape, dtype or self.dtype, name=name, **more)
         if kind == "sequence":
             value.number = len(self.sequences)
             self.sequences.append(value)
         return self.tensor(value, requires_grad=True)
 
     def tensor(self, value: Value, requires_grad: bool = False) -> Tensor:
-        traced = wrap(TracedArray(value))  # type: ignore[arg-type]
+        traced = wrap(TracedArray(value, self.rows))  # type: ignore[arg-type]
         traced._requires_grad = requires_grad and value.dtype.kind == "f"
         self._alive.append(traced)
         return traced

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from rnnkit import rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
-from rnnkit.errors import RnnkitError, TraceError
+from rnnkit.autograd.tensor import wrap
+from rnnkit.errors import TraceError
 from rnnkit.module import Module
-from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer
+from rnnkit.recurrent.program.settings import changed, settings_of, unchanged
+from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer, is_of_user
 from rnnkit.recurrent.program.values import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rnnkit.cells import Cell
 
 
@@ -22,7 +29,7 @@ def tensors_of(module: Module) -> dict[str, Tensor]:
     for name, value in vars(module).items():
         if isinstance(value, Tensor):
             found[name] = value
-        elif isinstance(value, Module):
+        elif isinstance(value, Module) and name != "_original":
             found |= {f"{name}.{path}": tensor for path, tensor in tensors_of(value).items()}
     return found
 
@@ -33,29 +40,56 @@ def attribute(module: Any, path: str) -> Any:
     return module
 
 
-def settings_of(module: Module) -> tuple[Any, ...]:
-    """What else a step may depend on: the plain attributes of a cell and its submodules."""
-    found: list[Any] = []
-    for name, value in vars(module).items():
-        if isinstance(value, Module):
-            found.append((name, settings_of(value)))
-        elif isinstance(value, Tensor):
-            found.append((name, value.shape, value.dtype.char))
-        elif isinstance(value, (bool, int, float, str, type(None))):
-            found.append((name, value))
-        elif name not in ("_kinds", "_arguments", "_shapes", "_original"):
-            found.append((name, _setting(value)))
-    return tuple(found)
+def with_tensors(module: Any, tensors: Mapping[str, Any]) -> Any:
+    """A copy of a module with other tensors in it, by path."""
+    new = copy.copy(module)
+    parts: dict[str, dict[str, Any]] = {}
+    for path, tensor in tensors.items():
+        head, _, rest = path.partition(".")
+        if rest:
+            parts.setdefault(head, {})[rest] = tensor
+        else:
+            new.__dict__[head] = tensor
+    for head, inner in parts.items():
+        new.__dict__[head] = with_tensors(attribute(module, head), inner)
+    return new
 
 
-def _setting(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple([_setting(item) for item in value])
-    return value if isinstance(value, (bool, int, float, str, type(None))) else id(value)
+def _other_numbers(tensor: Tensor) -> Tensor:
+    """A tensor like another, but for its numbers."""
+    array = tensor._data
+    if array.dtype.kind == "f":
+        array = 0.25 - 1.5 * array
+    elif array.dtype.kind == "b":
+        array = ~array
+    other = wrap(array)
+    other._requires_grad = tensor._requires_grad
+    return other
+
+
+_OTHER_ROWS = 1013
+
+
+def _line_of(error: Exception) -> str:
+    """The innermost line of the user's code that an error came through."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if is_of_user(f.filename)]
+    if not frames:
+        return type(error).__name__
+    return f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}: {type(error).__name__}"
+
+
+def _line_of_step(cell: Cell) -> str:
+    code = getattr(cell.step, "__code__", None)
+    if code is None:
+        return type(cell).__name__
+    return f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
 class TracedStep:
     """A cell's step as operations on rows.
+
+    It is traced twice, with batches of other sizes and tensors of other numbers: a step that is
+    not the same then depends on what no program knows.
 
     Attributes:
         x: the input of a step; states: before the step; drawn: what a run draws.
@@ -69,10 +103,23 @@ class TracedStep:
     """
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
-        self.cell_tensors = {id(t): path for path, t in tensors_of(cell).items()}
+        self._trace(cell, hoists, ROWS)
+        others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
+        twin = TracedStep.__new__(TracedStep)
+        twin._trace(with_tensors(cell, others), hoists, _OTHER_ROWS)
+        if self._text() != twin._text():
+            raise TraceError(
+                f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
+                "other numbers in the cell's tensors: it may use them in operations alone"
+            )
+
+    def _trace(self, cell: Cell, hoists: bool, rows: int) -> None:
+        held = tensors_of(cell)
+        self.cell_tensors = {id(t): path for path, t in held.items()}
+        self._held = held  # so that their ids stay theirs
         dtype = cell.dtype
-        self.tracer = tracer = Tracer(dtype, hoists)
-        tracer.train(list(tensors_of(cell).values()))
+        self.tracer = tracer = Tracer(dtype, hoists, rows)
+        tracer.train(list(held.values()))
         settings, generator = settings_of(cell), rng.get_state()
         drawn = cell.draw(1, 1)
         after_draw = rng.get_state()
@@ -82,22 +129,24 @@ class TracedStep:
             for i, (name, shape) in enumerate(zip(cell.state_names, cell.state_shapes, strict=True))
         ]
         drawn_leaves = [
-            tracer.leaf("sequence", each.shape[2:], f"drawn{i}", serial=False)
+            tracer.leaf("sequence", each.shape[2:], f"drawn{i}", each.dtype, serial=False)
             for i, each in enumerate(drawn)
         ]
         step: Any = cell.step
         try:
-            with enable_grad(), tracer:
+            with unchanged(cell), enable_grad(), tracer:
                 result = step(x, tuple(states), *drawn_leaves)
+                after_step = settings_of(cell)
         except TraceError:
             raise
-        except (RnnkitError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise TraceError(f"the step cannot be traced: {error}") from error
+        except Exception as error:  # whatever it is, the tape shows it if it is the step's own
+            raise TraceError(f"the step cannot be traced: {_line_of(error)}: {error}") from error
         finally:
             draws = rng.get_state() != after_draw
             rng.set_state(generator)  # the run draws for itself
-        if settings_of(cell) != settings:
-            raise TraceError("the step changes the cell's attributes")
+        if after_step != settings:
+            names = ", ".join(changed(settings, after_step))
+            raise TraceError(f"{_line_of_step(cell)}: the step changes attributes: {names}")
         if draws:
             raise TraceError("the step draws from the generator: that is what draw() is for")
         self.x = tracer.value_of(x)
@@ -127,7 +176,7 @@ class TracedStep:
             raise TraceError(f"{name}: expected a Tensor, got {type(tensor).__name__}")
         value = self.tracer.value_of(tensor)
         got = value.shape
-        if value.rows is None and got[:1] == (ROWS,):
+        if value.rows is None and got[:1] == (self.tracer.rows,):
             got = got[1:]
         if got != shape or value.rows not in (None, "first"):
             raise TraceError(f"{name}: expected rows of shape {shape}, got {got}")
@@ -139,6 +188,46 @@ class TracedStep:
         if type(tensor._data) is not TracedArray:
             raise TraceError(f"{name}: does not depend on the step's input")
         return tensor
+
+    def _text(self) -> list[Any]:
+        """What is done with what, without names that are of one trace only."""
+        t = self.tracer
+        number = {operation.out: i for i, operation in enumerate(t.operations)}
+
+        def text(params: dict[str, Any]) -> str:
+            return repr(params).replace(str(t.rows), "N")
+
+        def of_value(value: Value) -> Any:
+            if value in number:
+                return number[value]
+            tensor = t.tensor_of.get(value)
+            return (value.kind, value.number) if tensor is None else of_tensor(tensor)
+
+        def of_tensor(tensor: Tensor) -> Any:
+            array: Any = tensor._data
+            if type(array) is TracedArray:
+                return of_value(array.value)
+            if id(tensor) in self.cell_tensors:
+                return self.cell_tensors[id(tensor)]
+            if id(tensor) in t.calls:
+                return "computed"
+            if array.ndim and array.shape[0] == t.rows:
+                array = array[:1]
+            return array.dtype.str, array.shape, array.tobytes()
+
+        done = [
+            (
+                each.name,
+                [of_value(v) for v in each.inputs],
+                each.params["primitive"].name if each.name == "primitive" else text(each.params),
+            )
+            for each in t.operations
+        ]
+        calls = [
+            (each.primitive.name, [of_tensor(v) for v in each.inputs], text(each.params))
+            for each in (*t.calls.values(), *t.input_calls.values())
+        ]
+        return [done, calls, [of_value(v) for v in (self.y, *self.after)]]
 
     def gradients(self, d_y: bool, d_steps: tuple[bool, ...]) -> Gradients:
         """The backward program's values, where the output and some states of every step have

@@ -1,0 +1,220 @@
+"""Steps that are no programs: the tape runs them, ``why`` says what stands in the way and where."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import nn, ops
+from rnnkit.errors import BackendError
+from rnnkit.recurrent import run_layer
+
+pytestmark = pytest.mark.usefixtures("native")
+
+H = 4
+FILE = r"test_program_refusals\.py"
+INDICES = np.array([0, 2, 1, 3])
+
+
+class Written(rk.Cell):
+    """A cell of which a test gives the step."""
+
+    def __init__(self, step):
+        super().__init__(H, H)
+        self.given = step
+        self.W = nn.Parameter(np.random.default_rng(0).standard_normal((H, H)).astype(np.float32))
+        self.counter, self.seen = 0, []
+
+    def step(self, x, state):
+        return self.given(self, x, state)
+
+
+def of_hidden(f):
+    """A step that gives one thing as the output and the state."""
+
+    def step(cell, x, state):
+        h = f(cell, x, state[0])
+        return h, (h,)
+
+    return step
+
+
+def counted(cell, x):
+    cell.counter += 1
+    return x * cell.counter
+
+
+def remembered(cell, x):
+    cell.last = x
+    return x
+
+
+def listed(cell, x):
+    cell.seen.append(1)
+    return x
+
+
+def drawn(cell, x):
+    return x + rk.randn(H)
+
+
+# what it is -> the step, and what is said of it after the file and the line
+VALUES = "the numbers of a tensor are read"
+REFUSED = {
+    "a branch": (lambda c, x, h: x if x.sum() > 0 else h, "sum mixes rows"),
+    "a branch on any": (lambda c, x, h: x if ops.any(x > 0) else h, "any cannot be part"),
+    "a branch of the loop": (lambda c, x, h: ops.stack([r * 2 for r in x]), "split mixes rows"),
+    "float()": (lambda c, x, h: x * float(x[:, 0].sum()), "sum mixes rows"),
+    "item()": (lambda c, x, h: x * h.max(-1).detach()[0].item(), "getitem mixes rows"),
+    "numpy()": (lambda c, x, h: rk.tensor(np.tanh(x.detach().numpy())), VALUES),
+    "np.asarray": (lambda c, x, h: rk.tensor(np.asarray(x.detach()) + 1), VALUES),
+    "data": (lambda c, x, h: rk.tensor(2 * x.data), VALUES),
+    "tolist()": (lambda c, x, h: x * h.detach().tolist()[0][0], VALUES),
+    "text": (lambda c, x, h: x * len(str(x)), VALUES),
+    "cumsum": (lambda c, x, h: ops.cumsum(x, -1), "cumsum cannot be part of a program"),
+    "argmax": (
+        lambda c, x, h: x * ops.argmax(x, -1).astype("float32").unsqueeze(1),
+        "argmax cannot be part of a program",
+    ),
+    "dropout": (lambda c, x, h: ops.dropout(x, 0.5), "dropout cannot be part of a program"),
+    "indices": (lambda c, x, h: x[:, INDICES], "getitem with an array of indices"),
+    "an index of the batch": (lambda c, x, h: x + h[0], "getitem mixes rows"),
+    "rows backwards": (lambda c, x, h: x + h[::-1], "getitem mixes rows"),
+    "a mean of the batch": (lambda c, x, h: x - x.mean(0), "mean mixes rows"),
+    "a mean of all": (lambda c, x, h: x - x.mean(), "mean mixes rows"),
+    "a maximum of all": (lambda c, x, h: x - x.max(), "max mixes rows"),
+    "a softmax over the batch": (lambda c, x, h: ops.softmax(x, 0), "softmax mixes rows"),
+    "a product over the batch": (lambda c, x, h: x @ (x.T @ h), "matmul mixes rows"),
+    "products of all rows": (lambda c, x, h: (x @ h.T) @ x, "matmul mixes rows"),
+    "a flip of the batch": (lambda c, x, h: ops.flip(x, 0), "flip mixes rows"),
+    "the batch twice": (lambda c, x, h: ops.cat([x, h], 0)[: len(x)], "cat mixes rows"),
+    "the batch in another shape": (
+        lambda c, x, h: x.reshape(H, -1).reshape(-1, H), "reshape mixes rows",
+    ),
+    "another dtype": (
+        lambda c, x, h: x.astype("float64").astype("float32"), "astype from float32 to float64",
+    ),
+    "the size of the batch": (lambda c, x, h: x / x.shape[0], "another size of the batch"),
+    "the length of the batch": (lambda c, x, h: x * len(x), "another size of the batch"),
+    "numbers of a parameter": (
+        lambda c, x, h: x * float(c.W.data[0, 0]), "other numbers in the cell's tensors",
+    ),
+    "a branch on a parameter": (
+        lambda c, x, h: x * h if c.W.data.sum() > 0 else x + h, "other numbers in the cell's",
+    ),
+    "a counter": (lambda c, x, h: counted(c, x), "the step changes attributes: counter"),
+    "a memory": (lambda c, x, h: remembered(c, x), "the step changes attributes: last"),
+    "a list": (lambda c, x, h: listed(c, x), "the step changes attributes: seen"),
+    "a drawing": (lambda c, x, h: drawn(c, x), "draws from the generator"),
+}  # fmt: skip
+
+
+def run(step, backend, seed=0):
+    random = np.random.default_rng(seed)
+    x = rk.tensor(random.standard_normal((3, 5, H)).astype(np.float32))
+    cell = Written(step)
+    rk.manual_seed(2)
+    with rk.backend(backend), rk.no_grad():
+        y, _ = run_layer((cell,), x)
+    return cell, y.numpy()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_tape_takes_over_and_why_says_where(name):
+    f, reason = REFUSED[name]
+    step = of_hidden(f)
+    _, expected = run(step, "python")
+    cell, actual = run(step, "auto")
+    np.testing.assert_array_equal(actual, expected)
+    assert (cell.counter, len(cell.seen)) in ((0, 0), (3, 0), (0, 4))
+    decision = [each for each in rk.why() if " layer " in each.op][-1]
+    assert decision.path == "python"
+    assert re.search(f"and no program: .*{reason}", decision.reason), decision.reason
+    if name != "a drawing":
+        line = re.search(FILE + r":(\d+)", decision.reason)
+        assert line, decision.reason
+        if "step" not in reason and "another" not in reason and "other" not in reason:
+            lines, first = inspect.getsourcelines(f)
+            assert first <= int(line[1]) < first + len(lines)
+    with pytest.raises(BackendError, match=reason):
+        run(step, "native")
+
+
+def test_what_was_refused_is_not_tried_again(monkeypatch):
+    from rnnkit.recurrent.program import run as program
+
+    tried = []
+
+    class Noting(program.TracedStep):
+        def __init__(self, cell):
+            tried.append(cell)
+            super().__init__(cell)
+
+    monkeypatch.setattr(program, "TracedStep", Noting)
+    cell = Written(of_hidden(lambda c, x, h: ops.cumsum(x, -1)))
+    for _ in range(3):
+        run_layer((cell,), np.zeros((2, 3, H), np.float32))
+    assert len(tried) == 1
+
+
+WRONG_RESULTS = {
+    "a narrow output": (lambda c, x, s: (x[:, :2], (x,)), r"output: expected rows of shape \(4,\)"),
+    "a narrow state": (lambda c, x, s: (x, (x[:, :2],)), r"h: expected rows of shape \(4,\)"),
+    "no states": (lambda c, x, s: (x, ()), "returns 0 states, expected 1"),
+    "too many states": (lambda c, x, s: (x, (x, x)), "returns 2 states, expected 1"),
+    "a list of states": (lambda c, x, s: (x, [x]), "its output and a tuple of states"),
+    "a state alone": (lambda c, x, s: (x, x), "its output and a tuple of states"),
+    "nothing": (lambda c, x, s: None, "its output and a tuple of states"),
+    "an array": (lambda c, x, s: (np.ones((5, H), np.float32), s), "output: expected a Tensor"),
+    "an error": (lambda c, x, s: 1 / 0, FILE + r":\d+: ZeroDivisionError: division by zero"),
+    "a key": (lambda c, x, s: {}["a"], FILE + r":\d+: KeyError"),
+    "an assertion": (lambda c, x, s: [][x.shape[0]], FILE + r":\d+: IndexError"),
+    "shapes": (lambda c, x, s: (x + c.W[:3, :3], s), FILE + ":.*"),
+    "a batch of its own": (
+        lambda c, x, s: (x + rk.tensor(np.ones((5, H), np.float32)), s), "not from the batch",
+    ),
+    "more axes than fit": (
+        lambda c, x, s: (
+            (x.reshape(-1, 2, 1, 2, 1) * s[0].reshape(-1, 1, 2, 1, 2)).sum((3, 4)).reshape(-1, H),
+            s,
+        ),
+        "more than three axes",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_RESULTS)
+def test_wrong_results_are_refused_and_left_to_the_tape(name):
+    step, reason = WRONG_RESULTS[name]
+    with pytest.raises(BackendError, match=reason):
+        run(step, "native")
+    outcomes = []
+    for backend in ("python", "auto"):
+        try:
+            outcomes.append(run(step, backend)[1].tobytes())
+        except Exception as error:
+            outcomes.append((type(error), str(error)))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_step_that_only_tracing_fails_runs_on_the_tape():
+    def step(cell, x, state):
+        assert x.shape[0] < 100, "too many rows"
+        return x, (x,)
+
+    _, expected = run(step, "python")
+    _, actual = run(step, "auto")
+    np.testing.assert_array_equal(actual, expected)
+    assert "AssertionError: too many rows" in rk.why(1)[0].reason
+
+
+def test_zeros_made_for_the_batch_are_no_matter():
+    def step(cell, x, state):
+        h = ops.maximum(ops.zeros((x.shape[0], H)), x) + ops.zeros_like(x) + state[0]
+        return ops.zeros((x.shape[0], H)), (h,)
+
+    _, actual = run(step, "native")
+    np.testing.assert_array_equal(actual, np.zeros((3, 5, H), np.float32))
+    assert rk.why(1)[0].path == "program"
