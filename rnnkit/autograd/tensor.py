@@ -282,7 +282,7 @@ class Tensor(DeclaredMethods):
             if copy is False:
                 raise ValueError(f"converting {self._data.dtype} to {dtype} needs a copy")
             return self._data.astype(dtype)
-        return self._data.copy() if copy else self._data
+        return self._data.copy() if copy else np.asarray(self._data)
 
     def __len__(self) -> int:
         if not self._data.ndim:
