@@ -207,6 +207,7 @@ def check_tables(tables, sizes, invariant_sizes, sequence_widths, output_widths)
         size = row[1:4]
         for n in size:
             check_range(f"{name}: size", n, 1, LARGEST)
+        check_range(f"{name}: size of all axes", size[0] * size[1] * size[2], 1, LARGEST)
         out, *inputs = [row[4 + 5 * k : 9 + 5 * k] for k in range(4)]
         for operand in (out, *inputs):
             check_range(f"{name}: base", operand[0], 0, len(bases) - 1)

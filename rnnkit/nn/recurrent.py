@@ -40,6 +40,10 @@ __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 class Recurrent(Module):
     """Runs any ``rk.Cell`` over sequences, in layers and in one or both directions.
 
+    A cell runs by its fused kernel or, where it has none, as a program that is traced from its
+    ``step`` and can be read: ``program()``. What cannot be traced runs on the tape; ``rk.why()``
+    tells.
+
     ``cell`` becomes the forward cell of the first layer; the others are made with
     ``cell.renew(input_size)``. A layer above the first reads the outputs of the one below, both
     directions side by side (D*H features).
