@@ -1,6 +1,7 @@
 """rnnkit: recurrent neural networks on the CPU.
 
-A small autograd engine with fused native kernels for RNN, GRU, LSTM and cells of your own::
+A small autograd engine with fused native kernels for RNN, GRU and LSTM, and traced native programs
+for every other cell, yours too::
 
     import rnnkit as rk
     from rnnkit import nn, optim, losses

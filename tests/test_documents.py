@@ -40,6 +40,17 @@ def test_examples_of_the_documents_run(document, path):
             exec(code, {})
 
 
+def test_the_program_that_is_shown_is_that_of_its_cell():
+    pytest.importorskip("rnnkit.backend._native")
+    document = ROOT / "docs" / "add-a-cell.md"
+    variables = {}
+    exec(examples(document)[0], variables)
+    listing = str(variables["network"].program()).splitlines()
+    (shown,) = re.findall(r"```text\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    places = [listing.index(line) for line in shown.splitlines() if line != "..."]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(document):
     for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):

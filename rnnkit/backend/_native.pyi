@@ -11,6 +11,8 @@ def isa_built() -> list[str]: ...
 def isa_supported() -> list[str]: ...
 def isa_in_use() -> str: ...
 def choose_isa(name: str | None = None) -> None: ...
+def barrier_time() -> float: ...
+def keep_freed_memory() -> bool: ...
 def has_kernel(name: str, dtype: str) -> bool: ...
 def stored(cell: str, variant: str, dtype: str, T: int, N: int, I: int, H: int) -> int: ...
 def update(
@@ -27,6 +29,7 @@ def scale(dtype: str, n_threads: int, arrays: list[Array], factor: float) -> Non
 def cross_entropy(
     dtype: str,
     n_threads: int,
+    *,
     x: Array,
     target: Array,
     kept: Array,
@@ -41,6 +44,7 @@ def cross_entropy(
 def cross_entropy_gradient(
     dtype: str,
     n_threads: int,
+    *,
     x: Array,
     target: Array,
     kept: Array,
@@ -104,6 +108,50 @@ class Layer:
         d_c_all: Array | None = None,
     ) -> None: ...
 
+def program_ops() -> list[str]: ...
+
+class Program:
+    def __init__(
+        self,
+        bases: Array,
+        instructions: Array,
+        products: Array,
+        weights: Array,
+        stages: Array,
+        states: Array,
+        sizes: tuple[int, int, int, int, int, int],
+        invariant_sizes: tuple[int, ...],
+        sequence_widths: tuple[int, ...],
+        output_widths: tuple[int, ...],
+    ) -> None: ...
+
+def run_program(
+    program: Program,
+    dtype: str,
+    n_threads: int,
+    T: int,
+    N: int,
+    schedule: Schedule | None,
+    reverse: bool,
+    invariants: tuple[Array, ...],
+    sequences: tuple[tuple[Array, str], ...],
+    outputs: tuple[tuple[Array, str], ...],
+    initial: tuple[Array, ...],
+    restart: tuple[Array | None, ...],
+    final: tuple[Array, ...],
+    kept: Array | None,
+    kept_states: tuple[tuple[int, int], ...],
+    kept_size: int,
+    backward: bool = False,
+    d_final: tuple[Array | None, ...] = (),
+    d_initial: tuple[Array | None, ...] = (),
+    d_restart: tuple[Array | None, ...] = (),
+    summands: Array | None = None,
+    sums: Array | None = None,
+    first: int = 0,
+    count: int = -1,
+) -> None: ...
+
 class Stepper:
     def __init__(
         self,
@@ -119,7 +167,9 @@ class Stepper:
     ) -> None: ...
     def run(self, x: Array, y: Array) -> None: ...
 
-def matmul(a: Array, b: Array, c: Array, dtype: str, n_threads: int) -> None: ...
+def matmul(
+    a: Array, b: Array, bias: Array | None, c: Array, dtype: str, n_threads: int
+) -> None: ...
 def take_rows(dtype: str, n_threads: int, table: Array, ids: Array, rows: Array) -> None: ...
 def add_rows(dtype: str, n_threads: int, table: Array, ids: Array, rows: Array) -> None: ...
 def dropout(

@@ -183,6 +183,18 @@ cdef extern from "rnnkit.h" nogil:
     enum:
         RK_MOST_STATES
         RK_MOST_BASES
+        RK_TEMP
+        RK_INVARIANT
+        RK_SEQUENCE
+        RK_STATE
+        RK_KEPT
+        RK_SUMMANDS
+        RK_WIDE
+        RK_OUTPUT
+        RK_NEXT
+        RK_FLOWED
+        RK_SUMS
+        RK_OP_gather
     const char *const rk_op_names[]
     idx rk_all_rows(const rk_sequence *)
     ctypedef struct rk_base:

@@ -75,8 +75,9 @@ class backend:  # noqa: N801 - used as `with rk.backend("python"):`
     """Context manager that chooses the path for the calls inside it (this thread only).
 
     Args:
-        name: "auto" (native where it can run, else Python, and :func:`why` tells), "native" (raises
-            BackendError with the reason where it cannot run) or "python" (always the tape).
+        name: "auto" (a fused kernel or a traced program where one can run, else Python, and
+            :func:`why` tells), "native" (raises BackendError with the reason where neither can run)
+            or "python" (always the tape).
 
     Raises:
         ArgumentError: ``name`` is none of these.

@@ -50,13 +50,16 @@ class Cell(Module):
 
     A subclass creates its parameters in ``__init__`` (whose first argument is ``input_size``),
     lists its states in ``state_names`` and writes ``step`` once, with ordinary tensor operations.
-    ``nn.Recurrent`` then runs it over sequences, in layers and in both directions.
+    ``nn.Recurrent`` then runs it over sequences, in layers and in both directions: by its fused
+    kernel where it has one; else natively, as a program traced from ``step``; and on the tape where
+    ``step`` cannot be traced (docs/add-a-cell.md has the rules).
 
     Attributes:
         input_size: I, the number of features of the input.
         hidden_size: H, the number of features of each state.
         state_names: one name per state; the first is the one that PyTorch calls the hidden state.
-        kernel: name of the fused native kernel that computes exactly this ``step``, or None; a cell
+        kernel: name of the fused native kernel that computes exactly this ``step``, or None: it may
+            run as a traced program; a cell
             whose options lead away from the kernel's equations sets it to None on the object, or
             has a ``FusedKernel`` decide.
         variants: the constructor options that change the equations, one dict per variant, the
@@ -161,6 +164,9 @@ class Cell(Module):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One step for a batch; a cell that defines ``draw`` takes ``(x, state, *drawn)``.
 
+        It is traced once and then runs natively, if it works on rows of the batch alone and does
+        not depend on the numbers in them.
+
         Args:
             x: (N, I) input of this step.
             state: one tensor (N, *shape) per state name, as ``state_shapes`` says: (N, H).
@@ -223,7 +229,7 @@ class Cell(Module):
         return self.pack_state(states)
 
     def check_parameters(self) -> None:
-        """Raises where a parameter is no longer what a native path may rely on.
+        """Raises where a parameter is no longer what the native paths may rely on.
 
         Parameters can be replaced after construction. Those of ``parameter_shapes`` are checked
         here, before anything native is called.
@@ -302,7 +308,7 @@ class FusedKernel:
     """A ``kernel`` of gated cells with options: None where an object's options lead away from it.
 
     Read on the class it is the name of the kernel. A regulariser leads away from the kernel only
-    while it acts, so that a cell may be on the kernel in evaluation and off it in training.
+    while it acts, so that a cell may be on the kernel in evaluation and a program in training.
     """
 
     def __init__(self, name: str) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from rnnkit.autograd import Tensor
     from rnnkit.recurrent.options import Result
+    from rnnkit.recurrent.program.show import Listing
     from rnnkit.recurrent.schedule import Schedule
 
 MERGES = ("concat", "sum", "mean", "separate")
@@ -38,6 +39,10 @@ __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
 class Recurrent(Module):
     """Runs any ``rk.Cell`` over sequences, in layers and in one or both directions.
+
+    A cell runs by its fused kernel or, where it has none, as a program that is traced from its
+    ``step`` and can be read: ``program()``. What cannot be traced runs on the tape; ``rk.why()``
+    tells.
 
     ``cell`` becomes the forward cell of the first layer; the others are made with
     ``cell.renew(input_size)``. A layer above the first reads the outputs of the one below, both
@@ -344,6 +349,36 @@ class Recurrent(Module):
                 "the end of the sequence"
             )
         return Stepper([cells[0] for cells in self._layers], batch_size)
+
+    def program(self, layer: int = 0, direction: int = 0) -> Listing:
+        """The native program of one of the cells, in the module's present mode, to be read.
+
+        ``print(module.program())`` shows what runs before the loop, at each step forward and
+        backward, and after it, what is kept between the two passes, and counts of operations. For a
+        cell with a fused kernel, or one whose step cannot be traced, it says so. Nothing is
+        changed, and no number is drawn.
+
+        Args:
+            layer: from 0 to L - 1.
+            direction: 0 forward, 1 reverse.
+
+        Raises:
+            ArgumentError: there is no such layer or direction.
+        """
+        from rnnkit.recurrent.program.show import show
+
+        for name, index, count in (
+            ("layer", layer, self.num_layers), ("direction", direction, len(self._layers[0]))
+        ):
+            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
+                raise ArgumentError(f"{name}: expected 0 to {count - 1}, got {index!r}")
+        cell = self._layers[layer][direction]
+        former = cell.training
+        try:
+            cell.train(self.training)
+            return show(cell)
+        finally:
+            cell.train(former)
 
     def _states_of_layers(self, prefix: str, state: Any, N: int, single: bool) -> list[Any]:
         """The initial state of each layer, checked; None where the cells shall choose."""

@@ -2,10 +2,11 @@
 
 layer.py    checks the arguments, asks ``rnnkit.backend`` for the path
 tape.py     the pure-Python path: the cell's step, recorded on the tape
-native.py   the native path: the whole loop in C
+native.py   the fused kernels: the whole loop in C
+program/    any other cell: its step traced, and run natively over time
 packed.py   ragged batches without their padding, in PyTorch's layout
 memory.py   how much the forward pass may keep; checkpoint.py keeps to it on the pure-Python path
-stream.py   step by step, with a state that is carried, on either path
+stream.py   step by step, with a state that is carried
 observe.py  what is seen of a layer while it runs, for those who want to look
 """
 

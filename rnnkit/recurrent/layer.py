@@ -40,8 +40,9 @@ def run_layer(
 ) -> Any:
     """Runs a cell over a sequence, on the path that ``rnnkit.backend`` decides.
 
-    Both paths give the same outputs and gradients to rounding. An empty sequence (T = 0) gives an
-    empty output and hands the initial state through; an empty batch (N = 0) gives empty arrays.
+    A fused kernel, a traced program and the tape give the same outputs and gradients to rounding.
+    An empty sequence (T = 0) gives an empty output and hands the initial state through; an empty
+    batch (N = 0) gives empty arrays.
     NaN and infinities propagate as the equations say. Read-only and non-contiguous arrays are fine.
 
     Args:

@@ -1,0 +1,114 @@
+"""What ``module.program()`` shows, against counts by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import nn
+from rnnkit.errors import ArgumentError
+
+pytest.importorskip("rnnkit.backend._native")
+I, H = 3, 4
+
+
+class Leaky(rk.Cell):
+    """h' = a * h + tanh(W x + U h), a = sigmoid(leak)."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.make_parameters("float64")
+
+    def parameter_shapes(self):
+        H = self.hidden_size
+        return {"weight_ih": (H, self.input_size), "weight_hh": (H, H), "leak": (H,)}
+
+    def step(self, x, state):
+        (h,) = state
+        new = rk.tanh(rk.linear(x, self.weight_ih) + rk.linear(h, self.weight_hh))
+        h = rk.sigmoid(self.leak) * h + new
+        return h, (h,)
+
+
+class Looking(Leaky):
+    def step(self, x, state):
+        (h,) = state
+        return h, (h * np.tanh(h.data),)
+
+
+def test_a_program_line_by_line():
+    listing = nn.Recurrent(Leaky(I, H)).program()
+    assert listing.path == "program"
+    assert {line.text for line in listing.before} == {
+        "a1 = linear(x, weight_ih), all steps", "k1 = sigmoid(leak)",
+    }
+    assert [line.text for line in listing.forward] == [
+        "%1 = h @ weight_hh.T + a1", "%2 = tanh(%1)", "h' = k1 * h + %2", "y = h'",
+    ]
+    assert {(s.name, s.shape, s.size) for s in listing.stored} == {
+        ("h'", (H,), H), ("%2", (H,), H),
+    }
+    assert {line.name for line in listing.backward} >= {"d_a1", "d_h"}
+    after = {line.name: line for line in listing.after}
+    assert set(after) == {"d_weight_hh", "d_k1", "d_x, d_weight_ih", "d_leak"}
+    assert after["d_weight_hh"].flops == 2 * H * H
+    assert listing.flops_forward == 2 * I * H + 2 * H * H + 2 * H
+    # Both products' two gradients; d_y + d_h', tanh, d_h' * k1, d_h' * h, and the sum of the last.
+    assert listing.flops_backward == 4 * I * H + 4 * H * H + 5 * H
+    assert listing.recomputed == ()
+    for line in (*listing.before, *listing.forward, *listing.backward, *listing.after):
+        assert line.text in str(listing)
+
+
+@pytest.mark.parametrize("name", sorted(rk.cells.CELLS))
+def test_every_cell_names_each_value_once(name):
+    listing = nn.Recurrent(rk.cells.CELLS[name](I, H), bidirectional=True).program(direction=1)
+    assert listing.path == {"phased_lstm": "python"}.get(
+        name, "fused" if name in ("rnn", "gru", "lstm") else "program"
+    )
+    for lines in (listing.before, listing.forward, listing.backward):
+        names = [line.name for line in lines]
+        assert len(set(names)) == len(names)
+    if listing.path == "program":
+        # Before what it is for: nothing is read that was not given or computed.
+        known = {line.name for line in listing.forward}
+        for line in listing.backward:
+            for word in line.text.split(" = ")[1].replace(",", " ").replace("(", " ").split():
+                found = word.split("[")[0].split(".")[0].strip("-)")
+                assert not found.startswith("%") or found in known, (line.text, found)
+            known.add(line.name)
+        assert {s.name for s in listing.stored} <= {line.name for line in listing.forward}
+
+
+def test_a_module_without_a_program_says_why():
+    fused = nn.LSTM(I, H).program()
+    assert fused.path == "fused"
+    assert "'lstm'" in str(fused)
+    looking = nn.Recurrent(Looking(I, H)).program()
+    assert looking.path == "python"
+    assert "test_program_listing.py" in looking.reason
+    assert "the numbers of a tensor are read" in looking.reason
+    assert looking.forward == looking.backward == looking.stored == ()
+
+
+def test_looking_changes_nothing():
+    module = nn.GRU(I, H, recurrent_dropout=0.5, zoneout=0.2)
+    x = rk.randn(5, 2, I)
+    rk.manual_seed(3)
+    expected = module(x)[0].data
+    rk.manual_seed(3)
+    listing = module.program()
+    assert [line for line in listing.forward if "drawn" in line.text]
+    np.testing.assert_array_equal(module(x)[0].data, expected)
+    module.eval()
+    assert module.program().path == "program"  # zoneout's expectation
+    assert module.layers[0][0].training
+
+
+def test_there_is_no_such_layer():
+    module = nn.LSTM(I, H, num_layers=2)
+    module.program(1)
+    for arguments, name in (((2,), "layer"), ((-1,), "layer"), ((0, 1), "direction")):
+        with pytest.raises(ArgumentError, match=f"{name}: expected 0 to"):
+            module.program(*arguments)
