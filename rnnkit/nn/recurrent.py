@@ -237,7 +237,8 @@ class Recurrent(Module):
             x = x.unsqueeze(batch)
             lengths = None if lengths is None else np.atleast_1d(np.asarray(lengths))
             reset = None if reset is None else np.expand_dims(np.asarray(reset), batch)
-        T, N = x.shape[1 - batch], x.shape[batch]
+        shape = x.shape
+        T, N = shape[1 - batch], shape[batch]
         states = self._states_of_layers("", state, N, single)
         restarts = self._states_of_layers("reset_state: ", reset_state, N, single)
         options = self._options(make_schedule(T, N, lengths, reset, self.batch_first))
@@ -291,9 +292,9 @@ class Recurrent(Module):
         return y, final, *[{name: pack(each) for name, each in one.items()} for one in steps]
 
     def _options(self, schedule: Schedule | None) -> Options:
-        memory = bytes_of(self.memory)
-        if schedule is None and memory is None:
+        if schedule is None and self.memory == "full":
             return PLAIN[self.batch_first]
+        memory = bytes_of(self.memory)
         share = None if memory is None else max(1, memory // self.num_layers)
         return Options(self.batch_first, schedule, memory=share)
 

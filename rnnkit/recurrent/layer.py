@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rnnkit import backend, ops
 from rnnkit.autograd import is_grad_enabled
+from rnnkit.autograd.tensor import wrap
 from rnnkit.cells import Cell
 from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
-from rnnkit.recurrent import observe, tape
+from rnnkit.recurrent import native, observe, tape
 from rnnkit.recurrent.memory import bytes_of, note_segments
 from rnnkit.recurrent.options import Options, Result
 from rnnkit.recurrent.program import obstacle
@@ -116,8 +119,6 @@ def run_checked_layer(
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":
-        from rnnkit.recurrent import native
-
         run = partial(native.run_layer, decision=decision)
     elif decision.path == "program":
         from rnnkit.recurrent.program import run as program
@@ -169,10 +170,11 @@ def _check_cells(cells: Sequence[Cell]) -> Cell:
 
 
 def _initial_state(cells: Sequence[Cell], N: int) -> State:
-    first = cells[0]
-    if all(type(cell).initial_state is Cell.initial_state for cell in cells):
-        D, dtype = len(cells), first.dtype
-        return tuple(ops.zeros((D, N, *shape), dtype=dtype) for shape in first.state_shapes)
+    D, first = len(cells), cells[0]
+    own = [cell for cell in cells if type(cell).initial_state is not Cell.initial_state]
+    if not own:
+        dtype = first.dtype
+        return tuple([wrap(np.zeros((D, N, *shape), dtype)) for shape in first.state_shapes])
     per_direction = [cell.initial_state(N) for cell in cells]
     return tuple(ops.stack(list(parts), 0) for parts in zip(*per_direction, strict=True))
 

@@ -60,7 +60,7 @@ def run_layer(
         )
         outputs = list(found)
     else:
-        arrays = [None if t is None else t.data for t in inputs]
+        arrays = [None if t is None else t._data for t in inputs]
         call = _Call(cells, n_states, options, arrays, keep=False)
         outputs = [wrap(array) for array in call.forward()]
     final = tuple(outputs[-n_states:])
@@ -84,7 +84,7 @@ def _last_outputs(h_n: Tensor, options: Options, T: int) -> Tensor:
 def weights_of(cell: Cell) -> list[Array | None]:
     """w_ih, w_hh, b_ih and b_hh as the kernels take them; the biases may be None."""
     weights = [getattr(cell, name) for name in WEIGHTS]
-    return [None if weight is None else _dense(weight.data) for weight in weights]
+    return list(_dense([None if weight is None else weight.data for weight in weights]))
 
 
 def stored_bytes(cell: Cell, T: int, N: int, D: int = 1) -> int:
@@ -99,7 +99,7 @@ class _Call:
 
     __slots__ = (
         "_c", "_final", "_initial", "_keep", "_kept",
-        "_layer", "_make", "_n_weights", "_segment", "_work", "_y",
+        "_layer", "_make", "_n_weights", "_outputs", "_segment", "_work", "_y",
     )
 
     def __init__(
@@ -113,27 +113,39 @@ class _Call:
         self._n_weights = n_weights = len(cells) * len(WEIGHTS)
         x = arrays[0]
         assert x is not None
-        dense = [_dense(a) for a in arrays[1:]]
-        self._initial = initial = tuple(dense[:n_states])
-        weights = tuple(dense[n_states : n_states + n_weights])
-        restart = tuple(dense[n_states + n_weights :]) or None
+        first_weight = 1 + n_states
+        first_restart = first_weight + n_weights
+        self._initial = initial = _dense(arrays[1:first_weight])
+        weights = _dense(arrays[first_weight:first_restart])
+        restart = _dense(arrays[first_restart:]) if len(arrays) > first_restart else None
         self._keep = keep
         self._kept: Array | None = None
+        self._work: tuple[Array | None, Array | None] = None, None
         schedule = options.schedule
-        D, N, H = initial[0].shape
+        dtype = x.dtype
+        first, second, _ = x.shape
+        state_shape = D, _, H = initial[0].shape
         # What no row reaches must read as zero.
         ragged = schedule is not None and schedule.lengths is not None
         self._make = make = np.zeros if ragged else np.empty
-        shape = (*x.shape[:2], D * H)
-        self._y = make(shape, x.dtype) if options.sequences or options.steps else None
-        self._c = make(shape, x.dtype) if options.steps and n_states > 1 else None
-        self._final = tuple([np.empty((D, N, H), x.dtype) for _ in initial])
+        self._y = self._c = None
+        outputs = []
+        if options.sequences or options.steps:
+            self._y = make((first, second, D * H), dtype)
+            outputs.append(self._y)
+        if options.steps and n_states > 1:
+            self._c = make((first, second, D * H), dtype)
+            outputs.append(self._c)
+        self._final = tuple([np.empty(state_shape, dtype) for _ in initial])
+        self._outputs = [*outputs, *self._final]
         self._layer: Any = None
-        if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
+        if not (first and second) or (schedule is not None and schedule.steps == 0):
             return
-        self._segment = _segment(cells, x, options, keep, self._y is None)
+        whole = self._y is not None and (options.memory is None or not keep)
+        self._segment = 0 if whole else _segment(cells, x, options, keep, self._y is None)
+        kernel, variant, name = _kernel_of(cells[0])
         self._layer = _extension().Layer(
-            *_kernel_of(cells[0]), backend.get_num_threads(), options.batch_first, _rows(x),
+            kernel, variant, name, backend.get_num_threads(), options.batch_first, _rows(x),
             weights, initial, self._y, None if schedule is None else schedule.native, restart,
             self._segment,
         )
@@ -146,22 +158,23 @@ class _Call:
 
     def forward(self) -> list[Array]:
         """y and c of every step, where they are wanted, and the final states."""
-        wanted = [a for a in (self._y, self._c) if a is not None]
         layer = self._layer
         if layer is None:
             for start, end in zip(self._initial, self._final, strict=True):
                 end[...] = start
-            return [*wanted, *self._final]
+            return self._outputs
 
         def vector(size: int) -> Array | None:
             return np.empty(size, self._final[0].dtype) if size else None
 
         if self._keep:
             self._kept = vector(layer.kept_size())
-        # The native object works in these until its last backward pass.
-        self._work = vector(layer.between_size()), vector(layer.outputs_size())
-        layer.forward(self._final, self._kept, self._c, *self._work)
-        return [*wanted, *self._final]
+        if layer.n_segments > 1 or self._y is None:
+            # The native object works in these until its last backward pass.
+            self._work = vector(layer.between_size()), vector(layer.outputs_size())
+        between, outputs = self._work
+        layer.forward(self._final, self._kept, self._c, between, outputs)
+        return self._outputs
 
     def backward(
         self,
@@ -176,16 +189,18 @@ class _Call:
         All that flows into each state at every step is left in `d_states`, arrays like y.
         """
         layer, states = self._layer, len(self._initial)
-        # What every direction writes whole need not be cleared first; sums begin at zero.
-        makers = [self._make, *[np.empty] * (len(inputs) - 1)]
-        if layer is None:
-            makers = [np.zeros] * len(inputs)
         restarts = 1 + states + self._n_weights
-        grads = []
-        for i, (tensor, need, make) in enumerate(zip(inputs, needs, makers, strict=True)):
-            if i >= restarts:
-                make = np.zeros
-            grads.append(make(tensor.shape, tensor.dtype) if need and tensor is not None else None)
+        # What every direction writes whole need not be cleared first; sums begin at zero.
+        make = np.zeros if layer is None else self._make
+        grads: list[Array | None] = []
+        for tensor, need in zip(inputs, needs, strict=True):
+            if need and tensor is not None:
+                array = tensor._data
+                grads.append(make(array.shape, array.dtype))
+            else:
+                grads.append(None)
+            if layer is not None:
+                make = np.zeros if len(grads) >= restarts else np.empty
         given = list(d_outputs)
         d_y = given.pop(0) if self._y is not None else None
         d_c = given.pop(0) if self._c is not None else None
@@ -198,7 +213,7 @@ class _Call:
         layer.backward(
             kept,
             None if d_y is None else _rows(d_y),
-            tuple([_dense(a) for a in given]),
+            _dense(given),
             kept if kept is None or overwrite else np.empty_like(kept),
             grads[0],
             tuple(grads[1 + states : restarts]),
@@ -265,7 +280,7 @@ class FusedLayer(Function):
         seen = ctx.options.seen
         d_states = () if seen is None else seen.room(ctx.options.batch_first)
         grads = ctx.call.backward(
-            [None if t is None else t.data for t in d_outputs],
+            [None if t is None else t._data for t in d_outputs],
             ctx.inputs,
             ctx.needs_input_grad,
             overwrite=ctx.consumed,
@@ -326,12 +341,14 @@ def _kernel_of(cell: Cell) -> tuple[Any, str, str]:
     return cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[cell.dtype]
 
 
-def _dense(a: Array | None) -> Any:
-    """C-contiguous and aligned, copied only where it is not; None stays None."""
-    if a is None:
-        return None
-    flags = a.flags
-    return a if flags.c_contiguous and flags.aligned else np.require(a, requirements=("C", "A"))
+def _dense(arrays: Sequence[Array | None]) -> tuple[Any, ...]:
+    """C-contiguous and aligned, copied only where they are not; None stays None."""
+    return tuple([
+        a
+        if a is None or ((flags := a.flags).c_contiguous and flags.aligned)
+        else np.require(a, requirements=("C", "A"))
+        for a in arrays
+    ])
 
 
 def _rows(a: Array) -> Array:
