@@ -64,9 +64,7 @@ def test_a_program_line_by_line():
 @pytest.mark.parametrize("name", sorted(rk.cells.CELLS))
 def test_every_cell_names_each_value_once(name):
     listing = nn.Recurrent(rk.cells.CELLS[name](I, H), bidirectional=True).program(direction=1)
-    assert listing.path == {"phased_lstm": "python"}.get(
-        name, "fused" if name in ("rnn", "gru", "lstm") else "program"
-    )
+    assert listing.path == ("fused" if name in ("rnn", "gru", "lstm") else "program")
     for lines in (listing.before, listing.forward, listing.backward):
         names = [line.name for line in lines]
         assert len(set(names)) == len(names)
