@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rnnkit.cells import CELLS
 
 from .comparison import MODES, compare_sides, settings_line
-from .problem import Problem, Shape
+from .problem import FUSED, Problem, Shape
 from .report import Table, compared, compared_head, count, milliseconds, of_threads, others, times
 from .sides import DisagreementError, check_sides, peer_sides, rnnkit_side
 from .suite_footprint import step_memory
@@ -57,13 +57,13 @@ PLANS = {
 
 def run(options: Options, emit: Callable[[Row], None]) -> None:
     """Emits a row for each comparison, and one of kind "memory" for the longest sequence."""
-    for cell in options.cells or CELLS:
+    for cell in options.cells or FUSED:
         for shape in SHAPES_OF[options.size]:
             plain = _problem(cell, shape)
             for mode in MODES:
                 _compare(RAGGED, replace(plain, ragged=True), plain, mode, options, emit)
                 _compare(RESETS, replace(plain, reset_rate=RESET_RATE), plain, mode, options, emit)
-    if "lstm" in (options.cells or CELLS):
+    if "lstm" in (options.cells or FUSED):
         shape, budget = BUDGETED[options.size]
         plain = _problem("lstm", shape, last_only=True)
         _compare(BUDGET, replace(plain, memory=budget), plain, "training", options, emit)
