@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 def obstacle(cells: Sequence[Cell]) -> str | None:
     """Why cells cannot run as programs, or None; they are then traced."""
     from rnnkit.errors import TraceError
-    from rnnkit.recurrent.program.run import traced
+    from rnnkit.recurrent.program.run import make_ready
 
     try:
-        for cell in cells:
-            traced(cell)
+        make_ready(cells)
     except TraceError as error:
         return str(error)
     return None

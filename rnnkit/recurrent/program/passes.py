@@ -16,7 +16,7 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.products import always_native
+from rnnkit.backend.products import always_native, matmul
 from rnnkit.errors import BackendError
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.prologue import Prologue, places_of_rows
@@ -201,7 +201,8 @@ class Passes:
             rows = self._rows(self._like_x(i), first, last)
             inputs[value] = _leaf(rows, self.need_drawn[i])
         prologue = self.prologue.for_inputs(inputs, self._operand)
-        with enable_grad() if self.training else no_grad(), always_native():
+        records = self.training and self._simple_products(step.hoisted) is None
+        with enable_grad() if records else no_grad(), always_native():
             sequences = {value: prologue.sequence(value) for value in step.hoisted}
         return Block(first, last, inputs, sequences)
 
@@ -343,7 +344,7 @@ class Passes:
         initial = self.initial
         segments = self._segments()
         for first, last in segments:
-            final = [np.empty((self.N, *v.shape), self.dtype) for v in step.after]
+            final = [np.empty((1, self.N, *v.shape), self.dtype) for v in step.after]
             self._forward_segment(first, last, outputs, initial, final)
             initial = [flat(a) for a in final]
             if last < self.steps:
@@ -364,7 +365,7 @@ class Passes:
         assert tables is not None
         given, d_final = self._given_gradients(d_outputs)
         _, need_states, *_ = layer.parts(needs)
-        d_restart = [np.zeros((self.N, *v.shape), self.dtype) for v in step.states]
+        d_restart = [np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states]
         d_restart = d_restart if self.restart else []
         d_x = self._steps_of(step.x.size) if step.x in programs.sequence_gradients else None
         if d_x is None and self.need_x:
@@ -409,7 +410,7 @@ class Passes:
             summands = None
             if encoder.summands.size:
                 summands = np.empty(rows * encoder.summands.size, self.dtype)
-            initial = [np.zeros((self.N, *v.shape), self.dtype) for v in step.states]
+            initial = [np.empty((1, self.N, *v.shape), self.dtype) for v in step.states]
             self._native(
                 tables, first, last, {**given, **self.given}, outputs, start, (), self.kept,
                 backward=True,
@@ -524,7 +525,15 @@ class Passes:
     ) -> None:
         """Back through the hoisted values, from the last block to the first."""
         step = self.layer.step
+        simple = self._simple_products([value for value, _, _ in hoisted])
         for block in reversed(self.blocks if hoisted else []):
+            if simple is not None:
+                for (value, array, layout), operands in zip(
+                    hoisted[::-1], simple[::-1], strict=True
+                ):
+                    part = self._part_of_block(array, layout, block, first, last)
+                    self._through_product(block, part.reshape(-1, value.size), operands, d_x)
+                continue
             roots, seeds = [], []
             for value, array, layout in hoisted:
                 root = block.sequences[value]
@@ -533,14 +542,13 @@ class Passes:
                     roots.append(root)
                     seeds.append(wrap(part.reshape(root.shape)))
             inputs = [t for t in block.inputs.values() if t.requires_grad]
-            operands = [(i, t) for i, t in self.operands.items() if t.requires_grad]
+            leaves = [(i, t) for i, t in self.operands.items() if t.requires_grad]
             with always_native():
-                found = grad(roots, [*inputs, *[t for _, t in operands]], seeds,
+                found = grad(roots, [*inputs, *[t for _, t in leaves]], seeds,
                              retain_graph=True, allow_unused=True)
-            for (i, _), d in zip(operands, found[len(inputs) :], strict=True):
+            for (i, _), d in zip(leaves, found[len(inputs) :], strict=True):
                 if d is not None:
-                    so_far = self.d_operands.get(i)
-                    self.d_operands[i] = d.data if so_far is None else so_far + d.data
+                    self._add_to_operand(i, d.data)
             by_leaf = {id(t): d for t, d in zip(inputs, found, strict=False)}
             for value, leaf in block.inputs.items():
                 d = by_leaf.get(id(leaf))
@@ -557,6 +565,38 @@ class Passes:
                 own = d_drawn[i]
                 assert own is not None
                 own += total.sum(0, keepdims=True) if own.shape[0] == 1 < self.T else total
+
+    def _add_to_operand(self, i: int, d: Array) -> None:
+        so_far = self.d_operands.get(i)
+        self.d_operands[i] = d if so_far is None else so_far + d
+
+    def _simple_products(self, hoisted: list[Value]) -> list[list[Tensor]] | None:
+        """The weight and the bias of each hoisted value, where all are ``linear`` of x itself."""
+        found = []
+        for value in hoisted:
+            call = self.layer.step.tracer.input_calls[value]
+            values, tensors = self.prologue.operands(value)
+            if call.primitive.name != "linear" or values != [self.layer.step.x]:
+                return None
+            found.append(tensors)
+        return found
+
+    def _through_product(
+        self, block: Block, d: Array, operands: list[Tensor], d_x: Array | None
+    ) -> None:
+        """The derivative rules of ``linear``, without a graph."""
+        x = block.inputs[self.layer.step.x]
+        weight, *bias = operands
+        with always_native():
+            if x.requires_grad:
+                assert d_x is not None
+                rows = matmul(d, np.ascontiguousarray(weight.data))
+                self._add_rows(d_x, block.first, block.last, rows)
+            if weight.requires_grad:
+                self._add_to_operand(id(weight), matmul(d.T, x.data))
+        for each in bias:
+            if each.requires_grad:
+                self._add_to_operand(id(each), np.add.reduce(d, axis=0))
 
     def _through_invariants(self) -> list[Tensor | None]:
         """Gradients of the cell's tensors and of captured ones."""
@@ -575,7 +615,10 @@ class Passes:
         ]
         wanted = [leaf for leaf in self.tensors.values() if leaf.requires_grad]
         found: dict[int, Tensor | None] = {}
-        if used and wanted:
+        names = {id(root) for root, _ in used}
+        if len(names) == len(used) and all(root.is_leaf for root, _ in used):
+            found = {id(root): seed for root, seed in used}  # nothing to go back through
+        elif used and wanted:
             results = grad([root for root, _ in used], wanted, [seed for _, seed in used],
                            retain_graph=True, allow_unused=True)
             found = {id(leaf): d for leaf, d in zip(wanted, results, strict=True)}

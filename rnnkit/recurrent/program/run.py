@@ -32,6 +32,16 @@ if TYPE_CHECKING:
 _traced: WeakKeyDictionary[Cell, dict[Any, TracedStep | TraceError]] = WeakKeyDictionary()
 
 
+# What `obstacle` has just traced, by id of the cell, for the run that follows it.
+_ready: dict[int, TracedStep] = {}
+
+
+def make_ready(cells: Sequence[Cell]) -> None:
+    """Trace cells for a run that is about to begin; raises as ``traced``."""
+    for cell in cells:
+        _ready[id(cell)] = traced(cell)
+
+
 def traced(cell: Cell) -> TracedStep:
     """The traced step of a cell as it is now; traced once for each of its settings.
 
@@ -81,11 +91,16 @@ def run_layer(
     schedule = options.schedule
     if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
         return tape.run_layer(cells, x, state, restart, options)
+    if len(cells) == 1:
+        y, final, steps = run_direction(
+            cells[0], x, state, restart, options, False, 1, decision
+        )
+        return Result(y, final, steps if options.steps else None)
     parts = [
         run_direction(
-            cell, x, tuple([each[d] for each in state]),
-            None if restart is None else tuple([each[d] for each in restart]), options, d == 1,
-            len(cells), decision,
+            cell, x, tuple([each[d : d + 1] for each in state]),
+            None if restart is None else tuple([each[d : d + 1] for each in restart]), options,
+            d == 1, len(cells), decision,
         )
         for d, cell in enumerate(cells)
     ]
@@ -96,8 +111,8 @@ def run_direction(
     cell: Cell, x: Tensor, state: State, restart: State | None, options: Options, reverse: bool,
     directions: int, decision: backend.Decision,
 ) -> tape.Results:
-    """One direction; its states, and those of restarts, are (N, ...)."""
-    step = traced(cell)
+    """One direction; its states, and those of restarts, are (1, N, ...)."""
+    step = _ready.pop(id(cell), None) or traced(cell)
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
     drawn = cell.draw(T, N)
     if options.seen is not None:
@@ -112,8 +127,8 @@ def run_direction(
     outputs = list(ProgramLayer.apply(*inputs, layer=layer, decision=decision))
     final = tuple(outputs[-len(state) :])
     steps = tuple(outputs[-2 * len(state) : -len(state)]) if options.steps else ()
-    y = outputs[0] if layer.y_wanted else tape_last(final[layer.y_is_state], options)
-    return y, tuple([each.unsqueeze(0) for each in final]), steps
+    y = outputs[0] if layer.y_wanted else tape_last(final[layer.y_is_state][0], options)
+    return y, final, steps
 
 
 def tape_last(h: Tensor, options: Options) -> Tensor:
@@ -166,7 +181,7 @@ class DirectionOfLayer:
 class ProgramLayer(Function):
     """One direction of one layer as a native program.
 
-    Inputs: x, each initial state (N, ...), each restart state, the cell's tensors, captured
+    Inputs: x, each initial state (1, N, ...), each restart state, the cell's tensors, captured
     tensors, what the run draws. Outputs: y, if it is wanted; the states of every step, if wanted;
     final states.
     """
@@ -218,10 +233,11 @@ def _backward_on_tape(
     stand_in.__dict__["draw"] = lambda steps, batch: tuple(drawn)
     options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
     y, final, steps = tape.run_direction(
-        stand_in, x, tuple(states), tuple(restarts) or None, options, layer.reverse
+        stand_in, x, tuple([each[0] for each in states]),
+        tuple([each[0] for each in restarts]) or None, options, layer.reverse,
     )
     outputs = [y] if layer.y_wanted else []
-    outputs += [*steps, *[each.squeeze(0) for each in final]]
+    outputs += [*steps, *final]
     used = [(o, d) for o, d in zip(outputs, d_outputs, strict=True)
             if d is not None and o.requires_grad]
     wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
