@@ -193,9 +193,9 @@ PROGRAM_CELLS: dict[str, type[UserCell]] = {
     "layernorm-lstm": LayerNormLSTM,
     "peephole-lstm": PeepholeLSTM,
     "indrnn": IndRNN,
-    "slstm": SLSTM,
+    "own slstm": SLSTM,
 }
 FUSED_TWIN = {"own lstm": "lstm", "own gru": "gru"}
 """Cells of the same equations and parameters that have a fused kernel."""
-POSITIVE_STATES = {"slstm": ("n",)}
+POSITIVE_STATES = {"own slstm": ("n",)}
 """States that must be positive for the equations to make sense."""

@@ -89,6 +89,6 @@ CELLS = {
     "layernorm-lstm": _layernorm_lstm,
     "peephole-lstm": _peephole_lstm,
     "indrnn": _indrnn,
-    "slstm": _slstm,
+    "own slstm": _slstm,
 }
 """For the classic ones ``peer_jax`` has the equations."""

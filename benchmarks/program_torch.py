@@ -123,6 +123,6 @@ CELLS: dict[str, Cell] = {
     "layernorm-lstm": _layernorm_lstm,
     "peephole-lstm": _peephole_lstm,
     "indrnn": _indrnn,
-    "slstm": _slstm,
+    "own slstm": _slstm,
 }
 """(weights, x (T, N, I)) -> what the input gives to every step, and the step: (that, *state)."""
