@@ -291,7 +291,7 @@ def test_a_peer_is_a_side_that_agrees(suite, native, peer, cell, mode):
 
 
 def user_cells():
-    return ["own lstm", "own gru", "layernorm-lstm", "peephole-lstm", "indrnn", "slstm"]
+    return ["own lstm", "own gru", "layernorm-lstm", "peephole-lstm", "indrnn", "own slstm"]
 
 
 @pytest.mark.parametrize("cell", user_cells())
