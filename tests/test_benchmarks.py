@@ -300,7 +300,8 @@ def test_a_user_cell_agrees_with_its_fused_twin_and_the_python_path(suite, nativ
     assert cell in suite("program_cells").PROGRAM_CELLS
     problem = small(suite, cell, (3, 5, 4, 7))
     sides = programs._sides(problem, SimpleNamespace(threads=1, peers=[]))
-    names = ["native", "python"] if "own" not in cell else ["native", "fused", "python"]
+    has_twin = cell in suite("program_cells").FUSED_TWIN
+    names = ["native", "fused", "python"] if has_twin else ["native", "python"]
     assert [side.name for side in sides] == names
     for mode in ("forward", "training"):
         suite("sides").check_sides(problem, sides, mode)
