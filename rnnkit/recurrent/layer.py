@@ -26,6 +26,7 @@ from rnnkit.recurrent.schedule import make_schedule
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.program.traced import TracedStep
 
 
 def run_layer(
@@ -111,11 +112,12 @@ def run_checked_layer(
     name = type(cell).__name__.removesuffix("Cell")
     schedule = options.schedule
     more = "" if schedule is None else schedule.describes
+    traced_steps: list[TracedStep] = []
     decision = backend.decide(
         ("{} layer T={} N={} I={} H={} {}{}", (name, T, N, I, cell.hidden_size, dtype, more)),
         cell.kernel,
         dtype,
-        None if cell.kernel is not None else partial(obstacle, cells),
+        None if cell.kernel is not None else partial(obstacle, cells, traced_steps),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":
@@ -123,7 +125,7 @@ def run_checked_layer(
     elif decision.path == "program":
         from rnnkit.recurrent.program import run as program
 
-        run = partial(program.run_layer, decision=decision)
+        run = partial(program.run_layer, decision=decision, traced_steps=traced_steps)
     elif options.memory is not None and T and N and is_grad_enabled():
         run = partial(_within_memory, decision)
     if observe.here.observers:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit import backend, ops
-from rnnkit.autograd import Function, grad, is_grad_enabled
+from rnnkit import backend
+from rnnkit.autograd import Function, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
+from rnnkit.recurrent.arrays import dense, rows
 from rnnkit.recurrent.memory import note_segments, segment_within
 from rnnkit.recurrent.options import Result
 
@@ -66,25 +67,18 @@ def run_layer(
     final = tuple(outputs[-n_states:])
     y = outputs[0]
     if not options.sequences:
-        y = _last_outputs(final[0], options, x.shape[options.batch_first])
+        D, N, H = final[0].shape  # a built-in cell's output is its h
+        y = tape.last_outputs(
+            final[0].transpose(0, 1).reshape(N, D * H), options, x.shape[options.batch_first]
+        )
     steps = (outputs[0], *outputs[1:-n_states]) if options.steps else None
     return Result(y, final, steps)
-
-
-def _last_outputs(h_n: Tensor, options: Options, T: int) -> Tensor:
-    """(N, D*H) from (D, N, H): a built-in cell's output is its h; rows without steps have none."""
-    D, N, H = h_n.shape
-    y = h_n.transpose(0, 1).reshape(N, D * H)
-    schedule = options.schedule
-    lengths = None if schedule is None else schedule.lengths
-    has_steps = np.full(N, T > 0) if lengths is None else lengths > 0
-    return y if has_steps.all() else ops.where(has_steps[:, None], y, 0.0)
 
 
 def weights_of(cell: Cell) -> list[Array | None]:
     """w_ih, w_hh, b_ih and b_hh as the kernels take them; the biases may be None."""
     weights = [getattr(cell, name) for name in WEIGHTS]
-    return list(_dense([None if weight is None else weight.data for weight in weights]))
+    return list(dense([None if weight is None else weight.data for weight in weights]))
 
 
 def stored_bytes(cell: Cell, T: int, N: int, D: int = 1) -> int:
@@ -115,9 +109,9 @@ class _Call:
         assert x is not None
         first_weight = 1 + n_states
         first_restart = first_weight + n_weights
-        self._initial = initial = _dense(arrays[1:first_weight])
-        weights = _dense(arrays[first_weight:first_restart])
-        restart = _dense(arrays[first_restart:]) if len(arrays) > first_restart else None
+        self._initial = initial = dense(arrays[1:first_weight])
+        weights = dense(arrays[first_weight:first_restart])
+        restart = dense(arrays[first_restart:]) if len(arrays) > first_restart else None
         self._keep = keep
         self._kept: Array | None = None
         self._work: tuple[Array | None, Array | None] = None, None
@@ -145,7 +139,7 @@ class _Call:
         self._segment = 0 if whole else _segment(cells, x, options, keep, self._y is None)
         kernel, variant, name = _kernel_of(cells[0])
         self._layer = _extension().Layer(
-            kernel, variant, name, backend.get_num_threads(), options.batch_first, _rows(x),
+            kernel, variant, name, backend.get_num_threads(), options.batch_first, rows(x),
             weights, initial, self._y, None if schedule is None else schedule.native, restart,
             self._segment,
         )
@@ -212,13 +206,13 @@ class _Call:
         kept = self._kept
         layer.backward(
             kept,
-            None if d_y is None else _rows(d_y),
-            _dense(given),
+            None if d_y is None else rows(d_y),
+            dense(given),
             kept if kept is None or overwrite else np.empty_like(kept),
             grads[0],
             tuple(grads[1 + states : restarts]),
             tuple(grads[1 : 1 + states]),
-            None if d_c is None else _rows(d_c),
+            None if d_c is None else rows(d_c),
             tuple(grads[restarts:]) or None,
             *d_states,
         )
@@ -316,18 +310,7 @@ def _backward_on_tape(
     result = tape.run_layer(stand_ins, inputs[0], state, restart, options)
     outputs = [result.y] if wants_y else []
     outputs += [*(result.steps or ())[1:], *result.final]
-    used = [
-        (out, d_out) for out, d_out in zip(outputs, d_outputs, strict=True) if d_out is not None
-    ]
-    wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
-    found = grad(
-        [out for out, _ in used], [inputs[i] for i in wanted], [d_out for _, d_out in used],
-        create_graph=True, allow_unused=True,
-    )
-    grads: list[Tensor | None] = [None] * len(inputs)
-    for i, gradient in zip(wanted, found, strict=True):
-        grads[i] = gradient
-    return tuple(grads)
+    return tape.gradients(outputs, d_outputs, inputs, ctx.needs_input_grad)
 
 
 def _extension() -> Any:
@@ -339,23 +322,3 @@ def _extension() -> Any:
 
 def _kernel_of(cell: Cell) -> tuple[Any, str, str]:
     return cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[cell.dtype]
-
-
-def _dense(arrays: Sequence[Array | None]) -> tuple[Any, ...]:
-    """C-contiguous and aligned, copied only where they are not; None stays None."""
-    return tuple([
-        a
-        if a is None or ((flags := a.flags).c_contiguous and flags.aligned)
-        else np.require(a, requirements=("C", "A"))
-        for a in arrays
-    ])
-
-
-def _rows(a: Array) -> Array:
-    """Aligned, with a contiguous last axis and whole strides; copied only where it is not."""
-    flags = a.flags
-    if flags.c_contiguous and flags.aligned:
-        return a
-    size = a.itemsize
-    good = flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
-    return a if good and not any(s % size for s in a.strides) else np.array(a, order="C")

@@ -9,7 +9,10 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from rnnkit import ops
+from rnnkit.autograd import grad
 from rnnkit.module import Module
 from rnnkit.recurrent.options import Result
 
@@ -207,6 +210,40 @@ def run_direction(
     pieces = Pieces(cells, x, both, begins, options)
     carry = [pieces.begin(d) for d in range(1 + reverse)][-1]
     return pieces.results(int(reverse), pieces.run(int(reverse), pieces.times(int(reverse)), carry))
+
+
+def last_outputs(y: Tensor, options: Options, T: int) -> Tensor:
+    """Each row's last output, (N, ...), where rows without steps have none: zero."""
+    schedule = options.schedule
+    lengths = None if schedule is None else schedule.lengths
+    has_steps = np.full(y.shape[0], T > 0) if lengths is None else lengths > 0
+    return y if has_steps.all() else ops.where(has_steps[:, None], y, 0.0)
+
+
+def gradients(
+    outputs: Sequence[Tensor], d_outputs: Sequence[Tensor | None], inputs: Sequence[Any],
+    needs: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of what was run on the tape, which can be differentiated again.
+
+    Args:
+        outputs: what it gave.
+        d_outputs: their gradients; None where there is none.
+        inputs: what it was given.
+        needs: of which of these a gradient is wanted.
+    """
+    used = [
+        (output, d) for output, d in zip(outputs, d_outputs, strict=True)
+        if d is not None and output.requires_grad
+    ]
+    wanted = [each for each, need in zip(inputs, needs, strict=True) if need]
+    found = iter(
+        grad(
+            [output for output, _ in used], wanted, [d for _, d in used], create_graph=True,
+            allow_unused=True,
+        )
+    )
+    return tuple([next(found) if need else None for need in needs])
 
 
 class _Begun(NamedTuple):

@@ -47,7 +47,7 @@ def last_layer():
 def test_they_run_as_programs(name, options):
     layer = make_layer(Case(name, options, (2, 3, 4, 5), 2))
     assert layer.cells[0].kernel is None
-    assert obstacle(layer.cells) is None
+    assert obstacle(layer.cells, []) is None
     forward(layer, "native")
     if name != "exp_rnn":  # whose matrix exponential is all that is remembered
         assert last_layer().path == "program"

@@ -8,7 +8,12 @@ traced.py    a traced step and, by the engine's own rules, its gradients
 draft.py     the operations that are needed, simplified, in stages
 encode.py    where every value stands; the tables of csrc/program.h
 plan.py      the forward and the backward program, and what is kept between them
-prologue.py  what is computed before the loop
+variant.py   a traced step for one kind of call
+steps.py     where the rows of a run's steps stand
+prologue.py  what is computed before the loop, with ordinary tensors
+invariants.py  what no step of a run changes, and its gradients
+hoisted.py   what is computed for many steps at once, and its gradients
+passes.py    the forward and the backward pass of a direction
 run.py       a layer of a traced cell over a sequence
 stream.py    the same, step by step, with a carried state
 """
@@ -20,15 +25,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
+    from rnnkit.recurrent.program.traced import TracedStep
 
 
-def obstacle(cells: Sequence[Cell]) -> str | None:
-    """Why cells cannot run as programs, or None; they are then traced."""
+def obstacle(cells: Sequence[Cell], into: list[TracedStep]) -> str | None:
+    """Why cells cannot run as programs, or None; their traced steps are then added to ``into``."""
     from rnnkit.errors import TraceError
-    from rnnkit.recurrent.program.run import make_ready
+    from rnnkit.recurrent.program.run import traced
 
     try:
-        make_ready(cells)
+        into += [traced(cell) for cell in cells]
     except TraceError as error:
         return str(error)
     return None

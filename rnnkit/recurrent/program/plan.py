@@ -38,13 +38,6 @@ def _is_transposed(value: Value) -> bool:
     )
 
 
-class Kept(NamedTuple):
-    """What the forward pass keeps of each step: a record, and where each value is in it."""
-
-    record: Record
-    values: dict[Value, Place]
-
-
 def choose_kept(step: TracedStep, needed: list[Value], states_used: list[bool]) -> list[Value]:
     """Which values of the forward pass are kept, of those that the backward pass needs.
 
@@ -97,9 +90,13 @@ class Compiled:
 
     Attributes:
         forward, backward: tables; backward is None where no gradient is wanted.
-        kept_size: elements that each row of each step keeps.
+        kept: what each row of each step keeps.
         state_places: (base kind, offset) of each state after the step in a forward pass.
-        sums, summands: by value, where a backward pass leaves it.
+        sequence_gradients: the inputs of every step whose gradients the backward pass writes.
+        d_hoisted: which of these are hoisted values, with their places among them.
+        outer_sums: sums of products of rows, with the parts of a record of summands that are
+            multiplied.
+        row_sums: sums of rows, with the part of a row's sums that each is.
     """
 
     def __init__(
@@ -117,6 +114,10 @@ class Compiled:
         forward_values = {op.out for op in tracer.operations[: step.forward_end]}
         states_used = [False] * len(step.states)
         self.backward: Tables | None = None
+        self.sequence_gradients: list[Value] = []
+        self.d_hoisted: list[tuple[int, Value]] = []
+        self.outer_sums: list[tuple[Value, list[slice]]] = []
+        self.row_sums: list[tuple[Value, slice]] = []
         if gradients is not None:
             results = self._backward_results(gradients)
             needed, met = self._needs(results, forward_values)
@@ -139,7 +140,7 @@ class Compiled:
         after = Record("next")
         outputs: list[Value] = []
         results: list[Value] = list(kept_values)
-        self.state_places: list[tuple[int, int]] = []
+        state_places: list[tuple[int, int]] = []
         for i, value in enumerate(step.after):
             if states_used[i]:
                 result = value if value in self.kept.fields else self._copied(value)
@@ -150,7 +151,7 @@ class Compiled:
             if place not in stores.setdefault(result, []):
                 stores[result].append(place)
             results.append(result)
-            self.state_places.append((KINDS.index(place.kind), place.offset))
+            state_places.append((KINDS.index(place.kind), place.offset))
         for i, value in enumerate([step.y] * y_wanted + step.after * steps_wanted):
             outputs.append(value)
             result = value if value.of is not None else self._copied(value)
@@ -158,8 +159,10 @@ class Compiled:
                 Place("output", i, 0, value.shape, contiguous(value.shape))
             )
             results.append(result)
+        self.state_places = tuple(state_places)
         draft = Draft(results, lambda v: self._is_invariant(v), tracer.number_of)
         self.forward = self._tables(draft, stores, {}, after, outputs, Record("summands"))
+
     def _copied(self, value: Value) -> Value:
         return self.step.tracer.emit("copy", [value], value.shape)
 
@@ -281,8 +284,28 @@ class Compiled:
         draft = Draft(results, is_leaf, tracer.number_of)
         self.backward = self._tables(draft, stores, leaves, flows, outputs, summands)
         self.found = found
+        self._find_sums(found["sums"], self.backward.encoder)
+        inputs = (step.x, *step.drawn)
+        self.d_hoisted = [
+            (i, value) for i, value in enumerate(self.sequence_gradients) if value not in inputs
+        ]
         used = {v for definition in draft.definitions.values() for v in definition.inputs}
         return [state in used for state in step.states]
+
+    def _find_sums(self, sums: list[Value], encoder: Encoder) -> None:
+        """Where the backward pass leaves what is summed."""
+
+        def part(record: Record, value: Value) -> slice:
+            offset = record.fields[value].offset
+            return slice(offset, offset + value.size)
+
+        for value in sums:
+            assert value.of is not None
+            if value.of.name == "outer":
+                parts = [part(encoder.summands, v) for v in value.of.inputs]
+                self.outer_sums.append((value, parts))
+            else:
+                self.row_sums.append((value, part(encoder.sums, value)))
 
     # ---- both
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.trace import TracedArray
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class Prologue:
 
     def __init__(
         self, step: TracedStep, tensors: Mapping[str | int, Tensor], inputs: Mapping[Value, Tensor],
-        stand_in: Callable[[Tensor], Tensor] | None = None,
+        stand_in: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         self._stand_in = stand_in
         self._step = step
@@ -43,38 +42,24 @@ class Prologue:
         self._results: dict[Any, tuple[Any, list[Tensor]]] = {}
 
     def for_inputs(
-        self, inputs: Mapping[Value, Tensor], stand_in: Callable[[Tensor], Tensor] | None = None
+        self, inputs: Mapping[Value, Tensor],
+        stand_in: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Prologue:
         """Another with these inputs, and the invariants that this one has computed.
 
-        ``stand_in`` gives the tensor that calls on inputs take in place of an invariant.
+        ``stand_in`` gives the tensor that calls on inputs take in place of an invariant, from what
+        stood for it in the trace and from itself.
         """
         other = Prologue(self._step, self._tensors, inputs, stand_in)
         other._of_tensor = self._of_tensor
         return other
 
-    def operands(self, value: Value) -> tuple[list[Value], list[Tensor]]:
-        """What a hoisted value is computed from: values with rows, and invariants."""
-        values, tensors = [], []
-        for tensor in self._tracer.input_calls[value].inputs:
-            data: Any = tensor._data
-            if type(data) is not TracedArray:
-                tensors.append(self._real(tensor))
-            elif data.value.rows:
-                values.append(data.value)
-            else:
-                tensors.append(self.invariant(data.value))
-        return values, tensors
-
-    def real_tensors(self) -> list[Tensor]:
-        """The invariants computed so far, each once."""
-        return list({id(t): t for t in self._of_tensor.values()}.values())
-
     def invariant(self, value: Value) -> Tensor:
         """An invariant that a primitive left, or that was there before."""
-        return self._real(self._tracer.tensor_of[value])
+        return self.real(self._tracer.tensor_of[value])
 
-    def _real(self, tensor: Tensor) -> Tensor:
+    def real(self, tensor: Tensor) -> Tensor:
+        """The tensor that stands for one of the trace, which is no input of every step."""
         found = self._of_tensor.get(id(tensor))
         if found is not None:
             return found
@@ -83,7 +68,7 @@ class Prologue:
         if path is not None:
             found = self._tensors[path]
         elif call is not None:
-            found = self._made(call, [self._real(t) for t in call.inputs], call.params)
+            found = self._made(call, [self.real(t) for t in call.inputs], call.params)
         else:
             found = self._tensors.get(id(tensor), tensor)
         self._of_tensor[id(tensor)] = found
@@ -106,11 +91,10 @@ class Prologue:
             value: Value = data.value
             if value.rows:
                 return self.sequence(value)
-            real = self.invariant(value)
-        else:
-            real = self._real(tensor)
+            tensor = self._tracer.tensor_of[value]
+        real = self.real(tensor)
         if self._stand_in is not None:
-            real = self._stand_in(real)
+            real = self._stand_in(tensor, real)
         # Made for the batch: its rows are all the same.
         return real[:1] if real.ndim and real.shape[0] == self._tracer.rows else real
 
@@ -132,21 +116,8 @@ def _for_rows(call: Call, rows: int, traced: int) -> dict[str, Any]:
     return params
 
 
-def places_of_rows(
-    lengths: np.ndarray[Any, Any], T: int, batch_first: bool, reverse: bool
-) -> np.ndarray[Any, Any]:
-    """Where the rows of all steps stand, in the order of a ragged run (rk_schedule).
-
-    That is step by step in the direction's own order, the longest rows first.
-    """
-    N = len(lengths)
-    order = np.argsort(-lengths, kind="stable")
-    sorted_lengths = lengths[order]
-    steps = int(sorted_lengths[0])
-    active = np.searchsorted(-sorted_lengths, -np.arange(steps), side="left")
-    before = np.concatenate([[0], np.cumsum(active)])
-    t = np.repeat(np.arange(steps), active)
-    n = np.arange(before[-1]) - before[t]
-    time = sorted_lengths[n] - 1 - t if reverse else t
-    row = order[n]
-    return row * T + time if batch_first else time * N + row
+def leaf(array: Any, need: bool) -> Tensor:
+    """A tensor that a graph of a run's own begins from."""
+    tensor = wrap(array)
+    tensor._requires_grad = bool(need)
+    return tensor

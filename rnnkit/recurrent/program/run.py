@@ -9,37 +9,26 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from rnnkit import backend, ops
-from rnnkit.autograd import Function, Tensor, grad, is_grad_enabled
+from rnnkit import backend
+from rnnkit.autograd import Function, Tensor, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.errors import GraphError, TraceError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
-from rnnkit.recurrent.program.plan import Compiled
 from rnnkit.recurrent.program.settings import settings_of
 from rnnkit.recurrent.program.traced import TracedStep, tensors_of, with_tensors
+from rnnkit.recurrent.program.variant import Variant, compiled
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
-    from rnnkit.recurrent.program.values import Value
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _traced: WeakKeyDictionary[Cell, dict[Any, TracedStep | TraceError]] = WeakKeyDictionary()
-
-
-# What `obstacle` has just traced, by id of the cell, for the run that follows it.
-_ready: dict[int, TracedStep] = {}
-
-
-def make_ready(cells: Sequence[Cell]) -> None:
-    """Trace cells for a run that is about to begin; raises as ``traced``."""
-    for cell in cells:
-        _ready[id(cell)] = traced(cell)
 
 
 def traced(cell: Cell) -> TracedStep:
@@ -66,59 +55,46 @@ def traced(cell: Cell) -> TracedStep:
     return found
 
 
-def compiled(
-    step: TracedStep, wanted: tuple[Value, ...], y_wanted: bool, steps_wanted: bool,
-    training: bool = False, seen: bool = False,
-) -> Compiled:
-    """The programs of a step for certain gradients; made once."""
-    cache: dict[Any, Compiled] = step.__dict__.setdefault("compiled", {})
-    key = (wanted, y_wanted, steps_wanted, training, seen)
-    found = cache.get(key)
-    if found is None:
-        gradients = None
-        if training:
-            gradients = step.gradients(y_wanted, (steps_wanted,) * len(step.states))
-        found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
-        cache[key] = found
-    return found
-
-
 def run_layer(
     cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options,
-    decision: backend.Decision,
+    decision: backend.Decision, traced_steps: Sequence[TracedStep],
 ) -> Result:
-    """As ``recurrent.run_checked_layer``; the state is not None, ``decision`` is for ``why()``."""
+    """As ``recurrent.run_checked_layer``; the state is not None.
+
+    Args:
+        decision: for ``why()``.
+        traced_steps: of the cells as they are now.
+    """
     schedule = options.schedule
     if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
         return tape.run_layer(cells, x, state, restart, options)
     if len(cells) == 1:
         y, final, steps = run_direction(
-            cells[0], x, state, restart, options, False, 1, decision
+            cells[0], traced_steps[0], x, state, restart, options, False, 1, decision
         )
         return Result(y, final, steps if options.steps else None)
     parts = [
         run_direction(
-            cell, x, tuple([each[d : d + 1] for each in state]),
+            cell, step, x, tuple([each[d : d + 1] for each in state]),
             None if restart is None else tuple([each[d : d + 1] for each in restart]), options,
             d == 1, len(cells), decision,
         )
-        for d, cell in enumerate(cells)
+        for d, (cell, step) in enumerate(zip(cells, traced_steps, strict=True))
     ]
     return tape.join_directions(parts, options)
 
 
 def run_direction(
-    cell: Cell, x: Tensor, state: State, restart: State | None, options: Options, reverse: bool,
-    directions: int, decision: backend.Decision,
+    cell: Cell, step: TracedStep, x: Tensor, state: State, restart: State | None,
+    options: Options, reverse: bool, directions: int, decision: backend.Decision,
 ) -> tape.Results:
     """One direction; its states, and those of restarts, are (1, N, ...)."""
-    step = _ready.pop(id(cell), None) or traced(cell)
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
     drawn = cell.draw(T, N)
     if options.seen is not None:
         options.seen.directions[reverse].drawn = drawn
     held = tensors_of(cell)
-    captured = _captured(step)
+    captured = [tensor for tensor in step.free if tensor._requires_grad]
     layer = DirectionOfLayer(
         cell, step, options, reverse, len(state), restart is not None, list(held),
         [id(t) for t in captured], directions,
@@ -127,31 +103,8 @@ def run_direction(
     outputs = list(ProgramLayer.apply(*inputs, layer=layer, decision=decision))
     final = tuple(outputs[-len(state) :])
     steps = tuple(outputs[-2 * len(state) : -len(state)]) if options.steps else ()
-    y = outputs[0] if layer.y_wanted else tape_last(final[layer.y_is_state][0], options)
+    y = outputs[0] if layer.y_wanted else tape.last_outputs(final[layer.y_is_state][0], options, T)
     return y, final, steps
-
-
-def tape_last(h: Tensor, options: Options) -> Tensor:
-    """Each row's last output where that is a state; rows without steps have none."""
-    schedule = options.schedule
-    if schedule is None or schedule.lengths is None or schedule.lengths.all():
-        return h
-    return ops.where((schedule.lengths > 0)[:, None], h, 0.0)
-
-
-def _captured(step: TracedStep) -> list[Tensor]:
-    """Tensors that the step uses and the cell does not hold, whose gradient may be wanted."""
-    tracer = step.tracer
-    found = {}
-    for call in [*tracer.calls.values()]:
-        for tensor in call.inputs:
-            found[id(tensor)] = tensor
-    for tensor in tracer.tensor_of.values():
-        found[id(tensor)] = tensor
-    return [
-        t for i, t in found.items()
-        if t._requires_grad and i not in step.cell_tensors and i not in tracer.calls
-    ]
 
 
 class DirectionOfLayer:
@@ -164,13 +117,28 @@ class DirectionOfLayer:
         self.directions = directions
         self.cell, self.step, self.options, self.reverse = cell, step, options, reverse
         self.n_states, self.restarts = n_states, restarts
-        self.paths, self.captured = paths, captured
+        self.paths = paths
+        self.names: list[str | int] = [*paths, *captured]
         self.y_is_state = step.after.index(step.y) if step.y in step.after else -1
         self.y_wanted = options.sequences or self.y_is_state < 0
 
+    def variant(self, needs: tuple[bool, ...]) -> Variant:
+        """Of the step, where these inputs need gradients."""
+        options = self.options
+        seen = options.seen is not None
+        key = (needs, tuple(self.names), self.y_wanted, options.steps, seen)
+        found = self.step.variants.get(key)
+        if found is None:
+            need_x, _, _, need_tensors, need_drawn = self.parts(needs)
+            found = self.step.variants[key] = Variant(
+                self.step, self.names, need_x, need_drawn, need_tensors, any(needs),
+                self.y_wanted, options.steps, seen,
+            )
+        return found
+
     def parts(self, items: Sequence[Any]) -> tuple[Any, list[Any], list[Any], list[Any], list[Any]]:
         """x, states, restarts, tensors, drawn: of the inputs, or of anything laid out like them."""
-        n, m = self.n_states, len(self.paths) + len(self.captured)
+        n, m = self.n_states, len(self.names)
         first = 1 + n * (1 + self.restarts)
         return (
             items[0], list(items[1 : 1 + n]), list(items[1 + n : first]),
@@ -191,18 +159,14 @@ class ProgramLayer(Function):
         ctx: Any, *arrays: Array, layer: DirectionOfLayer, decision: backend.Decision
     ) -> tuple[Array, ...]:
         ctx.layer = layer
-        def programs(wanted: tuple[Value, ...], training: bool) -> Compiled:
-            options = layer.options
-            return compiled(
-                layer.step, wanted, layer.y_wanted, options.steps, training,
-                options.seen is not None,
-            )
-
-        ctx.run = Passes(layer, arrays, ctx.needs_input_grad, programs)
+        variant = layer.variant(ctx.needs_input_grad)
+        ctx.run = Passes(layer, variant, arrays, ctx.needs_input_grad)
         ctx.consumed = False
         outputs = ctx.run.forward()
-        if ctx.run.n_segments > 1:
-            note_segments(decision, ctx.run.n_segments, ctx.run.segment, "all but the last run")
+        segments = ctx.run.segments
+        if len(segments) > 1:
+            steps = segments[0][1]
+            note_segments(decision, len(segments), steps, "all but the last run")
         return outputs
 
     @staticmethod
@@ -238,12 +202,4 @@ def _backward_on_tape(
     )
     outputs = [y] if layer.y_wanted else []
     outputs += [*steps, *final]
-    used = [(o, d) for o, d in zip(outputs, d_outputs, strict=True)
-            if d is not None and o.requires_grad]
-    wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
-    found = grad([o for o, _ in used], [inputs[i] for i in wanted], [d for _, d in used],
-                 create_graph=True, allow_unused=True)
-    grads: list[Tensor | None] = [None] * len(inputs)
-    for i, gradient in zip(wanted, found, strict=True):
-        grads[i] = gradient
-    return tuple(grads)
+    return tape.gradients(outputs, d_outputs, inputs, ctx.needs_input_grad)

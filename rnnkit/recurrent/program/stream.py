@@ -10,10 +10,11 @@ import numpy as np
 from rnnkit import backend, ops
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.products import always_native
-from rnnkit.recurrent.program.passes import as_steps, flat
+from rnnkit.recurrent.arrays import flat, rows
 from rnnkit.recurrent.program.prologue import Prologue
-from rnnkit.recurrent.program.run import compiled, traced
+from rnnkit.recurrent.program.run import traced
 from rnnkit.recurrent.program.traced import tensors_of
+from rnnkit.recurrent.program.variant import compiled
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -77,14 +78,14 @@ class _Layer:
         sequences = []
         with always_native():
             for value in tables.sequences:
-                rows = prologue.sequence(value).data
-                sequences.append((as_steps(rows.reshape(T, N, -1)), "time_first"))
+                array = prologue.sequence(value).data.reshape(T, N, -1)
+                sequences.append((rows(array), "time_first"))
         y = np.empty((T, N, step.y.size), x.dtype)
         extension = backend.native()
         assert extension is not None
         extension.run_program(
             tables.native, backend.DTYPE_NAMES[x.dtype], backend.get_num_threads(), T, N, None,
             False, self._given, tuple(sequences), ((y, "time_first"),), self._state, (),
-            self._state, None, tuple(programs.state_places), programs.kept.size,
+            self._state, None, programs.state_places, programs.kept.size,
         )
         return y

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rnnkit.cells import Cell
+    from rnnkit.recurrent.program.plan import Compiled
+    from rnnkit.recurrent.program.variant import Variant
 
 
 def tensors_of(module: Module) -> dict[str, Tensor]:
@@ -97,6 +99,9 @@ class TracedStep:
         hoisted: inputs of every step that are computed from x, what is drawn and invariants.
         inputs: all inputs of every step.
         tracer: what there is beside.
+        free: tensors that the step uses and the cell does not hold.
+        compiled: programs of the step that have been made.
+        variants: what else is known of the step for kinds of calls that there have been.
 
     Raises:
         TraceError: the step does what no program can do; the message names the line.
@@ -104,6 +109,9 @@ class TracedStep:
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
         self._trace(cell, hoists, ROWS)
+        self.free = self._free_tensors()
+        self.compiled: dict[Any, Compiled] = {}
+        self.variants: dict[Any, Variant] = {}
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._trace(with_tensors(cell, others), hoists, _OTHER_ROWS)
@@ -170,6 +178,15 @@ class TracedStep:
             v for v in tracer.sequences if v is not self.x and v not in self.drawn
         ]
         self.inputs = list(tracer.sequences)
+
+    def _free_tensors(self) -> list[Tensor]:
+        tracer = self.tracer
+        used = [tensor for call in tracer.calls.values() for tensor in call.inputs]
+        found = {id(tensor): tensor for tensor in (*used, *tracer.tensor_of.values())}
+        return [
+            tensor for i, tensor in found.items() if i not in self.cell_tensors
+            and i not in tracer.calls and type(tensor._data) is not TracedArray
+        ]
 
     def _with_rows(self, name: str, tensor: Any, shape: tuple[int, ...]) -> Tensor:
         if not isinstance(tensor, Tensor):

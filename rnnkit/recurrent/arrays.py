@@ -1,0 +1,39 @@
+"""Arrays as the native side takes them; copied only where they are not so already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def dense(arrays: Sequence[Array | None]) -> tuple[Any, ...]:
+    """C-contiguous and aligned; None stays None."""
+    return tuple([
+        a
+        if a is None or ((flags := a.flags).c_contiguous and flags.aligned)
+        else np.require(a, requirements=("C", "A"))
+        for a in arrays
+    ])
+
+
+def flat(a: Array) -> Array:
+    """As one vector, in C order and aligned."""
+    flags = a.flags
+    if not (flags.c_contiguous and flags.aligned):
+        a = np.require(a, requirements=("C", "A"))
+    return a if a.ndim == 1 else a.reshape(-1)
+
+
+def rows(a: Array) -> Array:
+    """Aligned, with a contiguous last axis and whole strides."""
+    flags = a.flags
+    if flags.c_contiguous and flags.aligned:
+        return a
+    size = a.itemsize
+    good = flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
+    return a if good and not any(s % size for s in a.strides) else np.array(a, order="C")

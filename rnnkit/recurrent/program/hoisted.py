@@ -1,0 +1,200 @@
+"""Values that depend on inputs alone: computed for many steps at once, before the loop.
+
+They are computed by *blocks* of steps, whose length depends on the number of rows alone; so are
+the sums over steps in their gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
+from rnnkit.autograd.tensor import wrap
+from rnnkit.backend.products import always_native
+from rnnkit.recurrent.program.prologue import leaf
+from rnnkit.recurrent.program.variant import Source
+
+if TYPE_CHECKING:
+    from rnnkit.recurrent.program.invariants import Invariants
+    from rnnkit.recurrent.program.steps import Placed, Steps
+    from rnnkit.recurrent.program.values import Value
+    from rnnkit.recurrent.program.variant import Variant
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+SHORTEST_BLOCK = 64
+ROWS_OF_BLOCK = 4096
+"""A block has at least so many steps, and at least so many rows."""
+
+
+def steps_of_block(N: int) -> int:
+    return max(SHORTEST_BLOCK, -(-ROWS_OF_BLOCK // N))
+
+
+class Block:
+    """Some steps, and what is computed for all of them at once.
+
+    Attributes:
+        first, last: the steps, from ``first`` to ``last - 1`` in the direction's own order.
+        inputs: x and what the run draws, as rows (rows, ...): leaves, where there is a graph.
+        values: the hoisted values, as rows; a graph from the inputs and from the invariants.
+    """
+
+    def __init__(
+        self, first: int, last: int, inputs: dict[Value, Tensor], values: dict[Value, Tensor]
+    ) -> None:
+        self.first, self.last = first, last
+        self.inputs = inputs
+        self.values = values
+
+
+class Hoisted:
+    """
+    Args:
+        variant: of the traced step.
+        steps: of the run.
+        invariants: of the run.
+        input_of: gives what is laid out as x, for x and what the run draws.
+    """
+
+    def __init__(
+        self, variant: Variant, steps: Steps, invariants: Invariants,
+        input_of: Callable[[Value], Array],
+    ) -> None:
+        self._variant = variant
+        self._steps = steps
+        self._invariants = invariants
+        self._input_of = input_of
+        self._block = steps_of_block(steps.N)
+        self._blocks: list[Block] = []
+        self._operands: dict[int, tuple[Source, Tensor]] = {}
+
+    def forget(self) -> None:
+        self._blocks = []
+
+    def compute(self, first: int, last: int) -> dict[Value, Placed]:
+        """The hoisted values of some steps."""
+        self._blocks = []
+        hoisted = self._variant.step.hoisted
+        if not hoisted:
+            return {}
+        make = self._graph if self._variant.products is None else self._by_products
+        with always_native():
+            self._blocks = [
+                make(start, min(start + self._block, last))
+                for start in range(first, last, self._block)
+            ]
+        counts = [block.last - block.first for block in self._blocks]
+        found = {}
+        for value in hoisted:
+            parts = [block.values[value]._data for block in self._blocks]
+            rows = np.ascontiguousarray(self._steps.joined(parts, counts))
+            found[value] = self._steps.placed(rows, first, last)
+        return found
+
+    def _by_products(self, first: int, last: int) -> Block:
+        variant, array_of = self._variant, self._invariants.array
+        rows = {
+            value: self._steps.rows(self._input_of(value), first, last) for value in variant.inputs
+        }
+        values = {}
+        for value, call, inputs in variant.products or ():
+            arrays = [
+                array_of(each) if isinstance(each, Source) else rows[each] for each in inputs
+            ]
+            values[value] = wrap(call.primitive.forward(*arrays, **call.params))
+        return Block(first, last, {value: wrap(each) for value, each in rows.items()}, values)
+
+    def _graph(self, first: int, last: int) -> Block:
+        variant = self._variant
+        inputs = {}
+        for value in variant.inputs:
+            rows = self._steps.rows(self._input_of(value), first, last)
+            inputs[value] = leaf(rows, variant.requires_grad(value))
+        with enable_grad() if variant.training else no_grad():
+            prologue = self._invariants.prologue.for_inputs(inputs, self._operand)
+            values = {value: prologue.sequence(value) for value in variant.step.hoisted}
+        return Block(first, last, inputs, values)
+
+    def _operand(self, traced: Tensor, tensor: Tensor) -> Tensor:
+        """The leaf that stands for an invariant in the graphs of blocks."""
+        found = self._operands.get(id(traced))
+        if found is None:
+            source = self._variant.source_of(traced)
+            found = self._operands[id(traced)] = source, leaf(tensor.data, tensor.requires_grad)
+        return found[1]
+
+    # ---- backward
+
+    def back(
+        self, gradients: Sequence[tuple[Value, Placed]], first: int, last: int,
+        add: Callable[[Value, int, int, Array], None],
+    ) -> None:
+        """Back through the values of these steps, from the last block to the first.
+
+        Args:
+            gradients: of the values.
+            add: takes the gradient of x, or of what the run draws, for the rows of some steps.
+        """
+        if not gradients:
+            return
+        through = self._through_graph if self._variant.products is None else self._through_products
+        with always_native():
+            for block in reversed(self._blocks):
+                rows = {
+                    value: self._steps.some_of(placed, block.first, block.last, (first, last))
+                    for value, placed in gradients
+                }
+                through(block, rows, add)
+
+    def _through_products(
+        self, block: Block, gradients: dict[Value, Array],
+        add: Callable[[Value, int, int, Array], None],
+    ) -> None:
+        """By the derivative rules, without a graph."""
+        variant, invariants = self._variant, self._invariants
+        for value, call, inputs in reversed(variant.products or ()):
+            d_rows = gradients.get(value)
+            if d_rows is None:
+                continue
+            d = wrap(d_rows)
+            tensors = [
+                wrap(invariants.array(each)) if isinstance(each, Source) else block.inputs[each]
+                for each in inputs
+            ]
+            for rule, each in zip(call.primitive.rules, inputs, strict=False):
+                assert rule is not None
+                if isinstance(each, Source):
+                    if each.requires_grad:
+                        found: Any = rule(d, None, *tensors, **call.params)
+                        invariants.add_gradient(each, found._data)
+                elif variant.requires_grad(each):
+                    found = rule(d, None, *tensors, **call.params)
+                    add(each, block.first, block.last, found._data)
+
+    def _through_graph(
+        self, block: Block, gradients: dict[Value, Array],
+        add: Callable[[Value, int, int, Array], None],
+    ) -> None:
+        roots, seeds = [], []
+        for value, rows in gradients.items():
+            root = block.values[value]
+            if root.requires_grad:
+                roots.append(root)
+                seeds.append(wrap(rows.reshape(root.shape)))
+        inputs = [(value, each) for value, each in block.inputs.items() if each.requires_grad]
+        operands = [(source, each) for source, each in self._operands.values()
+                    if each.requires_grad]
+        found = grad(
+            roots, [each for _, each in (*inputs, *operands)], seeds, retain_graph=True,
+            allow_unused=True,
+        )
+        for (source, _), d in zip(operands, found[len(inputs) :], strict=True):
+            if d is not None:
+                self._invariants.add_gradient(source, d.data)
+        for (value, _), d in zip(inputs, found, strict=False):
+            if d is not None:
+                add(value, block.first, block.last, d.data)

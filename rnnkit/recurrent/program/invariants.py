@@ -1,0 +1,127 @@
+"""What no step of a run changes: the tensors of the cell and what is computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
+from rnnkit.autograd.tensor import wrap
+from rnnkit.recurrent.arrays import flat
+from rnnkit.recurrent.program.prologue import Prologue, leaf
+
+if TYPE_CHECKING:
+    from rnnkit.recurrent.program.values import Value
+    from rnnkit.recurrent.program.variant import Source, Variant
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Invariants:
+    """
+    Args:
+        variant: of the traced step.
+        names: of the tensors.
+        tensors: their arrays.
+        needs: which of them need a gradient.
+
+    Attributes:
+        sums: what a backward pass has summed over steps and rows, by value.
+    """
+
+    def __init__(
+        self, variant: Variant, names: Sequence[str | int], tensors: Sequence[Array],
+        needs: Sequence[bool], dtype: Any,
+    ) -> None:
+        self._variant = variant
+        self._names, self._arrays, self._needs = names, tensors, needs
+        self._dtype = dtype
+        self._prologue: Prologue | None = None
+        self._leaves: list[Tensor] = []
+        self.sums: dict[Value, Array] = {}
+        self._gradients: dict[int, tuple[Source, Array]] = {}
+
+    @property
+    def prologue(self) -> Prologue:
+        """A graph of what is computed, from leaves of this run alone."""
+        if self._prologue is None:
+            self._leaves = [
+                leaf(array, need) for array, need in zip(self._arrays, self._needs, strict=True)
+            ]
+            tensors = dict(zip(self._names, self._leaves, strict=True))
+            self._prologue = Prologue(self._variant.step, tensors, {})
+        return self._prologue
+
+    def tensor(self, source: Source) -> Tensor:
+        """One of the tensors, or what is computed, in the graph."""
+        with enable_grad() if self._variant.training else no_grad():
+            return self.prologue.real(source.tensor)
+
+    def array(self, source: Source) -> Array:
+        if source.place >= 0:
+            return self._arrays[source.place]
+        if source.computed:
+            return self.tensor(source)._data
+        return source.tensor._data
+
+    def native(self, values: Sequence[Value]) -> tuple[Array, ...]:
+        """As the native side takes them."""
+        return tuple([self._native(value) for value in values])
+
+    def _native(self, value: Value) -> Array:
+        array = self._computed(value)
+        # Truth, such as a mask that the cell holds, is 1 and 0 to the executor.
+        return flat(array if array.dtype == self._dtype else np.asarray(array, self._dtype))
+
+    def _computed(self, value: Value) -> Array:
+        """A value without rows, by the engine's array code."""
+        if value.of is None:
+            return self.array(self._variant.source(value))
+        if value in self.sums:
+            return self.sums[value]
+        params = value.of.params
+        result = params["primitive"].forward(
+            *[self._computed(v) for v in value.of.inputs], **params["params"]
+        )
+        return np.asarray(result if params["position"] is None else result[params["position"]])
+
+    # ---- gradients
+
+    def begin_backward(self) -> None:
+        """Forget what an earlier backward pass has left."""
+        self.sums = {}
+        self._gradients = {}
+
+    def add_sum(self, value: Value, summand: Array) -> None:
+        so_far = self.sums.get(value)
+        self.sums[value] = summand if so_far is None else so_far + summand
+
+    def add_gradient(self, source: Source, d: Array) -> None:
+        so_far = self._gradients.get(id(source.tensor))
+        self._gradients[id(source.tensor)] = source, d if so_far is None else so_far[1] + d
+
+    def gradients(self) -> list[Tensor | None]:
+        """Of the tensors that the run was given."""
+        for source, value in self._variant.d_invariants:
+            self.add_gradient(source, self._computed(value))
+        found: list[Array | None] = [None] * len(self._arrays)
+        roots, seeds = [], []
+        for source, d in self._gradients.values():
+            if source.place >= 0:
+                shape = self._arrays[source.place].shape
+                found[source.place] = np.asarray(d, self._dtype).reshape(shape)
+            elif source.requires_grad:
+                root = self.tensor(source)
+                roots.append(root)
+                seeds.append(wrap(np.asarray(d, self._dtype).reshape(root.shape)))
+        if roots:
+            wanted = [i for i, each in enumerate(self._leaves) if each._requires_grad]
+            through = grad(roots, [self._leaves[i] for i in wanted], seeds, retain_graph=True,
+                           allow_unused=True)
+            for i, d_leaf in zip(wanted, through, strict=True):
+                if d_leaf is not None:
+                    direct = found[i]
+                    found[i] = d_leaf.data if direct is None else direct + d_leaf.data
+        return [None if d is None else wrap(d) for d in found]

@@ -1,0 +1,166 @@
+"""A traced step for one kind of call: which gradients are wanted, and what is shown.
+
+All that can be known before there are numbers is found here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rnnkit.autograd import Tensor
+from rnnkit.recurrent.program.plan import Compiled
+from rnnkit.recurrent.program.trace import TracedArray
+
+if TYPE_CHECKING:
+    from rnnkit.recurrent.program.trace import Call
+    from rnnkit.recurrent.program.traced import TracedStep
+    from rnnkit.recurrent.program.values import Value
+
+PRODUCTS = ("linear", "matmul")
+
+
+class Source(NamedTuple):
+    """Where an invariant comes from.
+
+    Attributes:
+        place: its place among the tensors that a run is given; -1: it is none of them.
+        tensor: what stood for it in the trace: itself where it is a constant.
+        computed: whether primitives give it from others.
+        requires_grad: whether its gradient is wanted.
+    """
+
+    place: int
+    tensor: Tensor
+    computed: bool
+    requires_grad: bool
+
+
+class Product(NamedTuple):
+    """A hoisted value that one product gives from an input of every step and from invariants."""
+
+    value: Value
+    call: Call
+    inputs: tuple[Value | Source, ...]
+
+
+class Variant:
+    """
+    Args:
+        step: the traced step.
+        names: of the tensors that a run is given: paths in the cell, ``id`` of captured ones.
+        need_x, need_drawn, need_tensors: what needs a gradient.
+        training: whether anything does.
+        y_wanted, steps_wanted: whether outputs, and states, of every step are shown.
+        seen: whether the backward pass shows what flows into the states.
+
+    Attributes:
+        compiled: the programs.
+        products: the hoisted values, where each is a product; None where one is not.
+        inputs: x and what is drawn, of which hoisted values are computed.
+        d_invariants: whose gradients the backward pass gives, and the values that are these.
+    """
+
+    def __init__(
+        self, step: TracedStep, names: Sequence[str | int], need_x: bool,
+        need_drawn: Sequence[bool], need_tensors: Sequence[bool], training: bool, y_wanted: bool,
+        steps_wanted: bool, seen: bool,
+    ) -> None:
+        self.step = step
+        self.training = training
+        self._places = {name: i for i, name in enumerate(names)}
+        self._need_tensors = need_tensors
+        self._needs = {step.x: need_x, **dict(zip(step.drawn, need_drawn, strict=True))}
+        self._sources: dict[int, Source] = {}
+        tracer = step.tracer
+        wanted: tuple[Value, ...] = ()
+        if training:
+            wanted = (
+                *[v for v in step.inputs if self.requires_grad(v)],
+                *[v for v in tracer.tensor_of if self.source(v).requires_grad],
+            )
+        self.compiled = compiled(step, wanted, y_wanted, steps_wanted, training, seen)
+        self.products = self._as_products(step.hoisted)
+        self.inputs = [step.x, *step.drawn]
+        self.d_invariants: list[tuple[Source, Value]] = []
+        if training:
+            self.d_invariants = [
+                (self.source(v), d) for v, d in self.compiled.found["invariants"]
+            ]
+
+    def requires_grad(self, value: Value) -> bool:
+        """Of an input of every step."""
+        found = self._needs.get(value)
+        if found is None:
+            call = self.step.tracer.input_calls[value]
+            found = call.primitive.differentiable and any(
+                (self.requires_grad(each) if not isinstance(each, Source)
+                     else each.requires_grad)
+                    for each in map(self._input, call.inputs)
+            )
+            self._needs[value] = found
+        return found
+
+    def source(self, value: Value) -> Source:
+        """Of an invariant that is no operation."""
+        return self.source_of(self.step.tracer.tensor_of[value])
+
+    def source_of(self, tensor: Tensor) -> Source:
+        """Of what stood for an invariant in the trace."""
+        found = self._sources.get(id(tensor))
+        if found is None:
+            path = self.step.cell_tensors.get(id(tensor))
+            call = self.step.tracer.calls.get(id(tensor))
+            if path is None and call is not None:
+                need = call.primitive.differentiable and any(
+                    self.source_of(each).requires_grad for each in call.inputs
+                )
+                found = Source(-1, tensor, True, need)
+            else:
+                place = self._places.get(id(tensor) if path is None else path, -1)
+                need = place >= 0 and bool(self._need_tensors[place])
+                found = Source(place, tensor, False, need)
+            self._sources[id(tensor)] = found
+        return found
+
+    def _input(self, tensor: Tensor) -> Value | Source:
+        """What a call on inputs of every step is made with."""
+        data: Any = tensor._data
+        if type(data) is not TracedArray:
+            return self.source_of(tensor)
+        value: Value = data.value
+        return value if value.rows else self.source(value)
+
+    def _as_products(self, hoisted: Sequence[Value]) -> list[Product] | None:
+        found = []
+        rows = self.step.tracer.rows
+        for value in hoisted:
+            call = self.step.tracer.input_calls[value]
+            inputs = tuple([self._input(tensor) for tensor in call.inputs])
+            of_batch = [  # what is made for the batch has the traced number of rows
+                each for each in inputs if isinstance(each, Source) and rows in each.tensor.shape
+            ]
+            given = (self.step.x, *self.step.drawn)
+            computed = [
+                each for each in inputs if not isinstance(each, Source) and each not in given
+            ]
+            if call.primitive.name not in PRODUCTS or of_batch or computed:
+                return None
+            found.append(Product(value, call, inputs))
+        return found
+
+
+def compiled(
+    step: TracedStep, wanted: tuple[Value, ...], y_wanted: bool, steps_wanted: bool,
+    training: bool = False, seen: bool = False,
+) -> Compiled:
+    """The programs of a step for certain gradients; made once."""
+    key = (wanted, y_wanted, steps_wanted, training, seen)
+    found = step.compiled.get(key)
+    if found is None:
+        gradients = None
+        if training:
+            gradients = step.gradients(y_wanted, (steps_wanted,) * len(step.states))
+        found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
+        step.compiled[key] = found
+    return found
