@@ -409,6 +409,7 @@ cdef class Buffers:
             PyBuffer_Release(&self.views[i])
 
     cdef Py_buffer *take(self, object array, str name, int ndim, bint writable) except NULL:
+        """The array's buffer; ndim -1: any number of axes."""
         if self.count == MOST_BUFFERS:
             raise ValueError(f"{name}: more than {MOST_BUFFERS} arrays")
         cdef Py_buffer *view = &self.views[self.count]
@@ -420,7 +421,7 @@ cdef class Buffers:
         self.count += 1
         if view.format == NULL or strcmp(view.format, self.format):
             raise TypeError(f"{name}: expected format {self.format!r}, got {view.format!r}")
-        if view.ndim != ndim:
+        if ndim >= 0 and view.ndim != ndim:
             raise ValueError(f"{name}: expected {ndim} axes, got {view.ndim}")
         if <uintptr_t>view.buf % <size_t>self.itemsize:
             raise ValueError(f"{name}: not aligned to its elements")
@@ -440,6 +441,20 @@ cdef class Buffers:
             if size > 1 and view.strides[axis] != step:
                 raise ValueError(f"{name}: not contiguous")
             step *= size
+        return view.buf
+
+    cdef void *whole(self, object array, str name, idx size, bint writable) except? NULL:
+        """A C-contiguous array of that many elements, whatever its axes; None: NULL."""
+        if array is None:
+            return NULL
+        cdef Py_buffer *view = self.take(array, name, -1, writable)
+        cdef idx count = 1
+        for axis in range(view.ndim - 1, -1, -1):
+            if view.shape[axis] > 1 and view.strides[axis] != count * self.itemsize:
+                raise ValueError(f"{name}: not contiguous")
+            count *= view.shape[axis]
+        if count != size:
+            raise ValueError(f"{name}: expected {size} elements, got {count}")
         return view.buf
 
     cdef rk_grid grid(self, object array, str name, const rk_sequence *s, idx width,

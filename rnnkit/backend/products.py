@@ -8,8 +8,6 @@ through a linear layer) goes to NumPy, which reads the matrix in the order in wh
 from __future__ import annotations
 
 from _thread import _local
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,18 +27,21 @@ class _Here(_local):
 _here = _Here()
 
 
-@contextmanager
-def always_native() -> Iterator[None]:
-    """Inside, products of any size are native (in this thread).
+class always_native:  # noqa: N801 - used as a function
+    """``with always_native():`` products of any size are native (in this thread).
 
     Their bits then depend on their own row and column alone, which those of a BLAS do not. They
-    are part of something that is remembered as a whole, and not remembered themselves.
+    are part of something that is remembered as a whole, and not remembered themselves: which
+    backend is in force has been asked for that.
     """
-    before, _here.always_native = _here.always_native, True
-    try:
-        yield
-    finally:
-        _here.always_native = before
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before, _here.always_native = _here.always_native, True
+
+    def __exit__(self, *_: object) -> None:
+        _here.always_native = self._before
 
 
 def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
@@ -71,7 +72,7 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
 
 
 def _obstacle(a: Array, b: Array) -> str | None:
-    if dispatch.get_backend() == "python":
+    if not _here.always_native and dispatch.get_backend() == "python":
         return "backend 'python' is in force"
     if extension.native() is None:
         return f"the native extension could not be loaded ({extension.load_error()})"

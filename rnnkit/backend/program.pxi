@@ -1,5 +1,13 @@
 # Programs over time: the tables of a program, and one run of it. csrc/program.h tells what they mean.
 
+# What messages call the arrays of a run; made once.
+_ARRAY_NAMES = {
+    kind: tuple([f"{kind} {i}" for i in range(256)])
+    for kind in ("invariant", "sequence", "output", "initial", "restart", "final", "d_final",
+                 "d_initial", "d_restart")
+}
+
+
 def program_ops():
     """Names of the operations, in the order of their numbers."""
     names = []
@@ -98,10 +106,12 @@ cdef class Program:
             check_count("final", final, count)
         for name, arrays in (("invariant", invariants), ("initial", initial)):
             for i, array in enumerate(arrays):
-                require_array(array, f"{name} {i}")
+                if array is None:
+                    require_array(None, f"{name} {i}")
         for name, given in (("sequence", sequences), ("output", outputs)):
             for i, (array, layout) in enumerate(given):
-                require_array(array, f"{name} {i}")
+                if array is None:
+                    require_array(None, f"{name} {i}")
         if kept_size < self.kept_needed:
             raise ValueError(f"kept_size: expected at least {self.kept_needed}, got {kept_size}")
         if self.kept_needed:
@@ -295,7 +305,7 @@ cdef class Arrays:
         return last
 
     cdef void *flat(self, array, str name, idx size, bint writable) except? NULL:
-        return self.room().flat(array, name, size, writable)
+        return self.room().whole(array, name, size, writable)
 
     cdef int steps(self, rk_steps *out, tuple given, str name, idx width, const rk_sequence *s,
                    idx all_steps, idx first, bint reverse, bint writable) except -1:
@@ -395,27 +405,28 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
     s.T = count
     rows = rk_all_rows(s)
     r.program = p
+    cdef dict names = _ARRAY_NAMES
     for i in range(len(invariants)):
-        invariant_at[i] = arrays.flat(invariants[i], f"invariant {i}", program.invariant_sizes[i], False)
+        invariant_at[i] = arrays.flat(invariants[i], names["invariant"][i], program.invariant_sizes[i], False)
     for i in range(len(sequences)):
-        arrays.steps(&sequence_at[i], sequences[i], f"sequence {i}", program.sequence_widths[i], s,
+        arrays.steps(&sequence_at[i], sequences[i], names["sequence"][i], program.sequence_widths[i], s,
                      T, first, reverse, False)
     for i in range(len(outputs)):
-        arrays.steps(&output_at[i], outputs[i], f"output {i}", program.output_widths[i], s,
+        arrays.steps(&output_at[i], outputs[i], names["output"][i], program.output_widths[i], s,
                      T, first, reverse, True)
     r.invariants, r.sequences, r.outputs = invariant_at, sequence_at, output_at
     for i in range(p.n_states):
         width = p.states[i].width
-        r.initial[i] = arrays.flat(initial[i], f"initial {i}", N * width, False)
+        r.initial[i] = arrays.flat(initial[i], names["initial"][i], N * width, False)
         if restart:
-            r.restart[i] = arrays.flat(restart[i], f"restart {i}", N * width, False)
+            r.restart[i] = arrays.flat(restart[i], names["restart"][i], N * width, False)
         if backward:
-            r.d_final[i] = arrays.flat(d_final[i], f"d_final {i}", N * width, False)
-            r.d_initial[i] = arrays.flat(d_initial[i], f"d_initial {i}", N * width, True)
+            r.d_final[i] = arrays.flat(d_final[i], names["d_final"][i], N * width, False)
+            r.d_initial[i] = arrays.flat(d_initial[i], names["d_initial"][i], N * width, True)
             if d_restart:
-                r.d_restart[i] = arrays.flat(d_restart[i], f"d_restart {i}", N * width, True)
+                r.d_restart[i] = arrays.flat(d_restart[i], names["d_restart"][i], N * width, True)
         else:
-            r.final[i] = arrays.flat(require_array(final[i], f"final {i}"), f"final {i}", N * width, True)
+            r.final[i] = arrays.flat(require_array(final[i], names["final"][i]), names["final"][i], N * width, True)
         r.kept_states[i] = rk_state_place(kept_states[i][0], kept_states[i][1], width)
     r.kept_size = kept_size
     if kept is not None:

@@ -21,7 +21,7 @@ from rnnkit.cells.checks import (
     check_tensor,
 )
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.module import Module, Parameter
+from rnnkit.module import PARAMETER, Module, Parameter
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -139,6 +139,9 @@ class Cell(Module):
     @property
     def dtype(self) -> np.dtype[Any]:
         """dtype of the parameters (float32 for a cell that has none)."""
+        for name, kind in self._kinds.items():  # its own come first, and are soon found
+            if kind is PARAMETER and self.__dict__[name] is not None:
+                return self.__dict__[name]._data.dtype
         for parameter in self.parameters():
             return parameter.dtype
         return np.dtype(np.float32)

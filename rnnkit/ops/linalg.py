@@ -83,7 +83,7 @@ _matmul.defvjp(_d_left, _d_right)
 
 _linear = primitive("linear", _linear_array)
 _linear.defvjp(
-    lambda d_y, _, x, weight, bias=None: matmul(d_y, weight),
+    lambda d_y, _, x, weight, bias=None: _matmul(d_y, weight),
     lambda d_y, _, x, weight, bias=None: _matmul(_swap(_rows(d_y)), _rows(x)),
     lambda d_y, _, x, weight, bias: sum_to(d_y, bias._data.shape),
 )

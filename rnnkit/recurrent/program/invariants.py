@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
 from rnnkit.autograd.tensor import wrap
-from rnnkit.recurrent.arrays import flat
+from rnnkit.recurrent.arrays import dense
 from rnnkit.recurrent.program.prologue import Prologue, leaf
 
 if TYPE_CHECKING:
@@ -68,12 +68,14 @@ class Invariants:
 
     def native(self, values: Sequence[Value]) -> tuple[Array, ...]:
         """As the native side takes them."""
-        return tuple([self._native(value) for value in values])
-
-    def _native(self, value: Value) -> Array:
-        array = self._computed(value)
+        arrays, places = self._arrays, self._variant.places
+        found = [
+            arrays[places[value]] if value in places else self._computed(value) for value in values
+        ]
         # Truth, such as a mask that the cell holds, is 1 and 0 to the executor.
-        return flat(array if array.dtype == self._dtype else np.asarray(array, self._dtype))
+        return dense(
+            [a if a.dtype == self._dtype else np.asarray(a, self._dtype) for a in found]
+        )
 
     def _computed(self, value: Value) -> Array:
         """A value without rows, by the engine's array code."""
@@ -106,12 +108,15 @@ class Invariants:
         """Of the tensors that the run was given."""
         for source, value in self._variant.d_invariants:
             self.add_gradient(source, self._computed(value))
+        # Nothing else keeps what is handed out: the engine copies what somebody might look at.
+        gradients, self._gradients, self.sums = self._gradients, {}, {}
         found: list[Array | None] = [None] * len(self._arrays)
         roots, seeds = [], []
-        for source, d in self._gradients.values():
+        for source, d in gradients.values():
             if source.place >= 0:
                 shape = self._arrays[source.place].shape
-                found[source.place] = np.asarray(d, self._dtype).reshape(shape)
+                d = np.asarray(d, self._dtype)
+                found[source.place] = d if d.shape == shape else d.reshape(shape)
             elif source.requires_grad:
                 root = self.tensor(source)
                 roots.append(root)

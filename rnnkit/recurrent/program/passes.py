@@ -18,7 +18,7 @@ from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.products import always_native, matmul
 from rnnkit.errors import BackendError
-from rnnkit.recurrent.arrays import flat, rows
+from rnnkit.recurrent.arrays import dense, rows
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.hoisted import Hoisted, steps_of_block
 from rnnkit.recurrent.program.invariants import Invariants
@@ -58,12 +58,12 @@ class Passes:
         self.N = steps.N
         self.invariants = Invariants(variant, layer.names, tensors, need_tensors, self.dtype)
         self.hoisted = Hoisted(variant, steps, self.invariants, self._like_x)
-        self.initial = [flat(a) for a in states]
-        self.restart = tuple([flat(a) for a in restarts])
+        self.initial: Sequence[Array] = dense(states)
+        self.restart = dense(restarts)
         self.block = steps_of_block(steps.N)
         self.segments = self._segments()
         # The states after all segments but the last.
-        self.between: list[list[Array]] = []
+        self.between: list[Sequence[Array]] = []
         # What the forward pass has left of one segment, if that is whole.
         self.present: Segment | None = None
         self.given: dict[Value, Placed] = {}
@@ -136,8 +136,7 @@ class Passes:
         size = self.compiled.kept.size
         self.kept = np.empty(self.steps.rows_of(*segment) * size, self.dtype) if size else None
         self._native(
-            self.compiled.forward, segment, self.given, outputs, initial,
-            tuple([flat(a) for a in final]),
+            self.compiled.forward, segment, self.given, outputs, initial, tuple(final)
         )
         self.present = segment
 
@@ -150,7 +149,7 @@ class Passes:
         for segment in self.segments:
             final = [np.empty((1, self.N, *v.shape), self.dtype) for v in self.layer.step.after]
             self._forward_segment(segment, outputs, initial, final)
-            initial = [flat(a) for a in final]
+            initial = final
             if segment is not self.segments[-1]:
                 self.between.append(initial)
         if not self.variant.training:
@@ -186,7 +185,7 @@ class Passes:
         tables = self.compiled.backward
         assert tables is not None
         given = self._given_gradients(d_outputs)
-        d_final = [None if d is None else flat(d) for d in d_outputs[-layer.n_states :]]
+        d_final = list(dense(d_outputs[-layer.n_states :]))
         d_restart = [np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states]
         d_restart = d_restart if self.restart else []
         seen = layer.options.seen
@@ -222,10 +221,10 @@ class Passes:
             initial = [np.empty((1, self.N, *v.shape), self.dtype) for v in step.states]
             self._native(
                 tables, segment, {**given, **self.given}, written, start, (), backward=True,
-                d_final=tuple(d_final), d_initial=tuple([flat(a) for a in initial]),
-                d_restart=tuple([flat(a) for a in d_restart]), summands=summands, sums=sums,
+                d_final=tuple(d_final), d_initial=tuple(initial), d_restart=tuple(d_restart),
+                summands=summands, sums=sums,
             )
-            d_final = [flat(a) for a in initial]
+            d_final = list(initial)
             self._add_products(summands, segment)
             self.hoisted.back(hoisted, *segment, self._add_to_input)
         self._add_sums(sums)
@@ -238,14 +237,17 @@ class Passes:
         if not retain:
             self.present, self.kept, self.given = None, None, {}
             self.hoisted.forget()
-        if self.d_x is None and self.need_x:
-            self.d_x = np.zeros(self.x.shape, self.dtype)
+        # Nothing here keeps what is handed out: the engine copies what somebody might look at.
+        d_x, self.d_x = self.d_x, None
+        d_drawn, self.d_drawn = self.d_drawn, []
+        if d_x is None and self.need_x:
+            d_x = np.zeros(self.x.shape, self.dtype)
         _, need_states, *_ = layer.parts(needs)
         return (
-            wrap(self.d_x) if self.need_x else None,  # type: ignore[arg-type]
+            None if d_x is None or not self.need_x else wrap(d_x),
             *[wrap(a) if need else None for a, need in zip(initial, need_states, strict=True)],
             *[wrap(a) for a in d_restart], *self.invariants.gradients(),
-            *[None if d is None else wrap(d) for d in self.d_drawn],
+            *[None if d is None else wrap(d) for d in d_drawn],
         )
 
     def _outputs_of_inputs(self) -> tuple[list[Any], dict[Value, Array]]:
@@ -318,10 +320,11 @@ class Passes:
 
     def _add_sums(self, sums: Array | None) -> None:
         """Sums of rows, which the loop has left for each row of the batch."""
+        if sums is None:
+            return
+        total = np.add.reduce(sums.reshape(self.N, -1), axis=0)
         for value, part in self.compiled.row_sums:
-            assert sums is not None
-            total = np.add.reduce(sums.reshape(self.N, -1)[:, part], axis=0)
-            self.invariants.add_sum(value, total.reshape(value.shape))
+            self.invariants.add_sum(value, total[part].reshape(value.shape))
 
     def _add_to_input(self, value: Value, first: int, last: int, d: Array) -> None:
         """The gradient of x, or of what is drawn, for the rows of some steps."""

@@ -28,7 +28,10 @@ def settings_of(module: Module) -> tuple[Any, ...]:
         if isinstance(value, Module):
             found.append((name, settings_of(value)))
         elif isinstance(value, Tensor):
-            found.append((name, value.shape, value.dtype.char))
+            array = value._data
+            found.append((name, array.shape, array.dtype.char))
+        elif (kind := type(value)) is int or kind is bool or kind is str:
+            found.append((name, (kind, value)))
         else:
             found.append((name, _setting(value)))
     return tuple(found)

@@ -57,6 +57,7 @@ class Variant:
     Attributes:
         compiled: the programs.
         products: the hoisted values, where each is a product; None where one is not.
+        places: of the invariants that a run is given, among its tensors.
         inputs: x and what is drawn, of which hoisted values are computed.
         d_invariants: whose gradients the backward pass gives, and the values that are these.
     """
@@ -72,6 +73,7 @@ class Variant:
         self._need_tensors = need_tensors
         self._needs = {step.x: need_x, **dict(zip(step.drawn, need_drawn, strict=True))}
         self._sources: dict[int, Source] = {}
+        self.places: dict[Value, int] = {}
         tracer = step.tracer
         wanted: tuple[Value, ...] = ()
         if training:
@@ -80,6 +82,10 @@ class Variant:
                 *[v for v in tracer.tensor_of if self.source(v).requires_grad],
             )
         self.compiled = compiled(step, wanted, y_wanted, steps_wanted, training, seen)
+        for value in tracer.tensor_of:
+            place = self.source(value).place
+            if place >= 0:
+                self.places[value] = place
         self.products = self._as_products(step.hoisted)
         self.inputs = [step.x, *step.drawn]
         self.d_invariants: list[tuple[Source, Value]] = []
