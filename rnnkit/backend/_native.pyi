@@ -64,6 +64,7 @@ class Schedule:
     T: int
     N: int
     def __init__(self, T: int, N: int, lengths: Array | None, reset: Array | None) -> None: ...
+    def clear_padding(self, cells: Array, batch_first: bool) -> None: ...
 
 class Layer:
     n_segments: int

@@ -7,8 +7,9 @@ tells; the RNN keeps nothing beyond its output. Under ``no_grad`` nothing is kep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,8 +121,10 @@ class _Call:
         first, second, _ = x.shape
         state_shape = D, _, H = initial[0].shape
         # What no row reaches must read as zero.
-        ragged = schedule is not None and schedule.lengths is not None
-        self._make = make = np.zeros if ragged else np.empty
+        self._make: Callable[..., Array] = np.empty
+        if schedule is not None:
+            self._make = partial(schedule.empty, batch_first=options.batch_first)
+        make = self._make
         self._y = self._c = None
         outputs = []
         if options.sequences or options.steps:

@@ -37,6 +37,13 @@ class Schedule:
         flags = None if reset is None else np.ascontiguousarray(reset).view(np.uint8)
         return extension.Schedule(self.T, self.N, self.lengths, flags)
 
+    def empty(self, shape: tuple[int, ...], dtype: Any, batch_first: bool) -> Array:
+        """Room for (T, N, ...), or (N, T, ...), with zeros where no row reaches."""
+        array = np.empty(shape, dtype)
+        if self.lengths is not None and array.size:
+            self.native.clear_padding(array.view(np.uint8), batch_first)
+        return array
+
     @property
     def steps(self) -> int:
         """Of the longest row."""

@@ -36,7 +36,7 @@ class Steps:
         self.dtype = x.dtype
         self.count = self.T
         self.lengths: Array | None = None
-        schedule = options.schedule
+        self._schedule = schedule = options.schedule
         if schedule is not None:
             self.count = schedule.steps
             lengths = schedule.lengths
@@ -58,7 +58,9 @@ class Steps:
     def empty(self, width: int) -> Array:
         """For what has so many features at every step, laid out as x; zero past a row's end."""
         shape = (self.N, self.T, width) if self.batch_first else (self.T, self.N, width)
-        return (np.empty if self.lengths is None else np.zeros)(shape, self.dtype)
+        if self._schedule is None:
+            return np.empty(shape, self.dtype)
+        return self._schedule.empty(shape, self.dtype, self.batch_first)
 
     def _times(self, first: int, last: int) -> slice:
         return slice(self.count - last, self.count - first) if self.reverse else slice(first, last)
