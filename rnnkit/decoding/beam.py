@@ -99,10 +99,10 @@ def beam_search(
             if not len(rows):
                 break
             log_probabilities, state_after = _stepped(step, tokens, state, end)
-            extended = scores[:, :, None] + log_probabilities.reshape(len(rows), B, -1)
-            ends = extended[:, :, end].copy()
-            extended[:, :, end] = -np.inf
-            scores, parents, nexts = _best(extended, B)
+            log_probabilities = log_probabilities.reshape(len(rows), B, -1)
+            ends = scores + log_probabilities[:, :, end]
+            log_probabilities[:, :, end] = -np.inf
+            scores, parents, nexts = _best(scores, log_probabilities)
             for place, beam in np.argwhere(_among_best(ends, scores)):
                 score = ends[place, beam] / penalties[length]
                 found[rows[place]].add(score, written[place, beam])
@@ -180,21 +180,22 @@ def _stepped(step: Step, tokens: Array, state: Any, end: int) -> tuple[Array, An
         raise ArgumentError(f"end: expected a token in [0, {array.shape[1]}), got {end}")
     if np.isnan(array).any():
         raise ArgumentError("step: expected log-probabilities, got NaN among them")
-    return array.astype(np.float64), after
+    return array.copy(), after
 
 
-def _best(extended: Array, B: int) -> tuple[Array, Array, Array]:
-    """Of (n, B, V): the B largest in each row, the beams they extend and the tokens they add."""
-    n, _, V = extended.shape
-    flat = extended.reshape(n, B * V)
-    if B == 1:
-        best = flat.argmax(1)[:, None]
+def _best(scores: Array, log_probabilities: Array) -> tuple[Array, Array, Array]:
+    """Of scores (n, B) extended by (n, B, V): the B best of each row, their beams and tokens."""
+    n, B, V = log_probabilities.shape
+    k = min(B, V)
+    # Of one beam no more than B extensions can be among the best: the rest is never added up.
+    if k == 1:
+        tokens = log_probabilities.argmax(2)[:, :, None]
     else:
-        best = np.argpartition(-flat, B - 1, 1)[:, :B]
-    scores = np.take_along_axis(flat, best, 1)
-    order = np.argsort(-scores, 1, kind="stable")
-    best = np.take_along_axis(best, order, 1)
-    return np.take_along_axis(scores, order, 1), best // V, best % V
+        tokens = np.argpartition(log_probabilities, V - k, 2)[:, :, V - k :]
+    extended = scores[:, :, None] + np.take_along_axis(log_probabilities, tokens, 2)
+    best = np.argsort(-extended.reshape(n, B * k), 1, kind="stable")[:, :B]
+    tokens = np.take_along_axis(tokens.reshape(n, B * k), best, 1)
+    return np.take_along_axis(extended.reshape(n, B * k), best, 1), best // k, tokens
 
 
 def _among_best(ends: Array, others: Array) -> Array:

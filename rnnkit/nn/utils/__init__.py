@@ -1,5 +1,4 @@
-"""For training: gradients clipped and truncated, recurrent matrices bounded, batches packed,
-sampling scheduled."""
+"""For training: gradients, bounds of recurrent matrices, packed batches, scheduled sampling."""
 
 from rnnkit.nn.utils import rnn, scheduled_sampling
 from rnnkit.nn.utils.clip_grad import clip_grad_norm_, clip_grad_value_
