@@ -81,6 +81,8 @@ def beam_search(
     B = check_size("beam_width", beam_width)
     if check_size("top", top) > B:
         raise ArgumentError(f"top: expected at most {B}, the beam_width, got {top}")
+    if isinstance(end, bool) or not isinstance(end, int | np.integer):
+        raise ArgumentError(f"end: expected a token, got {end!r}")
     if not 0 <= length_penalty < np.inf:
         raise ArgumentError(f"length_penalty: expected 0 or more, got {length_penalty!r}")
     penalties = ((5 + np.arange(check_size("max_length", max_length) + 1)) / 6) ** length_penalty

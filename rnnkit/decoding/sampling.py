@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def choose(
             outside (0, 1]; NaN or +inf among the logits, or nothing but -inf.
     """
     check_temperature(temperature)
-    if top_k is not None and (isinstance(top_k, bool) or top_k < 1):
-        raise ArgumentError(f"top_k: expected at least 1, got {top_k!r}")
+    if top_k is not None:
+        check_size("top_k", top_k)
     if top_p is not None and not 0.0 < top_p <= 1.0:
         raise ArgumentError(f"top_p: expected a number above 0, up to 1, got {top_p!r}")
     scores = np.asarray(logits.data if isinstance(logits, Tensor) else logits)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SCORES = ("general", "dot", "scaled")
 
-__all__ = ["AdditiveAttention", "Memory", "MultiplicativeAttention"]
+__all__ = ["AdditiveAttention", "Attention", "Memory", "MultiplicativeAttention"]
 
 
 class Memory(NamedTuple):

@@ -145,11 +145,11 @@ class EncoderDecoder(Module):
             )
         self.source_size = check_size("source_size", source_size)
         self.target_size = check_size("target_size", target_size)
-        if not 0 <= start_token < target_size:
+        if not isinstance(start_token, int | np.integer) or not 0 <= start_token < target_size:
             raise ArgumentError(
-                f"start_token: expected a token in [0, {target_size}), got {start_token}"
+                f"start_token: expected a token in [0, {target_size}), got {start_token!r}"
             )
-        self.start_token = start_token
+        self.start_token = int(start_token)
         self.num_layers = check_size("num_layers", num_layers)
         self.bidirectional = check_bool("bidirectional", bidirectional)
         self.input_feeding = check_bool("input_feeding", input_feeding)

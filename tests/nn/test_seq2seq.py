@@ -400,6 +400,7 @@ def test_learns_to_reverse(options):
         ({"attention": None, "input_feeding": True}, ArgumentError, "input_feeding: without"),
         ({"attention": None, "tied": True}, ArgumentError, "tied: without attention expected"),
         ({"start_token": 8}, ArgumentError, r"start_token: expected a token in \[0, 8\), got 8"),
+        ({"start_token": 0.5}, ArgumentError, "start_token: expected a token"),
         ({"hidden_size": 0}, ArgumentError, "hidden_size: expected at least 1"),
         ({"dropout": 1.5}, ArgumentError, "dropout: expected a probability"),
         ({"dtype": "int64"}, DTypeError, "dtype: expected float32 or float64"),
