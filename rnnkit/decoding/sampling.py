@@ -91,7 +91,6 @@ def _keep_nucleus(weights: Array, top_p: float) -> None:
 def _draw(weights: Array, rng: np.random.Generator) -> Array:
     cumulative = np.cumsum(weights, -1)
     drawn = rng.random(weights.shape[:-1])[..., None] * cumulative[..., -1:]
-    chosen = (cumulative <= drawn).sum(-1)
-    # Rounding may carry the product up to the sum itself, past the last that has a weight.
-    last = weights.shape[-1] - 1 - (weights[..., ::-1] > 0).argmax(-1)
-    return np.minimum(chosen, last)
+    # The largest number below 1 times the sum is still below it, so what is drawn has a weight.
+    chosen: Array = (cumulative <= drawn).sum(-1)
+    return chosen

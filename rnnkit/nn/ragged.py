@@ -45,7 +45,5 @@ def masked_softmax(scores: Tensor, valid: Tensor | None) -> Tensor:
     """
     if valid is None:
         return softmax(scores, -1)
-    # A row of minus infinities would give NaN, whose gradient no mask removes.
-    nothing = ~valid.any(-1, keepdims=True)
-    weights = softmax(where(valid | nothing, scores, -np.inf), -1)
-    return where(valid, weights, 0.0)
+    # Where nothing is valid this softmax is NaN; choosing 0 instead stops its gradient as well.
+    return where(valid, softmax(where(valid, scores, -np.inf), -1), 0.0)

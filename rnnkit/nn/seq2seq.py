@@ -300,17 +300,15 @@ class EncoderDecoder(Module):
                 x = cat([x, wrap(np.zeros((T, N, self.features), x.dtype))], -1)
             y, _ = self.decoder(x, _as_state(states), lengths=target_lengths)
             return self._attended(y, memory)
-        return self._run_by_steps(inputs, memory, states, target_lengths, sampling)
+        return self._run_by_steps(inputs, memory, states, sampling)
 
     def _run_by_steps(
-        self, inputs: Array, memory: Memory | None, states: tuple[Tensor, ...], lengths: Any,
-        sampling: float,
+        self, inputs: Array, memory: Memory | None, states: tuple[Tensor, ...], sampling: float
     ) -> tuple[Tensor, Tensor | None]:
         T, N = inputs.shape
         sampled = np.zeros((T, N), bool)
         if sampling:
             sampled[1:] = generator().random((T - 1, N)) < sampling
-        valid = valid_steps(lengths, T, N)
         feed = self._no_feed(states)
         features: list[Tensor] = []
         weights: list[Any] = []
@@ -319,21 +317,19 @@ class EncoderDecoder(Module):
                 with no_grad():
                     own = self.head(features[-1]).argmax(-1).data
                 tokens = np.where(sampled[t], own, tokens)
-            active = None if valid is None else valid.data[t].astype(np.int64)
-            feed, looked, states = self._advance(tokens, memory, states, feed, active)
+            feed, looked, states = self._advance(tokens, memory, states, feed)
             features.append(feed)
             weights.append(looked)
         return stack(features, 0), None if memory is None else stack(weights, 0)
 
     def _advance(
-        self, tokens: Any, memory: Memory | None, states: tuple[Tensor, ...], feed: Any,
-        active: Any = None,
+        self, tokens: Any, memory: Memory | None, states: tuple[Tensor, ...], feed: Any
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-        """a (N, features), weights and states after one step; rows not ``active`` stay."""
+        """a (N, features), weights and states after one step."""
         x = self.dropout(self.target_embedding(tokens))
         if self.input_feeding:
             x = cat([x, feed], -1)
-        y, final = self.decoder(x.unsqueeze(0), _as_state(states), lengths=active)
+        y, final = self.decoder(x.unsqueeze(0), _as_state(states))
         return *self._attended(y.squeeze(0), memory), _as_tuple(final)
 
     def _attended(self, y: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:

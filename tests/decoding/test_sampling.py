@@ -72,7 +72,7 @@ def test_one_number_for_each_id():
 
 
 class Largest:
-    """A generator of the number just below 1, whose product with a sum may round to the sum."""
+    """A generator of the largest number that there is below 1."""
 
     def random(self, shape):
         return np.full(shape, np.nextafter(1.0, 0.0))
