@@ -4,26 +4,40 @@ from rnnkit.cells import GRUCell, LSTMCell, RNNCell
 from rnnkit.module import Module, Parameter
 from rnnkit.nn import init, utils
 from rnnkit.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from rnnkit.nn.attention import AdditiveAttention, MultiplicativeAttention
 from rnnkit.nn.containers import ModuleList, Sequential
+from rnnkit.nn.conv import AvgPool1d, Conv1d, MaxPool1d
 from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.linear import Linear
 from rnnkit.nn.normalization import LayerNorm
+from rnnkit.nn.pooling import AttentionPool, LastPool, MaxPool, MeanPool
 from rnnkit.nn.recurrent import GRU, LSTM, RNN, Recurrent
+from rnnkit.nn.seq2seq import EncoderDecoder
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdditiveAttention",
+    "AttentionPool",
+    "AvgPool1d",
+    "Conv1d",
     "Dropout",
     "Embedding",
+    "EncoderDecoder",
     "GRUCell",
     "Identity",
     "LSTMCell",
+    "LastPool",
     "LayerNorm",
     "Linear",
+    "MaxPool",
+    "MaxPool1d",
+    "MeanPool",
     "Module",
     "ModuleList",
+    "MultiplicativeAttention",
     "Parameter",
     "RNNCell",
     "ReLU",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from rnnkit.autograd import no_grad
 from rnnkit.data import Vocabulary
+from rnnkit.decoding.sampling import check_temperature, choose
 from rnnkit.errors import ArgumentError
 from rnnkit.train.language_model import LanguageModel
 
@@ -33,8 +33,7 @@ def generate(
     """
     if length < 0:
         raise ArgumentError(f"length: expected 0 or more, got {length}")
-    if not (temperature >= 0.0 and math.isfinite(temperature)):
-        raise ArgumentError(f"temperature: expected a finite number from 0, got {temperature}")
+    check_temperature(temperature)
     return _characters(model, vocabulary, prompt, length, temperature, rng)
 
 
@@ -53,16 +52,8 @@ def _characters(
         # Not held over the yield: the caller's code runs there and may want gradients.
         with no_grad():
             logits, state = model(ids[:, None], state)
-        chosen = _choose(logits.data[-1, 0].astype(np.float64), temperature, rng)
+        scores = logits.data[-1, 0].copy()
+        scores[Vocabulary.unknown] = -np.inf
+        chosen = choose(scores, temperature, rng)
         yield vocabulary.characters[chosen - 1]
         ids = np.array([chosen])
-
-
-def _choose(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    logits[Vocabulary.unknown] = -np.inf
-    if temperature == 0.0:
-        return int(logits.argmax())
-    weights = np.exp((logits - logits.max()) / temperature)
-    cumulative = np.cumsum(weights)
-    chosen = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
-    return int(min(chosen, len(logits) - 1))
