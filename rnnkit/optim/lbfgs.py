@@ -43,11 +43,11 @@ _HISTORIES = ("old_dirs", "old_stps", "ro")
 class LBFGS(Optimizer):
     """``torch.optim.LBFGS``: same options, defaults and update; the line search is the book's.
 
-    ``step(closure)`` makes up to ``max_iter`` iterations and calls ``closure`` up to ``max_eval``
-    times (by default 5 / 4 of max_iter); it stops early where no element of the
-    gradient exceeds ``tolerance_grad``, or where the step or the change of the loss falls below
+    ``step(closure)`` makes up to ``max_iter`` iterations. It stops early once ``closure`` has been
+    called ``max_eval`` times (by default 5 / 4 of max_iter), where no element of the gradient
+    exceeds ``tolerance_grad``, or where the step or the change of the loss falls below
     ``tolerance_change``. ``history_size`` pairs (s, y) are kept. ``line_search_fn`` is None, for
-    steps of length lr, or "strong_wolfe".
+    steps of length lr, or "strong_wolfe", for a length that is searched from lr on.
 
     All parameters are one vector: there is one group, and one dtype. The state of the method stands
     with the first parameter, under PyTorch's names; ``old_dirs`` (k, n) are the changes y and
@@ -287,9 +287,11 @@ def _two_loops(state: dict[str, Any], gradient: Array) -> Array:
 
 
 def _number(loss: Any) -> float:
-    if not isinstance(loss, Tensor | float) or (isinstance(loss, Tensor) and loss.size != 1):
+    if isinstance(loss, Tensor) and loss.size == 1:
+        return float(loss.item())
+    if not isinstance(loss, float | int | np.number):
         raise ArgumentError(f"closure: expected it to return the loss, got {loss!r}")
-    return loss.item() if isinstance(loss, Tensor) else loss
+    return float(loss)
 
 
 def _largest(vector: Array) -> float:

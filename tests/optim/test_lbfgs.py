@@ -374,6 +374,7 @@ def test_pytorch_live():
     ours = Parameter(place.copy())
     theirs = torch.tensor(place, requires_grad=True)
     options = {"line_search_fn": "strong_wolfe", "max_iter": 5, "history_size": 3}
+    options["max_eval"] = 100  # where it ends a search PyTorch may go back to a worse point
     mine = optim.LBFGS([ours], **options)
     peer = torch.optim.LBFGS([theirs], **options)
 
