@@ -133,7 +133,7 @@ def make_adaptive():
 # -- LBFGS -----------------------------------------------------------------------------------
 
 LBFGS = [
-    {"options": {}},
+    {"options": {"max_iter": 4}},
     {"options": {"lr": 0.1}},
     {"options": {"lr": 0.02, "history_size": 2, "max_iter": 9, "max_eval": 5}},
     *[
