@@ -4,6 +4,7 @@ from rnnkit.cells import GRUCell, LSTMCell, RNNCell
 from rnnkit.module import Module, Parameter
 from rnnkit.nn import init, utils
 from rnnkit.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from rnnkit.nn.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from rnnkit.nn.attention import AdditiveAttention, MultiplicativeAttention
 from rnnkit.nn.containers import ModuleList, Sequential
 from rnnkit.nn.conv import AvgPool1d, Conv1d, MaxPool1d
@@ -19,6 +20,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveLogSoftmaxWithLoss",
     "AdditiveAttention",
     "AttentionPool",
     "AvgPool1d",

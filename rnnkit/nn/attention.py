@@ -15,7 +15,7 @@ from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_
-from rnnkit.nn.ragged import masked_softmax, valid_steps, without_padding
+from rnnkit.nn.ragged import masked_softmax, step_mask, without_padding
 from rnnkit.ops import linear, tanh
 from rnnkit.ops.operands import real
 
@@ -73,7 +73,7 @@ class Attention(Module):
         keys = check_tensor("keys", keys, dtype, {3: "(S, N, K)"}, last=self.key_size)  # type: ignore[arg-type]
         real("keys", keys)
         S, N, _ = keys.shape
-        valid = valid_steps(lengths, S, N)
+        valid = step_mask(lengths, S, N)
         kept = without_padding(keys, valid)
         if values is None:
             kept_values = kept

@@ -20,7 +20,7 @@ from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_
-from rnnkit.nn.ragged import valid_steps, without_padding
+from rnnkit.nn.ragged import step_mask, without_padding
 from rnnkit.ops import cat, linear, stack
 from rnnkit.ops.operands import real
 from rnnkit.recurrent.schedule import check_lengths
@@ -73,7 +73,7 @@ class _Windows(Module):
     def _windows(self, x: Tensor, lengths: Any) -> tuple[list[Tensor], Tensor | None]:
         """k tensors (T', N, C), each with one step of every window, and which of them count."""
         T, N, C = x.shape
-        x = without_padding(x, valid_steps(lengths, T, N))
+        x = without_padding(x, step_mask(lengths, T, N))
         steps = self.output_lengths(T)
         if self._before or self._after:
             around = [wrap(np.zeros((n, N, C), x.dtype)) for n in (self._before, self._after)]
@@ -83,7 +83,7 @@ class _Windows(Module):
         windows = [x[offset : offset + span : self.stride] for offset in offsets]
         counts = None
         if lengths is not None:
-            counts = valid_steps(self.output_lengths(check_lengths(lengths, T, N)), steps, N)
+            counts = step_mask(self.output_lengths(check_lengths(lengths, T, N)), steps, N)
         return windows, counts
 
 

@@ -23,7 +23,7 @@ from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_
 from rnnkit.errors import ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_
-from rnnkit.nn.ragged import masked_softmax, valid_steps, without_padding
+from rnnkit.nn.ragged import masked_softmax, step_mask, without_padding
 from rnnkit.ops import cat, linear, tanh, where
 from rnnkit.ops.operands import real
 from rnnkit.recurrent.schedule import check_lengths
@@ -79,7 +79,7 @@ class MeanPool(Module):
     def forward(self, x: Any, lengths: Any = None) -> Tensor:
         x = _check_input(x)
         T, N, _ = x.shape
-        valid = valid_steps(lengths, T, N)
+        valid = step_mask(lengths, T, N)
         count = np.full(N, T) if valid is None else valid.data.sum(0)
         divisor = np.maximum(count, 1).astype(x.dtype)[:, None]
         return without_padding(x, valid).sum(0) / divisor
@@ -94,7 +94,7 @@ class MaxPool(Module):
     def forward(self, x: Any, lengths: Any = None) -> Tensor:
         x = _check_input(x)
         T, N, _ = x.shape
-        valid = valid_steps(lengths, T, N)
+        valid = step_mask(lengths, T, N)
         if T == 0:
             return x.sum(0)
         if valid is None:
@@ -156,7 +156,7 @@ class AttentionPool(Module):
         """x with zeros past the rows' ends, and the weights (N, T)."""
         x = check_tensor("x", x, self.weight.dtype, {3: "(T, N, H)"}, last=self.size)
         T, N, _ = x.shape
-        valid = valid_steps(lengths, T, N)
+        valid = step_mask(lengths, T, N)
         x = without_padding(x, valid)
         scores = tanh(linear(x, self.weight, self.bias)) @ self.weight_score
         return x, masked_softmax(scores.T, None if valid is None else valid.T)

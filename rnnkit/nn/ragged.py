@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
 
 
-def valid_steps(lengths: Any, T: int, N: int) -> Tensor | None:
+def step_mask(lengths: Any, T: int, N: int) -> Tensor | None:
     """bool (T, N), True before each row's end; None where every row simply has all T steps.
 
     Raises:

@@ -27,7 +27,7 @@ from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.init import normal_
 from rnnkit.nn.linear import Linear
-from rnnkit.nn.ragged import valid_steps
+from rnnkit.nn.ragged import step_mask
 from rnnkit.nn.recurrent import GRU, LSTM, RNN
 from rnnkit.ops import cat, log_softmax, stack, tanh
 from rnnkit.ops.operands import ids as integer_array
@@ -373,7 +373,7 @@ def _check_tokens(
     if ids.ndim != 2:
         axes = "(S, N)" if name == "source" else "(T, N)"
         raise ShapeError(f"{name}: expected tokens {axes}, got shape {ids.shape}")
-    valid = valid_steps(lengths, *ids.shape)
+    valid = step_mask(lengths, *ids.shape)
     if valid is not None:
         ids = np.where(valid.data, ids, 0)
     wrong = ids[(ids < 0) | (ids >= size)]
