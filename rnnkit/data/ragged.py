@@ -182,7 +182,7 @@ class _Padded:
 
     def __init__(self, name: str, sequences: Sequence[Any], padding: float) -> None:
         self.padding = padding
-        self.each = [np.asarray(sequence) for sequence in sequences]
+        self.each = [_as_array(name, row, sequence) for row, sequence in enumerate(sequences)]
         for row, array in enumerate(self.each):
             if not array.ndim:
                 raise ShapeError(f"{name}[{row}]: expected an array (steps, ...), got one number")
@@ -191,6 +191,7 @@ class _Padded:
                     f"{name}[{row}]: expected (steps, *{self.each[0].shape[1:]}) as {name}[0], "
                     f"got {array.shape}"
                 )
+        self.features: tuple[int, ...] = self.each[0].shape[1:] if self.each else ()
         self.lengths = np.array([len(array) for array in self.each], np.int64)
         # An empty list is of floats to NumPy, whatever the others are of.
         dtypes = {array.dtype for array in self.each if array.size}
@@ -204,11 +205,18 @@ class _Padded:
         self.dtype = common if common.kind == "f" else np.dtype(np.int64)
 
     def pad(self, rows: np.ndarray) -> np.ndarray:
-        shape = (int(self.lengths[rows].max()), len(rows), *self.each[0].shape[1:])
+        shape = (int(self.lengths[rows].max()), len(rows), *self.features)
         padded = np.full(shape, self.padding, self.dtype)
         for column, row in enumerate(rows):
             padded[: self.lengths[row], column] = self.each[row]
         return padded
+
+
+def _as_array(name: str, row: int, sequence: Any) -> np.ndarray:
+    try:
+        return np.asarray(sequence)
+    except ValueError:
+        raise ShapeError(f"{name}[{row}]: its steps differ in shape") from None
 
 
 def _one_dtype(name: str, array: np.ndarray) -> np.ndarray:
