@@ -156,8 +156,8 @@ def _open_cache(cache: str, record: str, wanted: dict[str, Any]) -> np.ndarray |
 def _describe(file: BinaryIO, timed: bool = True) -> dict[str, Any]:
     """What tells a file from another without reading it whole."""
     status = os.fstat(file.fileno())
-    head = file.read(_SAMPLE)
+    ends = hashlib.sha256(file.read(_SAMPLE))
     file.seek(max(0, status.st_size - _SAMPLE))
-    tail = file.read(_SAMPLE)
-    found = {"size": status.st_size, "ends": hashlib.sha256(head + tail).hexdigest()}
+    ends.update(file.read(_SAMPLE))
+    found = {"size": status.st_size, "ends": ends.hexdigest()}
     return {**found, "mtime": status.st_mtime_ns} if timed else found

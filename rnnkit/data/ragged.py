@@ -167,7 +167,7 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
         padded = _Padded("targets", targets, 0)
         whole = padded.dtype.kind == "i"
         padded.padding = padding if padding is not None else IGNORED if whole and aligned else 0
-        wrong = np.flatnonzero(padded.lengths != self.lengths) if aligned else ()
+        wrong = np.flatnonzero(aligned & (padded.lengths != self.lengths))
         if len(wrong):
             row = int(wrong[0])
             raise ArgumentError(
@@ -183,15 +183,15 @@ class _Padded:
     def __init__(self, name: str, sequences: Sequence[Any], padding: float) -> None:
         self.padding = padding
         self.each = [_as_array(name, row, sequence) for row, sequence in enumerate(sequences)]
+        self.features: tuple[int, ...] = self.each[0].shape[1:] if self.each else ()
         for row, array in enumerate(self.each):
             if not array.ndim:
                 raise ShapeError(f"{name}[{row}]: expected an array (steps, ...), got one number")
-            if array.shape[1:] != self.each[0].shape[1:]:
+            if array.shape[1:] != self.features:
                 raise ShapeError(
-                    f"{name}[{row}]: expected (steps, *{self.each[0].shape[1:]}) as {name}[0], "
+                    f"{name}[{row}]: expected (steps, *{self.features}) as {name}[0], "
                     f"got {array.shape}"
                 )
-        self.features: tuple[int, ...] = self.each[0].shape[1:] if self.each else ()
         self.lengths = np.array([len(array) for array in self.each], np.int64)
         # An empty list is of floats to NumPy, whatever the others are of.
         dtypes = {array.dtype for array in self.each if array.size}
