@@ -33,6 +33,8 @@ class LabelSet:
     def of(cls, labels: Iterable[str]) -> LabelSet:
         """The different labels among ``labels``: in the order of numbers when all are whole
         numbers, else of code points."""
+        if isinstance(labels, str):
+            raise ArgumentError(f"labels: expected a list of labels, got the text {labels!r}")
         found = sorted(set(labels))
         if all(isinstance(name, str) and _is_whole(name) for name in found):
             found.sort(key=int)

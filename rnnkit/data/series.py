@@ -266,15 +266,25 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
         for index in range(self.batches_per_epoch):
             yield self._make(index, index, rows)
 
-    def forecasts(self, outputs: Any, rows: Any) -> np.ndarray:
-        """A model's outputs (horizon, N, K) for a batch's ``rows`` in the series' own units."""
+    def latest(self) -> np.ndarray:
+        """The inputs (T, 1, C) of the forecast that goes on where the series ends."""
+        return self._values[len(self._values) - self.window :, None]
+
+    def forecasts(self, outputs: Any, rows: Any = None) -> np.ndarray:
+        """A model's outputs (horizon, N, K) in the series' own units, float64.
+
+        ``rows``: those of the batch that the outputs are for; without, they are for ``latest()``.
+        Raises ShapeError when the outputs are of another shape.
+        """
         outputs = np.asarray(outputs)
-        expected = (self.horizon, len(rows), len(self.channels))
+        expected = (self.horizon, 1 if rows is None else len(rows), len(self.channels))
         if outputs.shape != expected:
             raise ShapeError(f"outputs: expected {expected}, got {outputs.shape}")
-        return self.transform.inverse(
-            outputs, self._stretch(self.series, rows, -self.transform.lag, 0), self.channels
-        )
+        if rows is None:
+            history = self.series[-max(self.transform.lag, 1) :, None, self.channels]
+        else:
+            history = self._stretch(self.series, rows, -self.transform.lag, 0)
+        return self.transform.inverse(outputs, history, self.channels)
 
     def truth(self, rows: Any) -> np.ndarray:
         """What came, (horizon, N, K) float64 in the series' own units."""

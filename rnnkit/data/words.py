@@ -34,8 +34,9 @@ def tokenize_words(text: str, *, lower: bool = False, lines: bool = False) -> li
         lower: whether to make capital letters small.
         lines: whether a line end is a token, ``"\\n"``, too; other white space never is.
     """
-    pattern = _token_pattern()
-    tokens = pattern.findall(text.lower() if lower else text)
+    text = text.lower() if lower else text
+    marked = not text.isascii() and not _combining_marks().isdisjoint(text)
+    tokens = _token_pattern(marked).findall(text)
     return tokens if lines else [token for token in tokens if token != "\n"]
 
 
@@ -124,6 +125,8 @@ class WordVocabulary:
             min_count: words seen less often are left out.
             max_size: the most ids there may be, the unknown one and the specials included.
         """
+        if isinstance(texts, str):
+            raise ArgumentError("texts: expected a list of texts, got one text")
         if min_count < 1:
             raise ArgumentError(f"min_count: expected 1 or more, got {min_count}")
         asked = tuple(specials)
@@ -219,12 +222,17 @@ def _tokens_of(text: str | Iterable[str], lower: bool, lines: bool) -> Iterable[
 
 
 @functools.cache
-def _token_pattern() -> re.Pattern[str]:
-    # \w leaves out combining marks, without which the words of many scripts fall apart.
-    marks = "".join(
+def _token_pattern(marked: bool) -> re.Pattern[str]:
+    # \w leaves out combining marks, without which the words of many scripts fall apart. The set
+    # that has them is slow to match, so texts without any do without it.
+    letter = rf"[\w{''.join(sorted(_combining_marks()))}]" if marked else r"\w"
+    return re.compile(rf"{letter}+(?:(?:['\u2019\-]|(?<=\d)[.,](?=\d)){letter}+)*|\n|[^\s]")
+
+
+@functools.cache
+def _combining_marks() -> frozenset[str]:
+    return frozenset(
         chr(point)
         for point in range(min(0x20000, sys.maxunicode))
         if unicodedata.category(chr(point)).startswith("M")
     )
-    letter = rf"[\w{marks}]"
-    return re.compile(rf"{letter}+(?:(?:['\u2019\-]|(?<=\d)[.,](?=\d)){letter}+)*|\n|[^\s]")

@@ -106,6 +106,25 @@ def test_windows_are_what_came_before_and_after(window, horizon, stride, lag):
             assert np.allclose(windows.forecasts(batch.targets, batch.rows), truth, rtol=1e-12)
 
 
+@pytest.mark.parametrize("lag", [0, 1, 5])
+def test_the_forecast_beyond_the_end(lag):
+    series = some_series(40)
+    transform = SeriesTransform.fit(series[:30], lag=lag)
+    known = SeriesWindows(
+        series[:36], window=6, horizon=4, batch_size=4, transform=transform, channels=[2, 0],
+        part=(20, 36), dtype=np.float64,
+    )  # fmt: skip
+    whole = SeriesWindows(
+        series, window=6, horizon=4, batch_size=4, transform=transform, channels=[2, 0],
+        part=(36, 40), dtype=np.float64,
+    )  # fmt: skip
+    batch = whole.batch(0)
+    assert np.array_equal(known.latest(), batch.inputs)
+    assert np.allclose(known.forecasts(batch.targets)[:, 0], series[36:, [2, 0]], rtol=1e-11)
+    with pytest.raises(ShapeError, match=r"outputs: expected \(4, 1, 2\)"):
+        known.forecasts(np.zeros((4, 2, 2)))
+
+
 def test_parts_share_no_target_and_training_sees_nothing_of_the_rest():
     series = some_series(100, 2)
     changed = series.copy()

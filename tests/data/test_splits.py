@@ -6,8 +6,10 @@ import pytest
 from rnnkit.data import group_duplicates, k_folds, split_at_random, split_by_position
 from rnnkit.errors import ArgumentError
 
+SHARES = [(10, 0.1), (100, 0.25), (7, 0.5), (2, 0.5), (99, 0.33)]
 
-@pytest.mark.parametrize(("count", "share"), [(10, 0.1), (100, 0.25), (7, 0.5), (2, 0.5), (99, 0.3)])
+
+@pytest.mark.parametrize(("count", "share"), SHARES)
 def test_a_random_split_deals_every_item_once(count, share):
     parts = split_at_random(count, share, seed=1)
     assert sorted([*parts.training, *parts.held_out]) == list(range(count))

@@ -141,6 +141,8 @@ def test_nonsense_is_refused():
     for wrong in (2, -1, 0.5):
         with pytest.raises(ArgumentError, match="ids from 0 to 1"):
             vocabulary.decode([wrong])
+    with pytest.raises(ArgumentError, match="got one text"):
+        WordVocabulary.of("a b c")
     with pytest.raises(ArgumentError, match="min_count"):
         WordVocabulary.of([], min_count=0)
     with pytest.raises(ArgumentError, match="max_size"):
@@ -168,6 +170,8 @@ def test_labels_outside_the_set_are_refused():
         labels.encode(["a", "c"])
     with pytest.raises(ArgumentError, match="list of labels"):
         labels.encode("ab")
+    with pytest.raises(ArgumentError, match="list of labels"):
+        LabelSet.of("ab")
     with pytest.raises(ArgumentError, match="ids from 0 to 1"):
         labels.decode([2])
     for names in ([], ["a", "a"], [1]):
