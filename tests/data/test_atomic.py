@@ -43,5 +43,5 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path):
 
     with pytest.raises(FileNotFoundError) as caught:
         write()
-    assert caught.value.filename == tmp_path / "other"
+    assert caught.value.filename == str(tmp_path / "other")
     assert os.listdir(tmp_path) == []
