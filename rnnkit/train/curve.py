@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
+from rnnkit.data.atomic import write_atomically
 from rnnkit.errors import MissingPackageError
-from rnnkit.train.atomic import write_atomically
 from rnnkit.train.observers import Observer, Outcome, Step, Validation
 
 

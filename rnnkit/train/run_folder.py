@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.data.atomic import write_atomically
 from rnnkit.errors import MissingPackageError
-from rnnkit.train.atomic import write_atomically
 from rnnkit.train.errors import RunError
 
 _SETTINGS_LIMIT = 64 << 20

@@ -68,7 +68,7 @@ class TextRun:
             optimizer,
             self.training,
             self.validation,
-            _budget(settings, self.training.windows_per_epoch),
+            _budget(settings, self.training.batches_per_epoch),
             schedule=make_schedule(settings.schedule, optimizer),
             clip=settings.clip,
             validations=settings.validations,
@@ -171,8 +171,8 @@ def _batches(ids: np.ndarray, settings: Settings) -> ContinuousBatches:
     return ContinuousBatches(ids, min(settings.batch, len(ids) - 1), settings.length)
 
 
-def _budget(settings: Settings, windows_per_epoch: int) -> Budget:
+def _budget(settings: Settings, batches_per_epoch: int) -> Budget:
     if settings.epochs is not None:
-        return Budget(steps=max(1, round(settings.epochs * windows_per_epoch)))
+        return Budget(steps=max(1, round(settings.epochs * batches_per_epoch)))
     assert settings.minutes is not None
     return Budget(seconds=60.0 * settings.minutes)

@@ -87,7 +87,7 @@ class Trainer:
         started = time.perf_counter()
         due = 1.0 / self.validations
         with InterruptFlag() as interrupt:
-            for window in self.training.windows():
+            for window in self.training.batches():
                 used = self.budget.used(window.position, time.perf_counter() - started)
                 if used >= 1.0 or interrupt.requested:
                     break
@@ -134,7 +134,7 @@ class Trainer:
         step = window.position + 1
         self._last = Step(
             step=step,
-            epoch=step / self.training.windows_per_epoch,
+            epoch=step / self.training.batches_per_epoch,
             used=self.budget.used(step, now - started),
             seconds=now - started,
             bits=nats * _BITS,

@@ -8,8 +8,8 @@ import stat
 import numpy as np
 import pytest
 
+from rnnkit.data.atomic import write_atomically
 from rnnkit.train import RunError, RunFolder
-from rnnkit.train.atomic import write_atomically
 
 pytest.importorskip("safetensors")
 

@@ -93,7 +93,7 @@ def test_training_learns_and_the_best_model_is_kept(tmp_path, cell, backend):
     assert bits == pytest.approx(outcome.best_bits, abs=1e-4)
     assert outcome.best_bits == min(v.bits for v in recorder.validations)
     assert len(recorder.validations) == settings.validations
-    assert outcome.steps == len(recorder.steps) == 6 * run.training.windows_per_epoch
+    assert outcome.steps == len(recorder.steps) == 6 * run.training.batches_per_epoch
     assert recorder.steps[-1].used == 1.0
     assert not outcome.interrupted
     assert recorder.closed == 1
@@ -120,7 +120,7 @@ def test_state_is_carried_and_restarts_with_the_epoch():
     trainer = make_trainer(model, ids, steps=8, learning_rate=1e-12, observers=[recorder])
     trainer.fit()
     whole = ContinuousBatches(ids, 2, 32)
-    assert whole.windows_per_epoch == 1
+    assert whole.batches_per_epoch == 1
     expected = trainer.evaluate(whole)
     losses = [step.bits for step in recorder.steps]
     assert np.mean(losses[:4]) == pytest.approx(expected, rel=1e-5)

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
+from typing import BinaryIO
 
 
 def write_atomically(path: str, data: bytes) -> None:
-    """Replace the file at ``path`` by ``data``, or leave it as it was and raise OSError.
+    """Replace the file at ``path`` by ``data``, or leave it as it was and raise OSError."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str) -> Iterator[BinaryIO]:
+    """A new file to write to, which takes the place of the one at ``path`` when the block ends.
 
     The data go to a temporary file in the same folder, are flushed to the disk and take the
     file's name in one rename; the folder is flushed too, so that the rename survives a power cut.
+    When the block raises, or anything else fails, the file at ``path`` is as it was; an OSError
+    of the writing names ``path``.
     """
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.partial")
     try:
         try:
             with open(temporary, "xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -27,6 +38,8 @@ def write_atomically(path: str, data: bytes) -> None:
             raise
         _flush_folder(folder)
     except OSError as error:
+        if error.filename not in (None, temporary):
+            raise  # of another file that the block has to do with
         raise OSError(error.errno, error.strerror, path) from None
 
 
