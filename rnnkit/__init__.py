@@ -34,7 +34,18 @@ from rnnkit.ops.noise import set_dropout_kernel as _set_dropout_kernel
 from rnnkit.rng import generator, manual_seed
 
 if TYPE_CHECKING:
-    from rnnkit import backend, cells, data, diagnostics, losses, nn, optim, recurrent, train
+    from rnnkit import (
+        backend,
+        cells,
+        data,
+        decoding,
+        diagnostics,
+        losses,
+        nn,
+        optim,
+        recurrent,
+        train,
+    )
     from rnnkit.autograd.gradcheck import gradcheck, gradgradcheck
     from rnnkit.backend import (
         config,
@@ -79,8 +90,8 @@ _set_dropout_kernel(_of_backend("noise", "dropout"))
 _LAZY = {
     **dict.fromkeys(
         (
-            "backend", "cells", "data", "diagnostics", "losses", "nn", "optim", "recurrent",
-            "train",
+            "backend", "cells", "data", "decoding", "diagnostics", "losses", "nn", "optim",
+            "recurrent", "train",
         ),
         "",
     ),
@@ -107,6 +118,7 @@ __all__ = [
     "cells",
     "config",
     "data",
+    "decoding",
     "diagnostics",
     "enable_grad",
     "errors",

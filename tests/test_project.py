@@ -18,6 +18,7 @@ ROWS = [
     {"cli"},
     {"train"},
     {"data"},
+    {"decoding"},
     {"diagnostics"},
     {"nn", "optim", "losses"},
     {"recurrent"},

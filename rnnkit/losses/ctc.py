@@ -33,14 +33,15 @@ def ctc_loss(
 ) -> Tensor:
     """Minus the log probability of a labelling, as ``torch.nn.functional.ctc_loss``.
 
-    The frames of a row show one symbol each, and what they show is read by dropping repeats and then
-    blanks. The probability of a labelling is the sum over all ways to show it (Graves, Fernandez,
-    Gomez and Schmidhuber, "Connectionist temporal classification", ICML 2006, equation 3).
+    The frames of a row show one symbol each, and what they show is read by dropping repeats and
+    then blanks. The probability of a labelling is the sum over all ways to show it (Graves,
+    Fernandez, Gomez and Schmidhuber, "Connectionist temporal classification", ICML 2006,
+    equation 3).
 
     The derivative is that with respect to ``log_probs`` as they are: minus the share of the
-    alignments in which a frame shows a symbol. Through ``log_softmax`` it becomes the gradient of the
-    scores before it. (PyTorch's backward pass hands out that one for ``log_probs`` itself; behind
-    ``log_softmax`` the two are the same.)
+    alignments in which a frame shows a symbol. Through ``log_softmax`` it becomes the gradient of
+    the scores before it, p less that share. (PyTorch's backward pass hands out the latter for
+    ``log_probs`` itself; at the scores before ``log_softmax`` the two are the same.)
 
     Args:
         log_probs: log probabilities (T, N, C), as of ``log_softmax`` over the last axis; or (T, C)
@@ -61,20 +62,13 @@ def ctc_loss(
         a scalar, or (N,) with reduction "none", () for a single row. The mean of no rows is NaN.
 
     Raises:
-        ShapeError: log_probs has not 2 or 3 axes or no symbols; targets or a length of another shape.
+        ShapeError: log_probs has not 2 or 3 axes or no symbols; targets or lengths do not fit it.
         DTypeError: log_probs is not float32 or float64, targets or lengths not integer.
-        ArgumentError: a label outside [0, C) or blank, named with its place; a length out of range;
-            blank outside [0, C); an unknown reduction.
+        ArgumentError: a label outside [0, C) or blank, named with its place; a length out of
+            range; blank outside [0, C); an unknown reduction.
     """
     check_reduction(reduction)
-    x = check_input(log_probs, "log_probs")
-    if x.ndim not in (2, 3) or x.shape[-1] == 0:
-        raise ShapeError(
-            f"log_probs: expected (T, N, C) or (T, C) with a symbol or more, got shape {x.shape}"
-        )
-    single = x.ndim == 2
-    if single:
-        x = x.unsqueeze(1)
+    x, single = check_log_probs(log_probs, blank)
     rows = _check_rows(x, targets, input_lengths, target_lengths, blank, single)
     kernels = backend.kernels_for("ctc_loss") if x.size else None
     losses: Tensor = CTC.apply(x, rows=rows, kernels=kernels)
@@ -87,12 +81,23 @@ def ctc_loss(
     return reduce(losses, reduction, x.shape[1])
 
 
-def _check_rows(
-    x: Tensor, targets: Any, input_lengths: Any, target_lengths: Any, blank: Any, single: bool
-) -> LabelledRows:
-    T, N, C = x.shape
+def check_log_probs(log_probs: ArrayLike | Tensor, blank: int) -> tuple[Tensor, bool]:
+    """(T, N, C), and whether it was (T, C), a single row; raises as `ctc_loss`."""
+    x = check_input(log_probs, "log_probs")
+    if x.ndim not in (2, 3) or x.shape[-1] == 0:
+        raise ShapeError(
+            f"log_probs: expected (T, N, C) or (T, C) with a symbol or more, got shape {x.shape}"
+        )
+    C = x.shape[-1]
     if isinstance(blank, bool) or not isinstance(blank, int | np.integer) or not 0 <= blank < C:
         raise ArgumentError(f"blank: expected an id in [0, {C}), got {blank!r}")
+    return (x.unsqueeze(1), True) if x.ndim == 2 else (x, False)
+
+
+def _check_rows(
+    x: Tensor, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, single: bool
+) -> LabelledRows:
+    T, N, C = x.shape
     labels = np.asarray(targets.data if isinstance(targets, Tensor) else targets)
     if labels.dtype.kind not in "iu" and labels.size:
         raise DTypeError(f"targets: expected integer labels, got {labels.dtype}")
@@ -199,6 +204,7 @@ def _backward_on_tape(ctx: Any, d_losses: Tensor) -> Tensor:
     losses = _losses_on_tape(where((active & finite)[:, :, None], x, 0.0), rows)
     (d_x,) = grad(losses, [x], d_losses, create_graph=True)
     undefined = active & (~finite & (d_losses.data != 0))
+    assert d_x is not None
     return where(undefined[:, :, None], np.asarray(np.nan, x.dtype), d_x)
 
 
@@ -218,7 +224,7 @@ def _losses_on_tape(x: Tensor, rows: LabelledRows) -> Tensor:
     ids = states(rows.blank, rows.labels)
     real = states(True, rows.kept)
     skip = states(False, rows.may_skip)
-    padding = np.full((N, 2), nothing)
+    padding = wrap(np.full((N, 2), nothing))
     alphas: Any = wrap(np.where(np.arange(2 * S + 1) == 0, 0, np.full((N, 1), nothing)))
     for t in range(T):
         shown = where(real, gather(x[t], 1, ids), nothing)

@@ -1,8 +1,8 @@
 """The recursions of CTC in NumPy: a loop over frames, each for all rows and states at once.
 
-csrc/kernels/ctc.h has the equations, and does the same row by row. Here blanks b (N, S+1) and labels
-y (N, S) are two arrays as there, S being the most labels of a row; those that a shorter row has not
-are log 0 throughout.
+csrc/kernels/ctc.h has the equations, and does the same row by row. Here blanks b (N, S+1) and
+labels y (N, S) are two arrays as there, S being the most labels of a row; those that a shorter row
+has not are log 0 throughout.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class _Frames:
 
     def largest(self, b: Array, y: Array) -> Array:
         """(N, 1) the largest of each row, or the least of all numbers where that is log 0."""
-        top = np.maximum(b.max(axis=1, keepdims=True), y.max(axis=1, keepdims=True, initial=-np.inf))
-        return np.maximum(top, self.lowest)
+        top = b.max(axis=1, keepdims=True, initial=self.lowest)
+        return np.maximum(top, y.max(axis=1, keepdims=True, initial=self.lowest))
 
 
 def losses_in_numpy(x: Array, rows: LabelledRows, keep: bool) -> tuple[Array, Any]:
-    """(T, N, C) -> losses (N,), and the alphas of all frames, (T, N, S+1) and (T, N, S), or None."""
+    """(T, N, C) -> losses (N,), and alphas of all frames, (T, N, S+1) and (T, N, S), or None."""
     T, N, _ = x.shape
     S = rows.labels.shape[1]
     frames = _Frames(x, rows)
