@@ -82,8 +82,9 @@ def ctc_beam_search(
     A. Hannun, A. Maas, D. Jurafsky and A. Ng, "First-pass large vocabulary continuous speech
     recognition using bi-directional recurrent DNNs", 2014, algorithm 1: of each prefix the
     alignments that end in blank and those that end in its last label are counted apart, so that all
-    alignments of one labelling are added up. A prefix that falls out of the beam is forgotten with
-    its alignments. With a beam that holds every prefix the search is exact.
+    alignments of one labelling are added up. A prefix that falls out of the beam keeps its own for
+    as long as the prefix that is one label shorter is in the beam. With a beam that holds every
+    prefix the search is exact.
 
     Args:
         log_probs, lengths, blank: as in `ctc_greedy`.
@@ -158,13 +159,18 @@ class _Prefix:
 
 
 class _Beam:
-    """The prefixes of one row (B,), with the log probabilities of their alignments so far."""
+    """The prefixes of one row (B,), with the log probabilities of their alignments so far.
+
+    Those of a prefix out of the beam are known as long as the one it makes longer is in it: (B, C).
+    """
 
     def __init__(self, symbols: int, blank: int, width: int, scorer: Any) -> None:
         self.symbols, self.blank, self.width, self.scorer = symbols, blank, width, scorer
         self.prefixes = [_Prefix(None, -1)]
         self.blank_last = np.zeros(1)  # of the alignments that end in blank
         self.label_last = np.full(1, -np.inf)  # of those that end in the prefix's last label
+        self.out_blank_last = np.full((1, symbols), -np.inf)
+        self.out_label_last = np.full((1, symbols), -np.inf)
         self.bonus = np.zeros(1)  # what the scorer gave
 
     def step(self, x: Array) -> None:
@@ -175,38 +181,46 @@ class _Beam:
         last = np.array([prefix.label for prefix in self.prefixes])
         some = last >= 0
         total = np.logaddexp(self.blank_last, self.label_last)
-        stay_blank = total + x[self.blank]
-        stay_label = self.label_last + np.where(some, x[last], -np.inf)
+        blank_last = total + x[self.blank]
+        label_last = self.label_last + np.where(some, x[last], -np.inf)
         longer = total[:, None] + x
         # A label again makes a prefix longer only from behind a blank.
         longer[some, last[some]] = self.blank_last[some] + x[last[some]]
         longer[:, self.blank] = -np.inf
-        place = {id(prefix): i for i, prefix in enumerate(self.prefixes)}
-        for i, prefix in enumerate(self.prefixes):
-            shorter = place.get(id(prefix.parent))
-            if shorter is not None:
-                way = longer[shorter, prefix.label]
-                stay_label[i] = np.logaddexp(stay_label[i], way)
-                longer[shorter, prefix.label] = -np.inf
+        out_blank_last = np.logaddexp(self.out_blank_last, self.out_label_last) + x[self.blank]
+        out_label_last = np.logaddexp(self.out_label_last + x, longer)
+        shorter = self._shorter()
+        inside = shorter >= 0
+        places = shorter[inside], last[inside]
+        label_last[inside] = np.logaddexp(label_last[inside], longer[places])
+        out_label_last[places] = -np.inf
         bonus = np.repeat(self.bonus[:, None], self.symbols, axis=1)
         if self.scorer is not None:
             bonus += np.stack([self._scores(prefix) for prefix in self.prefixes])
-        ranks = np.concatenate(
-            [np.logaddexp(stay_blank, stay_label) + self.bonus, (longer + bonus).ravel()]
-        )
-        chosen = _highest(ranks, self.width)
-        prefixes = []
-        for i in chosen.tolist():
-            if i < size:
-                prefixes.append(self.prefixes[i])
-            else:
-                parent, label = divmod(i - size, self.symbols)
-                prefixes.append(self.prefixes[parent].longer(label))
-        self.prefixes = prefixes
-        nothing = np.full(longer.size, -np.inf)
-        self.blank_last = np.concatenate([stay_blank, nothing])[chosen]
-        self.label_last = np.concatenate([stay_label, longer.ravel()])[chosen]
-        self.bonus = np.concatenate([self.bonus, bonus.ravel()])[chosen]
+        ranks = np.logaddexp(blank_last, label_last) + self.bonus
+        out_ranks = np.logaddexp(out_blank_last, out_label_last) + bonus
+        chosen = _highest(np.concatenate([ranks, out_ranks.ravel()]), self.width)
+
+        stay, come = chosen[chosen < size], chosen[chosen >= size] - size
+        self.prefixes = [self.prefixes[i] for i in stay] + [
+            self.prefixes[i].longer(int(label))
+            for i, label in zip(*divmod(come, self.symbols), strict=True)
+        ]
+        self.blank_last = np.concatenate([blank_last[stay], out_blank_last.ravel()[come]])
+        self.label_last = np.concatenate([label_last[stay], out_label_last.ravel()[come]])
+        self.bonus = np.concatenate([self.bonus[stay], bonus.ravel()[come]])
+        inside[stay] = False  # of those in the beam, what is left are those that leave it
+        places = shorter[inside], last[inside]
+        out_blank_last[places], out_label_last[places] = blank_last[inside], label_last[inside]
+        out_blank_last.ravel()[come] = out_label_last.ravel()[come] = -np.inf
+        nothing = np.full((len(come), self.symbols), -np.inf)
+        self.out_blank_last = np.concatenate([out_blank_last[stay], nothing])
+        self.out_label_last = np.concatenate([out_label_last[stay], nothing])
+
+    def _shorter(self) -> Array:
+        """(B,) the place in the beam of the prefix that each makes longer, -1: not there."""
+        places = {id(prefix): i for i, prefix in enumerate(self.prefixes)}
+        return np.array([places.get(id(prefix.parent), -1) for prefix in self.prefixes])
 
     def _scores(self, prefix: _Prefix) -> Array:
         if prefix.scores is None:
