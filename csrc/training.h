@@ -71,6 +71,35 @@ typedef struct {
     void *d_x;                    /* (rows, classes) output of backward */
 } rk_cross_entropy;
 
+/* ---- connectionist temporal classification; the kernel's file has the equations */
+
+/* Blanks, and labels, of a row are kept as so many numbers, whatever the instruction set: a multiple of
+   every vector's lanes, with room for one more than there are blanks. */
+enum { RK_CTC_GRAIN = 16 };
+static inline idx rk_ctc_width(idx labels)
+{
+    return (labels + 2 + RK_CTC_GRAIN - 1) / RK_CTC_GRAIN * RK_CTC_GRAIN;
+}
+
+typedef struct {
+    int n_threads;
+    idx T, N, C;                  /* C >= 1 */
+    idx blank, labels;            /* in [0, C); the most labels of a row */
+    const void *x;                /* (T, N, C) log probabilities */
+    const int64_t *target;        /* (N, labels), each in [0, C) where it is part of a row */
+    const int64_t *input_length;  /* (N), each from 0 to T */
+    const int64_t *target_length; /* (N), each from 0 to labels */
+
+    void *alphas;                 /* (N, T, 2 rk_ctc_width(labels)): output of forward, NULL: not wanted; input of
+                                     backward */
+    void *loss;                   /* (N) output of forward, input of backward */
+
+    const void *d_loss;           /* (N); 0: the row's gradient is 0, even where its loss is infinite */
+    void *d_x;                    /* (T, N, C) output of backward */
+
+    void *workspace;              /* 64-byte aligned, as large as ctc_workspace says */
+} rk_ctc;
+
 /* ---- rows of a table (embedding) */
 
 typedef struct {
@@ -101,6 +130,9 @@ typedef struct {
     void (*scale)(const rk_arrays *a);          /* by factor, in place */
     void (*cross_entropy_forward)(const rk_cross_entropy *c);
     void (*cross_entropy_backward)(const rk_cross_entropy *c);
+    size_t (*ctc_workspace)(const rk_ctc *c); /* bytes */
+    void (*ctc_forward)(const rk_ctc *c);
+    void (*ctc_backward)(const rk_ctc *c);
     void (*take_rows)(const rk_rows *r);
     void (*add_rows)(const rk_rows *r);
     void (*dropout)(const rk_dropout *d);

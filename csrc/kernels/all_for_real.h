@@ -27,6 +27,8 @@
 
 #include "kernels/cross_entropy.h"
 
+#include "kernels/ctc.h"
+
 #include "kernels/rows.h"
 
 #include "kernels/dropout.h"

@@ -57,6 +57,33 @@ def cross_entropy_gradient(
     d_loss: Array,
     d_x: Array,
 ) -> None: ...
+def ctc_alphas_shape(T: int, N: int, labels: int) -> tuple[int, int, int]: ...
+def ctc(
+    dtype: str,
+    n_threads: int,
+    *,
+    x: Array,
+    target: Array,
+    input_length: Array,
+    target_length: Array,
+    blank: int,
+    alphas: Array | None,
+    loss: Array,
+) -> None: ...
+def ctc_gradient(
+    dtype: str,
+    n_threads: int,
+    *,
+    x: Array,
+    target: Array,
+    input_length: Array,
+    target_length: Array,
+    blank: int,
+    alphas: Array,
+    loss: Array,
+    d_loss: Array,
+    d_x: Array,
+) -> None: ...
 
 class Schedule:
     steps: int

@@ -59,6 +59,20 @@ cdef extern from "training.h" nogil:
         void *loss
         const void *d_loss
         void *d_x
+    idx rk_ctc_width(idx labels)
+    ctypedef struct rk_ctc:
+        int n_threads
+        idx T, N, C
+        idx blank, labels
+        const void *x
+        const int64_t *target
+        const int64_t *input_length
+        const int64_t *target_length
+        void *alphas
+        void *loss
+        const void *d_loss
+        void *d_x
+        void *workspace
     ctypedef struct rk_arrays:
         int n_threads
         idx count
@@ -87,6 +101,9 @@ cdef extern from "training.h" nogil:
         void (*scale)(const rk_arrays *) noexcept nogil
         void (*cross_entropy_forward)(const rk_cross_entropy *) noexcept nogil
         void (*cross_entropy_backward)(const rk_cross_entropy *) noexcept nogil
+        size_t (*ctc_workspace)(const rk_ctc *) noexcept nogil
+        void (*ctc_forward)(const rk_ctc *) noexcept nogil
+        void (*ctc_backward)(const rk_ctc *) noexcept nogil
         void (*take_rows)(const rk_rows *) noexcept nogil
         void (*add_rows)(const rk_rows *) noexcept nogil
         void (*dropout)(const rk_dropout *) noexcept nogil

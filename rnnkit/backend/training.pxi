@@ -266,6 +266,104 @@ def cross_entropy_gradient(str dtype, int n_threads, *, x, target, kept, hit, to
         kernels.training[code].cross_entropy_backward(&c)
 
 
+# ---- connectionist temporal classification -------------------------------------------------------
+
+def ctc_alphas_shape(idx T, idx N, idx labels):
+    """Shape of what `ctc` keeps for `ctc_gradient`, for rows of at most so many labels."""
+    if min(T, N, labels) < 0:
+        raise ValueError(f"T, N, labels: expected 0 or more, got {T}, {N} and {labels}")
+    return N, T, 2 * rk_ctc_width(labels)
+
+
+cdef int take_labelled_rows(rk_ctc *c, Loans loans, str dtype, int n_threads, x, target,
+                            input_length, target_length, idx blank) except -1:
+    memset(c, 0, sizeof(rk_ctc))
+    cdef Py_buffer *view = loans.take(x, "x", dtype, -1, False)
+    if view.ndim != 3 or view.shape[2] < 1:
+        raise ValueError("x: expected (T, N, C) with a class or more")
+    c.n_threads = n_threads
+    c.x, c.T, c.N, c.C = view.buf, view.shape[0], view.shape[1], view.shape[2]
+    if not 0 <= blank < c.C:
+        raise ValueError(f"blank: expected an id in [0, {c.C}), got {blank}")
+    c.blank = blank
+    view = loans.take(target, "target", "int64", -1, False)
+    if view.ndim != 2 or view.shape[0] != c.N:
+        raise ValueError(f"target: expected shape ({c.N}, any number of labels)")
+    c.target, c.labels = <const int64_t *>view.buf, view.shape[1]
+    cdef idx n, wrong
+    c.input_length = <const int64_t *>loans.take(
+        input_length, "input_length", "int64", c.N, False).buf
+    c.target_length = <const int64_t *>loans.take(
+        target_length, "target_length", "int64", c.N, False).buf
+    for n in range(c.N):
+        if not 0 <= c.input_length[n] <= c.T:
+            raise ValueError(
+                f"input_length: expected numbers from 0 to {c.T}, got {c.input_length[n]}"
+            )
+        if not 0 <= c.target_length[n] <= c.labels:
+            raise ValueError(
+                f"target_length: expected numbers from 0 to {c.labels}, got {c.target_length[n]}"
+            )
+        wrong = first_outside(c.target + n * c.labels, c.target_length[n], c.C)
+        if wrong >= 0:
+            raise ValueError(
+                f"target: expected ids in [0, {c.C}), got {c.target[n * c.labels + wrong]}"
+            )
+    return 0
+
+
+cdef int run_ctc(rk_ctc *c, size_t (*workspace)(const rk_ctc *) noexcept nogil,
+                 void (*run)(const rk_ctc *) noexcept nogil) except -1:
+    cdef size_t size = 0
+    cdef void *memory = borrow_workspace(workspace(c) + 64, &size)
+    c.workspace = aligned(memory)
+    with nogil:
+        run(c)
+    return_workspace(memory, size)
+    return 0
+
+
+cdef idx alphas_size(const rk_ctc *c) noexcept:
+    return c.N * c.T * 2 * rk_ctc_width(c.labels)
+
+
+def ctc(str dtype, int n_threads, *, x, target, input_length, target_length, idx blank, alphas,
+        loss):
+    """Losses of labelled rows x (T, N, C); csrc/training.h tells what each array is.
+
+    alphas: None, or an array of `ctc_alphas_shape`.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Loans loans = Loans(6)
+    cdef rk_ctc c
+    take_labelled_rows(&c, loans, dtype, n_threads, x, target, input_length, target_length,
+                       blank)
+    if alphas is not None:
+        c.alphas = loans.take(alphas, "alphas", dtype, alphas_size(&c), True).buf
+    c.loss = loans.take(loss, "loss", dtype, c.N, True).buf
+    run_ctc(&c, kernels.training[code].ctc_workspace, kernels.training[code].ctc_forward)
+
+
+def ctc_gradient(str dtype, int n_threads, *, x, target, input_length, target_length,
+                 idx blank, alphas, loss, d_loss, d_x):
+    """Gradient d_x (T, N, C) of `ctc`, which found alphas and loss.
+
+    Raises TypeError or ValueError naming the array for anything a kernel could not take.
+    """
+    cdef int code = dtype_code(dtype)
+    cdef Loans loans = Loans(8)
+    cdef rk_ctc c
+    take_labelled_rows(&c, loans, dtype, n_threads, x, target, input_length, target_length,
+                       blank)
+    c.alphas = loans.take(alphas, "alphas", dtype, alphas_size(&c), False).buf
+    c.loss = loans.take(loss, "loss", dtype, c.N, False).buf
+    c.d_loss = loans.take(d_loss, "d_loss", dtype, c.N, False).buf
+    c.d_x = loans.take(d_x, "d_x", dtype, c.T * c.N * c.C, True).buf
+    run_ctc(&c, kernels.training[code].ctc_workspace, kernels.training[code].ctc_backward)
+
+
 # ---- rows of a table ----------------------------------------------------------------------------
 
 cdef int take_table(rk_rows *r, Loans loans, str dtype, int n_threads, table, ids, rows,

@@ -1,6 +1,18 @@
-"""Scores into symbols: searching and sampling sequences."""
+"""From scores to symbols, searched for or sampled, and how far these are from the right ones."""
 
 from rnnkit.decoding.beam import Hypothesis, beam_search, greedy_search
+from rnnkit.decoding.ctc import Labelling, ctc_beam_search, ctc_greedy
+from rnnkit.decoding.edit_distance import edit_distance, label_error_rate
 from rnnkit.decoding.sampling import choose
 
-__all__ = ["Hypothesis", "beam_search", "choose", "greedy_search"]
+__all__ = [
+    "Hypothesis",
+    "Labelling",
+    "beam_search",
+    "choose",
+    "ctc_beam_search",
+    "ctc_greedy",
+    "edit_distance",
+    "greedy_search",
+    "label_error_rate",
+]

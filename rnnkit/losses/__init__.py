@@ -1,6 +1,7 @@
 """Loss functions, under PyTorch's names and under short ones."""
 
 from rnnkit.losses.classification import cross_entropy, nll_loss
+from rnnkit.losses.ctc import ctc_loss
 from rnnkit.losses.frames import frame_nll
 from rnnkit.losses.linear_cross_entropy import linear_cross_entropy
 from rnnkit.losses.mixture_density import (
@@ -26,6 +27,7 @@ nll = nll_loss
 mse = mse_loss
 l1 = l1_loss
 smooth_l1 = smooth_l1_loss
+ctc = ctc_loss
 bce_with_logits = binary_cross_entropy_with_logits
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "bce_with_logits",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "ctc",
+    "ctc_loss",
     "frame_nll",
     "gaussian_mixture_nll",
     "handwriting_nll",

@@ -23,11 +23,11 @@ def check_reduction(reduction: str) -> None:
         raise ArgumentError(f"reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
 
 
-def check_input(value: ArrayLike | Tensor) -> Tensor:
-    """Return the argument ``input`` as a float32 or float64 Tensor."""
+def check_input(value: ArrayLike | Tensor, name: str = "input") -> Tensor:
+    """Return the argument ``input``, or of another name, as a float32 or float64 Tensor."""
     tensor = as_tensor(value)
     if tensor.dtype not in FLOATS:
-        raise DTypeError(f"input: expected float32 or float64, got {tensor.dtype}")
+        raise DTypeError(f"{name}: expected float32 or float64, got {tensor.dtype}")
     return tensor
 
 

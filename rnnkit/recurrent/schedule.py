@@ -101,17 +101,27 @@ def make_schedule(T: int, N: int, lengths: Any, reset: Any, batch_first: bool) -
     return Schedule(T, N, checked, _check_reset(reset, T, N, batch_first))
 
 
-def check_lengths(lengths: Any, T: int, N: int, smallest: int = 0) -> Array:
-    """The steps of each row as int64 (N,), each from ``smallest`` to T; raises as above."""
+def check_lengths(
+    lengths: Any,
+    T: int,
+    N: int,
+    smallest: int = 0,
+    name: str = "lengths",
+    of: str = "the steps of x",
+) -> Array:
+    """The steps of each row as int64 (N,), each from ``smallest`` to T; raises as above.
+
+    ``name`` is that of the argument, and ``of`` says what T is.
+    """
     array = np.asarray(lengths.data if isinstance(lengths, Tensor) else lengths)
     if array.dtype.kind not in "iu" and array.size:
-        raise DTypeError(f"lengths: expected integers, got {array.dtype}")
+        raise DTypeError(f"{name}: expected integers, got {array.dtype}")
     if array.shape != (N,):
-        raise ShapeError(f"lengths: expected shape {(N,)}, one for each row, got {array.shape}")
+        raise ShapeError(f"{name}: expected shape {(N,)}, one for each row, got {array.shape}")
     out = array[(array < smallest) | (array > T)]
     if out.size:
         raise ArgumentError(
-            f"lengths: expected from {smallest} to {T}, the steps of x, got {out[0]}"
+            f"{name}: expected from {smallest} to {T}, {of}, got {out[0]}"
         )
     return array.astype(np.int64)
 
