@@ -77,7 +77,7 @@ class Stepper:
                 f"{DTYPE_NAMES[first.dtype]}",
                 kernel=first.kernel,
                 dtype=DTYPE_NAMES[first.dtype],
-                program=partial(obstacle, self._cells),
+                program=partial(obstacle, self._cells, []),
             )
             if decision.path == "fused":
                 self._runner = _NativeRunner(self._cells, self.state)
