@@ -272,12 +272,12 @@ class Cell(Module):
         return states[0] if len(self.state_names) == 1 else tuple(states)
 
     def with_tensors(self, tensors: Mapping[str, Tensor | None]) -> Cell:
-        """A copy that computes with other tensors in place of the parameters of these names.
+        """A copy that computes with other tensors in place of its own of these paths.
 
-        It shares everything else, and keeps the mode, training or evaluation, of this moment.
+        A path names a tensor of the cell, or of a module that the cell holds ("inner.weight"). The
+        copy shares everything else, and keeps the mode, training or evaluation, of this moment.
         """
-        other = copy.copy(self)
-        other.__dict__.update(tensors)
+        other = _with_tensors(self, tensors)
         other.__dict__.setdefault("_original", self)
         return other
 
@@ -305,6 +305,20 @@ class Cell(Module):
             if value != usual:
                 parts.append(f"{name}={value}")
         return ", ".join(parts)
+
+
+def _with_tensors(module: Any, tensors: Mapping[str, Tensor | None]) -> Any:
+    other = copy.copy(module)
+    parts: dict[str, dict[str, Tensor | None]] = {}
+    for path, tensor in tensors.items():
+        head, _, rest = path.partition(".")
+        if rest:
+            parts.setdefault(head, {})[rest] = tensor
+        else:
+            other.__dict__[head] = tensor
+    for head, inner in parts.items():
+        other.__dict__[head] = _with_tensors(getattr(module, head), inner)
+    return other
 
 
 class FusedKernel:

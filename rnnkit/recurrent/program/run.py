@@ -18,7 +18,7 @@ from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.settings import settings_of
-from rnnkit.recurrent.program.traced import TracedStep, tensors_of, with_tensors
+from rnnkit.recurrent.program.traced import TracedStep, tensors_of
 from rnnkit.recurrent.program.variant import Variant, compiled
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _backward_on_tape(
     )
     inputs: list[Any] = [Alias.apply(t) for t in ctx.inputs]
     x, states, restarts, tensors, drawn = layer.parts(inputs)
-    stand_in = with_tensors(layer.cell, dict(zip(layer.paths, tensors, strict=False)))
+    stand_in = layer.cell.with_tensors(dict(zip(layer.paths, tensors, strict=False)))
     stand_in.__dict__["draw"] = lambda steps, batch: tuple(drawn)
     options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
     y, final, steps = tape.run_direction(
