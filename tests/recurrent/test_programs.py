@@ -163,6 +163,37 @@ def test_gradients_of_some_of_the_inputs_through_some_of_the_outputs(name, optio
         assert_close(actual, forward_backward(layer, "python", used=used), 1e-11)
 
 
+@pytest.mark.parametrize("lengths", [None, (3, 1), (0, 3)])
+@pytest.mark.parametrize(
+    "name", ["clockwork", "phased_lstm", "linear_attention", "qrnn", "layer_norm_gru"]
+)
+def test_what_depends_on_nothing_that_needs_a_gradient_needs_none(name, lengths):
+    """As on the tape: the clock of a phased LSTM, say, depends on no parameter."""
+    layer = make_layer(Case(name, {}, (3, 2, 4, 5), 1, "float32"))
+    (cell,) = layer.cells
+    x, *states = map(rk.tensor, layer.inputs.values())
+    parameters = list(cell.parameters())
+    kinds = set()
+    for wanted in (parameters, [x], *[[state] for state in states]):
+        for tensor in (*parameters, x, *states):
+            tensor.requires_grad_(any(tensor is each for each in wanted))
+        found, gradients = [], []
+        for backend in ("native", "python"):
+            rk.manual_seed(3)
+            with rk.backend(backend):
+                y, final, steps = run_layer((cell,), x, states, lengths=lengths, return_steps=True)
+            assert last_layer().path == ("program" if backend == "native" else "python")
+            outputs = [each for each in (y, *final, *steps) if each.requires_grad]
+            found.append([each.requires_grad for each in (y, *final, *steps)])
+            d = rk.grad(outputs, wanted, [each * each for each in outputs], allow_unused=True)
+            gradients.append([np.float32(0) if each is None else each.numpy() for each in d])
+        assert found[0] == found[1]
+        kinds.update(found[0])
+        for actual, expected in zip(*gradients, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    assert kinds == ({True} if name == "layer_norm_gru" else {True, False})
+
+
 @BOTH
 @EACH
 def test_recording_a_graph_does_not_change_the_outputs(name, options, dtype):

@@ -126,13 +126,16 @@ class DirectionOfLayer:
         """Of the step, where these inputs need gradients."""
         options = self.options
         seen = options.seen is not None
-        key = (needs, tuple(self.names), self.y_wanted, options.steps, seen)
+        lengths = None if options.schedule is None else options.schedule.lengths
+        idle = lengths is not None and not lengths.all()
+        key = (needs, tuple(self.names), self.y_wanted, options.steps, seen, idle)
         found = self.step.variants.get(key)
         if found is None:
-            need_x, _, _, need_tensors, need_drawn = self.parts(needs)
+            need_x, initial, restart, need_tensors, need_drawn = self.parts(needs)
+            need_states = [any(each) for each in zip(initial, restart or initial, strict=True)]
             found = self.step.variants[key] = Variant(
-                self.step, self.names, need_x, need_drawn, need_tensors, any(needs),
-                self.y_wanted, options.steps, seen,
+                self.step, self.names, need_x, need_states, need_drawn, need_tensors, any(needs),
+                self.y_wanted, options.steps, seen, idle,
             )
         return found
 
@@ -160,6 +163,7 @@ class ProgramLayer(Function):
     ) -> tuple[Array, ...]:
         ctx.layer = layer
         variant = layer.variant(ctx.needs_input_grad)
+        ctx.constant_outputs = variant.constant_outputs
         ctx.run = Passes(layer, variant, arrays, ctx.needs_input_grad)
         ctx.consumed = False
         outputs = ctx.run.forward()
