@@ -16,13 +16,18 @@ State = tuple[rk.Tensor, ...]
 
 
 class UserCell(rk.Cell):
-    """Parameters by name and shape, all drawn from U(-1/sqrt(H), 1/sqrt(H))."""
+    """Parameters as ``shapes`` lists them, all drawn from U(-1/sqrt(H), 1/sqrt(H))."""
 
-    def _draw(self, dtype: Any, **shapes: tuple[int, ...]) -> None:
+    def __init__(self, input_size: int, hidden_size: int, dtype: Any = np.float32) -> None:
+        super().__init__(input_size, hidden_size)
         bound = self.hidden_size**-0.5
-        for name, shape in shapes.items():
+        for name, shape in self.shapes(input_size, hidden_size).items():
             drawn = rk.generator().uniform(-bound, bound, shape).astype(dtype)
             setattr(self, name, rk.Parameter(drawn))
+
+    def shapes(self, I: int, H: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter by name."""
+        raise NotImplementedError
 
 
 class OwnLSTM(UserCell):
@@ -30,12 +35,11 @@ class OwnLSTM(UserCell):
 
     state_names = ("h", "c")
 
-    def __init__(self, input_size: int, hidden_size: int, dtype: Any = np.float32) -> None:
-        super().__init__(input_size, hidden_size)
-        I, H = input_size, hidden_size
-        self._draw(
-            dtype, weight_ih=(4 * H, I), weight_hh=(4 * H, H), bias_ih=(4 * H,), bias_hh=(4 * H,)
-        )
+    def shapes(self, I: int, H: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "weight_ih": (4 * H, I), "weight_hh": (4 * H, H),
+            "bias_ih": (4 * H,), "bias_hh": (4 * H,),
+        }  # fmt: skip
 
     def step(self, x: rk.Tensor, state: State) -> tuple[rk.Tensor, State]:
         h, c = state
@@ -50,12 +54,11 @@ class OwnLSTM(UserCell):
 class OwnGRU(UserCell):
     """The equations of ``rnnkit.cells.GRUCell``, in PyTorch's dialect."""
 
-    def __init__(self, input_size: int, hidden_size: int, dtype: Any = np.float32) -> None:
-        super().__init__(input_size, hidden_size)
-        I, H = input_size, hidden_size
-        self._draw(
-            dtype, weight_ih=(3 * H, I), weight_hh=(3 * H, H), bias_ih=(3 * H,), bias_hh=(3 * H,)
-        )
+    def shapes(self, I: int, H: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "weight_ih": (3 * H, I), "weight_hh": (3 * H, H),
+            "bias_ih": (3 * H,), "bias_hh": (3 * H,),
+        }  # fmt: skip
 
     def step(self, x: rk.Tensor, state: State) -> tuple[rk.Tensor, State]:
         (h,) = state
@@ -81,16 +84,16 @@ class LayerNormLSTM(UserCell):
     state_names = ("h", "c")
 
     def __init__(self, input_size: int, hidden_size: int, dtype: Any = np.float32) -> None:
-        super().__init__(input_size, hidden_size)
-        I, H = input_size, hidden_size
-        self._draw(
-            dtype,
-            weight_ih=(4 * H, I), weight_hh=(4 * H, H), bias=(4 * H,),
-            gain_ih=(4 * H,), gain_hh=(4 * H,), gain_c=(H,), bias_c=(H,),
-        )  # fmt: skip
+        super().__init__(input_size, hidden_size, dtype)
         # With gains near 1 throughout, the states are chaotic: rounding grows from step to step.
         for gain, centre in ((self.gain_ih, 1.0), (self.gain_hh, 0.1), (self.gain_c, 1.0)):
             gain.data += centre
+
+    def shapes(self, I: int, H: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "weight_ih": (4 * H, I), "weight_hh": (4 * H, H), "bias": (4 * H,),
+            "gain_ih": (4 * H,), "gain_hh": (4 * H,), "gain_c": (H,), "bias_c": (H,),
+        }  # fmt: skip
 
     def step(self, x: rk.Tensor, state: State) -> tuple[rk.Tensor, State]:
         h, c = state
@@ -116,14 +119,11 @@ class PeepholeLSTM(UserCell):
 
     state_names = ("h", "c")
 
-    def __init__(self, input_size: int, hidden_size: int, dtype: Any = np.float32) -> None:
-        super().__init__(input_size, hidden_size)
-        I, H = input_size, hidden_size
-        self._draw(
-            dtype,
-            weight_ih=(4 * H, I), weight_hh=(4 * H, H), bias=(4 * H,),
-            peep_i=(H,), peep_f=(H,), peep_o=(H,),
-        )  # fmt: skip
+    def shapes(self, I: int, H: int) -> dict[str, tuple[int, ...]]:
+        return {
+            "weight_ih": (4 * H, I), "weight_hh": (4 * H, H), "bias": (4 * H,),
+            "peep_i": (H,), "peep_f": (H,), "peep_o": (H,),
+        }  # fmt: skip
 
     def step(self, x: rk.Tensor, state: State) -> tuple[rk.Tensor, State]:
         h, c = state
@@ -145,10 +145,8 @@ class IndRNN(UserCell):
     unit on in one library and off in another, and their gradients can't be compared.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, dtype: Any = np.float32) -> None:
-        super().__init__(input_size, hidden_size)
-        I, H = input_size, hidden_size
-        self._draw(dtype, weight_ih=(H, I), weight_hh=(H,), bias=(H,))
+    def shapes(self, I: int, H: int) -> dict[str, tuple[int, ...]]:
+        return {"weight_ih": (H, I), "weight_hh": (H,), "bias": (H,)}
 
     def step(self, x: rk.Tensor, state: State) -> tuple[rk.Tensor, State]:
         (h,) = state
@@ -169,10 +167,8 @@ class SLSTM(UserCell):
 
     state_names = ("h", "c", "n", "m")
 
-    def __init__(self, input_size: int, hidden_size: int, dtype: Any = np.float32) -> None:
-        super().__init__(input_size, hidden_size)
-        I, H = input_size, hidden_size
-        self._draw(dtype, weight_ih=(4 * H, I), weight_hh=(4 * H, H), bias=(4 * H,))
+    def shapes(self, I: int, H: int) -> dict[str, tuple[int, ...]]:
+        return {"weight_ih": (4 * H, I), "weight_hh": (4 * H, H), "bias": (4 * H,)}
 
     def step(self, x: rk.Tensor, state: State) -> tuple[rk.Tensor, State]:
         h, c, n, m = state

@@ -103,6 +103,12 @@ def speedups(rows: Iterable[Row], name: str) -> list[float]:
     return [row["speedup_over"][name]["median"] for row in rows if name in row["speedup_over"]]
 
 
+def speedup_text(row: Row, digits: int = 2) -> str:
+    """A row's median speedups on one line: "1.20x over torch  9.31x over python"."""
+    found = row["speedup_over"].items()
+    return "  ".join(f"{spread['median']:.{digits}f}x over {name}" for name, spread in found)
+
+
 def time(spread: dict[str, float]) -> str:
     return milliseconds(spread["median"])
 

@@ -15,7 +15,17 @@ from .comparison import MODES, compare_sides, compiled_line, settings_line
 from .grid import GRID, QUICK_GRID, TINY_GRID, deepbench
 from .limits import limits_or_none
 from .problem import FUSED, Problem
-from .report import Table, compared, compared_head, means, milliseconds, of_threads, others, percent
+from .report import (
+    Table,
+    compared,
+    compared_head,
+    means,
+    milliseconds,
+    of_threads,
+    others,
+    percent,
+    speedup_text,
+)
 from .roofline import flops
 from .sides import DisagreementError, Side, peer_sides, rnnkit_side
 from .timing import AT_ONCE, QUICK, Plan
@@ -94,12 +104,9 @@ def _takes_part(side: Side, problem: Problem, mode: str) -> bool:
 
 
 def line(row: Row) -> str:
-    ratios = "  ".join(
-        f"{spread['median']:.2f}x over {name}" for name, spread in row["speedup_over"].items()
-    )
     return (
         f"{row['threads']} thr  {row['label']} {row['mode']} {row['shape_text']} {row['dtype']}: "
-        f"{milliseconds(row['seconds']['native']['median'])} ms  {ratios}"
+        f"{milliseconds(row['seconds']['native']['median'])} ms  {speedup_text(row)}"
     )
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from . import language_task
 from .language_sides import PEERS, RnnkitTrainer, Trainer, peer_trainer
 from .language_task import Task
-from .report import Table, of_threads, times
+from .report import Table, of_threads, speedup_text, times
 from .sides import DisagreementError, thread_settings
 from .timing import SETTLE_SECONDS, ratios, settle, spread
 
@@ -188,9 +188,8 @@ def _seconds_to(goal: float, curve: list[tuple[int, float, float]]) -> float:
 
 
 def line(row: Row) -> str:
-    ratios = "  ".join(f"{s['median']:.2f}x over {name}" for name, s in row["speedup_over"].items())
     rate = row["tokens_per_second"]["native"]["median"]
-    return f"language  {row['title']}: {rate:,.0f} tokens/s  {ratios}"
+    return f"language  {row['title']}: {rate:,.0f} tokens/s  {speedup_text(row)}"
 
 
 def tables(rows: list[Row]) -> Iterator[Table]:

@@ -19,7 +19,16 @@ from rnnkit import nn
 from .comparison import MODES, compare_sides, compiled_line, settings_line
 from .problem import Problem, Shape
 from .program_cells import FUSED_TWIN, PROGRAM_CELLS
-from .report import Table, compared, compared_head, means, milliseconds, of_threads, others
+from .report import (
+    Table,
+    compared,
+    compared_head,
+    means,
+    milliseconds,
+    of_threads,
+    others,
+    speedup_text,
+)
 from .sides import DisagreementError, Side, peer_sides, prepare_rnnkit, rnnkit_side
 from .timing import AT_ONCE, QUICK, Plan, spread
 
@@ -129,10 +138,9 @@ def _step_seconds(module: nn.Recurrent, problem: Problem) -> float:
 def line(row: Row) -> str:
     if row["kind"] == "planning":
         return f"programs  {' '.join(_planning_cells(row))} to trace and plan"
-    ratios = "  ".join(f"{s['median']:.2f}x over {name}" for name, s in row["speedup_over"].items())
     return (
         f"programs  {row['label']} {row['mode']} {row['shape_text']}, {row['path']}: "
-        f"{milliseconds(row['seconds']['native']['median'])} ms  {ratios}"
+        f"{milliseconds(row['seconds']['native']['median'])} ms  {speedup_text(row)}"
     )
 
 

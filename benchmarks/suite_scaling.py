@@ -13,7 +13,7 @@ from rnnkit.cells import CELLS
 
 from .comparison import compare_sides
 from .problem import FUSED, Problem, Shape
-from .report import Table, compared, compared_head, milliseconds, of_threads, others
+from .report import Table, compared, compared_head, milliseconds, of_threads, others, speedup_text
 from .roofline import flops
 from .sides import DisagreementError, peer_sides, rnnkit_side
 from .timing import AT_ONCE, QUICK, Plan
@@ -138,10 +138,9 @@ def _change(axis: str, value: int) -> dict[str, int]:
 
 
 def line(row: Row) -> str:
-    ratios = "  ".join(f"{s['median']:.2f}x over {name}" for name, s in row["speedup_over"].items())
     return (
         f"scaling  {row['label']} {row['axis']} {row['value']}: "
-        f"{milliseconds(row['seconds']['native']['median'])} ms  {ratios}"
+        f"{milliseconds(row['seconds']['native']['median'])} ms  {speedup_text(row)}"
     )
 
 

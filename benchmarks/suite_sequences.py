@@ -16,7 +16,17 @@ from rnnkit.cells import CELLS
 
 from .comparison import MODES, compare_sides, settings_line
 from .problem import FUSED, Problem, Shape
-from .report import Table, compared, compared_head, count, milliseconds, of_threads, others, times
+from .report import (
+    Table,
+    compared,
+    compared_head,
+    count,
+    milliseconds,
+    of_threads,
+    others,
+    speedup_text,
+    times,
+)
 from .sides import DisagreementError, check_sides, peer_sides, rnnkit_side
 from .suite_footprint import step_memory
 from .timing import AT_ONCE, QUICK, Plan, inverse
@@ -121,11 +131,10 @@ def _longest(options: Options) -> Row:
 def line(row: Row) -> str:
     if row["kind"] == "memory":
         return f"sequences  {' '.join(_memory_cells(row))}"
-    ratios = "  ".join(f"{s['median']:.2f}x over {name}" for name, s in row["speedup_over"].items())
     return (
         f"sequences  {row['what']}, {row['label']} {row['mode']} {row['shape_text']}: "
         f"{milliseconds(row['seconds']['native']['median'])} ms, {row['share']['median']:.2f} of "
-        f"{row['without']}  {ratios}"
+        f"{row['without']}  {speedup_text(row)}"
     )
 
 

@@ -13,7 +13,7 @@ from rnnkit.cells import CELLS
 
 from .comparison import settings_line
 from .problem import FUSED, Problem, Shape
-from .report import Table, means, of_threads, others, times
+from .report import Table, means, of_threads, others, speedup_text, times
 from .sides import DisagreementError, Stepper, check_equal, peer_module, prepare_rnnkit
 from .timing import AT_ONCE, QUICK, Plan, compare, spread
 
@@ -97,10 +97,9 @@ def _check(problem: Problem, steppers: list[Stepper]) -> None:
 
 
 def line(row: Row) -> str:
-    ratios = "  ".join(f"{s['median']:.1f}x over {name}" for name, s in row["speedup_over"].items())
     return (
         f"stream  {row['label']} H{row['hidden']}: "
-        f"{row['seconds']['native']['median'] * 1e6:.2f} us  {ratios}"
+        f"{row['seconds']['native']['median'] * 1e6:.2f} us  {speedup_text(row, 1)}"
     )
 
 

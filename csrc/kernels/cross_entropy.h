@@ -13,15 +13,6 @@
  * takes m and S as forward found them.
  */
 
-VEC_INLINE real R(sum_of_lanes)(vec v)
-{
-    real lanes[VL];
-    v_store(lanes, v);
-    for (int half = VL / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
-}
-
 /* The largest of n > 0 values. Where some are NaN it may be any: S will be NaN. */
 static real R(largest)(const real *x, idx n)
 {
@@ -66,7 +57,7 @@ static real R(sum_of_others)(const real *x, idx n, real m)
 #undef STEP
         total += sum;
     }
-    return R(sum_of_lanes)(total) + (R(sum_of_lanes)(equal) - 1);
+    return v_sum(total) + (v_sum(equal) - 1);
 }
 
 /* sum_j r_j (m - x_j) */
@@ -77,7 +68,7 @@ static real R(spread_loss)(const real *x, const real *r, idx n, real m)
     total += R(first_lanes)(R(load_lanes)(r + (i), n) * (top - R(load_lanes)(x + (i), n)), n)
     FOR_EACH_VECTOR(0, n, STEP);
 #undef STEP
-    return R(sum_of_lanes)(total);
+    return v_sum(total);
 }
 
 static void R(cross_entropy_forward_task)(void *arg, int tid, int n_threads)

@@ -16,15 +16,6 @@ static idx norm_blocks(const rk_arrays *a)
     for (idx k = 0; k < a->count; k++) blocks += blocks_of(a->sizes[k]);
     return blocks;
 }
-
-VEC_INLINE double sum_of_double_lanes(vd v)
-{
-    double lanes[VD_LANES];
-    vd_store(lanes, v);
-    for (int half = VD_LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
-}
 #endif
 
 static double R(sum_of_squares)(const real *x, idx n)
@@ -36,7 +27,7 @@ static double R(sum_of_squares)(const real *x, idx n)
             vd wide = v_load_wide(x + i + k * VD_LANES);
             sums[k] = vd_fma(wide, wide, sums[k]);
         }
-    double total = sum_of_double_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
+    double total = vd_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
     for (; i < n; i++) total += (double)x[i] * (double)x[i];
     return total;
 }

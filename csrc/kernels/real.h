@@ -45,6 +45,7 @@
 #define v_if_positive VOP(if_positive)
 #define v_scale VOP(scale)
 #define v_sqrt VOP(sqrt)
+#define v_sum VOP(sum)
 #define v_first VOP(first)
 #define v_zip_lower VOP(zip_lower)
 #define v_zip_upper VOP(zip_upper)

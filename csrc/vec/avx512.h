@@ -71,5 +71,7 @@ VEC_INLINE void vf_store_n(float *p, vf v, idx n) { _mm512_mask_storeu_ps(p, vf_
 VEC_INLINE void vd_store_n(double *p, vd v, idx n) { _mm512_mask_storeu_pd(p, vd_lane_mask(n), v); }
 VEC_INLINE vf vf_first(vf v, idx n) { return _mm512_maskz_mov_ps(vf_lane_mask(n), v); }
 VEC_INLINE vd vd_first(vd v, idx n) { return _mm512_maskz_mov_pd(vd_lane_mask(n), v); }
+VEC_DEFINE_SUM(vf, vf, float, VF_LANES)
+VEC_DEFINE_SUM(vd, vd, double, VD_LANES)
 VEC_DEFINE_ZIP(vf, vf, VF_LANES)
 VEC_DEFINE_ZIP(vd, vd, VD_LANES)

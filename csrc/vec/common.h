@@ -21,6 +21,7 @@
  *     if_positive(x, a, b)             x > 0 ? a : b
  *     zip_lower(a, b) zip_upper(a, b)  interleave the lower, the upper halves of two vectors
  *     sqrt(a)                          NaN where a < 0
+ *     sum(v)                           of the lanes, halves onto each other
  *     scale(a, n)     a * 2^n rounded once, for 1/2 < a < 2 and a whole number n, |n| < 1200
  */
 #ifndef RNNKIT_VEC_COMMON_H
@@ -87,6 +88,16 @@
         S lanes[LANES];                                                                            \
         P##_store(lanes, v);                                                                       \
         return P##_load_n(lanes, n);                                                               \
+    }
+
+#define VEC_DEFINE_SUM(P, V, S, LANES)                                                             \
+    VEC_INLINE S P##_sum(V v)                                                                      \
+    {                                                                                              \
+        S lanes[LANES];                                                                            \
+        P##_store(lanes, v);                                                                       \
+        for (int half = LANES / 2; half; half /= 2)                                                \
+            for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];                            \
+        return lanes[0];                                                                           \
     }
 
 #define VEC_DEFINE_SQRT(P, V, S, LANES, ROOT)                                                      \

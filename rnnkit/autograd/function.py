@@ -13,7 +13,7 @@ from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import DTypeError, GraphError, MissingRuleError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from rnnkit.autograd.accumulate import Collector
     from rnnkit.autograd.node import Gradient
@@ -30,11 +30,14 @@ class Context:
             recorded: forward should then keep nothing. In backward, True only where it was so in
             forward and this pass asks for that input.
         retain_graph: in backward, whether the graph may be walked again.
+        constant_outputs: set by forward: places of outputs that depend on no input whose gradient
+            is wanted. They require no gradient, and backward gets None for them.
     """
 
     inputs: tuple[Tensor | None, ...]
     needs_input_grad: tuple[bool, ...]
     retain_graph: bool
+    constant_outputs: Collection[int] = ()
 
     def __init__(
         self, inputs: tuple[Tensor | None, ...], needs_input_grad: tuple[bool, ...]
@@ -103,7 +106,7 @@ class Function:
         if True in needs:
             node = FunctionNode(cls, ctx, len(outputs) if several else 0)
             for i, output in enumerate(outputs):
-                if output._data.dtype in FLOATS:
+                if output._data.dtype in FLOATS and i not in ctx.constant_outputs:
                     output.grad_fn = node
                     output._output = i
                     output._requires_grad = True

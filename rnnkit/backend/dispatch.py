@@ -112,11 +112,12 @@ def get_backend() -> str:
 def why(last: int | None = None) -> list[Decision]:
     """Which path the last native-capable calls took and the reason, oldest first.
 
-    The calls of layers and matrix products come last, each of them; before them stands the latest
-    of every other kind (an optimiser's step, a loss, dropout).
+    The calls of layers and matrix products come last, each of the latest 64, beyond which they are
+    forgotten; before them stands the latest of every other kind (an optimiser's step, a loss,
+    dropout).
 
     Args:
-        last: return only this many from the end (at most 64 layers and products are remembered).
+        last: return only this many from the end.
     """
     recent = [*_latest.copy().values(), *_decisions.copy()]
     return recent if last is None else recent[max(0, len(recent) - last) :]

@@ -160,9 +160,29 @@ class Cell(Module):
 
         Returns:
             Tensors (T, N, ...), of which each step gets its own part, or (1, N, ...), which all
-            steps share; ``step`` takes them, (N, ...), after the state. None by default.
+            steps share; in either, N may be 1 where all rows share it. ``step`` takes them,
+            (N, ...), after the state. None by default.
         """
         return ()
+
+    def drawn_for(self, steps: int, batch: int) -> tuple[Tensor, ...]:
+        """What ``draw`` gives for a run, all of it with N rows.
+
+        Raises:
+            ShapeError: ``draw`` gave neither a part for each step and row nor one for all of them.
+        """
+        found = []
+        for each in self.draw(steps, batch):
+            shape = each.shape
+            if shape[:2] not in ((steps, batch), (1, batch)):
+                if len(shape) < 2 or shape[0] not in (1, steps) or shape[1] != 1:
+                    raise ShapeError(
+                        f"draw: {type(self).__name__}: expected ({steps}, {batch}, ...), where "
+                        f"either may be 1, got {shape}"
+                    )
+                each = ops.broadcast_to(each, (shape[0], batch, *shape[2:]))
+            found.append(each)
+        return tuple(found)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One step for a batch; a cell that defines ``draw`` takes ``(x, state, *drawn)``.
@@ -226,7 +246,7 @@ class Cell(Module):
             if single:
                 states = tuple(value.unsqueeze(0) for value in states)
         step: Any = self.step
-        _, states = step(x, states, *[each[0] for each in self.draw(1, x.shape[0])])
+        _, states = step(x, states, *[each[0] for each in self.drawn_for(1, x.shape[0])])
         if single:
             states = tuple(value.squeeze(0) for value in states)
         return self.pack_state(states)
@@ -272,12 +292,12 @@ class Cell(Module):
         return states[0] if len(self.state_names) == 1 else tuple(states)
 
     def with_tensors(self, tensors: Mapping[str, Tensor | None]) -> Cell:
-        """A copy that computes with other tensors in place of the parameters of these names.
+        """A copy that computes with other tensors in place of its own of these paths.
 
-        It shares everything else, and keeps the mode, training or evaluation, of this moment.
+        A path names a tensor of the cell, or of a module that the cell holds ("inner.weight"). The
+        copy shares everything else, and keeps the mode, training or evaluation, of this moment.
         """
-        other = copy.copy(self)
-        other.__dict__.update(tensors)
+        other = _with_tensors(self, tensors)
         other.__dict__.setdefault("_original", self)
         return other
 
@@ -305,6 +325,20 @@ class Cell(Module):
             if value != usual:
                 parts.append(f"{name}={value}")
         return ", ".join(parts)
+
+
+def _with_tensors(module: Any, tensors: Mapping[str, Tensor | None]) -> Any:
+    other = copy.copy(module)
+    parts: dict[str, dict[str, Tensor | None]] = {}
+    for path, tensor in tensors.items():
+        head, _, rest = path.partition(".")
+        if rest:
+            parts.setdefault(head, {})[rest] = tensor
+        else:
+            other.__dict__[head] = tensor
+    for head, inner in parts.items():
+        other.__dict__[head] = _with_tensors(getattr(module, head), inner)
+    return other
 
 
 class FusedKernel:

@@ -13,21 +13,19 @@ gain and bias. As in the paper, z is the share of the new: PyTorch's GRU calls t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rnnkit.cells.base import GatedCell, register_cell
+from rnnkit.cells.base import register_cell
+from rnnkit.cells.normalized import NormalizedCell
 from rnnkit.ops import layer_norm, linear, sigmoid, tanh
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
-    from rnnkit.module import Parameter
 
 
 @register_cell("layer_norm_gru")
-class LayerNormGRUCell(GatedCell):
+class LayerNormGRUCell(NormalizedCell):
     """One step of the layer-normalised GRU.
 
     Args:
@@ -47,31 +45,6 @@ class LayerNormGRUCell(GatedCell):
     """
 
     gates = 3
-
-    gain_ih: Parameter
-    gain_hh: Parameter
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        eps: float = 1e-5,
-        dtype: Any = np.float32,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, dtype=dtype)
-        self.eps = eps
-
-    def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
-        H = self.hidden_size
-        return {**super().parameter_shapes(), "gain_ih": (3 * H,), "gain_hh": (3 * H,)}
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        for name, parameter in self.named_parameters():
-            if name.startswith(("gain", "bias")):
-                parameter.data[...] = name.startswith("gain")
 
     def _normalize(self, a: Tensor, gain: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """r and z side by side, (N, 2*H), and n, (N, H)."""

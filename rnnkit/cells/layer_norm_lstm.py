@@ -13,11 +13,10 @@ bias to the gates, which bias_ih and bias_hh together hold already.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rnnkit.cells.base import GatedCell, register_cell
+from rnnkit.cells.base import register_cell
+from rnnkit.cells.normalized import NormalizedCell
 from rnnkit.ops import layer_norm, linear, sigmoid, tanh
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @register_cell("layer_norm_lstm")
-class LayerNormLSTMCell(GatedCell):
+class LayerNormLSTMCell(NormalizedCell):
     """One step of the layer-normalised LSTM.
 
     Args:
@@ -49,38 +48,13 @@ class LayerNormLSTMCell(GatedCell):
     gates = 4
     state_names = ("h", "c")
 
-    gain_ih: Parameter
-    gain_hh: Parameter
     gain_c: Parameter
     bias_c: Parameter | None
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        *,
-        eps: float = 1e-5,
-        dtype: Any = np.float32,
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, dtype=dtype)
-        self.eps = eps
-
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         H = self.hidden_size
-        return {
-            **super().parameter_shapes(),
-            "gain_ih": (4 * H,),
-            "gain_hh": (4 * H,),
-            "gain_c": (H,),
-            "bias_c": (H,) if self.bias else None,
-        }
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        for name, parameter in self.named_parameters():
-            if name.startswith(("gain", "bias")):
-                parameter.data[...] = name.startswith("gain")
+        more = {"gain_c": (H,), "bias_c": (H,) if self.bias else None}
+        return {**super().parameter_shapes(), **more}
 
     def normalize(self, a: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:
         """LN over the last axis."""

@@ -10,19 +10,17 @@ from rnnkit.diagnostics.layers import LayerTrace
 from rnnkit.diagnostics.names import Names, of_direction
 from rnnkit.diagnostics.report import Report, report_on
 from rnnkit.errors import ArgumentError
-from rnnkit.recurrent import observe
+from rnnkit.recurrent.observe import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from rnnkit.cells import Cell
     from rnnkit.module import Module
     from rnnkit.recurrent.observe import LayerRun
 
 
-class trace:  # noqa: N801 - used as `with rk.diagnostics.trace() as t:`
+class trace(Observer):  # noqa: N801 - used as `with rk.diagnostics.trace() as t:`
     """Context manager that records the recurrent layers that run inside it, on either path.
 
     Of every layer and direction it keeps the states and gates of every step and, once a backward
@@ -58,18 +56,6 @@ class trace:  # noqa: N801 - used as `with rk.diagnostics.trace() as t:`
         self._names = Names(module)
         self.probes = check_bool("probe", probe)
         self.layers: list[LayerTrace] = []
-
-    def __enter__(self) -> Self:
-        observe.here.observers = (*observe.here.observers, self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        observe.here.observers = tuple(each for each in observe.here.observers if each is not self)
 
     def looks_at(self, cells: Sequence[Cell]) -> bool:
         """Whether it records the run of these cells."""

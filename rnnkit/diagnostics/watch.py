@@ -13,12 +13,10 @@ from rnnkit.cells.checks import check_size
 from rnnkit.diagnostics.layers import LayerTrace
 from rnnkit.diagnostics.names import Names, of_direction
 from rnnkit.errors import ArgumentError
-from rnnkit.recurrent import observe
+from rnnkit.recurrent.observe import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
 
     from rnnkit.cells import Cell
     from rnnkit.module import Module
@@ -49,7 +47,7 @@ class Observation(NamedTuple):
     verdict: str
 
 
-class watch:  # noqa: N801 - used as `with rk.diagnostics.watch(model):`
+class watch(Observer):  # noqa: N801 - used as `with rk.diagnostics.watch(model):`
     """Context manager that warns of vanishing and exploding gradients as training goes on.
 
     Each layer that is observed runs once more by itself, and sends a gradient of norm 1 back from
@@ -94,18 +92,6 @@ class watch:  # noqa: N801 - used as `with rk.diagnostics.watch(model):`
         self.exploding = exploding
         self.history: list[Observation] = []
         self._runs: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        observe.here.observers = (*observe.here.observers, self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        observe.here.observers = tuple(each for each in observe.here.observers if each is not self)
 
     def looks_at(self, cells: Sequence[Cell]) -> bool:
         """Whether it observes this run of these cells."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from rnnkit.cells import Cell
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
@@ -32,8 +35,9 @@ if TYPE_CHECKING:
     Run = Callable[[Sequence[Cell], Tensor, State, "State | None", Options], Result]
 
 
-class Observer(Protocol):
-    """
+class Observer:
+    """Base of those who look: a context manager, inside of which it is told of the layers that run.
+
     Attributes:
         records: whether it wants states, gates and gradients.
         probes: whether it wants a probe of the layer.
@@ -42,11 +46,25 @@ class Observer(Protocol):
     records: bool
     probes: bool
 
+    def __enter__(self) -> Self:
+        here.observers = (*here.observers, self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        here.observers = tuple(each for each in here.observers if each is not self)
+
     def looks_at(self, cells: Sequence[Cell]) -> bool:
         """Whether it wants to see the run of these cells that is about to begin."""
+        raise NotImplementedError
 
     def saw(self, run: LayerRun) -> None:
         """The forward pass is done; gradients come to ``run`` with the backward pass."""
+        raise NotImplementedError
 
 
 class _Here(_local):

@@ -272,7 +272,7 @@ class _TapeRunner:
         for layer, cell in enumerate(self._cells):
             # Copies: a new state, or an output, may be an old one under another name.
             before = tuple(Tensor(each[layer]) for each in self._state)
-            drawn = [each[0] for each in cell.draw(1, value.shape[0])]
+            drawn = [each[0] for each in cell.drawn_for(1, value.shape[0])]
             take: Any = cell.step
             value, after = take(value, before, *drawn)
             for own, new in zip(self._state, after, strict=True):

@@ -98,7 +98,7 @@ class Pieces:
             restart = self._restart
             if restart is not None:
                 restart = tuple([each[direction] for each in restart])
-            drawn = self._cells[direction].draw(self.T, self.N)
+            drawn = self._cells[direction].drawn_for(self.T, self.N)
             if self.options.seen is not None:
                 self.options.seen.directions[direction].drawn = drawn
             self._begun.append(_Begun((*state, None), restart, drawn))
@@ -279,7 +279,7 @@ def _run_empty(cells: Sequence[Cell], x: Tensor, state: State, options: Options)
     for direction, cell in enumerate(cells):
         no_rows = tuple([each[direction][:0] for each in state])
         step: Any = cell.step
-        drawn = [each[0] for each in cell.draw(1, 0)]
+        drawn = [each[0] for each in cell.drawn_for(1, 0)]
         output, after = step(x.reshape(0, x.shape[-1]), no_rows, *drawn)
         outputs.append(output)
         states.append(after)

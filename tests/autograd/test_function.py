@@ -82,6 +82,28 @@ def test_several_outputs():
     assert rk.gradgradcheck(SinCos.apply, x)
 
 
+def test_outputs_that_need_no_gradient():
+    seen = []
+
+    class DoubleAndCount(rk.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.constant_outputs = {1}
+            return x * 2, np.full(1, x.size, x.dtype)
+
+        @staticmethod
+        def backward(ctx, d_y, d_count):
+            seen.append(d_count)
+            return d_y * 2.0
+
+    x = double(1.0, 3.0)
+    y, count = DoubleAndCount.apply(x)
+    assert (y.requires_grad, count.requires_grad, count.grad_fn) == (True, False, None)
+    (y * count).sum().backward()
+    assert x.grad.tolist() == [4.0, 4.0]
+    assert seen == [None]
+
+
 def test_a_tuple_of_one_stays_a_tuple():
     class One(rk.Function):
         @staticmethod

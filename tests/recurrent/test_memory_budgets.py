@@ -25,7 +25,7 @@ from rnnkit.errors import ArgumentError, GraphError
 from rnnkit.module import Parameter
 from rnnkit.recurrent import checkpoint, run_layer
 from rnnkit.recurrent.memory import MemoryBudgetWarning, bytes_of, segment_within
-from rnnkit.recurrent.program import passes
+from rnnkit.recurrent.program import hoisted
 
 EACH_WAY = pytest.mark.parametrize("way", ["plain", *WAYS])
 
@@ -50,8 +50,8 @@ def in_pieces(monkeypatch, steps):
 @pytest.fixture
 def short_blocks(monkeypatch):
     """Has programs form sums over steps two by two: segments are whole blocks of these."""
-    monkeypatch.setattr(passes, "SHORTEST_BLOCK", 2)
-    monkeypatch.setattr(passes, "ROWS_OF_BLOCK", 2)
+    monkeypatch.setattr(hoisted, "SHORTEST_BLOCK", 2)
+    monkeypatch.setattr(hoisted, "ROWS_OF_BLOCK", 2)
 
 
 def segments_run():

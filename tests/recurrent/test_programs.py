@@ -22,7 +22,7 @@ from recurrent_contract import (
 
 import rnnkit as rk
 from rnnkit import nn
-from rnnkit.errors import GraphError
+from rnnkit.errors import GraphError, ShapeError
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program import obstacle
 
@@ -161,6 +161,37 @@ def test_gradients_of_some_of_the_inputs_through_some_of_the_outputs(name, optio
     for used in [[each] for each in layer.outputs]:
         actual = forward_backward(layer, "native", used=used)
         assert_close(actual, forward_backward(layer, "python", used=used), 1e-11)
+
+
+@pytest.mark.parametrize("lengths", [None, (3, 1), (0, 3)])
+@pytest.mark.parametrize(
+    "name", ["clockwork", "phased_lstm", "linear_attention", "qrnn", "layer_norm_gru"]
+)
+def test_what_depends_on_nothing_that_needs_a_gradient_needs_none(name, lengths):
+    """As on the tape: the clock of a phased LSTM, say, depends on no parameter."""
+    layer = make_layer(Case(name, {}, (3, 2, 4, 5), 1, "float32"))
+    (cell,) = layer.cells
+    x, *states = map(rk.tensor, layer.inputs.values())
+    parameters = list(cell.parameters())
+    kinds = set()
+    for wanted in (parameters, [x], *[[state] for state in states]):
+        for tensor in (*parameters, x, *states):
+            tensor.requires_grad_(any(tensor is each for each in wanted))
+        found, gradients = [], []
+        for backend in ("native", "python"):
+            rk.manual_seed(3)
+            with rk.backend(backend):
+                y, final, steps = run_layer((cell,), x, states, lengths=lengths, return_steps=True)
+            assert last_layer().path == ("program" if backend == "native" else "python")
+            outputs = [each for each in (y, *final, *steps) if each.requires_grad]
+            found.append([each.requires_grad for each in (y, *final, *steps)])
+            d = rk.grad(outputs, wanted, [each * each for each in outputs], allow_unused=True)
+            gradients.append([np.float32(0) if each is None else each.numpy() for each in d])
+        assert found[0] == found[1]
+        kinds.update(found[0])
+        for actual, expected in zip(*gradients, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    assert kinds == ({True} if name == "layer_norm_gru" else {True, False})
 
 
 @BOTH
@@ -397,3 +428,47 @@ def test_a_mask_that_is_held_and_one_that_is_drawn():
             found += [y, *rk.grad((y * y).sum(), [cell.W, cell.U, cell.b])]
     for actual, expected in zip(found[:4], found[4:], strict=True):
         np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Noisy(Own):
+    """Noise of any shape, times a parameter."""
+
+    def __init__(self, *shape, trained=False, **more):
+        super().__init__(**more)
+        self.shape, self.trained = shape, trained
+
+    def draw(self, steps, batch):
+        sizes = {"T": steps, "N": batch}
+        noise = rk.randn(*[sizes.get(each, each) for each in self.shape], dtype=self.dtype)
+        return (noise * self.b if self.trained else noise,)
+
+    def step(self, x, state, noise):
+        h = (x @ self.W.T + state[0] @ self.U.T + noise * self.b).tanh()
+        return rk.cat([h, noise], -1)[:, 1:6], (h,)
+
+
+@pytest.mark.parametrize("lengths", [None, (2, 4, 0)])
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("shape", [("T", "N"), (1, "N"), ("T", 1), (1, 1)], ids=str)
+def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths):
+    cell = Noisy(*shape, 5, trained=trained, dtype="float64")
+    found = []
+    for backend in ("native", "python"):
+        rk.manual_seed(5)
+        with rk.backend(backend):
+            y, (h,) = run_layer((cell,), data("float64"), lengths=lengths)
+            assert last_layer().path == ("program" if backend == "native" else "python")
+            found.append([y, h, *rk.grad((y * y).sum() + h.sum(), [cell.W, cell.U, cell.b])])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-11, atol=1e-12)
+    rk.manual_seed(5)
+    steps = nn.Recurrent(cell).stream(3)(data("float64"))
+    if lengths is None:
+        np.testing.assert_allclose(steps, found[0][0].numpy(), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["auto", "python"])
+@pytest.mark.parametrize("shape", [(2, "N", 5), ("T", 2, 5), ("N", "T", 5), (5,)], ids=str)
+def test_what_is_drawn_must_fit_the_steps_and_the_rows(shape, backend):
+    with rk.backend(backend), pytest.raises(ShapeError, match=r"draw: Noisy: expected \("):
+        run_layer((Noisy(*shape),), data())

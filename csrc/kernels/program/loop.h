@@ -228,15 +228,21 @@ static int R(step_ends)(R(worker) *w, idx done)
     return atomic_load_explicit(&e->stop_at, memory_order_relaxed) != 0;
 }
 
-static void R(program_forward_task)(void *arg, int tid, int n_threads)
+/* A thread's worker, once every thread has packed its part of the weights. */
+static R(worker) R(begin_work)(R(execution) *e, int tid, int n_threads)
 {
-    R(execution) *e = arg;
-    const rk_program_run *p = e->p;
-    const rk_program *program = p->program;
-    const rk_sequence *s = e->s;
     R(worker) w = R(worker_of)(e, tid, n_threads);
     R(pack_weights)(&w);
     rk_barrier_wait(tid, n_threads);
+    return w;
+}
+
+static void R(program_forward_task)(void *arg, int tid, int n_threads)
+{
+    R(worker) w = R(begin_work)(arg, tid, n_threads);
+    const rk_program_run *p = w.e->p;
+    const rk_program *program = p->program;
+    const rk_sequence *s = w.e->s;
     for (idx t = 0; t < s->T; t++, w.parity = !w.parity) {
         idx n_rows = R(rows_of_share)(&w.share, active_rows(s, t));
         if (n_rows) R(run_step)(&w, t, n_rows);
@@ -302,13 +308,10 @@ static void R(cut_flow)(const R(worker) *w, idx n)
 
 static void R(program_backward_task)(void *arg, int tid, int n_threads)
 {
-    R(execution) *e = arg;
-    const rk_program_run *p = e->p;
+    R(worker) w = R(begin_work)(arg, tid, n_threads);
+    const rk_program_run *p = w.e->p;
     const rk_program *program = p->program;
-    const rk_sequence *s = e->s;
-    R(worker) w = R(worker_of)(e, tid, n_threads);
-    R(pack_weights)(&w);
-    rk_barrier_wait(tid, n_threads);
+    const rk_sequence *s = w.e->s;
     for (idx t = s->T - 1; t >= 0; t--, w.parity = !w.parity) {
         idx n_rows = R(rows_of_share)(&w.share, active_rows(s, t));
         R(begin_flow)(&w, R(rows_of_share)(&w.share, active_rows(s, t + 1)), n_rows);

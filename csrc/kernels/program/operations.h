@@ -163,16 +163,6 @@ static const R(row_function) R(row_functions)[] = {
 
 enum { R(ELEMENTWISE) = sizeof R(row_functions) / sizeof R(row_functions)[0] };
 
-/* The sum of a vector's lanes, always in the same order. */
-VEC_INLINE real R(total_of_lanes)(vec v)
-{
-    real lanes[VL];
-    v_store(lanes, v);
-    for (int half = VL / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-    return lanes[0];
-}
-
 static real R(sum_of_row)(const real *a, idx n)
 {
     vec sum[4] = {v_set1(0), v_set1(0), v_set1(0), v_set1(0)};
@@ -181,7 +171,7 @@ static real R(sum_of_row)(const real *a, idx n)
         for (int k = 0; k < 4; k++) sum[k] = sum[k] + v_load(a + i + k * VL);
     for (; i + VL <= n; i += VL) sum[0] = sum[0] + v_load(a + i);
     if (i < n) sum[1] = sum[1] + v_load_n(a + i, n - i);
-    return R(total_of_lanes)((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    return v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 static real R(dot)(const real *a, idx a_step, const real *b, idx b_step, idx n)
@@ -196,7 +186,7 @@ static real R(dot)(const real *a, idx a_step, const real *b, idx b_step, idx n)
             idx lanes = min_idx(VL, n - i);
             sum[0] = v_fma(R(load_lanes)(a + i, lanes), R(load_lanes)(b + i, lanes), sum[0]);
         }
-        return R(total_of_lanes)(sum[0] + sum[1]);
+        return v_sum(sum[0] + sum[1]);
     }
     real sum = 0;
     for (idx i = 0; i < n; i++) sum += a[i * a_step] * b[i * b_step];

@@ -18,7 +18,7 @@ from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.settings import settings_of
-from rnnkit.recurrent.program.traced import TracedStep, tensors_of, with_tensors
+from rnnkit.recurrent.program.traced import TracedStep, tensors_of
 from rnnkit.recurrent.program.variant import Variant, compiled
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run_direction(
 ) -> tape.Results:
     """One direction; its states, and those of restarts, are (1, N, ...)."""
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
-    drawn = cell.draw(T, N)
+    drawn = cell.drawn_for(T, N)
     if options.seen is not None:
         options.seen.directions[reverse].drawn = drawn
     held = tensors_of(cell)
@@ -126,13 +126,16 @@ class DirectionOfLayer:
         """Of the step, where these inputs need gradients."""
         options = self.options
         seen = options.seen is not None
-        key = (needs, tuple(self.names), self.y_wanted, options.steps, seen)
+        lengths = None if options.schedule is None else options.schedule.lengths
+        idle = lengths is not None and not lengths.all()
+        key = (needs, tuple(self.names), self.y_wanted, options.steps, seen, idle)
         found = self.step.variants.get(key)
         if found is None:
-            need_x, _, _, need_tensors, need_drawn = self.parts(needs)
+            need_x, initial, restart, need_tensors, need_drawn = self.parts(needs)
+            need_states = [any(each) for each in zip(initial, restart or initial, strict=True)]
             found = self.step.variants[key] = Variant(
-                self.step, self.names, need_x, need_drawn, need_tensors, any(needs),
-                self.y_wanted, options.steps, seen,
+                self.step, self.names, need_x, need_states, need_drawn, need_tensors, any(needs),
+                self.y_wanted, options.steps, seen, idle,
             )
         return found
 
@@ -160,6 +163,7 @@ class ProgramLayer(Function):
     ) -> tuple[Array, ...]:
         ctx.layer = layer
         variant = layer.variant(ctx.needs_input_grad)
+        ctx.constant_outputs = variant.constant_outputs
         ctx.run = Passes(layer, variant, arrays, ctx.needs_input_grad)
         ctx.consumed = False
         outputs = ctx.run.forward()
@@ -193,7 +197,7 @@ def _backward_on_tape(
     )
     inputs: list[Any] = [Alias.apply(t) for t in ctx.inputs]
     x, states, restarts, tensors, drawn = layer.parts(inputs)
-    stand_in = with_tensors(layer.cell, dict(zip(layer.paths, tensors, strict=False)))
+    stand_in = layer.cell.with_tensors(dict(zip(layer.paths, tensors, strict=False)))
     stand_in.__dict__["draw"] = lambda steps, batch: tuple(drawn)
     options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
     y, final, steps = tape.run_direction(

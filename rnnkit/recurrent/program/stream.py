@@ -69,7 +69,7 @@ class _Layer:
         step, programs = self._step, self._programs
         tables = programs.forward
         T, N, _ = x.shape
-        drawn = self._cell.draw(T, N)
+        drawn = self._cell.drawn_for(T, N)
         inputs: dict[Value, Tensor] = {step.x: wrap(x.reshape(T * N, -1))}
         for value, each in zip(step.drawn, drawn, strict=True):
             spread = ops.broadcast_to(each, (T, *each.shape[1:]))

@@ -11,6 +11,7 @@ tensors, each time the program is run. See ``prologue.py``.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -57,10 +58,7 @@ class TracedArray:
 
     @property
     def size(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]

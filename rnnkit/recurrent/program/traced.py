@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,6 @@ from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer, is_of_user
 from rnnkit.recurrent.program.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.plan import Compiled
     from rnnkit.recurrent.program.variant import Variant
@@ -34,27 +31,6 @@ def tensors_of(module: Module) -> dict[str, Tensor]:
         elif isinstance(value, Module) and name != "_original":
             found |= {f"{name}.{path}": tensor for path, tensor in tensors_of(value).items()}
     return found
-
-
-def attribute(module: Any, path: str) -> Any:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module
-
-
-def with_tensors(module: Any, tensors: Mapping[str, Any]) -> Any:
-    """A copy of a module with other tensors in it, by path."""
-    new = copy.copy(module)
-    parts: dict[str, dict[str, Any]] = {}
-    for path, tensor in tensors.items():
-        head, _, rest = path.partition(".")
-        if rest:
-            parts.setdefault(head, {})[rest] = tensor
-        else:
-            new.__dict__[head] = tensor
-    for head, inner in parts.items():
-        new.__dict__[head] = with_tensors(attribute(module, head), inner)
-    return new
 
 
 def _other_numbers(tensor: Tensor) -> Tensor:
@@ -114,7 +90,7 @@ class TracedStep:
         self.variants: dict[Any, Variant] = {}
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
-        twin._trace(with_tensors(cell, others), hoists, _OTHER_ROWS)
+        twin._trace(cell.with_tensors(others), hoists, _OTHER_ROWS)
         if self._text() != twin._text():
             raise TraceError(
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "

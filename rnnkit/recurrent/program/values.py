@@ -6,6 +6,7 @@ rows is the same for all of them: an invariant of the loop, or a sum over the ba
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,10 +57,7 @@ class Value:
     @property
     def size(self) -> int:
         """Elements of a row, or of the whole."""
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
 
 class Operation:

@@ -49,10 +49,11 @@ class Variant:
     Args:
         step: the traced step.
         names: of the tensors that a run is given: paths in the cell, ``id`` of captured ones.
-        need_x, need_drawn, need_tensors: what needs a gradient.
+        need_x, need_states, need_drawn, need_tensors: what needs a gradient.
         training: whether anything does.
         y_wanted, steps_wanted: whether outputs, and states, of every step are shown.
         seen: whether the backward pass shows what flows into the states.
+        idle: whether a row has no steps.
 
     Attributes:
         compiled: the programs.
@@ -60,12 +61,13 @@ class Variant:
         places: of the invariants that a run is given, among its tensors.
         inputs: x and what is drawn, of which hoisted values are computed.
         d_invariants: whose gradients the backward pass gives, and the values that are these.
+        constant_outputs: places of the run's outputs that depend on nothing that needs a gradient.
     """
 
     def __init__(
         self, step: TracedStep, names: Sequence[str | int], need_x: bool,
-        need_drawn: Sequence[bool], need_tensors: Sequence[bool], training: bool, y_wanted: bool,
-        steps_wanted: bool, seen: bool,
+        need_states: Sequence[bool], need_drawn: Sequence[bool], need_tensors: Sequence[bool],
+        training: bool, y_wanted: bool, steps_wanted: bool, seen: bool, idle: bool,
     ) -> None:
         self.step = step
         self.training = training
@@ -93,6 +95,48 @@ class Variant:
             self.d_invariants = [
                 (self.source(v), d) for v, d in self.compiled.found["invariants"]
             ]
+        needed: list[bool] = []
+        if training:
+            before, after = self._needed_states(need_states)
+            # A row without steps ends with the state that it begins with.
+            states = before if idle else after
+            needed = [self._depends(step._y, before)] * y_wanted + states * steps_wanted + states
+        self.constant_outputs = frozenset(i for i, need in enumerate(needed) if not need)
+
+    def _needed_states(self, first: Sequence[bool]) -> tuple[list[bool], list[bool]]:
+        """Which states depend, before and after any step, on something that needs a gradient."""
+        before = list(first)
+        while True:
+            after = [self._depends(state, before) for state in self.step._after]
+            more = [a or b for a, b in zip(before, after, strict=True)]
+            if more == before:
+                return before, after
+            before = more
+
+    def _depends(self, result: Tensor, states: Sequence[bool]) -> bool:
+        """Whether a result of the step does, where these states do."""
+        stack, seen = [result], set()
+        while stack:
+            tensor = stack.pop()
+            if id(tensor) in seen or not tensor._requires_grad:
+                continue
+            seen.add(id(tensor))
+            if tensor.grad_fn is not None:
+                inputs = tensor.grad_fn.inputs
+                assert inputs is not None
+                stack += [each for each in inputs if each is not None]
+                continue
+            data: Any = tensor._data
+            value: Value = data.value
+            if value.kind == "state":
+                need = states[value.number]
+            elif value.kind == "invariant":
+                need = self.source(value).requires_grad
+            else:
+                need = self.requires_grad(value)
+            if need:
+                return True
+        return False
 
     def requires_grad(self, value: Value) -> bool:
         """Of an input of every step."""
