@@ -110,7 +110,7 @@ def _check(task: Task, steps: int, peers: list[str], threads: int) -> dict[str, 
     curves = {}
     for trainer in trainers:
         trainer.prepare()
-        windows = (plain.training.window(k) for k in range(steps))
+        windows = (plain.training.batch(k) for k in range(steps))
         curves[trainer.name] = [trainer.step(window) for window in windows]
         curves[trainer.name].append(trainer.validate(plain.validation(2)))
     deviation = {}
@@ -133,7 +133,7 @@ def _best_threads(task: Task, peer: str, threads: int) -> str:
         trainer.prepare()
         seconds = []
         for k in range(1 + PROBED_STEPS):
-            window = task.training.window(k)
+            window = task.training.batch(k)
             start = time.perf_counter()
             trainer.step(window)
             seconds.append(time.perf_counter() - start)
@@ -152,7 +152,7 @@ def _take_turns(
         turns[trainer.name] = [(0.0, trainer.validate(held_back))]
     order = list(trainers)
     for turn in range(length.turns):
-        windows = [task.training.window(turn * length.steps + k) for k in range(length.steps)]
+        windows = [task.training.batch(turn * length.steps + k) for k in range(length.steps)]
         for trainer in order:
             settle(length.settle_seconds)
             trainer.prepare()

@@ -61,21 +61,21 @@ class ContinuousBatches:
                 f"got {len(ids)}"
             )
         self._spare = (len(ids) - 1) % streams
-        self.windows_per_epoch = -(-self.stream_length // length)
+        self.batches_per_epoch = -(-self.stream_length // length)
 
     def __repr__(self) -> str:
         return (
             f"ContinuousBatches({len(self.ids)} characters, {self.streams} streams, "
-            f"{self.windows_per_epoch} windows of up to {self.length})"
+            f"{self.batches_per_epoch} windows of up to {self.length})"
         )
 
-    def window(self, position: int) -> Window:
-        """The window at ``position`` = epoch * windows_per_epoch + window of the epoch."""
+    def batch(self, position: int) -> Window:
+        """The window at ``position`` = epoch * batches_per_epoch + window of the epoch."""
         if position < 0:
             raise ArgumentError(f"position: expected 0 or more, got {position}")
-        epoch, index = divmod(position, self.windows_per_epoch)
-        begin = index * self.stream_length // self.windows_per_epoch
-        end = (index + 1) * self.stream_length // self.windows_per_epoch
+        epoch, index = divmod(position, self.batches_per_epoch)
+        begin = index * self.stream_length // self.batches_per_epoch
+        end = (index + 1) * self.stream_length // self.batches_per_epoch
         offset = epoch % (self._spare + 1)
         return Window(
             position,
@@ -84,16 +84,16 @@ class ContinuousBatches:
             np.ascontiguousarray(self._streams_at(offset + 1)[begin:end]),
         )
 
-    def windows(self, start: int = 0) -> Iterator[Window]:
+    def batches(self, start: int = 0) -> Iterator[Window]:
         """The windows from position ``start`` on, without end."""
         while True:
-            yield self.window(start)
+            yield self.batch(start)
             start += 1
 
     def epoch(self) -> Iterator[Window]:
         """The windows of the first epoch: one pass over the text."""
-        for position in range(self.windows_per_epoch):
-            yield self.window(position)
+        for position in range(self.batches_per_epoch):
+            yield self.batch(position)
 
     def _streams_at(self, offset: int) -> np.ndarray:
         stretch = self.ids[offset : offset + self.streams * self.stream_length]

@@ -37,8 +37,8 @@ def test_windows_are_of_nearly_equal_length(count, streams, length):
 def test_every_character_is_used_after_some_epochs():
     batches = ContinuousBatches(np.arange(31), streams=8, length=5)
     seen = set()
-    for position in range(8 * batches.windows_per_epoch):
-        window = batches.window(position)
+    for position in range(8 * batches.batches_per_epoch):
+        window = batches.batch(position)
         assert np.array_equal(window.targets, window.inputs + 1)
         seen.update(window.inputs.ravel().tolist(), window.targets.ravel().tolist())
     assert seen == set(range(31))
@@ -46,8 +46,8 @@ def test_every_character_is_used_after_some_epochs():
 
 def test_iteration_restarts_anywhere_with_the_same_windows():
     batches = ContinuousBatches(np.random.default_rng(0).integers(0, 50, 400), 4, 16)
-    straight = [window for window, _ in zip(batches.windows(), range(40), strict=False)]
-    resumed = [window for window, _ in zip(batches.windows(start=17), range(23), strict=False)]
+    straight = [window for window, _ in zip(batches.batches(), range(40), strict=False)]
+    resumed = [window for window, _ in zip(batches.batches(start=17), range(23), strict=False)]
     for one, other in zip(straight[17:], resumed, strict=True):
         assert one.position == other.position
         assert one.starts_epoch == other.starts_epoch
@@ -56,7 +56,7 @@ def test_iteration_restarts_anywhere_with_the_same_windows():
 
 
 def test_windows_are_plain_contiguous_integers():
-    window = ContinuousBatches(np.arange(100, dtype=np.int32), 4, 10).window(0)
+    window = ContinuousBatches(np.arange(100, dtype=np.int32), 4, 10).batch(0)
     for array in (window.inputs, window.targets):
         assert array.dtype == np.int64
         assert array.shape[1] == 4
@@ -73,4 +73,4 @@ def test_nonsense_is_refused():
     with pytest.raises(ArgumentError, match="1-D integer"):
         ContinuousBatches(np.zeros(5), 1, 1)
     with pytest.raises(ArgumentError, match="position"):
-        ContinuousBatches(np.arange(5), 1, 1).window(-1)
+        ContinuousBatches(np.arange(5), 1, 1).batch(-1)
