@@ -230,7 +230,10 @@ class Module:
     # -- state -------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return copies of all parameters and persistent buffers by dotted name, C-contiguous."""
+        """Return copies of all parameters and persistent buffers by dotted name, C-contiguous.
+
+        One that is shared stands under each of its names, as in PyTorch.
+        """
         persistent = self._named_tensors("", PARAMETER, BUFFER)
         return {name: np.array(tensor.data, order="C") for name, tensor in persistent}
 
@@ -244,8 +247,10 @@ class Module:
         integers and booleans are. ``strict=False`` tolerates missing and unexpected names and
         returns them.
 
-        Raises ArgumentError naming every entry that is missing, unexpected, wrongly shaped or
-        wrongly typed. Nothing is loaded in that case.
+        A tensor that is shared has an entry under each of its names, all of the same values.
+
+        Raises ArgumentError naming every entry that is missing, unexpected, wrongly shaped, wrongly
+        typed or at odds with another entry of the same tensor. Nothing is loaded in that case.
         """
         targets = dict(self._named_tensors("", PARAMETER, BUFFER))
         missing = [name for name in targets if name not in state_dict]
@@ -254,12 +259,16 @@ class Module:
         if strict:
             problems += [f"missing: {name}" for name in missing]
             problems += [f"unexpected: {name}" for name in unexpected]
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
+        first_names: dict[int, str] = {}
         for name, tensor in targets.items():
             if name in state_dict:
                 value = state_dict[name]
                 array = value.data if isinstance(value, Tensor) else np.asarray(value)
                 problem = _misfit(array, tensor.data)
+                twin = first_names.setdefault(id(tensor), name)
+                if not problem and twin != name and not _are_equal(arrays[twin], array):
+                    problem = f"expected the values of {twin}, which is the same tensor"
                 if problem:
                     problems.append(f"{name}: {problem}")
                 arrays[name] = array
@@ -354,6 +363,10 @@ def _misfit(array: np.ndarray, target: np.ndarray) -> str | None:
     if array.dtype.kind in "iu" and not np.array_equal(array, array.astype(target.dtype)):
         return f"expected integers that fit {target.dtype}, got larger ones in {array.dtype}"
     return None
+
+
+def _are_equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f")
 
 
 _FAMILIES = {"f": "floating numbers", "i": "integers", "u": "integers", "b": "booleans"}

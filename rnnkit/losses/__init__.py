@@ -1,12 +1,25 @@
 """Loss functions, under PyTorch's names and under short ones."""
 
 from rnnkit.losses.classification import cross_entropy, nll_loss
+from rnnkit.losses.frames import frame_nll
 from rnnkit.losses.linear_cross_entropy import linear_cross_entropy
+from rnnkit.losses.mixture_density import (
+    gaussian_mixture_nll,
+    handwriting_nll,
+    sample_gaussian_mixture,
+    sample_handwriting,
+)
+from rnnkit.losses.ragged import valid_steps
 from rnnkit.losses.regression import (
     binary_cross_entropy_with_logits,
     l1_loss,
     mse_loss,
     smooth_l1_loss,
+)
+from rnnkit.losses.sampled_softmax import (
+    DistributionSampler,
+    LogUniformSampler,
+    sampled_softmax_loss,
 )
 
 nll = nll_loss
@@ -16,9 +29,14 @@ smooth_l1 = smooth_l1_loss
 bce_with_logits = binary_cross_entropy_with_logits
 
 __all__ = [
+    "DistributionSampler",
+    "LogUniformSampler",
     "bce_with_logits",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
+    "frame_nll",
+    "gaussian_mixture_nll",
+    "handwriting_nll",
     "l1",
     "l1_loss",
     "linear_cross_entropy",
@@ -26,6 +44,10 @@ __all__ = [
     "mse_loss",
     "nll",
     "nll_loss",
+    "sample_gaussian_mixture",
+    "sample_handwriting",
+    "sampled_softmax_loss",
     "smooth_l1",
     "smooth_l1_loss",
+    "valid_steps",
 ]

@@ -105,21 +105,32 @@ def check_class_targets(
     if len(shape) == 0 or shape[-1] == 0:
         raise ShapeError(f"input: expected (..., C) with a class or more, got shape {shape}")
     classes = shape[-1]
-    ids = target.data if isinstance(target, Tensor) else np.asarray(target)
-    if ids.dtype.kind not in "iu":
-        raise DTypeError(f"target: expected integer class ids, got {ids.dtype}")
-    check_shape("target", ids, shape[:-1], "input without its last axis")
+    ids = check_class_ids(target, shape[:-1], classes, ignore_index)
     kept = ids != ignore_index
-    wrong = kept & ((ids < 0) | (ids >= classes))
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ArgumentError(
-            f"target: expected ids in [0, {classes}) or ignore_index {ignore_index}, "
-            f"got {ids[place]} at index {place}"
-        )
     if weight is None:
         weights = np.ones(classes, like.dtype)
     else:
         weights = real_like(name, weight, like).data
         check_shape(name, weights, (classes,), "one per class")
     return ClassTargets(np.where(kept, ids, 0), kept, weights, label_smoothing)
+
+
+def check_class_ids(
+    target: Any, shape: tuple[int, ...], classes: int, ignore_index: int | None = None
+) -> np.ndarray:
+    """The argument ``target`` as an array of class ids of a shape, or of ``ignore_index``."""
+    ids = target.data if isinstance(target, Tensor) else np.asarray(target)
+    if ids.dtype.kind not in "iu":
+        raise DTypeError(f"target: expected integer class ids, got {ids.dtype}")
+    check_shape("target", ids, shape, "input without its last axis")
+    wrong = (ids < 0) | (ids >= classes)
+    or_ignored = ""
+    if ignore_index is not None:
+        wrong &= ids != ignore_index
+        or_ignored = f" or ignore_index {ignore_index}"
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ArgumentError(
+            f"target: expected ids in [0, {classes}){or_ignored}, got {ids[place]} at index {place}"
+        )
+    return ids

@@ -4,6 +4,7 @@ from rnnkit.cells import GRUCell, LSTMCell, RNNCell
 from rnnkit.module import Module, Parameter
 from rnnkit.nn import init, utils
 from rnnkit.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from rnnkit.nn.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from rnnkit.nn.containers import ModuleList, Sequential
 from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
@@ -15,6 +16,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveLogSoftmaxWithLoss",
     "Dropout",
     "Embedding",
     "GRUCell",

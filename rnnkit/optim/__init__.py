@@ -1,10 +1,24 @@
-"""Optimisers that update parameters in place, and schedules of their learning rates."""
+"""Optimisers that update parameters in place, their averages, and learning rate schedules."""
 
 from rnnkit.optim import lr_scheduler
 from rnnkit.optim.adagrad import Adagrad
 from rnnkit.optim.adam import Adam, AdamW
+from rnnkit.optim.ema import EMA
+from rnnkit.optim.groups import parameter_groups
+from rnnkit.optim.lbfgs import LBFGS
 from rnnkit.optim.optimizer import Optimizer
 from rnnkit.optim.rmsprop import RMSprop
 from rnnkit.optim.sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "lr_scheduler"]
+__all__ = [
+    "EMA",
+    "LBFGS",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "lr_scheduler",
+    "parameter_groups",
+]

@@ -13,7 +13,7 @@ from rnnkit.errors import ArgumentError
 from rnnkit.module import clear_grad
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeAlias
 
     # A parameter's values, its gradient and its state.
@@ -86,7 +86,7 @@ class Optimizer:
         self.check_options(group)
         known = {id(param) for param in self._parameters()}
         for position, param in enumerate(params):
-            _check_parameter(param, position)
+            check_parameter(param, position)
             if id(param) in known:
                 raise ArgumentError(f"params[{position}] is given to the optimizer twice")
             known.add(id(param))
@@ -101,14 +101,18 @@ class Optimizer:
         for param in self._parameters():
             clear_grad(param, set_to_none)
 
-    def step(self) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, in place.
+
+        ``closure``, if given, is called first: it clears the gradients, makes them anew and
+        returns the loss, which is what is returned then.
 
         One native call updates all parameters of a group, or NumPy one after the other; both give
         the same bits.
         Non-finite gradients go into the parameters as the arithmetic has it, without a warning;
         ``clip_grad_norm_(..., error_if_nonfinite=True)`` is the place to stop them.
         """
+        loss = None if closure is None else closure()
         index = 0
         for group in self.param_groups:
             due = []
@@ -118,6 +122,7 @@ class Optimizer:
                 index += 1
             if due:
                 self._step_group(group, due)
+        return loss
 
     def _step_group(self, group: dict[str, Any], due: list[Due]) -> None:
         kernels = backend.kernels_for(f"{type(self).__name__} step", self._obstacle(due))
@@ -323,8 +328,9 @@ def check_number(
         raise ArgumentError(f"{name}: expected a number >= {low:g}{upper}, got {value!r}")
 
 
-def _check_parameter(param: Any, position: int) -> None:
-    name = f"params[{position}]"
+def check_parameter(param: Any, position: int, argument: str = "params") -> None:
+    """Raise unless ``param``, at a position of an argument, is a leaf that can be updated."""
+    name = f"{argument}[{position}]"
     if not isinstance(param, Tensor):
         raise TypeError(f"{name}: expected a Tensor, got {type(param).__name__}")
     if not param.is_leaf:

@@ -29,8 +29,13 @@ class LanguageModel(Module):
         hidden: int = 256,
         embedding: int = 64,
         dropout: float = 0.0,
+        tied: bool = False,
     ) -> None:
         """``dropout`` acts on the embedding, between the layers and before the head.
+
+        With ``tied`` the head and the embedding share their weights (Press and Wolf 2017, arXiv
+        1608.05859; Inan et al. 2017, arXiv 1611.01462), drawn as a head's are. Where ``hidden``
+        differs from ``embedding`` a linear layer without bias, ``projection``, stands between.
 
         Raises ArgumentError when ``cell`` is not one of "rnn", "gru" and "lstm".
         """
@@ -41,7 +46,13 @@ class LanguageModel(Module):
         self.recurrent = CELLS[cell](
             embedding, hidden, num_layers=layers, dropout=dropout if layers > 1 else 0.0
         )
-        self.head = nn.Linear(hidden, vocabulary_size)
+        self.projection: nn.Linear | None = None
+        if tied and hidden != embedding:
+            self.projection = nn.Linear(hidden, embedding, bias=False)
+        self.head = nn.Linear(embedding if tied else hidden, vocabulary_size)
+        if tied:
+            # Not the other way round: with N(0, 1) for weights the scores would be huge at first.
+            self.embedding.weight = self.head.weight
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
@@ -61,4 +72,5 @@ class LanguageModel(Module):
 
     def _features(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         y, state = self.recurrent(self.dropout(self.embedding(ids)), state)
-        return self.dropout(y), state
+        y = self.dropout(y)
+        return y if self.projection is None else self.projection(y), state
