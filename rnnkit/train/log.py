@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from rnnkit.train.atomic import write_atomically
@@ -31,7 +31,7 @@ class Log(Observer):
         """The file must not be there yet, unless the run is resumed."""
         self.path = os.fspath(path)
         self._file: IO[bytes] | None = None
-        self._size = 0
+        self._lines = 0
         self._mean = Mean()
         self._due = 0.0
 
@@ -75,10 +75,10 @@ class Log(Observer):
                 os.fsync(self._file.fileno())
             except OSError as error:
                 raise OSError(error.errno, error.strerror, self.path) from None
-        return {"size": self._size, "due": self._due, "mean": self._mean.state_dict()}
+        return {"lines": self._lines, "due": self._due, "mean": self._mean.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._size = int(state["size"])
+        self._lines = int(state["lines"])
         self._due = float(state["due"])
         self._mean.load_state_dict(state["mean"])
 
@@ -97,22 +97,22 @@ class Log(Observer):
             self._file.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.path) from None
-        self._size += len(line)
+        self._lines += 1
 
-    def _kept(self) -> bytes:
-        """Whole lines of what was there at the checkpoint."""
+    def _kept(self) -> list[bytes]:
+        """The lines that were there at the checkpoint, or those of them that still are."""
         try:
             with open(self.path, "rb") as file:
-                kept = file.read(self._size)
+                lines = file.readlines()[: self._lines]
         except FileNotFoundError:
-            return b""
-        return kept[: kept.rfind(b"\n") + 1]
+            return []
+        return [line for line in lines if line.endswith(b"\n")]
 
-    def _replace(self, content: bytes) -> None:
+    def _replace(self, lines: list[bytes]) -> None:
         self.close()
-        write_atomically(self.path, content)
+        write_atomically(self.path, lines)
         self._file = open(self.path, "ab")  # noqa: SIM115 - closed in close()
-        self._size = len(content)
+        self._lines = len(lines)
 
 
 class JsonLinesLog(Log):
@@ -148,14 +148,13 @@ class CsvLog(Log):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._columns = list(next(csv.reader([self._kept().decode().split("\n", 1)[0]]), []))
+        self._columns = next(csv.reader(line.decode() for line in self._kept()), [])
 
     def _widen(self, new: list[str]) -> None:
-        rows = csv.reader(io.StringIO(self._kept().decode(), newline=""))
-        next(rows, None)
+        rows = list(csv.reader(line.decode() for line in self._kept()))[1:]
         self._columns += new
-        lines = [_csv_line(row + [""] * (len(self._columns) - len(row))) for row in rows]
-        self._replace(_csv_line(self._columns) + b"".join(lines))
+        wider = [row + [""] * (len(self._columns) - len(row)) for row in rows]
+        self._replace([_csv_line(row) for row in [self._columns, *wider]])
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +164,7 @@ def _flat(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _csv_line(values: list[Any]) -> bytes:
+def _csv_line(values: Sequence[Any]) -> bytes:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue().encode()

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rnnkit import rng
 from rnnkit.autograd import no_grad
@@ -15,7 +15,7 @@ from rnnkit.data import Batches
 from rnnkit.errors import ArgumentError, RnnkitError
 from rnnkit.module import Module
 from rnnkit.nn.utils import clip_grad_norm_, detach_state
-from rnnkit.optim import Optimizer
+from rnnkit.optim import EMA, Optimizer
 from rnnkit.train.budget import Budget
 from rnnkit.train.checkpoint import Checkpoints, find_checkpoint, read_checkpoint
 from rnnkit.train.errors import RunError, TrainingError
@@ -25,20 +25,6 @@ from rnnkit.train.objective import Loss, Mean, Measure, Objective
 from rnnkit.train.observers import Observer, Outcome, Start, Step, Validation
 from rnnkit.train.schedules import Plateau, Schedule, make_schedule
 from rnnkit.train.speed import Speed
-
-
-class Averages(Protocol):
-    """An average of the weights, such as ``optim.EMA``."""
-
-    def update(self) -> None:
-        """Take in the weights as they are after a step."""
-
-    def applied(self) -> contextlib.AbstractContextManager[Any]:
-        """Within it the parameters hold the averages."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any: ...
 
 
 class Trainer:
@@ -64,7 +50,7 @@ class Trainer:
         schedule: str | Callable[[float], float] | Schedule = "constant",
         clip: float | None = 1.0,
         accumulate: int = 1,
-        ema: Averages | None = None,
+        ema: EMA | None = None,
         validations: int = 20,
         patience: int | None = None,
         measure: Measure = Measure(),  # noqa: B008 - immutable
