@@ -419,14 +419,14 @@ class Trainer:
         try:
             self._check_setup(path, nest["setup"])
             progress = nest["progress"]
-            self._step_number = int(progress["step"])
-            self._seconds = float(progress["seconds"])
-            self._used = float(progress["used"])
+            self._step_number = int(_number(progress, "step"))
+            self._seconds = _number(progress, "seconds")
+            self._used = _number(progress, "used", 1.0)
             self._best = None
             if progress["best"] is not None:
                 step, value = progress["best"]
                 self._best = int(step), float(value)
-            self._without_gain = int(progress["without_gain"])
+            self._without_gain = int(_number(progress, "without_gain"))
             self._since_validation.load_state_dict(progress["since_validation"])
             self._speed.load_state_dict(progress["speed"])
             self._outcome = None
@@ -438,9 +438,10 @@ class Trainer:
             if self.ema is not None:
                 self.ema.load_state_dict(nest["ema"])
             self._state = detach_state(nest["carried"])
+            observers = dict(nest["observers"])
             for name, observer in _named(self.observers):
-                if name in nest["observers"]:
-                    observer.load_state_dict(nest["observers"][name])
+                if name in observers:
+                    observer.load_state_dict(observers[name])
             rng.set_state(nest["rng"])
         except (RnnkitError, LookupError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, RunError):
@@ -465,3 +466,11 @@ def _named(observers: Sequence[Observer]) -> list[tuple[str, Observer]]:
         counts[kind] = counts.get(kind, 0) + 1
         named.append((f"{kind} {counts[kind]}", observer))
     return named
+
+
+def _number(values: Mapping[str, Any], name: str, largest: float = 2.0**62) -> float:
+    """``values[name]``. Raises ArgumentError unless it is a number from 0 to ``largest``."""
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
+        raise ArgumentError(f"{name}: expected a number from 0 to {largest:g}, got {value!r}")
+    return value

