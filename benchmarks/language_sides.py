@@ -10,7 +10,7 @@ import numpy as np
 
 import rnnkit as rk
 from rnnkit import losses, nn, optim
-from rnnkit.data.batching import Window
+from rnnkit.data.continuous import Window
 from rnnkit.nn.utils import detach_state
 
 from .language_task import Task

@@ -14,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 import rnnkit as rk
-from rnnkit.data.batching import ContinuousBatches, Window
+from rnnkit.data.continuous import ContinuousBatches, Window
 from rnnkit.data.corpus import default_corpus
 from rnnkit.train import LanguageModel
 

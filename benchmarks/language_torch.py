@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rnnkit.data.batching import Window
+from rnnkit.data.continuous import Window
 
 from .language_task import Task
 

@@ -1,24 +1,115 @@
-"""What every source of batches offers: each batch by its position, and one ordered pass."""
+"""What every source of batches is: a pure function of position.
+
+Position p is batch ``p % batches_per_epoch`` of epoch ``p // batches_per_epoch``, without end. A
+batch depends on its position and on what the constructor got, on nothing that was asked before.
+So one integer says where training stands, and going on from it gives the very batches that an
+undisturbed run would have seen.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from rnnkit.errors import ArgumentError
 
 
-class Batches(Protocol):
-    """Batches as a pure function of position, so that a run resumes from one integer.
+class Batch(Protocol):
+    """What all batches have; the particular ones are named tuples with more."""
 
-    A batch has at least ``position``, ``starts_epoch`` (a carried state must not be used),
-    ``inputs`` and ``targets``.
-    """
+    @property
+    def position(self) -> int:
+        """Its place in the endless sequence of batches."""
+
+    @property
+    def starts_epoch(self) -> bool:
+        """Whether it is the first of an epoch: a carried state must not be used."""
+
+    @property
+    def inputs(self) -> Any:
+        """(T, N, ...)"""
+
+    @property
+    def targets(self) -> Any:
+        """What the model shall say of ``inputs``."""
+
+
+B = TypeVar("B", bound=Batch)
+B_co = TypeVar("B_co", bound=Batch, covariant=True)
+
+
+class Batches(Protocol[B_co]):
+    """A source of batches, as a trainer needs it."""
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many there are in an epoch, the same in each."""
+        """How many batches an epoch has: the same for every epoch."""
 
-    def batch(self, position: int) -> Any:
-        """The batch at ``position`` = epoch * batches_per_epoch + its place in the epoch."""
+    def batch(self, position: int) -> B_co:
+        """The batch at ``position`` = epoch * batches_per_epoch + place in the epoch."""
 
-    def epoch(self) -> Iterator[Any]:
-        """One ordered pass for evaluation: every item exactly once."""
+    def epoch(self) -> Iterator[B_co]:
+        """One ordered pass for evaluation: every item exactly once, unshuffled."""
+
+
+class SequenceBatch(NamedTuple):
+    """N sequences side by side, padded at their ends, with what belongs to each of them."""
+
+    position: int
+    starts_epoch: bool  # its rows never go on from those of the batch before, here or elsewhere
+    inputs: np.ndarray  # (T, N, ...) int64 ids or floating features; T the longest length
+    lengths: np.ndarray  # (N,) int64, 1 to T
+    targets: Any  # (N, ...), (T, N, ...) or (S, N, ...); None where there are none
+    target_lengths: np.ndarray | None  # (N,) int64, 0 to S, of targets that are sequences
+    rows: np.ndarray  # (N,) int64: the places of the sequences in the data set
+
+
+class PositionedBatches(ABC, Generic[B]):
+    """Base of the sources here: what follows from ``batch`` alone."""
+
+    batches_per_epoch: int
+
+    @abstractmethod
+    def batch(self, position: int) -> B:
+        """The batch at ``position`` = epoch * batches_per_epoch + place in the epoch.
+
+        Raises ArgumentError when ``position`` is negative.
+        """
+
+    @abstractmethod
+    def epoch(self) -> Iterator[B]:
+        """One ordered pass for evaluation: every item exactly once, unshuffled."""
+
+    def batches(self, start: int = 0) -> Iterator[B]:
+        """The batches from position ``start`` on, without end."""
+        while True:
+            yield self.batch(start)
+            start += 1
+
+    def _place(self, position: int) -> tuple[int, int]:
+        """The epoch of a position and its place in the epoch."""
+        if position < 0:
+            raise ArgumentError(f"position: expected 0 or more, got {position}")
+        return divmod(position, self.batches_per_epoch)
+
+
+def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
+    """The generator of an epoch's order: of its own, so that position alone decides a batch."""
+    return np.random.Generator(np.random.PCG64([seed, epoch]))
+
+
+def check_seed(seed: int) -> int:
+    """``seed`` as it was given. Raises ArgumentError unless it is an integer of 0 or more."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ArgumentError(f"seed: expected a non-negative integer, got {seed!r}")
+    return int(seed)
+
+
+def check_positive(name: str, value: int) -> int:
+    """``value`` as it was given. Raises ArgumentError unless it is an integer of 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ArgumentError(f"{name}: expected a positive integer, got {value!r}")
+    return int(value)

@@ -1,12 +1,29 @@
-"""Characters as integer ids."""
+"""Characters as integer ids, and what all vocabularies have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from rnnkit.errors import ArgumentError
+
+
+class Codec(Protocol):
+    """Text, or labels, as ids and back: what a task needs of a vocabulary of any kind."""
+
+    def __len__(self) -> int:
+        """How many ids there are: they go from 0 to len - 1."""
+
+    def encode(self, text: str, /) -> np.ndarray:
+        """The ids of ``text``, int64 (L,)."""
+
+    def decode(self, ids: Iterable[int], /) -> str:
+        """The text of ``ids``."""
+
+    def record(self) -> dict[str, Any]:
+        """All that makes it, as JSON can hold it, under a ``kind`` that tells which class."""
 
 
 class Vocabulary:
@@ -42,6 +59,18 @@ class Vocabulary:
     def __repr__(self) -> str:
         return f"Vocabulary({len(self.characters)} characters)"
 
+    def record(self) -> dict[str, Any]:
+        """What ``from_record`` makes the same vocabulary of; JSON can hold it."""
+        return {"kind": "characters", "characters": self.characters}
+
+    @classmethod
+    def from_record(cls, record: Any) -> Vocabulary:
+        """The vocabulary of a record. Raises ArgumentError when it is not one of ``record()``."""
+        characters = check_record(record, "characters").get("characters")
+        if not isinstance(characters, str) or "".join(sorted(set(characters))) != characters:
+            raise ArgumentError("record: expected 'characters' to be a sorted text without repeats")
+        return cls(characters)
+
     def encode(self, text: str) -> np.ndarray:
         """The ids of ``text``: an int64 array (len(text),), 0 where a character is unknown."""
         points = _code_points(text)
@@ -53,12 +82,35 @@ class Vocabulary:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ``ids``. Raises ArgumentError when an id is outside the vocabulary."""
         letters = "\N{REPLACEMENT CHARACTER}" + self.characters
-        out = []
-        for i in ids:
-            if not 0 <= i < len(letters):
-                raise ArgumentError(f"ids: expected ids from 0 to {len(letters) - 1}, got {i}")
-            out.append(letters[i])
-        return "".join(out)
+        return "".join([letters[i] for i in check_ids(ids, len(letters))])
+
+
+def check_ids(ids: Iterable[int], count: int) -> list[int]:
+    """``ids`` as a list. Raises ArgumentError unless all are integers from 0 to count - 1."""
+    found = []
+    for i in ids:
+        if not isinstance(i, int | np.integer) or not 0 <= i < count:
+            raise ArgumentError(f"ids: expected ids from 0 to {count - 1}, got {i}")
+        found.append(int(i))
+    return found
+
+
+def check_record(record: Any, kind: str) -> Mapping[str, Any]:
+    """``record`` as it was given. Raises ArgumentError unless it is a mapping of that kind."""
+    if not isinstance(record, Mapping) or record.get("kind") != kind:
+        found = record.get("kind") if isinstance(record, Mapping) else type(record).__name__
+        raise ArgumentError(f"record: expected an object of kind {kind!r}, got {found!r}")
+    return record
+
+
+def check_names(record: Mapping[str, Any], field: str) -> list[str]:
+    """A field of a record that is a list of different texts, else ArgumentError."""
+    names = record.get(field)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ArgumentError(f"record: expected {field!r} to be a list of texts")
+    if len(set(names)) != len(names):
+        raise ArgumentError(f"record: expected {field!r} without repeats")
+    return names
 
 
 def _code_points(text: str) -> np.ndarray:

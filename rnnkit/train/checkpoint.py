@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.data.atomic import remove_partial_files, write_atomically
 from rnnkit.errors import ArgumentError
-from rnnkit.train.atomic import remove_partial_files, write_atomically
 from rnnkit.train.errors import RunError
 from rnnkit.train.nest import pack, unpack
 from rnnkit.train.tensor_file import TensorFile, encode

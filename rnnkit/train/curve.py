@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.data.atomic import write_atomically
 from rnnkit.errors import MissingPackageError
-from rnnkit.train.atomic import write_atomically
 from rnnkit.train.objective import Measure
 from rnnkit.train.observers import Observer, Outcome, Start, Step, Validation
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from rnnkit.train.atomic import write_atomically
+from rnnkit.data.atomic import write_atomically
 from rnnkit.train.objective import Mean
 from rnnkit.train.observers import Observer, Outcome, Start, Step, Validation
 

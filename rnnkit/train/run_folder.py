@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.train.atomic import remove_partial_files, write_atomically
+from rnnkit.data.atomic import remove_partial_files, write_atomically
 from rnnkit.train.checkpoint import NAME as CHECKPOINT
 from rnnkit.train.errors import RunError
 from rnnkit.train.tensor_file import TensorFile, encode

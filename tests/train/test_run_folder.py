@@ -8,8 +8,8 @@ import stat
 import numpy as np
 import pytest
 
+from rnnkit.data.atomic import remove_partial_files, write_atomically
 from rnnkit.train import RunError, RunFolder
-from rnnkit.train.atomic import remove_partial_files, write_atomically
 
 
 def fail_with(code):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 
@@ -14,18 +14,29 @@ _PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 def write_atomically(path: str, data: bytes | Iterable[Any]) -> None:
     """Replace the file at ``path`` by ``data``, or leave it as it was and raise OSError.
 
-    ``data``: bytes, or several buffers that follow one another. They go to a temporary file in
-    the same folder, are flushed to the disk and take the file's name in one rename; the folder is
-    flushed too, so that the rename survives a power cut.
+    ``data``: bytes, or several buffers that follow one another.
     """
     buffers: Iterable[Any] = [data] if isinstance(data, bytes) else data
+    with atomic_file(path) as file:
+        for buffer in buffers:
+            file.write(buffer)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str) -> Iterator[BinaryIO]:
+    """A new file to write to, which takes the place of the one at ``path`` when the block ends.
+
+    The data go to a temporary file in the same folder, are flushed to the disk and take the
+    file's name in one rename; the folder is flushed too, so that the rename survives a power cut.
+    When the block raises, or anything else fails, the file at ``path`` is as it was; an OSError
+    of the writing names ``path``.
+    """
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.partial")
     try:
         try:
             with open(temporary, "xb") as file:
-                for buffer in buffers:
-                    file.write(buffer)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -35,6 +46,8 @@ def write_atomically(path: str, data: bytes | Iterable[Any]) -> None:
             raise
         _flush_folder(folder)
     except OSError as error:
+        if error.filename not in (None, temporary):
+            raise  # of another file that the block has to do with
         raise OSError(error.errno, error.strerror, path) from None
 
 

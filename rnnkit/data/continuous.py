@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnnkit.data.batches import PositionedBatches, check_positive
 from rnnkit.errors import ArgumentError
 
 
@@ -29,7 +30,7 @@ class Window(NamedTuple):
     targets: np.ndarray  # (T, N) int64; targets[t] == inputs[t + 1]
 
 
-class ContinuousBatches:
+class ContinuousBatches(PositionedBatches[Window]):
     """The endless sequence of windows over a text, epoch after epoch.
 
     The windows of an epoch differ in length by at most one, so none is a short leftover; the
@@ -39,7 +40,8 @@ class ContinuousBatches:
     """
 
     def __init__(self, ids: np.ndarray, streams: int, length: int) -> None:
-        """``ids``: the text, a 1-D integer array; ``streams``: N; ``length``: the longest T.
+        """``ids``: the text, a 1-D integer array, memory-mapped ones read as they are used;
+        ``streams``: N; ``length``: the longest T.
 
         Raises ArgumentError when a size is not positive or the text holds fewer than two
         characters for each stream.
@@ -48,12 +50,9 @@ class ContinuousBatches:
             raise ArgumentError(
                 f"ids: expected a 1-D integer array, got {ids.ndim}-D of {ids.dtype}"
             )
-        for name, value in (("streams", streams), ("length", length)):
-            if value < 1:
-                raise ArgumentError(f"{name}: expected a positive integer, got {value}")
-        self.ids = ids.astype(np.int64, copy=False)
-        self.streams = streams
-        self.length = length
+        self.ids = ids
+        self.streams = check_positive("streams", streams)
+        self.length = check_positive("length", length)
         self.stream_length = (len(ids) - 1) // streams
         if self.stream_length < 1:
             raise ArgumentError(
@@ -71,30 +70,23 @@ class ContinuousBatches:
 
     def batch(self, position: int) -> Window:
         """The window at ``position`` = epoch * batches_per_epoch + window of the epoch."""
-        if position < 0:
-            raise ArgumentError(f"position: expected 0 or more, got {position}")
-        epoch, index = divmod(position, self.batches_per_epoch)
+        epoch, index = self._place(position)
         begin = index * self.stream_length // self.batches_per_epoch
         end = (index + 1) * self.stream_length // self.batches_per_epoch
         offset = epoch % (self._spare + 1)
         return Window(
             position,
             index == 0,
-            np.ascontiguousarray(self._streams_at(offset)[begin:end]),
-            np.ascontiguousarray(self._streams_at(offset + 1)[begin:end]),
+            self._streams_at(offset, begin, end),
+            self._streams_at(offset + 1, begin, end),
         )
-
-    def batches(self, start: int = 0) -> Iterator[Window]:
-        """The windows from position ``start`` on, without end."""
-        while True:
-            yield self.batch(start)
-            start += 1
 
     def epoch(self) -> Iterator[Window]:
         """The windows of the first epoch: one pass over the text."""
         for position in range(self.batches_per_epoch):
             yield self.batch(position)
 
-    def _streams_at(self, offset: int) -> np.ndarray:
+    def _streams_at(self, offset: int, begin: int, end: int) -> np.ndarray:
         stretch = self.ids[offset : offset + self.streams * self.stream_length]
-        return stretch.reshape(self.streams, self.stream_length).T
+        streams = stretch.reshape(self.streams, self.stream_length)
+        return np.array(streams[:, begin:end].T, np.int64, order="C")

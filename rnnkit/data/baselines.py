@@ -1,0 +1,82 @@
+"""What a forecast has to beat, and how it is measured.
+
+Hyndman and Koehler, "Another look at measures of forecast accuracy", International Journal of
+Forecasting 22 (2006), 679-688, for the scaled error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnnkit.data.batches import check_positive
+from rnnkit.errors import ArgumentError, ShapeError
+
+
+def naive(history: Any, horizon: int) -> np.ndarray:
+    """The last moment again: (horizon, ...) from ``history`` (L, ...), L at least 1."""
+    return seasonal_naive(history, horizon, 1)
+
+
+def seasonal_naive(history: Any, horizon: int, season: int) -> np.ndarray:
+    """The last ``season`` moments again and again: (horizon, ...) from ``history`` (L, ...).
+
+    Raises ArgumentError when a size is not positive or ``history`` is shorter than a season.
+    """
+    check_positive("horizon", horizon)
+    check_positive("season", season)
+    known = np.asarray(history)
+    if not known.ndim or len(known) < season:
+        raise ArgumentError(f"history: expected {season} moments or more, got {known.shape}")
+    return known[len(known) - season + np.arange(horizon) % season]
+
+
+def rmse(forecast: Any, truth: Any) -> float:
+    """The root of the mean squared error over all entries. ShapeError when the shapes differ."""
+    return float(np.sqrt(np.mean(_errors(forecast, truth) ** 2)))
+
+
+def mae(forecast: Any, truth: Any) -> float:
+    """The mean absolute error over all entries. ShapeError when the shapes differ."""
+    return float(np.mean(np.abs(_errors(forecast, truth))))
+
+
+def mase(forecast: Any, truth: Any, training: Any, season: int = 1) -> float:
+    """The mean absolute error in units of what the (seasonal) naive forecast of one step makes
+    within the training part: below 1 is better than that.
+
+    Args:
+        forecast, truth: (..., C).
+        training: (L, C), L above ``season``; each channel is scaled by its own error.
+
+    Raises:
+        ShapeError: shapes that do not fit together.
+        ArgumentError: a training part that is too short, or constant in a channel.
+    """
+    check_positive("season", season)
+    errors = np.abs(_errors(forecast, truth))
+    known = np.asarray(training, np.float64)
+    if known.ndim != 2 or errors.shape[-1:] != known.shape[1:]:
+        raise ShapeError(
+            f"training: expected (L, C) with forecasts (..., C), got {known.shape} and "
+            f"{errors.shape}"
+        )
+    if len(known) <= season:
+        raise ArgumentError(f"training: expected more than {season} moments, got {len(known)}")
+    scale = np.abs(known[season:] - known[:-season]).mean(0)
+    if not (scale > 0).all():
+        raise ArgumentError(
+            f"training: channel {int(scale.argmin())} never changes from season to season: "
+            "there is no error to measure in"
+        )
+    return float(np.mean(errors / scale))
+
+
+def _errors(forecast: Any, truth: Any) -> np.ndarray:
+    forecast, truth = np.asarray(forecast, np.float64), np.asarray(truth, np.float64)
+    if forecast.shape != truth.shape or not forecast.size:
+        raise ShapeError(
+            f"forecast: expected the shape of truth, {truth.shape}, not empty, got {forecast.shape}"
+        )
+    return forecast - truth

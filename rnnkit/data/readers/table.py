@@ -1,0 +1,185 @@
+"""CSV files: tables of text, and tables of numbers."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rnnkit.data.readers.text import read_text
+from rnnkit.errors import ArgumentError
+
+_DELIMITERS = ",;\t|"
+# What float() takes besides ("1_000", "infinity", digits of any script) is no number in a table.
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "null", "none"})
+
+
+class Table(NamedTuple):
+    """Numbers in columns."""
+
+    names: tuple[str, ...]  # of the columns, "column 0" and so on where the file has none
+    values: np.ndarray  # (L, C) float64
+
+
+class TextTable(NamedTuple):
+    """Cells as they stand in the file."""
+
+    names: tuple[str, ...] | None  # the header's cells
+    rows: list[list[str]]
+    lines: list[int]  # the line of the file on which each row begins
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    columns: Sequence[str | int] | None = None,
+    *,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    missing: str = "refuse",
+) -> Table:
+    """The numbers of a CSV file.
+
+    Args:
+        columns: names or numbers (from 0) of the columns to read, in the order wanted; by default
+            all whose first cell that is not missing is a number, which leaves out dates.
+        header: whether the first row holds names; by default found out: it does when some column
+            has no number there and one in the row below.
+        delimiter: by default the one of comma, semicolon, tabulator and bar that cuts the first
+            row into most cells.
+        missing: what to do with an empty cell, or one that says ``?``, ``-``, ``NA``, ``N/A``,
+            ``NaN``, ``null`` or ``none``: "refuse" it, or "carry" the last value of the column
+            forward.
+
+    Raises:
+        ArgumentError: naming file, line and column, for a cell that is no finite number; for a
+            column that there is not, rows of different lengths, quotes that do not close, a file
+            without rows of numbers; and as ``read_text`` does.
+    """
+    if missing not in ("refuse", "carry"):
+        raise ArgumentError(f"missing: expected 'refuse' or 'carry', got {missing!r}")
+    path = os.fspath(path)
+    names, rows, lines = read_text_table(path, header=header, delimiter=delimiter)
+    if not rows:
+        raise ArgumentError(f"{path}: no rows below the header")
+    width = len(rows[0])
+    known = names if names is not None else tuple(f"column {place}" for place in range(width))
+    if columns is None:
+        places = [place for place in range(width) if _is_numeric(rows, place)]
+        if not places:
+            raise ArgumentError(f"{path}: no column of numbers")
+    else:
+        places = [find_column(path, names, width, column) for column in columns]
+        if not places:
+            raise ArgumentError("columns: expected at least one, got none")
+    values = np.empty((len(rows), len(places)))
+    for c, place in enumerate(places):
+        last: float | None = None
+        for r, row in enumerate(rows):
+            cell = row[place].strip()
+            where = f"{path}:{lines[r]}: column {known[place]!r}"
+            if cell.lower() not in _MISSING:
+                last = _number(cell, where)
+            elif missing == "refuse":
+                raise ArgumentError(f"{where}: no value ({cell!r}); missing='carry' takes the last")
+            elif last is None:
+                raise ArgumentError(f"{where}: no value ({cell!r}), and none before it to carry")
+            values[r, c] = last
+    return Table(tuple(known[place] for place in places), values)
+
+
+def read_text_table(
+    path: str | os.PathLike[str], *, header: bool | None = None, delimiter: str | None = None
+) -> TextTable:
+    """The cells of a CSV file as texts, blank lines left out; arguments and errors as above.
+
+    Quotes are those of RFC 4180: a cell in double quotes may hold delimiters, line ends and
+    doubled quotes.
+    """
+    name = os.fspath(path)
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ArgumentError(f"delimiter: expected a single character, got {delimiter!r}")
+    lines_of_text = [line + "\n" for line in read_text(name).split("\n")]
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    begin = 1
+    try:
+        reader = csv.reader(
+            lines_of_text, delimiter=delimiter or _guess_delimiter(lines_of_text), strict=True
+        )
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                if rows and len(row) != len(rows[0]):
+                    raise ArgumentError(
+                        f"{name}:{begin}: expected {len(rows[0])} cells as in the first row, "
+                        f"got {len(row)}"
+                    )
+                rows.append(row)
+                lines.append(begin)
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise ArgumentError(f"{name}:{begin}: not CSV: {error}") from None
+    if not rows:
+        raise ArgumentError(f"{name}: the file is empty; expected rows of cells")
+    if header is None:
+        header = _has_header(rows)
+    if not header:
+        return TextTable(None, rows, lines)
+    names = tuple(cell.strip() for cell in rows[0])
+    return TextTable(names, rows[1:], lines[1:])
+
+
+def find_column(path: str, names: tuple[str, ...] | None, width: int, column: str | int) -> int:
+    """The place of a column given by name or number; ArgumentError lists what there is."""
+    if isinstance(column, int | np.integer) and not isinstance(column, bool):
+        if not 0 <= column < width:
+            raise ArgumentError(f"{path}: no column {column}; the columns are 0 to {width - 1}")
+        return int(column)
+    if names is None:
+        raise ArgumentError(f"{path}: no column {column!r}: the file has no header; use numbers")
+    if names.count(column) != 1:
+        what = "no column" if column not in names else "several columns"
+        raise ArgumentError(f"{path}: {what} {column!r}; the columns are {', '.join(names)}")
+    return names.index(column)
+
+
+def parse_numbers(text: str, where: str) -> list[float]:
+    """The numbers of a cell that holds several, with white space between them."""
+    return [_number(cell, where) for cell in text.split()]
+
+
+def _number(cell: str, where: str) -> float:
+    value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
+    if not math.isfinite(value):
+        raise ArgumentError(f"{where}: expected a number, got {cell[:40]!r}")
+    return value
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def _is_numeric(rows: list[list[str]], place: int) -> bool:
+    for row in rows:
+        if row[place].strip().lower() not in _MISSING:
+            return _is_number(row[place])
+    return False
+
+
+def _has_header(rows: list[list[str]]) -> bool:
+    if len(rows) == 1:
+        return not any(map(_is_number, rows[0]))
+    return any(
+        not _is_number(first) and first.strip().lower() not in _MISSING and _is_number(second)
+        for first, second in zip(rows[0], rows[1], strict=True)
+    )
+
+
+def _guess_delimiter(lines: list[str]) -> str:
+    first = next(line for line in lines if line.strip())
+    return max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))

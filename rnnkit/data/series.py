@@ -1,0 +1,386 @@
+"""Series of numbers: made fit to learn from, cut into windows, and backtested honestly.
+
+A series is (L, C): L moments, C channels. A forecast made at origin t knows the moments before t
+and says ``horizon`` of them from t on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnnkit.data.batches import (
+    PositionedBatches,
+    SequenceBatch,
+    check_positive,
+    check_seed,
+    epoch_generator,
+)
+from rnnkit.data.vocabulary import check_record
+from rnnkit.errors import ArgumentError, ShapeError
+
+SCALINGS = ("standard", "minmax", "none")
+
+
+class Scaler:
+    """(x - shift) / scale for each channel, and back."""
+
+    def __init__(self, shift: Any, scale: Any) -> None:
+        """``shift``, ``scale``: (C,); raises ArgumentError unless finite and scales above 0."""
+        try:
+            self.shift = np.array(shift, np.float64)
+            self.scale = np.array(scale, np.float64)
+        except (TypeError, ValueError):
+            raise ArgumentError("shift, scale: expected numbers") from None
+        if self.shift.ndim != 1 or self.shift.shape != self.scale.shape or not self.shift.size:
+            raise ArgumentError(
+                f"shift, scale: expected (C,) each, got {self.shift.shape} and {self.scale.shape}"
+            )
+        if not (np.isfinite(self.shift) & np.isfinite(self.scale) & (self.scale > 0)).all():
+            raise ArgumentError("shift, scale: expected finite numbers, the scales above 0")
+
+    @classmethod
+    def fit(cls, training: Any, kind: str = "standard") -> Scaler:
+        """Learn from the training part of a series and from nothing else.
+
+        Args:
+            training: (L, C).
+            kind: "standard" to mean 0 and variance 1, "minmax" to the range from 0 to 1, "none".
+                A channel that is constant is shifted only.
+
+        Raises:
+            ArgumentError: another kind, no moments, or a number that is not finite.
+            ShapeError: ``training`` is not (L, C).
+        """
+        values = check_series("training", training)
+        channels = values.shape[1]
+        if kind not in SCALINGS:
+            raise ArgumentError(f"kind: expected one of {', '.join(SCALINGS)}, got {kind!r}")
+        if kind == "none":
+            return cls(np.zeros(channels), np.ones(channels))
+        if kind == "minmax":
+            shift, scale = values.min(0), values.max(0) - values.min(0)
+        else:
+            shift, scale = values.mean(0), values.std(0)
+        # The spread of a constant channel is rounding, not signal.
+        constant = scale <= 1e-12 * np.maximum(np.abs(values).max(0), 1e-300)
+        return cls(shift, np.where(constant, 1.0, scale))
+
+    def transform(self, values: Any, channels: Sequence[int] | None = None) -> np.ndarray:
+        """``values`` (..., C) scaled, float64; ``channels``: which they are, if not all."""
+        shift, scale = self._of(channels)
+        return (np.asarray(values, np.float64) - shift) / scale
+
+    def inverse(self, values: Any, channels: Sequence[int] | None = None) -> np.ndarray:
+        """The values (..., C) in their own units, float64, whose ``transform`` was ``values``."""
+        shift, scale = self._of(channels)
+        return np.asarray(values, np.float64) * scale + shift
+
+    def record(self) -> dict[str, Any]:
+        """What ``from_record`` makes the same scaler of; JSON can hold it, exactly."""
+        return {"kind": "scaler", "shift": self.shift.tolist(), "scale": self.scale.tolist()}
+
+    @classmethod
+    def from_record(cls, record: Any) -> Scaler:
+        """The scaler of a record. Raises ArgumentError when it is not one of ``record()``."""
+        fields = check_record(record, "scaler")
+        return cls(_numbers(fields, "shift"), _numbers(fields, "scale"))
+
+    def _of(self, channels: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
+        if channels is None:
+            return self.shift, self.scale
+        return self.shift[list(channels)], self.scale[list(channels)]
+
+
+class SeriesTransform:
+    """What a model sees of a series: differences, if asked for, then scaled.
+
+    With ``lag`` k > 0 moment t becomes x[t] - x[t - k], 1 against a trend and the season's length
+    against a season; the first k moments are lost.
+    """
+
+    def __init__(self, scaler: Scaler, lag: int = 0) -> None:
+        """``scaler``: of the differences where ``lag`` is not 0."""
+        if isinstance(lag, bool) or not isinstance(lag, int) or lag < 0:
+            raise ArgumentError(f"lag: expected 0 or a positive integer, got {lag!r}")
+        self.scaler = scaler
+        self.lag = lag
+
+    @classmethod
+    def fit(cls, training: Any, scaling: str = "standard", lag: int = 0) -> SeriesTransform:
+        """Learn from the training part (L, C); ``scaling``: a kind of ``Scaler.fit``.
+
+        Raises as ``Scaler.fit`` does, and ArgumentError when no differences are left.
+        """
+        values = check_series("training", training)
+        none_yet = cls(Scaler.fit(values, "none"), lag)
+        if len(values) <= lag:
+            raise ArgumentError(f"lag: expected less than the {len(values)} moments, got {lag}")
+        return cls(Scaler.fit(none_yet.transform(values), scaling), lag)
+
+    def transform(self, series: Any) -> np.ndarray:
+        """``series`` (L, C) as the model sees it: (L - lag, C) float64, from moment ``lag`` on."""
+        values = np.asarray(series, np.float64)
+        if self.lag:
+            values = values[self.lag :] - values[: -self.lag]
+        return self.scaler.transform(values)
+
+    def inverse(
+        self, outputs: Any, history: Any = None, channels: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Forecasts in the series' own units.
+
+        Args:
+            outputs: (horizon, ..., K), what a model said of the moments from an origin on.
+            history: (lag or more, ..., K), the series' own moments up to the origin; needed for
+                differences only.
+            channels: which K channels of the series they are, if not all.
+
+        Returns:
+            (horizon, ..., K) float64.
+        """
+        values = self.scaler.inverse(outputs, channels)
+        if not self.lag:
+            return values
+        if history is None or len(history) < self.lag:
+            raise ArgumentError(f"history: expected the last {self.lag} moments before the origin")
+        known = np.asarray(history, np.float64)[-self.lag :]
+        if known.shape[1:] != values.shape[1:]:
+            raise ShapeError(
+                f"history: expected (moments, *{values.shape[1:]}) as outputs, got {known.shape}"
+            )
+        whole = np.concatenate([known, values])
+        for t in range(self.lag, len(whole)):
+            whole[t] += whole[t - self.lag]
+        return whole[self.lag :]
+
+    def record(self) -> dict[str, Any]:
+        """What ``from_record`` makes the same transform of; JSON can hold it, exactly."""
+        return {"kind": "series", "lag": self.lag, "scaler": self.scaler.record()}
+
+    @classmethod
+    def from_record(cls, record: Any) -> SeriesTransform:
+        """The transform of a record. Raises ArgumentError when it is not one of ``record()``."""
+        fields = check_record(record, "series")
+        return cls(Scaler.from_record(fields.get("scaler")), fields.get("lag", 0))
+
+
+class SeriesWindows(PositionedBatches[SequenceBatch]):
+    """Windows of a series and the moments that follow them, as batches.
+
+    The window at origin t gives ``inputs`` [t - window, t) of all channels and ``targets``
+    [t, t + horizon) of the chosen ones, both as ``transform`` makes them. The origins are those
+    whose targets lie within ``part``; inputs may reach back before it, to what is known when the
+    forecast is made. So a training part and a validation part that meet share no target, and
+    nothing of the second is seen in training.
+
+    Each epoch takes every window once, in random order (``shuffle``); ``epoch()`` in that of time.
+    A batch's ``rows`` are places in ``origins``.
+    """
+
+    def __init__(
+        self,
+        series: Any,
+        *,
+        window: int,
+        horizon: int = 1,
+        batch_size: int,
+        transform: SeriesTransform | None = None,
+        part: tuple[int, int] | None = None,
+        channels: Sequence[int] | None = None,
+        stride: int = 1,
+        seed: int = 0,
+        shuffle: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        """
+        Args:
+            series: (L, C), in its own units, whole.
+            window: T, moments that the model sees.
+            horizon: moments that it forecasts.
+            batch_size: N, the most windows in a batch.
+            transform: what was learnt on the training part; none by default.
+            part: (begin, end), the moments that targets are taken from; all by default.
+            channels: the channels to forecast; all by default.
+            stride: from one origin to the next.
+            dtype: of what the batches hold.
+
+        Raises:
+            ArgumentError: a size that is not positive, a part that is not in the series or holds
+                no whole window, a channel that there is not, a number that is not finite.
+            ShapeError: ``series`` is not (L, C), or of other channels than ``transform``.
+        """
+        self.series = check_series("series", series)
+        length, width = self.series.shape
+        self.window = check_positive("window", window)
+        self.horizon = check_positive("horizon", horizon)
+        self.batch_size = check_positive("batch_size", batch_size)
+        stride = check_positive("stride", stride)
+        self.seed = check_seed(seed)
+        self.shuffle = shuffle
+        if transform is None:
+            transform = SeriesTransform(Scaler(np.zeros(width), np.ones(width)))
+        if len(transform.scaler.shift) != width:
+            raise ShapeError(
+                f"transform: expected {width} channels as series, got {len(transform.scaler.shift)}"
+            )
+        self.transform = transform
+        self.channels = list(range(width)) if channels is None else [int(c) for c in channels]
+        if not self.channels or any(not 0 <= c < width for c in self.channels):
+            raise ArgumentError(f"channels: expected some of 0 to {width - 1}, got {channels}")
+        begin, end = part if part is not None else (0, length)
+        if not 0 <= begin < end <= length:
+            raise ArgumentError(f"part: expected (begin, end) within 0 to {length}, got {part}")
+        first = max(begin, self.window + transform.lag)
+        self.origins = np.arange(first, end - self.horizon + 1, stride)
+        if not len(self.origins):
+            raise ArgumentError(
+                f"part: moments {begin} to {end} hold no target of {horizon} with a window of "
+                f"{window} before it"
+            )
+        # Moment t of the series is in row t - lag.
+        self._values = transform.transform(self.series).astype(dtype)
+        self.batches_per_epoch = -(-len(self.origins) // batch_size)
+        self._newest: tuple[int, np.ndarray] = (-1, self.origins)
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return len(self.origins)
+
+    def __repr__(self) -> str:
+        return (
+            f"SeriesWindows({len(self)} windows of {self.window} moments and {self.horizon} to "
+            f"forecast, {self.batches_per_epoch} batches of {self.batch_size})"
+        )
+
+    def batch(self, position: int) -> SequenceBatch:
+        """The batch at ``position``. Raises ArgumentError when it is negative."""
+        epoch, index = self._place(position)
+        return self._make(position, index, self._order(epoch))
+
+    def epoch(self) -> Iterator[SequenceBatch]:
+        """Every window once, in the order of time."""
+        rows = np.arange(len(self))
+        for index in range(self.batches_per_epoch):
+            yield self._make(index, index, rows)
+
+    def latest(self) -> np.ndarray:
+        """The inputs (T, 1, C) of the forecast that goes on where the series ends."""
+        return self._values[len(self._values) - self.window :, None]
+
+    def forecasts(self, outputs: Any, rows: Any = None) -> np.ndarray:
+        """A model's outputs (horizon, N, K) in the series' own units, float64.
+
+        ``rows``: those of the batch that the outputs are for; without, they are for ``latest()``.
+        Raises ShapeError when the outputs are of another shape.
+        """
+        outputs = np.asarray(outputs)
+        expected = (self.horizon, 1 if rows is None else len(rows), len(self.channels))
+        if outputs.shape != expected:
+            raise ShapeError(f"outputs: expected {expected}, got {outputs.shape}")
+        if rows is None:
+            history = self.series[-max(self.transform.lag, 1) :, None, self.channels]
+        else:
+            history = self._stretch(self.series, rows, -self.transform.lag, 0)
+        return self.transform.inverse(outputs, history, self.channels)
+
+    def truth(self, rows: Any) -> np.ndarray:
+        """What came, (horizon, N, K) float64 in the series' own units."""
+        return self._stretch(self.series, rows, 0, self.horizon)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(len(self))
+        known, rows = self._newest
+        if known != epoch:
+            rows = epoch_generator(self.seed, epoch).permutation(len(self))
+            self._newest = (epoch, rows)
+        return rows
+
+    def _make(self, position: int, index: int, order: np.ndarray) -> SequenceBatch:
+        rows = order[index * self.batch_size : (index + 1) * self.batch_size].astype(np.int64)
+        times = self.origins[rows] - self.transform.lag + np.arange(-self.window, 0)[:, None]
+        inputs = self._values[times]
+        lag = self.transform.lag
+        targets = self._stretch(self._values, rows, -lag, self.horizon - lag)
+        lengths = np.full(len(rows), self.window, np.int64)
+        target_lengths = np.full(len(rows), self.horizon, np.int64)
+        return SequenceBatch(position, index == 0, inputs, lengths, targets, target_lengths, rows)
+
+    def _stretch(self, values: np.ndarray, rows: Any, begin: int, end: int) -> np.ndarray:
+        """(end - begin, N, K): those moments, counted from the origins, of the chosen channels."""
+        times = self.origins[np.asarray(rows, np.int64)] + np.arange(begin, end)[:, None]
+        return values[times[..., None], self.channels]
+
+
+def split_series(length: int, validation: float, test: float = 0.0) -> list[tuple[int, int]]:
+    """The parts (begin, end) of a series to train on, validate with and test with, in this order
+    of time; of ``test`` 0 there are two.
+
+    Raises ArgumentError when a share is not from 0 to 1 or a part would be empty.
+    """
+    if not (0.0 < validation < 1.0 and 0.0 <= test < 1.0):
+        raise ArgumentError(
+            f"validation, test: expected shares between 0 and 1, got {validation}, {test}"
+        )
+    test_begin = length - round(length * test)
+    cut = test_begin - round(length * validation)
+    parts = [(0, cut), (cut, test_begin)] + ([(test_begin, length)] if test else [])
+    if any(not 0 <= begin < end for begin, end in parts):
+        raise ArgumentError(f"length: {length} moments cannot be cut into such parts: {parts}")
+    return parts
+
+
+def rolling_origins(
+    length: int, initial: int, horizon: int, step: int | None = None
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The parts of a backtest: train on (0, t), forecast (t, t + horizon), for growing t.
+
+    Args:
+        length: moments of the series.
+        initial: t of the first forecast.
+        step: from one t to the next; ``horizon`` by default, so that every moment from
+            ``initial`` on is forecast once (but for fewer than ``horizon`` at the end).
+
+    Returns:
+        (training, test) pairs of (begin, end); no test part reaches past the series.
+
+    Raises:
+        ArgumentError: a size that is not positive, or no room for one forecast.
+    """
+    step = horizon if step is None else step
+    for name, value in (("initial", initial), ("horizon", horizon), ("step", step)):
+        check_positive(name, value)
+    if initial + horizon > length:
+        raise ArgumentError(
+            f"initial: {initial} moments and a horizon of {horizon} do not fit into {length}"
+        )
+    return [((0, t), (t, t + horizon)) for t in range(initial, length - horizon + 1, step)]
+
+
+def check_series(name: str, series: Any) -> np.ndarray:
+    """``series`` as float64 (L, C). Raises ShapeError, ArgumentError unless that, and finite."""
+    values = np.asarray(series)
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
+        raise ShapeError(f"{name}: expected numbers (L, C), got {values.dtype} {values.shape}")
+    values = values.astype(np.float64)
+    if not values.size:
+        raise ArgumentError(f"{name}: expected at least one moment and channel, got {values.shape}")
+    if not np.isfinite(values).all():
+        moment, channel = np.argwhere(~np.isfinite(values))[0]
+        raise ArgumentError(
+            f"{name}: not a finite number at moment {moment}, channel {channel}: "
+            f"{values[moment, channel]}"
+        )
+    return values
+
+
+def _numbers(fields: Mapping[str, Any], name: str) -> list[float]:
+    values = fields.get(name)
+    if not isinstance(values, list) or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    ):
+        raise ArgumentError(f"record: expected {name!r} to be a list of numbers")
+    return values

@@ -1,0 +1,47 @@
+"""Files written piece by piece: the new one whole, or the old one as it was."""
+
+import os
+
+import pytest
+
+from rnnkit.data.atomic import atomic_file
+
+
+def test_the_new_file_takes_the_place_of_the_old_one_at_the_end(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with atomic_file(str(path)) as file:
+        for piece in (b"n", b"e", b"w"):
+            file.write(piece)
+            assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), KeyboardInterrupt(), OSError(28, "full")])
+def test_what_the_block_raises_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+
+    def write():
+        with atomic_file(str(path)) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        write()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+    if isinstance(error, OSError):
+        assert caught.value.filename == str(path)
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    def write():
+        with atomic_file(str(tmp_path / "a")), open(tmp_path / "other"):
+            pass
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write()
+    assert caught.value.filename == str(tmp_path / "other")
+    assert os.listdir(tmp_path) == []
