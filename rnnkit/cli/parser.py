@@ -87,6 +87,12 @@ def _add_train(commands: Any) -> None:
     training.add_argument(
         "--clip", type=float, metavar="X", **_option(default, "clip", "largest gradient norm")
     )
+    training.add_argument(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="validate and keep an average of the weights, such as 0.999 (default: the last ones)",
+    )
     until = training.add_mutually_exclusive_group()
     until.add_argument("--epochs", type=float, metavar="X", help="passes over the training text")
     until.add_argument(

@@ -18,6 +18,7 @@ class Settings:
     """Settings of any run. Raises ArgumentError naming a field that is out of range.
 
     At most one of ``epochs`` and ``minutes`` may be given; with neither, ``minutes`` is 1.8.
+    ``ema`` is the decay of an average of the weights, which then is validated and kept.
     A task derives its own from it, with further fields and defaults of its own.
     """
 
@@ -27,6 +28,7 @@ class Settings:
     weight_decay: float = 0.01
     schedule: str = "cosine"
     clip: float = 1.0
+    ema: float | None = None
     epochs: float | None = None
     minutes: float | None = None
     validations: int = 20
@@ -50,6 +52,8 @@ class Settings:
             positive(name, getattr(self, name))
         if not is_real(self.weight_decay) or self.weight_decay < 0:
             raise ArgumentError(f"weight_decay: expected 0 or more, got {self.weight_decay!r}")
+        if self.ema is not None:
+            probability("ema", self.ema)
         if self.patience is not None:
             integer("patience", self.patience, 1, 1 << 20)
         if self.epochs is not None and self.minutes is not None:

@@ -44,6 +44,8 @@ def test_settings_survive_json_form():
         ("accumulate", 0),
         ("accumulate", 1.0),
         ("patience", 0),
+        ("ema", 1.0),
+        ("ema", math.nan),
         ("weight_decay", -0.1),
         ("weight_decay", math.inf),
     ],

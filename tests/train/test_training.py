@@ -26,6 +26,7 @@ from rnnkit.train import (
     Trainer,
     TrainingError,
     generate,
+    resume_run,
 )
 from rnnkit.train.curve import LearningCurve
 from rnnkit.train.log import JsonLinesLog
@@ -362,3 +363,22 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
     assert written.count("\n") == 2  # one line a validation
     monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
     assert isinstance(progress_on(Terminal()), Lines)
+
+
+def test_resume_run_goes_on_where_a_text_task_was_stopped(tmp_path):
+    """With every setting that is the trainer's: averages, accumulation, another schedule."""
+    (tmp_path / "fox.txt").write_text(TEXT)
+    changes = {"ema": 0.9, "accumulate": 2, "schedule": "plateau", "epochs": 4, "dropout": 0.4}
+    settings = TextSettings(**(SMALL.as_dict() | changes))
+    models = []
+    for name, interrupting in (("a", []), ("b", [InterruptAt(37)])):
+        task = TextTask.prepare([tmp_path / "fox.txt"], settings)
+        outcome = task.train(RunFolder.create(tmp_path / name), interrupting)
+        assert outcome.interrupted == bool(interrupting)
+        assert outcome.steps == (37 if interrupting else 76)
+        outcome = resume_run(tmp_path / name)
+        assert outcome.steps == 76
+        models.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+    with pytest.raises(RunError, match="nowhere: no such run folder"):
+        resume_run(tmp_path / "nowhere")

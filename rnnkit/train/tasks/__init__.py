@@ -11,6 +11,7 @@ from rnnkit.errors import ArgumentError, RnnkitError
 from rnnkit.train.errors import RunError
 
 if TYPE_CHECKING:
+    from rnnkit.train.observers import Observer, Outcome
     from rnnkit.train.tasks.base import Task
 
 # name -> its class; the module is that of the name
@@ -43,4 +44,16 @@ def reopen(path: str | os.PathLike[str]) -> Task:
         raise RunError(f"{folder.settings}: damaged: {error}") from None
 
 
-__all__: Sequence[str] = ["TASKS", "reopen", "task_type"]
+def resume_run(
+    path: str | os.PathLike[str], observers: Sequence[Observer] = ()
+) -> Outcome:
+    """Go on with the run in the folder ``path``, as ``rnnkit resume`` does.
+
+    Raises as `reopen`, and as `Task.resume`.
+    """
+    from rnnkit.train.run_folder import RunFolder
+
+    return reopen(path).resume(RunFolder(path), observers)
+
+
+__all__ = ["TASKS", "reopen", "resume_run", "task_type"]

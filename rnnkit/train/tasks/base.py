@@ -10,7 +10,7 @@ from rnnkit.backend import get_backend
 from rnnkit.data import Batches
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
-from rnnkit.optim import AdamW, Optimizer
+from rnnkit.optim import EMA, AdamW, Optimizer
 from rnnkit.train.budget import Budget
 from rnnkit.train.checkpoint import Checkpoints
 from rnnkit.train.errors import RunError
@@ -137,6 +137,7 @@ class Task:
             schedule=settings.schedule,
             clip=settings.clip,
             accumulate=settings.accumulate,
+            ema=None if settings.ema is None else EMA(self.model.parameters(), settings.ema),
             validations=settings.validations,
             patience=settings.patience,
             measure=self.measure,
