@@ -279,7 +279,8 @@ class Trainer:
         value = loss.value.item()
         if not math.isfinite(value):
             where = culprit(self.model, batch)
-            raise TrainingError(self._not_finite(f"the training loss became {value}", where))
+            what = f"the training loss became {value}"
+            raise self._not_finite(self._step_number + 1, what, where)
         # Weights of about 1 keep the sums in range; _clip divides by their sum.
         loss.value.backward(None if self.accumulate == 1 else weight)
 
@@ -291,7 +292,7 @@ class Trainer:
         norm = clip_grad_norm_(self.model.parameters(), self.clip)
         if not math.isfinite(norm):
             name = first_gradient_not_finite(self.model)
-            raise TrainingError(self._not_finite(f"the gradient of {name} overflowed"))
+            raise self._not_finite(self._step_number + 1, f"the gradient of {name} overflowed")
         return norm
 
     def _validate(self) -> bool:
@@ -301,7 +302,7 @@ class Trainer:
             means = self.evaluate(self.validation)
             if not math.isfinite(means["loss"]):
                 what = f"the validation loss became {means['loss']}"
-                raise TrainingError(self._not_finite(what, culprit(self.model)))
+                raise self._not_finite(self._step_number, what, culprit(self.model))
             name = self.measure.name
             if name not in means:
                 raise ArgumentError(f"measure: {name!r} is not one of {', '.join(means)}")
@@ -348,11 +349,12 @@ class Trainer:
             stopped_early=self._is_patience_over(),
         )
 
-    def _not_finite(self, what: str, where: str = "") -> str:
+    def _not_finite(self, step: int, what: str, where: str = "") -> TrainingError:
         rate = self.optimizer.param_groups[0]["lr"]
         place = f" ({where})" if where else ""
-        number = self._step_number + (0 if "validation" in what else 1)
-        return f"step {number}: {what} at learning rate {rate:.3g}{place}; try a lower one"
+        return TrainingError(
+            f"step {step}: {what} at learning rate {rate:.3g}{place}; try a lower one"
+        )
 
     # -- saving and going on -------------------------------------------------------------------
 

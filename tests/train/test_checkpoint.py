@@ -303,6 +303,22 @@ def test_intervals_must_be_positive(tmp_path):
             Checkpoints(tmp_path, **wrong)
 
 
+def test_one_is_due_when_the_steps_or_the_time_have_passed(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    by_steps = Checkpoints(tmp_path, every_seconds=None, every_steps=3)
+    by_time = Checkpoints(tmp_path, every_seconds=10.0)
+    by_steps.begin(5)
+    by_time.begin(5)
+    assert [by_steps.due(step) for step in (6, 7, 8)] == [False, False, True]
+    assert not by_time.due(1000)
+    now = 110.0
+    assert by_time.due(6)
+    assert not by_steps.due(6)
+    by_time.save(6, {})
+    assert not by_time.due(7)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads how much memory was used")
 def test_reading_takes_no_more_memory_than_the_file_is_large(tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
