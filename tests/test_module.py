@@ -244,6 +244,24 @@ def test_loading_keeps_parameters_and_their_sharing():
     np.testing.assert_array_equal(net.shift.data, [5, 5])
 
 
+def test_entries_of_one_shared_parameter_must_agree():
+    net = Net()
+    net.second.factor = net.first.factor
+    before = net.state_dict()
+    state = net.state_dict()
+    state["second.factor"] += 1
+    with pytest.raises(ArgumentError, match=r"second\.factor: expected the values of first\.f"):
+        net.load_state_dict(state)
+    np.testing.assert_array_equal(net.first.factor.data, before["first.factor"])
+    state["second.factor"][...] = state["first.factor"][...] = np.nan
+    net.load_state_dict(state)
+    assert np.isnan(net.first.factor.data).all()
+    del state["first.factor"]
+    state["second.factor"][...] = 4
+    assert net.load_state_dict(state, strict=False).missing_keys == ["first.factor"]
+    np.testing.assert_array_equal(net.first.factor.data, [4, 4])
+
+
 def test_loading_tensors_lists_and_other_precisions():
     net = Net()
     state = net.state_dict()

@@ -244,9 +244,10 @@ def _stroke_components(raw: Tensor, components: int | None) -> int:
 def _parse(raw: Tensor, M: int, D: int, bias: float = 0.0) -> _Mixture:
     lead = raw.shape[:-1]
     s = raw[..., M + M * D : M + 2 * M * D].reshape(*lead, M, D)
+    weights = raw[..., :M]
     floor = math.log(FLOOR)
     return _Mixture(
-        log_softmax(raw[..., :M] * (1 + bias), -1),
+        log_softmax(weights * (1 + bias) if bias else weights, -1),
         raw[..., M : M + M * D].reshape(*lead, M, D),
         # log(FLOOR + exp(s - bias)), which overflows nowhere.
         softplus(s - (bias + floor)) + floor,
@@ -267,7 +268,7 @@ def _standardised(points: Tensor, mixture: _Mixture) -> Tensor:
 def _drawn_component(
     raw: Tensor, M: int, D: int, rng: Generator | None, bias: float
 ) -> tuple[np.ndarray, np.ndarray, Generator, np.ndarray]:
-    """Means and sigmas (..., D) of a component drawn for each point; the generator; its number."""
+    """Means and sigmas (..., D) of a component drawn for each point, the generator, its number."""
     if not bias >= 0 or bias == math.inf:
         raise ArgumentError(f"bias: expected a number >= 0, got {bias!r}")
     generator = library.generator() if rng is None else rng

@@ -23,7 +23,7 @@ import numpy as np
 from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.line_search import Point, strong_wolfe
+from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
 from rnnkit.optim.optimizer import Optimizer, check_number
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ _HISTORIES = ("old_dirs", "old_stps", "ro")
 class LBFGS(Optimizer):
     """``torch.optim.LBFGS``: same options, defaults and update; the line search is the book's.
 
-    ``step(closure)`` makes up to ``max_iter`` iterations and calls ``closure`` up to about
-    ``max_eval`` times (by default 5 / 4 of max_iter); it stops early where no element of the
-    gradient exceeds ``tolerance_grad``, or where the step or the change of the loss falls below
+    ``step(closure)`` makes up to ``max_iter`` iterations. It stops early once ``closure`` has been
+    called ``max_eval`` times (by default 5 / 4 of max_iter), where no element of the gradient
+    exceeds ``tolerance_grad``, or where the step or the change of the loss falls below
     ``tolerance_change``. ``history_size`` pairs (s, y) are kept. ``line_search_fn`` is None, for
-    steps of length lr, or "strong_wolfe".
+    steps of length lr, or "strong_wolfe", for a length that is searched from lr on.
 
     All parameters are one vector: there is one group, and one dtype. The state of the method stands
     with the first parameter, under PyTorch's names; ``old_dirs`` (k, n) are the changes y and
@@ -117,8 +117,8 @@ class LBFGS(Optimizer):
         first = closure()
         here = Point(0.0, _number(first), 0.0, self._gradient())
         state = self._own_state(here.gradient)
+        last_evaluation = state["func_evals"] + group["max_eval"]
         state["func_evals"] += 1
-        evaluations = state["func_evals"]
         if not _is_finite(here) or _largest(here.gradient) <= group["tolerance_grad"]:
             return first
         for iteration in range(group["max_iter"]):
@@ -128,11 +128,27 @@ class LBFGS(Optimizer):
             if not slope < -group["tolerance_change"]:
                 break
             start = here._replace(t=0.0, slope=slope)
-            here = self._moved(closure, state, group, start, is_last)
+            length = group["lr"]
+            if state["n_iter"] == 1:
+                length *= min(1.0, 1.0 / float(np.abs(start.gradient).sum()))
+            if length == 0:
+                break
+            go, evaluate = self._line(closure, state)
+            if group["line_search_fn"] is not None:
+                tolerance = group["tolerance_change"] / _largest(direction)
+                most = min(MOST_EVALUATIONS, last_evaluation - state["func_evals"])
+                here = strong_wolfe(evaluate, start, length, tolerance, most)
+                go(here.t)
+            elif not is_last:
+                here = evaluate(length)
+            else:
+                # The next call makes loss and gradient anew: nothing would look at these.
+                go(length)
+                here = start._replace(t=length)
             state["t"] = here.t
             if (
                 is_last
-                or state["func_evals"] - evaluations + 1 >= group["max_eval"]
+                or state["func_evals"] >= last_evaluation
                 or not _is_finite(here)
                 or _largest(here.gradient) <= group["tolerance_grad"]
                 or _largest(direction) * here.t <= group["tolerance_change"]
@@ -159,15 +175,13 @@ class LBFGS(Optimizer):
         state.update(d=direction, t=0.0, prev_flat_grad=gradient, prev_loss=here.loss)
         return direction
 
-    def _moved(
-        self,
-        closure: Callable[[], Any],
-        state: dict[str, Any],
-        group: dict[str, Any],
-        start: Point,
-        is_last: bool,
-    ) -> Point:
-        """Where the step along the direction ends; the parameters are there."""
+    def _line(
+        self, closure: Callable[[], Any], state: dict[str, Any]
+    ) -> tuple[Callable[[float], None], Callable[[float], Point]]:
+        """Functions that move the parameters to a length along the direction from where they are.
+
+        The second calls the closure there.
+        """
         direction = state["d"]
         origin = [param.data.copy() for param in self._parameters()]
 
@@ -186,19 +200,7 @@ class LBFGS(Optimizer):
             gradient = self._gradient()
             return Point(t, loss, float(direction @ gradient), gradient)
 
-        length = group["lr"]
-        if state["n_iter"] == 1:
-            length *= min(1.0, 1.0 / float(np.abs(start.gradient).sum()))
-        if group["line_search_fn"] is None:
-            if not is_last:
-                return evaluate(length)
-            # Nothing would look at the loss and the gradient: the next call makes them anew.
-            go(length)
-            return start._replace(t=length)
-        tolerance = group["tolerance_change"] / _largest(direction)
-        found = strong_wolfe(evaluate, start, length, tolerance)
-        go(found.t)
-        return found
+        return go, evaluate
 
     # -- vectors of all parameters -----------------------------------------------------------
 
@@ -285,9 +287,11 @@ def _two_loops(state: dict[str, Any], gradient: Array) -> Array:
 
 
 def _number(loss: Any) -> float:
-    if not isinstance(loss, Tensor | float) or (isinstance(loss, Tensor) and loss.size != 1):
+    if isinstance(loss, Tensor) and loss.size == 1:
+        return float(loss.item())
+    if not isinstance(loss, float | int | np.number):
         raise ArgumentError(f"closure: expected it to return the loss, got {loss!r}")
-    return loss.item() if isinstance(loss, Tensor) else loss
+    return float(loss)
 
 
 def _largest(vector: Array) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 C1, C2 = 1e-4, 0.9
-MOST_STEPS = 25
+MOST_EVALUATIONS = 25
 
 
 class Point(NamedTuple):
@@ -40,7 +40,11 @@ class Point(NamedTuple):
 
 
 def strong_wolfe(
-    evaluate: Callable[[float], Point], start: Point, t: float, tolerance: float
+    evaluate: Callable[[float], Point],
+    start: Point,
+    t: float,
+    tolerance: float,
+    most: int = MOST_EVALUATIONS,
 ) -> Point:
     """A point that fulfils both conditions, or the best that was found on the way.
 
@@ -49,6 +53,7 @@ def strong_wolfe(
         start: the point of length 0, whose slope is negative.
         t: the length that is tried first.
         tolerance: a bracket that is not wider is searched no further.
+        most: how often evaluate may be called, at least once.
 
     A loss that is not finite counts as too high.
     """
@@ -61,9 +66,9 @@ def strong_wolfe(
 
     # Algorithm 3.5: longer steps, until a minimum lies between the last two.
     previous, point = start, evaluate(t)
-    steps = 0
+    calls = 1
     while True:
-        if is_too_high(point) or (steps > 0 and point.loss >= previous.loss):
+        if is_too_high(point) or (calls > 1 and point.loss >= previous.loss):
             low, high = previous, point
             break
         if is_flat(point):
@@ -71,17 +76,17 @@ def strong_wolfe(
         if point.slope >= 0:
             low, high = point, previous
             break
-        if steps == MOST_STEPS:
+        if calls >= most:
             return point
         farther = point.t + 0.01 * (point.t - previous.t)
         t = cubic_minimum(previous, point, farther, 10 * point.t)
         previous, point = point, evaluate(t)
-        steps += 1
+        calls += 1
 
     # Algorithm 3.6: low is the best point that is not too high, and the slope there falls towards
     # high.
     doubted = False
-    while steps < MOST_STEPS and abs(high.t - low.t) > tolerance:
+    while calls < most and abs(high.t - low.t) > tolerance:
         left, right = sorted((low.t, high.t))
         t = cubic_minimum(low, high, left, right)
         margin = 0.1 * (right - left)
@@ -91,7 +96,7 @@ def strong_wolfe(
             near_an_end = False
         doubted = near_an_end
         point = evaluate(t)
-        steps += 1
+        calls += 1
         if is_too_high(point) or point.loss >= low.loss:
             high = point
             continue
