@@ -51,7 +51,7 @@ class RnnkitTrainer:
 
     def step(self, window: Window) -> float:
         state = None if window.starts_epoch else detach_state(self.state)
-        loss, self.state = self.model.loss(window.inputs, window.targets, state)
+        loss, _, self.state, _ = self.model.loss(window, state)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)

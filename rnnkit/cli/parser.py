@@ -7,8 +7,9 @@ import sys
 from typing import Any, NoReturn
 
 from rnnkit import backend
-from rnnkit.cli import info, sample, train
+from rnnkit.cli import info, resume, sample, train
 from rnnkit.train.settings import DEFAULT_MINUTES, Settings
+from rnnkit.train.tasks.text import TextSettings
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -36,6 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_train(commands)
+    _add_resume(commands)
     _add_sample(commands)
     _add_info(commands)
     return parser
@@ -48,7 +50,7 @@ def _add_train(commands: Any) -> None:
         description="Train a character-level language model on UTF-8 text files, or on the "
         "prose of the Python language reference when none is given.",
     )
-    default = Settings()
+    default = TextSettings()
     parser.add_argument("files", nargs="*", metavar="FILE", help="UTF-8 text to train on")
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -68,10 +70,14 @@ def _add_train(commands: Any) -> None:
     for name, text in (
         ("batch", "parallel streams of text"),
         ("length", "steps of truncated backpropagation"),
+        ("accumulate", "batches of an optimiser's step"),
     ):
         training.add_argument(f"--{name}", type=int, metavar="N", **_option(default, name, text))
     training.add_argument(
         "--lr", type=float, metavar="X", **_option(default, "lr", "peak learning rate")
+    )
+    training.add_argument(
+        "--weight-decay", type=float, metavar="X", **_option(default, "weight_decay", "AdamW's")
     )
     training.add_argument(
         "--schedule",
@@ -80,6 +86,12 @@ def _add_train(commands: Any) -> None:
     )
     training.add_argument(
         "--clip", type=float, metavar="X", **_option(default, "clip", "largest gradient norm")
+    )
+    training.add_argument(
+        "--ema",
+        type=float,
+        metavar="DECAY",
+        help="validate and keep an average of the weights, such as 0.999 (default: the last ones)",
     )
     until = training.add_mutually_exclusive_group()
     until.add_argument("--epochs", type=float, metavar="X", help="passes over the training text")
@@ -96,6 +108,12 @@ def _add_train(commands: Any) -> None:
         **_option(default, "validations", "validations over the run"),
     )
     training.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after N validations in a row without a gain (default: never)",
+    )
+    training.add_argument(
         "--seed", type=int, metavar="N", **_option(default, "seed", "seed of every random number")
     )
 
@@ -105,15 +123,22 @@ def _add_train(commands: Any) -> None:
         metavar="FOLDER",
         help="a new or empty folder for the run (default: a new numbered folder under runs/)",
     )
-    output.add_argument(
-        "--sample-length",
-        type=int,
-        metavar="N",
-        default=600,
-        help="characters of sample text at the end (default 600; 0 for none)",
-    )
+    _add_sample_length(output)
     _add_machine(parser)
     parser.set_defaults(run=train.run, usage_error=parser.error)
+
+
+def _add_resume(commands: Any) -> None:
+    parser = commands.add_parser(
+        "resume",
+        help="go on with a run that was cut short",
+        description="Go on with a run from its last checkpoint, with the settings and the data "
+        "it began with.",
+    )
+    parser.add_argument("folder", metavar="RUN", help="the folder of a run")
+    _add_sample_length(parser)
+    _add_machine(parser)
+    parser.set_defaults(run=resume.run, usage_error=parser.error)
 
 
 def _add_sample(commands: Any) -> None:
@@ -149,6 +174,16 @@ def _add_info(commands: Any) -> None:
     )
     _add_machine(parser)
     parser.set_defaults(run=info.run, usage_error=parser.error)
+
+
+def _add_sample_length(parser: Any) -> None:
+    parser.add_argument(
+        "--sample-length",
+        type=int,
+        metavar="N",
+        default=600,
+        help="characters of sample text at the end (default 600; 0 for none)",
+    )
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

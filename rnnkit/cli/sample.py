@@ -14,12 +14,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the prompt and its continuation to standard output, as it is made."""
     import numpy as np
 
-    from rnnkit.train import generate, load_text_run
+    from rnnkit.train import TextTask, generate
 
     if arguments.seed is not None and arguments.seed < 0:
         arguments.usage_error(f"argument --seed: expected 0 or more, got {arguments.seed}")
     machine.apply(arguments)
-    loaded = load_text_run(arguments.folder)
+    loaded = TextTask.load(arguments.folder)
     strange = sorted({c for c in arguments.prompt if c not in loaded.vocabulary})
     if strange:
         note(f"the model has never seen {' '.join(map(repr, strange))}; read as unknown")

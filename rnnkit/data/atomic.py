@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import BinaryIO
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
 
 
-def write_atomically(path: str, data: bytes) -> None:
-    """Replace the file at ``path`` by ``data``, or leave it as it was and raise OSError."""
+def write_atomically(path: str, data: bytes | Iterable[Any]) -> None:
+    """Replace the file at ``path`` by ``data``, or leave it as it was and raise OSError.
+
+    ``data``: bytes, or several buffers that follow one another.
+    """
+    buffers: Iterable[Any] = [data] if isinstance(data, bytes) else data
     with atomic_file(path) as file:
-        file.write(data)
+        for buffer in buffers:
+            file.write(buffer)
 
 
 @contextlib.contextmanager
@@ -41,6 +49,14 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
         if error.filename not in (None, temporary):
             raise  # of another file that the block has to do with
         raise OSError(error.errno, error.strerror, path) from None
+
+
+def remove_partial_files(folder: str) -> None:
+    """Remove what writes left behind in ``folder`` that a kill cut short."""
+    for name in os.listdir(folder):
+        if _PARTIAL.fullmatch(name):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
 
 
 def _flush_folder(folder: str) -> None:

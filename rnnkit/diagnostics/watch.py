@@ -112,7 +112,7 @@ class watch(Observer):  # noqa: N801 - used as `with rk.diagnostics.watch(model)
             seen = self._judge(layer, self._runs[name])
             self.history.append(seen)
             if seen.verdict:
-                warnings.warn(self._message(seen), GradientWarning, stacklevel=2)
+                warnings.warn(self.message(seen), GradientWarning, stacklevel=2)
 
     def _judge(self, layer: LayerTrace, number: int) -> Observation:
         factor, change = layer.factor(), layer.change()
@@ -125,7 +125,8 @@ class watch(Observer):  # noqa: N801 - used as `with rk.diagnostics.watch(model)
             verdict = "vanishing"
         return Observation(layer.name, number, layer.longest, factor, change, verdict)
 
-    def _message(self, seen: Observation) -> str:
+    def message(self, seen: Observation) -> str:
+        """The text of the warning about what was seen."""
         limit = f"{self.exploding:g}" if seen.verdict == "exploding" else f"{self.vanishing:g}"
         side = "above" if seen.verdict == "exploding" else "below"
         return (

@@ -1,4 +1,4 @@
-"""How long to train: a number of steps or a span of time."""
+"""How long to train: a number of steps, passes over the data, or a span of time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,37 @@ class Budget:
     share, so a run by time anneals as completely as a run by epochs.
     """
 
-    def __init__(self, *, steps: int | None = None, seconds: float | None = None) -> None:
-        """Exactly one of ``steps`` and ``seconds``, positive; ArgumentError otherwise."""
-        if (steps is None) == (seconds is None):
-            raise ArgumentError("budget: expected exactly one of steps and seconds")
-        for name, value in (("steps", steps), ("seconds", seconds)):
-            if value is not None and not value > 0:
+    def __init__(
+        self,
+        *,
+        steps: int | None = None,
+        seconds: float | None = None,
+        epochs: float | None = None,
+    ) -> None:
+        """Exactly one of the three, positive; ArgumentError otherwise."""
+        given = {"steps": steps, "seconds": seconds, "epochs": epochs}
+        if sum(value is not None for value in given.values()) != 1:
+            raise ArgumentError("budget: expected exactly one of steps, seconds and epochs")
+        for name, value in given.items():
+            if value is not None and not 0 < value < float("inf"):
                 raise ArgumentError(f"{name}: expected a positive number, got {value}")
         self.steps = steps
         self.seconds = seconds
+        self.epochs = epochs
+
+    def in_steps(self, steps_per_epoch: float) -> Budget:
+        """This budget, with epochs turned into at least one step."""
+        if self.epochs is None:
+            return self
+        return Budget(steps=max(1, round(self.epochs * steps_per_epoch)))
 
     def used(self, steps: int, seconds: float) -> float:
-        """The share used after ``steps`` steps in ``seconds`` seconds, at most 1."""
+        """The share used after ``steps`` steps in ``seconds`` seconds, at most 1.
+
+        Raises ArgumentError for a budget in epochs: only the trainer knows how long one is.
+        """
         if self.steps is not None:
             return min(1.0, steps / self.steps)
-        assert self.seconds is not None
-        return min(1.0, seconds / self.seconds)
+        if self.seconds is not None:
+            return min(1.0, seconds / self.seconds)
+        raise ArgumentError("budget: in epochs; in_steps() turns it into one in steps")

@@ -9,6 +9,7 @@ from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.losses import linear_cross_entropy
 from rnnkit.module import Module
+from rnnkit.train.objective import Loss
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -59,14 +60,15 @@ class LanguageModel(Module):
         y, state = self._features(ids, state)
         return self.head(y), state
 
-    def loss(self, ids: Any, targets: Any, state: Any = None) -> tuple[Tensor, Any]:
-        """The mean cross entropy, in nats, of ``targets`` (T, N) under the logits for ``ids``.
+    def loss(self, batch: Any, state: Any = None) -> Loss:
+        """The mean cross entropy, in nats, of ``batch.targets`` given ``batch.inputs``, (T, N) ids.
 
-        Returns it and the state after the last step. The logits exist a chunk of rows at a time.
+        The logits exist a chunk of rows at a time.
         """
-        y, state = self._features(ids, state)
+        y, state = self._features(batch.inputs, state)
         head = self.head
-        return linear_cross_entropy(y, head.weight, targets, head.bias), state
+        value = linear_cross_entropy(y, head.weight, batch.targets, head.bias)
+        return Loss(value, batch.targets.size, state)
 
     def _features(self, ids: Any, state: Any) -> tuple[Tensor, Any]:
         y, state = self.recurrent(self.dropout(self.embedding(ids)), state)

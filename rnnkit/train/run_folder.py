@@ -1,43 +1,35 @@
-"""A run on disk: model.safetensors, settings.json, log.jsonl and curve.png in one folder."""
+"""A run on disk: its settings, model, checkpoint, logs and learning curve in one folder."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rnnkit.data.atomic import write_atomically
-from rnnkit.errors import MissingPackageError
+from rnnkit.data.atomic import remove_partial_files, write_atomically
+from rnnkit.train.checkpoint import NAME as CHECKPOINT
 from rnnkit.train.errors import RunError
+from rnnkit.train.tensor_file import TensorFile, encode
 
 _SETTINGS_LIMIT = 64 << 20
-
-
-def require_safetensors() -> None:
-    """Raise MissingPackageError when models cannot be saved or loaded."""
-    try:
-        import safetensors.numpy  # noqa: F401
-    except ImportError:
-        raise MissingPackageError(
-            "saving and loading models needs the package safetensors; "
-            "install it with: pip install 'rnnkit[train]'"
-        ) from None
 
 
 class RunFolder:
     """Names the files of a run and reads and writes them.
 
-    Every write but the log's is atomic: when it fails, the file is as it was before.
+    Every write but the logs' is atomic: when it fails, the file is as it was before.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.model = os.path.join(self.path, "model.safetensors")
         self.settings = os.path.join(self.path, "settings.json")
+        self.checkpoint = os.path.join(self.path, CHECKPOINT)
         self.log = os.path.join(self.path, "log.jsonl")
+        self.table = os.path.join(self.path, "log.csv")
         self.curve = os.path.join(self.path, "curve.png")
 
     @classmethod
@@ -45,6 +37,7 @@ class RunFolder:
         """A new folder, or an existing empty one. Raises RunError when anything is in it."""
         run = cls(path)
         os.makedirs(run.path, exist_ok=True)
+        remove_partial_files(run.path)
         if os.listdir(run.path):
             raise RunError(f"{run.path}: the folder is not empty; choose another output folder")
         return run
@@ -78,12 +71,19 @@ class RunFolder:
 
     def save_model(self, arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> None:
         """Write named arrays and, beside them in the same file, ``notes``."""
-        require_safetensors()
-        from safetensors.numpy import save
+        write_atomically(self.model, encode(arrays, notes))
 
-        # safetensors writes the memory of an array whatever its strides say.
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_atomically(self.model, save(contiguous, metadata=dict(notes)))
+    def save_best(self, arrays: Mapping[str, np.ndarray], step: int, value: float) -> None:
+        """Write the model of a validation, with its step and what it was judged by."""
+        self.save_model(arrays, {"step": str(step), "validation": repr(value)})
+
+    def model_quality(self) -> tuple[int, float]:
+        """The step and the value that `save_best` was given. RunError when damaged."""
+        with self._open_model() as file:
+            try:
+                return int(file.notes["step"]), float(file.notes["validation"])
+            except (KeyError, ValueError):
+                raise RunError(f"{self.model}: damaged: its notes name no validation") from None
 
     def load_settings(self) -> dict[str, Any]:
         """The settings. Raises RunError when the folder is no run or the file is damaged."""
@@ -106,20 +106,15 @@ class RunFolder:
 
     def model_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every saved array, without reading the arrays. RunError when damaged."""
-        return self._read_model(lambda file, name: tuple(file.get_slice(name).get_shape()))
+        with self._open_model() as file:
+            return {name: entry.shape for name, entry in file.entries.items()}
 
     def load_model(self) -> dict[str, np.ndarray]:
         """Every saved array by name. RunError when the file is missing or damaged."""
-        return self._read_model(lambda file, name: file.get_tensor(name))
+        with self._open_model() as file:
+            return {name: file.read(name) for name in file.entries}
 
-    def _read_model(self, read: Callable[[Any, str], Any]) -> dict[str, Any]:
-        require_safetensors()
-        from safetensors import SafetensorError, safe_open
-
+    def _open_model(self) -> TensorFile:
         if not os.path.exists(self.model):
             raise RunError(f"{self.path}: no model was saved: model.safetensors is missing")
-        try:
-            with safe_open(self.model, framework="numpy") as file:
-                return {name: read(file, name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, TypeError, AttributeError) as error:
-            raise RunError(f"{self.model}: damaged: {error}") from None
+        return TensorFile(self.model)

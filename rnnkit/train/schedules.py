@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from rnnkit.errors import ArgumentError
 from rnnkit.optim import Optimizer
@@ -21,8 +22,14 @@ class Schedule(Protocol):
     def before_step(self, used: float) -> None:
         """``used``: the share of the budget used so far."""
 
-    def after_validation(self, bits: float) -> None:
-        """``bits``: the newest validation loss."""
+    def after_validation(self, value: float) -> None:
+        """``value``: what the newest validation is judged by."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it needs to go on beside the optimiser's own options."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``."""
 
 
 class Constant:
@@ -31,49 +38,84 @@ class Constant:
     def before_step(self, used: float) -> None:
         pass
 
-    def after_validation(self, bits: float) -> None:
+    def after_validation(self, value: float) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
 
 
-class Cosine(Constant):
-    """A short linear warm-up, then half a cosine wave down to a hundredth (SGDR, one cycle).
+class Factor(Constant):
+    """The learning rate as given times a function of the share of the budget used."""
 
-    Loshchilov and Hutter 2017, equation 5.
-    """
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self._groups = [(group, group["lr"]) for group in optimizer.param_groups]
+    def __init__(self, optimizer: Optimizer, factor: Callable[[float], float]) -> None:
+        self._optimizer = optimizer
+        self._factor = factor
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
 
     def before_step(self, used: float) -> None:
-        factor = cosine_factor(used)
-        for group, learning_rate in self._groups:
+        factor = self._factor(used)
+        for group, learning_rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = learning_rate * factor
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rates": self._rates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        rates = [float(rate) for rate in state["rates"]]
+        if len(rates) != len(self._rates):
+            raise ArgumentError(f"schedule: expected {len(self._rates)} rates, got {len(rates)}")
+        self._rates = rates
 
 
 class Plateau(Constant):
     """Halves the learning rate when two validations in a row brought no gain."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self._scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+    def __init__(self, optimizer: Optimizer, higher_is_better: bool = False) -> None:
+        mode = "max" if higher_is_better else "min"
+        self._scheduler = ReduceLROnPlateau(optimizer, mode, factor=0.5, patience=1)
 
-    def after_validation(self, bits: float) -> None:
-        self._scheduler.step(bits)
+    def after_validation(self, value: float) -> None:
+        self._scheduler.step(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._scheduler.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._scheduler.load_state_dict(state)
 
 
 def cosine_factor(used: float) -> float:
-    """What the learning rate is multiplied by when the share ``used`` of the budget is gone."""
+    """What the learning rate is multiplied by when the share ``used`` of the budget is gone.
+
+    A short linear warm-up, then half a cosine wave down to a hundredth (SGDR, one cycle);
+    Loshchilov and Hutter 2017, equation 5.
+    """
     if used < _WARM_UP:
         return max(used / _WARM_UP, _FLOOR)
     through = (used - _WARM_UP) / (1.0 - _WARM_UP)
     return _FLOOR + (1.0 - _FLOOR) * 0.5 * (1.0 + math.cos(math.pi * through))
 
 
-def make_schedule(name: str, optimizer: Optimizer) -> Schedule:
-    """The schedule called ``name``, one of SCHEDULES; ArgumentError for any other."""
-    if name == "cosine":
-        return Cosine(optimizer)
-    if name == "plateau":
-        return Plateau(optimizer)
-    if name == "constant":
+def make_schedule(
+    schedule: str | Callable[[float], float] | Schedule,
+    optimizer: Optimizer,
+    higher_is_better: bool = False,
+) -> Schedule:
+    """The schedule called ``schedule``, one of SCHEDULES; ArgumentError for any other.
+
+    A function of the share of the budget used gives the factor of the learning rates, and a
+    Schedule is returned as it is. ``higher_is_better``: what a plateau is judged by.
+    """
+    if not isinstance(schedule, str):
+        return Factor(optimizer, schedule) if callable(schedule) else schedule
+    if schedule == "cosine":
+        return Factor(optimizer, cosine_factor)
+    if schedule == "plateau":
+        return Plateau(optimizer, higher_is_better)
+    if schedule == "constant":
         return Constant()
-    raise ArgumentError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {name!r}")
+    raise ArgumentError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")

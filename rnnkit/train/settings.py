@@ -1,81 +1,75 @@
-"""Everything that decides a run, as one checked, JSON-able value."""
+"""What decides a run of any task, as one checked, JSON-able value; tasks add their own fields."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from rnnkit.errors import ArgumentError
 from rnnkit.train.schedules import SCHEDULES
 
 DEFAULT_MINUTES = 1.8
 
-# Beyond these a settings file is damaged or hostile; nothing is allocated for it.
-_LARGEST = {
-    "layers": 64,
-    "hidden": 1 << 16,
-    "embedding": 1 << 16,
-    "batch": 1 << 16,
-    "length": 1 << 20,
-    "validations": 1 << 20,
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of a language model run. Raises ArgumentError naming a field that is out of range.
+    """Settings of any run. Raises ArgumentError naming a field that is out of range.
 
     At most one of ``epochs`` and ``minutes`` may be given; with neither, ``minutes`` is 1.8.
+    ``ema`` is the decay of an average of the weights, which then is validated and kept.
+    A task derives its own from it, with further fields and defaults of its own.
     """
 
-    cell: str = "lstm"
-    layers: int = 1
-    hidden: int = 256
-    embedding: int = 64
-    dropout: float = 0.25
     batch: int = 16
-    length: int = 64
-    lr: float = 0.008
+    accumulate: int = 1
+    lr: float = 0.002
+    weight_decay: float = 0.01
     schedule: str = "cosine"
     clip: float = 1.0
+    ema: float | None = None
     epochs: float | None = None
     minutes: float | None = None
     validations: int = 20
+    patience: int | None = None
     seed: int = 0
 
+    # Beyond these a settings file is damaged or hostile; nothing is allocated for it.
+    largest: ClassVar[Mapping[str, int]] = {
+        "batch": 1 << 16,
+        "accumulate": 1 << 16,
+        "validations": 1 << 20,
+    }
+
     def __post_init__(self) -> None:
-        _one_of("cell", self.cell, ("rnn", "gru", "lstm"))
-        _one_of("schedule", self.schedule, SCHEDULES)
-        for name, largest in _LARGEST.items():
-            value = getattr(self, name)
-            if not _is_integer(value) or not 1 <= value <= largest:
-                raise ArgumentError(
-                    f"{name}: expected an integer from 1 to {largest}, got {value!r}"
-                )
-        if not _is_integer(self.seed) or not 0 <= self.seed < 1 << 64:
+        one_of("schedule", self.schedule, SCHEDULES)
+        for name, largest in self.largest.items():
+            integer(name, getattr(self, name), 1, largest)
+        if not is_integer(self.seed) or not 0 <= self.seed < 1 << 64:
             raise ArgumentError(f"seed: expected an integer from 0 to 2**64 - 1, got {self.seed!r}")
         for name in ("lr", "clip"):
-            _positive(name, getattr(self, name))
-        if not _is_real(self.dropout) or not 0 <= self.dropout < 1:
-            raise ArgumentError(
-                f"dropout: expected a number from 0 to less than 1, got {self.dropout!r}"
-            )
+            positive(name, getattr(self, name))
+        if not is_real(self.weight_decay) or self.weight_decay < 0:
+            raise ArgumentError(f"weight_decay: expected 0 or more, got {self.weight_decay!r}")
+        if self.ema is not None:
+            probability("ema", self.ema)
+        if self.patience is not None:
+            integer("patience", self.patience, 1, 1 << 20)
         if self.epochs is not None and self.minutes is not None:
             raise ArgumentError("epochs: not allowed together with minutes")
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "minutes", DEFAULT_MINUTES)
         for name in ("epochs", "minutes"):
             if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
+                positive(name, getattr(self, name))
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON can hold them."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The settings that ``as_dict`` gave. Raises ArgumentError for unknown names."""
         known = {field.name for field in dataclasses.fields(cls)}
         strange = sorted(set(values) - known)
@@ -84,19 +78,37 @@ class Settings:
         return cls(**values)
 
 
-def _is_integer(value: object) -> bool:
+def is_integer(value: object) -> bool:
+    """Whether it is an int, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_real(value: object) -> bool:
-    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))
+def is_real(value: object) -> bool:
+    """Whether it is a finite number."""
+    return is_integer(value) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _positive(name: str, value: Any) -> None:
-    if not _is_real(value) or not value > 0:
+def integer(name: str, value: Any, least: int, largest: int) -> None:
+    """Raise ArgumentError unless ``value`` is an integer from ``least`` to ``largest``."""
+    if not is_integer(value) or not least <= value <= largest:
+        raise ArgumentError(
+            f"{name}: expected an integer from {least} to {largest}, got {value!r}"
+        )
+
+
+def positive(name: str, value: Any) -> None:
+    """Raise ArgumentError unless ``value`` is a finite number above 0."""
+    if not is_real(value) or not value > 0:
         raise ArgumentError(f"{name}: expected a positive number, got {value!r}")
 
 
-def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+def probability(name: str, value: Any) -> None:
+    """Raise ArgumentError unless ``value`` is a number from 0 to less than 1."""
+    if not is_real(value) or not 0 <= value < 1:
+        raise ArgumentError(f"{name}: expected a number from 0 to less than 1, got {value!r}")
+
+
+def one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ArgumentError unless ``value`` is among ``choices``."""
     if value not in choices:
         raise ArgumentError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")

@@ -1,208 +1,478 @@
-"""Truncated backpropagation through time with carried state."""
+"""The training loop: any model, any batches, and exact resumption."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from rnnkit import rng
 from rnnkit.autograd import no_grad
-from rnnkit.data import ContinuousBatches, Window
+from rnnkit.data import Batches
+from rnnkit.errors import ArgumentError, RnnkitError
+from rnnkit.module import Module
 from rnnkit.nn.utils import clip_grad_norm_, detach_state
-from rnnkit.optim import Optimizer
+from rnnkit.optim import EMA, Optimizer
 from rnnkit.train.budget import Budget
-from rnnkit.train.errors import TrainingError
+from rnnkit.train.checkpoint import Checkpoints, find_checkpoint, read_checkpoint
+from rnnkit.train.errors import RunError, TrainingError
 from rnnkit.train.interrupt import InterruptFlag
-from rnnkit.train.language_model import LanguageModel
-from rnnkit.train.observers import Observer, Outcome, Step, Validation
-from rnnkit.train.schedules import Schedule
-
-_BITS = 1.0 / math.log(2.0)
-_SPEED_MEMORY_SECONDS = 3.0
+from rnnkit.train.not_finite import culprit, first_gradient_not_finite
+from rnnkit.train.objective import Loss, Mean, Measure, Objective
+from rnnkit.train.observers import Observer, Outcome, Start, Step, Validation
+from rnnkit.train.schedules import Plateau, Schedule, make_schedule
+from rnnkit.train.speed import Speed
 
 
 class Trainer:
-    """Trains a language model until its budget is used up or Ctrl-C is pressed.
+    """Trains a model until its budget is used up, nothing is gained any more, or Ctrl-C.
 
     The model is left as the last step made it; an observer that wants the best one copies the
     weights when a validation says so.
+
+    With ``checkpoints``, a run that was cut short at any moment goes on with `resume`: what comes
+    out has the bits of a run that was not, for a budget in steps or epochs. With one in seconds
+    the learning rate follows the clock, and no two runs are the same.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Module,
         optimizer: Optimizer,
-        training: ContinuousBatches,
-        validation: ContinuousBatches,
-        budget: Budget,
+        training: Batches,
+        validation: Batches | None = None,
         *,
-        schedule: Schedule,
-        clip: float = 1.0,
+        budget: Budget,
+        objective: Objective | None = None,
+        schedule: str | Callable[[float], float] | Schedule = "constant",
+        clip: float | None = 1.0,
+        accumulate: int = 1,
+        ema: EMA | None = None,
         validations: int = 20,
+        patience: int | None = None,
+        measure: Measure = Measure(),  # noqa: B008 - immutable
         observers: Sequence[Observer] = (),
+        checkpoints: Checkpoints | None = None,
     ) -> None:
-        """``clip``: largest norm of all gradients together; ``validations``: how many over the
-        whole budget, the one at the end included."""
+        """
+        Args:
+            objective: ``objective(batch, state) -> Loss``; by default ``model.loss``.
+            schedule: a name, a function of the share of the budget used, or a Schedule.
+            clip: largest norm of all gradients together; None for any.
+            accumulate: batches of a step; its gradient is that of the mean over all their items.
+            ema: updated after every step; validation sees its averages.
+            validations: how many over the whole budget, the one at the end included.
+            patience: stop after so many validations in a row without a gain.
+            measure: what validations are judged by.
+
+        Raises:
+            ArgumentError: one of these is out of range, or does not go with another.
+        """
+        for name, value in (
+            ("accumulate", accumulate), ("validations", validations), ("patience", patience)
+        ):  # fmt: skip
+            if value is not None and not value >= 1:
+                raise ArgumentError(f"{name}: expected a positive integer, got {value}")
+        if objective is None:
+            objective = getattr(model, "loss", None)
+            if objective is None:
+                raise ArgumentError(
+                    f"objective: expected one, as {type(model).__name__} has no method loss"
+                )
+        if clip is not None and not clip > 0:
+            raise ArgumentError(f"clip: expected a positive number or None, got {clip}")
         self.model = model
         self.optimizer = optimizer
         self.training = training
         self.validation = validation
-        self.budget = budget
-        self.schedule = schedule
-        self.clip = clip
+        self.budget = budget.in_steps(training.batches_per_epoch / accumulate)
+        self.objective = objective
+        self.schedule = make_schedule(schedule, optimizer, measure.higher_is_better)
+        self.clip = math.inf if clip is None else clip
+        self.accumulate = accumulate
+        self.ema = ema
         self.validations = validations
+        self.patience = patience
+        self.measure = measure
         self.observers = observers
+        self.checkpoints = checkpoints
+        if validation is None and (patience or isinstance(self.schedule, Plateau)):
+            name = "patience" if patience else "schedule"
+            raise ArgumentError(f"{name}: needs a validation part, got none")
+        if checkpoints is not None:
+            self._check_all_is_saved()
+
         self._state: Any = None
         self._speed = Speed()
-        self._last = Step(0, 0.0, 0.0, 0.0, math.nan, math.nan, 0.0)
-        self._best: Validation | None = None
-        self._bits_since_validation: list[float] = []
+        self._since_validation = Mean()
+        self._step_number = 0
+        self._seconds = 0.0  # after the last step or validation
+        self._used = 0.0  # after the last step
+        self._best: tuple[int, float] | None = None  # step and value
+        self._without_gain = 0
+        self._outcome: Outcome | None = None
+        self._begun = 0.0
+
+    # -- what is called from outside -----------------------------------------------------------
 
     def fit(self) -> Outcome:
-        """Train. Raises TrainingError when the loss or a gradient stops being finite."""
+        """Train from the beginning.
+
+        Raises:
+            TrainingError: the loss or a gradient stopped being finite.
+            RunError: a checkpoint of another run is where this one's would go.
+            OSError: something could not be written; what was saved before is whole.
+        """
+        with self._sole_use():
+            if self.checkpoints is not None and os.path.exists(self.checkpoints.path):
+                raise RunError(
+                    f"{self.checkpoints.path}: of a run that can be resumed; "
+                    "choose another folder or remove it"
+                )
+            return self._fit(resumed=False)
+
+    def resume(self, path: str | os.PathLike[str] | None = None) -> Outcome:
+        """Go on from a checkpoint, or from the beginning where a folder has none yet.
+
+        ``path`` is a checkpoint or the folder it is in; by default where ``checkpoints`` are.
+        Everything that was given to the constructor must be as it was. A finished run is left
+        alone, and its outcome returned.
+
+        Raises:
+            RunError: the checkpoint is damaged, or of a run with another model or set up otherwise.
+        """
+        if path is None:
+            if self.checkpoints is None:
+                raise ArgumentError("path: expected one, as there are no checkpoints")
+            path = self.checkpoints.folder
+            os.makedirs(path, exist_ok=True)
+        with self._sole_use():
+            found = find_checkpoint(path)
+            if found is not None:
+                self._load(found)
+            return self._outcome or self._fit(resumed=True)
+
+    def evaluate(self, batches: Batches) -> dict[str, float]:
+        """The mean "loss" and metrics over one ordered pass, in evaluation mode."""
+        training = self.model.training
+        self.model.eval()
+        mean, state = Mean(), None
+        try:
+            with no_grad():
+                for batch in batches.epoch():
+                    loss = self.objective(batch, None if batch.starts_epoch else state)
+                    state = loss.state
+                    if loss.count:
+                        value = loss.value.item() * loss.count
+                        mean.add(loss.count, {"loss": value, **loss.metrics})
+        finally:
+            self.model.train(training)
+        if not mean.count:
+            raise ArgumentError("batches: there is no item to evaluate")
+        return mean.means()
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def _fit(self, resumed: bool) -> Outcome:
         with contextlib.ExitStack() as closing:
             for observer in self.observers:
                 closing.callback(observer.close)
-            return self._fit()
+            start = Start(self.measure, resumed, self._step_number, self._used)
+            for observer in self.observers:
+                observer.on_start(start)
+            return self._run()
 
-    def evaluate(self, batches: ContinuousBatches) -> float:
-        """Bits per character over one pass, every state carried, no character left out but the
-        few that do not fill the streams. Characters outside the vocabulary count like any other."""
-        self.model.eval()
-        state, nats, characters = None, 0.0, 0
-        with no_grad():
-            for window in batches.epoch():
-                loss, state = self._loss(window, state)
-                nats += loss.item() * window.targets.size
-                characters += window.targets.size
+    def _run(self) -> Outcome:
         self.model.train()
-        return nats / characters * _BITS
-
-    def _fit(self) -> Outcome:
-        self.model.train()
-        started = time.perf_counter()
-        due = 1.0 / self.validations
+        self._begun = time.perf_counter() - self._seconds
+        if self.checkpoints is not None:
+            self.checkpoints.begin(self._step_number)
         with InterruptFlag() as interrupt:
-            for window in self.training.batches():
-                used = self.budget.used(window.position, time.perf_counter() - started)
-                if used >= 1.0 or interrupt.requested:
-                    break
-                self._step(window, used, started)
-                if self._last.used >= due and self._last.used < 1.0:
-                    self._validate(started)
-                    due = (math.floor(self._last.used * self.validations) + 1) / self.validations
-            if self._bits_since_validation and (self._best is None or not interrupt.requested):
-                self._validate(started)
+            while not (self._is_over() or interrupt.requested):
+                before = self._used
+                self._step()
+                gained = self._is_due(before) and self._validate()
+                if self.checkpoints and (gained or self.checkpoints.due(self._step_number)):
+                    self._save()
             interrupted = interrupt.requested
-        outcome = Outcome(
-            steps=self._last.step,
-            epochs=self._last.epoch,
-            seconds=time.perf_counter() - started,
-            best_step=self._best.step if self._best else 0,
-            best_bits=self._best.bits if self._best else math.nan,
-            tokens_per_second=self._speed.overall,
-            interrupted=interrupted,
-        )
-        for observer in self.observers:
-            observer.on_finish(outcome)
+            if interrupted:
+                # Before the validation that only an interrupted run makes.
+                self._save()
+            if (
+                self.validation is not None
+                and self._since_validation.count
+                and (self._best is None or not interrupted)
+            ):
+                self._validate()
+            outcome = self._make_outcome(interrupted)
+            for observer in self.observers:
+                observer.on_finish(outcome)
+            if not interrupted:
+                self._outcome = outcome
+                self._save()
         return outcome
 
-    def _step(self, window: Window, used: float, started: float) -> None:
+    def _is_over(self) -> bool:
+        # Asked again before each step: with a budget in time, validation uses it up as well.
+        used = self.budget.used(self._step_number, self._elapsed())
+        return used >= 1.0 or self._is_patience_over()
+
+    def _is_patience_over(self) -> bool:
+        return self.patience is not None and self._without_gain >= self.patience
+
+    def _is_due(self, before: float) -> bool:
+        """Whether a validation is: each is at a fixed share of the budget, the last at its end."""
+        if self.validation is None or self._used >= 1.0:
+            return False
+        return math.floor(self._used * self.validations) > math.floor(before * self.validations)
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._begun
+
+    def _step(self) -> None:
         begun = time.perf_counter()
-        self.schedule.before_step(used)
-        if window.starts_epoch:
-            self._state = None
+        self.schedule.before_step(self.budget.used(self._step_number, self._elapsed()))
         self.optimizer.zero_grad()
-        loss, state = self._loss(window, self._state)
-        nats = loss.item()
-        if not math.isfinite(nats):
-            raise TrainingError(self._not_finite(window, f"the training loss became {nats}"))
-        loss.backward()
+        mean = Mean()
+        first = 0
+        for place in range(self.accumulate):
+            batch = self.training.batch(self._step_number * self.accumulate + place)
+            loss = self.objective(batch, None if batch.starts_epoch else self._state)
+            self._state = detach_state(loss.state)
+            if loss.count:
+                first = first or loss.count
+                self._backward(loss, batch, loss.count / first)
+                value = loss.value.item() * loss.count
+                mean.add(loss.count, {"loss": value, **loss.metrics})
+        if not mean.count:
+            raise TrainingError(f"step {self._step_number + 1}: there is no item to learn from")
+        norm = self._clip(first / mean.count)
+        self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update()
+
+        self._step_number += 1
+        self._speed.add(mean.count, time.perf_counter() - begun)
+        self._seconds = self._elapsed()
+        self._used = self.budget.used(self._step_number, self._seconds)
+        means = mean.means()
+        self._since_validation.add_means(mean.count, means)
+        step = Step(
+            step=self._step_number,
+            epoch=self._epoch(),
+            used=self._used,
+            seconds=self._seconds,
+            loss=means.pop("loss"),
+            metrics=means,
+            gradient_norm=norm,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            items=mean.count,
+            items_per_second=self._speed.recent,
+        )
+        for observer in self.observers:
+            observer.on_step(step)
+
+    def _backward(self, loss: Loss, batch: Any, weight: float) -> None:
+        value = loss.value.item()
+        if not math.isfinite(value):
+            where = culprit(self.model, batch)
+            what = f"the training loss became {value}"
+            raise self._not_finite(self._step_number + 1, what, where)
+        # Weights of about 1 keep the sums in range; _clip divides by their sum.
+        loss.value.backward(None if self.accumulate == 1 else weight)
+
+    def _clip(self, scale: float) -> float:
+        if self.accumulate > 1:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.data *= scale
         norm = clip_grad_norm_(self.model.parameters(), self.clip)
         if not math.isfinite(norm):
-            name = _first_not_finite(self.model)
-            raise TrainingError(self._not_finite(window, f"the gradient of {name} overflowed"))
-        self.optimizer.step()
-        self._state = detach_state(state)
+            name = first_gradient_not_finite(self.model)
+            raise self._not_finite(self._step_number + 1, f"the gradient of {name} overflowed")
+        return norm
 
-        now = time.perf_counter()
-        self._speed.add(window.targets.size, now - begun)
-        step = window.position + 1
-        self._last = Step(
-            step=step,
-            epoch=step / self.training.batches_per_epoch,
-            used=self.budget.used(step, now - started),
-            seconds=now - started,
-            bits=nats * _BITS,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
-            tokens_per_second=self._speed.recent,
-        )
-        self._bits_since_validation.append(self._last.bits)
-        for observer in self.observers:
-            observer.on_step(self._last)
-
-    def _validate(self, started: float) -> None:
-        bits = self.evaluate(self.validation)
-        if not math.isfinite(bits):
-            raise TrainingError(
-                f"step {self._last.step}: the validation loss became {bits}; "
-                "try a lower learning rate"
+    def _validate(self) -> bool:
+        """Validate and tell; whether it is the best so far."""
+        assert self.validation is not None
+        with self.ema.applied() if self.ema is not None else contextlib.nullcontext():
+            means = self.evaluate(self.validation)
+            if not math.isfinite(means["loss"]):
+                what = f"the validation loss became {means['loss']}"
+                raise self._not_finite(self._step_number, what, culprit(self.model))
+            name = self.measure.name
+            if name not in means:
+                raise ArgumentError(f"measure: {name!r} is not one of {', '.join(means)}")
+            value = means[name]
+            gained = self._best is None or self.measure.is_better(value, self._best[1])
+            if gained:
+                self._best = self._step_number, value
+            self._without_gain = 0 if gained else self._without_gain + 1
+            self._seconds = self._elapsed()
+            trained = self._since_validation.means()
+            self._since_validation.clear()
+            validation = Validation(
+                step=self._step_number,
+                epoch=self._epoch(),
+                used=self._used,
+                seconds=self._seconds,
+                loss=means.pop("loss"),
+                metrics=means,
+                training_value=trained.get(name, math.nan),
+                training_loss=trained.pop("loss"),
+                training_metrics=trained,
+                value=value,
+                is_best=gained,
+                items_per_second=self._speed.recent,
             )
-        seconds = time.perf_counter() - started
-        validation = Validation(
-            step=self._last.step,
-            epoch=self._last.epoch,
-            used=self._last.used,
-            seconds=seconds,
-            bits=bits,
-            training_bits=sum(self._bits_since_validation) / len(self._bits_since_validation),
-            is_best=self._best is None or bits < self._best.bits,
-            tokens_per_second=self._speed.recent,
-        )
-        self._bits_since_validation.clear()
-        if validation.is_best:
-            self._best = validation
-        self.schedule.after_validation(bits)
-        for observer in self.observers:
-            observer.on_validation(validation)
+            for observer in self.observers:
+                observer.on_validation(validation)
+        self.schedule.after_validation(value)
+        return gained
 
-    def _loss(self, window: Window, state: Any) -> tuple[Any, Any]:
-        return self.model.loss(window.inputs, window.targets, state)
+    def _epoch(self) -> float:
+        return self._step_number * self.accumulate / self.training.batches_per_epoch
 
-    def _not_finite(self, window: Window, what: str) -> str:
-        learning_rate = self.optimizer.param_groups[0]["lr"]
-        return (
-            f"step {window.position + 1}: {what} at learning rate {learning_rate:.3g}; "
-            "try a lower one"
+    def _make_outcome(self, interrupted: bool) -> Outcome:
+        step, value = self._best or (0, math.nan)
+        return Outcome(
+            steps=self._step_number,
+            epochs=self._epoch(),
+            seconds=self._elapsed(),
+            best_step=step,
+            best_value=value,
+            items_per_second=self._speed.overall,
+            interrupted=interrupted,
+            stopped_early=self._is_patience_over(),
         )
 
+    def _not_finite(self, step: int, what: str, where: str = "") -> TrainingError:
+        rate = self.optimizer.param_groups[0]["lr"]
+        place = f" ({where})" if where else ""
+        return TrainingError(
+            f"step {step}: {what} at learning rate {rate:.3g}{place}; try a lower one"
+        )
 
-class Speed:
-    """Tokens per second of training: over the whole run, and over the last few seconds."""
+    # -- saving and going on -------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        self.recent = 0.0
-        self._tokens = 0
-        self._seconds = 0.0
+    def _sole_use(self) -> contextlib.AbstractContextManager[None]:
+        return self.checkpoints.sole_use() if self.checkpoints else contextlib.nullcontext()
 
-    @property
-    def overall(self) -> float:
-        return self._tokens / self._seconds if self._seconds else 0.0
+    def _check_all_is_saved(self) -> None:
+        known = {id(parameter) for parameter in self.model.parameters()}
+        for group in self.optimizer.param_groups:
+            if any(id(parameter) not in known for parameter in group["params"]):
+                raise ArgumentError(
+                    "optimizer: trains a parameter that is not the model's, "
+                    "so no checkpoint would hold it"
+                )
 
-    def add(self, tokens: int, seconds: float) -> None:
-        """One step of ``tokens`` characters took ``seconds``."""
-        self._tokens += tokens
-        self._seconds += seconds
-        kept = math.exp(-seconds / _SPEED_MEMORY_SECONDS) if self.recent else 0.0
-        self.recent = kept * self.recent + (1.0 - kept) * tokens / max(seconds, 1e-9)
+    def _setup(self) -> dict[str, Any]:
+        """What must be the same for a run to go on."""
+        return {
+            "steps": self.budget.steps,
+            "seconds": self.budget.seconds,
+            "batches per epoch": self.training.batches_per_epoch,
+            "accumulate": self.accumulate,
+            "clip": self.clip,
+            "validations": self.validations,
+            "patience": self.patience,
+            "optimizer": type(self.optimizer).__name__,
+            "schedule": type(self.schedule).__name__,
+            "ema": self.ema is not None,
+            "validation": self.validation is not None,
+            "measure": self.measure.name,
+        }
+
+    def _save(self) -> None:
+        if self.checkpoints is None:
+            return
+        nest = {
+            "setup": self._setup(),
+            "progress": {
+                "step": self._step_number,
+                "seconds": self._seconds,
+                "used": self._used,
+                "best": None if self._best is None else list(self._best),
+                "without_gain": self._without_gain,
+                "since_validation": self._since_validation.state_dict(),
+                "speed": self._speed.state_dict(),
+                "outcome": None if self._outcome is None else list(self._outcome),
+            },
+            "rng": rng.get_state(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "carried": self._state,
+            "observers": {
+                name: state
+                for name, observer in _named(self.observers)
+                if (state := observer.state_dict())
+            },
+        }
+        self.checkpoints.save(self._step_number, nest)
+
+    def _load(self, path: str) -> None:
+        nest = read_checkpoint(path, self.model.state_dict())
+        try:
+            self._check_setup(path, nest["setup"])
+            progress = nest["progress"]
+            self._step_number = int(_number(progress, "step"))
+            self._seconds = _number(progress, "seconds")
+            self._used = _number(progress, "used", 1.0)
+            self._best = None
+            if progress["best"] is not None:
+                step, value = progress["best"]
+                self._best = int(step), float(value)
+            self._without_gain = int(_number(progress, "without_gain"))
+            self._since_validation.load_state_dict(progress["since_validation"])
+            self._speed.load_state_dict(progress["speed"])
+            self._outcome = None
+            if progress["outcome"] is not None:
+                self._outcome = Outcome(*progress["outcome"])
+            self.model.load_state_dict(nest["model"])
+            self.optimizer.load_state_dict(nest["optimizer"])
+            self.schedule.load_state_dict(nest["schedule"])
+            if self.ema is not None:
+                self.ema.load_state_dict(nest["ema"])
+            self._state = detach_state(nest["carried"])
+            observers = dict(nest["observers"])
+            for name, observer in _named(self.observers):
+                if name in observers:
+                    observer.load_state_dict(observers[name])
+            rng.set_state(nest["rng"])
+        except (RnnkitError, LookupError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, RunError):
+                raise
+            reason = " ".join(str(error).split())
+            raise RunError(f"{path}: does not fit this run: {reason}") from None
+
+    def _check_setup(self, path: str, saved: Mapping[str, Any]) -> None:
+        for name, own in self._setup().items():
+            if saved[name] != own:
+                raise RunError(
+                    f"{path}: of a run set up otherwise: {name}: {saved[name]} there, {own} here"
+                )
 
 
-def _first_not_finite(model: LanguageModel) -> str:
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None and not np.isfinite(parameter.grad.data).all():
-            return name
-    return "all parameters together"
+def _named(observers: Sequence[Observer]) -> list[tuple[str, Observer]]:
+    """Each with its kind, and its number among those of its kind."""
+    counts: dict[str, int] = {}
+    named = []
+    for observer in observers:
+        kind = type(observer).__name__
+        counts[kind] = counts.get(kind, 0) + 1
+        named.append((f"{kind} {counts[kind]}", observer))
+    return named
+
+
+def _number(values: Mapping[str, Any], name: str, largest: float = 2.0**62) -> float:
+    """``values[name]``. Raises ArgumentError unless it is a number from 0 to ``largest``."""
+    value = values[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
+        raise ArgumentError(f"{name}: expected a number from 0 to {largest:g}, got {value!r}")
+    return value

@@ -8,10 +8,8 @@ import stat
 import numpy as np
 import pytest
 
-from rnnkit.data.atomic import write_atomically
+from rnnkit.data.atomic import remove_partial_files, write_atomically
 from rnnkit.train import RunError, RunFolder
-
-pytest.importorskip("safetensors")
 
 
 def fail_with(code):
@@ -118,3 +116,24 @@ def test_a_damaged_model_file_is_named_wherever_it_is_cut(tmp_path):
         (tmp_path / "model.safetensors").write_bytes(whole[:size])
         with pytest.raises(RunError, match=r"model.safetensors: damaged"):
             folder.load_model()
+
+
+def test_the_quality_of_the_model_is_beside_it_to_the_last_bit(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.save_best({"weight": np.ones(2, np.float32)}, 7, 0.1 + 0.2)
+    assert folder.model_quality() == (7, 0.1 + 0.2)
+    folder.save_model({"weight": np.ones(2, np.float32)}, {"step": "x"})
+    with pytest.raises(RunError, match=r"model.safetensors: damaged: its notes"):
+        folder.model_quality()
+
+
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".model.safetensors.0123abcd.partial", "a.partial", ".hidden", ".a.xyz.partial"):
+        (tmp_path / name).write_bytes(b"x")
+    remove_partial_files(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [".a.xyz.partial", ".hidden", "a.partial"]
+
+
+def test_a_write_of_several_buffers_is_their_sequence(tmp_path):
+    write_atomically(str(tmp_path / "a"), [b"one", np.arange(3, dtype=np.uint8).data, b""])
+    assert (tmp_path / "a").read_bytes() == b"one\0\1\2"

@@ -8,14 +8,14 @@ import pytest
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Parameter
 from rnnkit.optim import SGD
-from rnnkit.train import Budget, Settings, make_schedule
+from rnnkit.train import Budget, TextSettings, make_schedule
 
 
 def test_settings_survive_json_form():
-    settings = Settings(cell="gru", layers=2, epochs=3)
-    assert Settings.from_dict(settings.as_dict()) == settings
+    settings = TextSettings(cell="gru", layers=2, epochs=3)
+    assert TextSettings.from_dict(settings.as_dict()) == settings
     assert settings.minutes is None
-    assert Settings().minutes > 0
+    assert TextSettings().minutes > 0
 
 
 @pytest.mark.parametrize(
@@ -41,27 +41,47 @@ def test_settings_survive_json_form():
         ("seed", -1),
         ("seed", 1 << 64),
         ("validations", 0),
+        ("accumulate", 0),
+        ("accumulate", 1.0),
+        ("patience", 0),
+        ("ema", 1.0),
+        ("ema", math.nan),
+        ("weight_decay", -0.1),
+        ("weight_decay", math.inf),
     ],
 )
 def test_a_wrong_value_is_named(name, value):
     with pytest.raises(ArgumentError, match=f"^{name}: expected"):
-        Settings(**{name: value})
+        TextSettings(**{name: value})
 
 
 def test_unknown_names_and_two_budgets_are_refused():
     with pytest.raises(ArgumentError, match="unknown names colour"):
-        Settings.from_dict({"colour": 1})
+        TextSettings.from_dict({"colour": 1})
     with pytest.raises(ArgumentError, match="not allowed together"):
-        Settings(epochs=1, minutes=1)
+        TextSettings(epochs=1, minutes=1)
 
 
 def test_budget_by_steps_and_by_time():
     assert Budget(steps=10).used(5, 1e9) == 0.5
     assert Budget(steps=10).used(11, 0.0) == 1.0
     assert Budget(seconds=20.0).used(10**9, 5.0) == 0.25
-    for wrong in ({}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"seconds": -1.0}):
+    for wrong in (
+        {}, {"steps": 1, "seconds": 1.0}, {"epochs": 1, "seconds": 1.0}, {"steps": 0},
+        {"seconds": -1.0}, {"epochs": math.inf}, {"seconds": math.nan},
+    ):  # fmt: skip
         with pytest.raises(ArgumentError):
             Budget(**wrong)
+
+
+def test_budget_by_epochs_becomes_one_in_steps():
+    assert Budget(epochs=2.5).in_steps(7).steps == 18
+    assert Budget(epochs=0.01).in_steps(7).steps == 1
+    assert Budget(epochs=3).in_steps(10 / 4).used(4, 1e9) == 0.5
+    by_time = Budget(seconds=1.0)
+    assert by_time.in_steps(7) is by_time
+    with pytest.raises(ArgumentError, match="in epochs"):
+        Budget(epochs=1).used(1, 1.0)
 
 
 def optimizer(learning_rate):
@@ -97,3 +117,24 @@ def test_constant_stays_and_others_are_unknown():
     assert sgd.param_groups[0]["lr"] == 1.0
     with pytest.raises(ArgumentError, match="got 'linear'"):
         make_schedule("linear", sgd)
+
+
+def test_a_function_of_the_share_used_is_a_schedule_and_is_one_after_a_resume():
+    sgd = optimizer(2.0)
+    schedule = make_schedule(lambda used: 1 - used, sgd)
+    schedule.before_step(0.75)
+    assert sgd.param_groups[0]["lr"] == 0.5
+    again = make_schedule(lambda used: 1 - used, sgd)  # made when the rate is already lowered
+    again.load_state_dict(schedule.state_dict())
+    again.before_step(0.5)
+    assert sgd.param_groups[0]["lr"] == 1.0
+    with pytest.raises(ArgumentError, match="expected 1 rates, got 2"):
+        again.load_state_dict({"rates": [1.0, 2.0]})
+
+
+def test_plateau_can_wait_for_more_of_what_is_better_when_higher():
+    sgd = optimizer(1.0)
+    schedule = make_schedule("plateau", sgd, higher_is_better=True)
+    for accuracy in (0.5, 0.6, 0.6, 0.5):
+        schedule.after_validation(accuracy)
+    assert sgd.param_groups[0]["lr"] == 0.5

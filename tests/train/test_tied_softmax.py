@@ -7,6 +7,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn, optim
+from rnnkit.data import Window
 from rnnkit.errors import ArgumentError
 from rnnkit.losses import cross_entropy
 from rnnkit.train import LanguageModel
@@ -26,7 +27,7 @@ def full_loss(model):
 
 
 def chunked_loss(model):
-    return model.loss(IDS[:-1], IDS[1:])[0]
+    return model.loss(Window(0, True, IDS[:-1], IDS[1:])).value
 
 
 @pytest.mark.parametrize("hidden", [6, 9])

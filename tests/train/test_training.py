@@ -17,25 +17,23 @@ from rnnkit.optim import SGD
 from rnnkit.train import (
     Budget,
     LanguageModel,
+    Measure,
     Observer,
     RunError,
     RunFolder,
-    Settings,
-    TextRun,
+    TextSettings,
+    TextTask,
     Trainer,
     TrainingError,
     generate,
-    load_text_run,
-    make_schedule,
+    resume_run,
 )
 from rnnkit.train.curve import LearningCurve
 from rnnkit.train.log import JsonLinesLog
 from rnnkit.train.progress import Bar, Lines, progress_on
 
-pytest.importorskip("safetensors")
-
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
-SMALL = Settings(hidden=16, embedding=8, batch=4, length=16, epochs=2, validations=4, lr=0.02)
+SMALL = TextSettings(hidden=16, embedding=8, batch=4, length=16, epochs=2, validations=4, lr=0.02)
 
 
 class Recorder(Observer):
@@ -63,8 +61,7 @@ def make_trainer(model, ids, *, steps=10, learning_rate=0.1, observers=(), clip=
         optimizer,
         batches,
         batches,
-        Budget(steps=steps),
-        schedule=make_schedule("constant", optimizer),
+        budget=Budget(steps=steps),
         validations=2,
         observers=observers,
         clip=clip,
@@ -72,7 +69,7 @@ def make_trainer(model, ids, *, steps=10, learning_rate=0.1, observers=(), clip=
 
 
 def train(folder, settings=SMALL, observers=()):
-    run = TextRun(TEXT, settings, source="fox")
+    run = TextTask(TEXT, settings, source="fox")
     return run.train(RunFolder.create(folder), observers)
 
 
@@ -80,18 +77,18 @@ def train(folder, settings=SMALL, observers=()):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_training_learns_and_the_best_model_is_kept(tmp_path, cell, backend):
     recorder = Recorder()
-    settings = Settings(**(SMALL.as_dict() | {"cell": cell, "epochs": 6, "layers": 2}))
+    settings = TextSettings(**(SMALL.as_dict() | {"cell": cell, "epochs": 6, "layers": 2}))
     with rk.backend(backend):
         outcome = train(tmp_path, settings, [recorder])
-        loaded = load_text_run(tmp_path)
-        run = TextRun(TEXT, settings, source="fox")
+        loaded = TextTask.load(tmp_path)
+        run = TextTask(TEXT, settings, source="fox")
         batches = run.validation
         trainer = make_trainer(loaded.model, np.arange(100) % 5)
-        bits = trainer.evaluate(batches)
+        loss = trainer.evaluate(batches)["loss"]
     first, last = recorder.validations[0], recorder.validations[-1]
-    assert last.bits < first.bits < math.log2(len(loaded.vocabulary)) + 1
-    assert bits == pytest.approx(outcome.best_bits, abs=1e-4)
-    assert outcome.best_bits == min(v.bits for v in recorder.validations)
+    assert last.loss < first.loss < math.log(len(loaded.vocabulary)) + 1
+    assert loss == pytest.approx(outcome.best_value, rel=1e-6)
+    assert outcome.best_value == min(v.loss for v in recorder.validations)
     assert len(recorder.validations) == settings.validations
     assert outcome.steps == len(recorder.steps) == 6 * run.training.batches_per_epoch
     assert recorder.steps[-1].used == 1.0
@@ -104,11 +101,11 @@ def test_the_same_seed_gives_the_same_run(tmp_path):
     for name in ("a", "b"):
         recorder = Recorder()
         train(tmp_path / name, observers=[recorder])
-        runs.append([step.bits for step in recorder.steps])
+        runs.append([step.loss for step in recorder.steps])
     assert runs[0] == runs[1]
     other = Recorder()
-    train(tmp_path / "c", Settings(**(SMALL.as_dict() | {"seed": 1})), [other])
-    assert [step.bits for step in other.steps] != runs[0]
+    train(tmp_path / "c", TextSettings(**(SMALL.as_dict() | {"seed": 1})), [other])
+    assert [step.loss for step in other.steps] != runs[0]
 
 
 def test_state_is_carried_and_restarts_with_the_epoch():
@@ -121,8 +118,8 @@ def test_state_is_carried_and_restarts_with_the_epoch():
     trainer.fit()
     whole = ContinuousBatches(ids, 2, 32)
     assert whole.batches_per_epoch == 1
-    expected = trainer.evaluate(whole)
-    losses = [step.bits for step in recorder.steps]
+    expected = trainer.evaluate(whole)["loss"]
+    losses = [step.loss for step in recorder.steps]
     assert np.mean(losses[:4]) == pytest.approx(expected, rel=1e-5)
     assert losses[4:] == pytest.approx(losses[:4], rel=1e-5)
     assert losses[1] != pytest.approx(losses[0], rel=1e-3)
@@ -132,7 +129,9 @@ def test_evaluation_does_not_depend_on_the_window_length():
     model = LanguageModel(6, hidden=8, embedding=4, dropout=0.5)
     ids = np.random.default_rng(0).integers(0, 6, 201)
     trainer = make_trainer(model, ids)
-    by_length = [trainer.evaluate(ContinuousBatches(ids, 4, length)) for length in (50, 7, 1)]
+    by_length = [
+        trainer.evaluate(ContinuousBatches(ids, 4, length))["loss"] for length in (50, 7, 1)
+    ]
     assert by_length == pytest.approx([by_length[0]] * 3, rel=1e-5)
     assert model.training
 
@@ -142,7 +141,8 @@ def test_nonfinite_loss_stops_with_the_step_and_the_learning_rate():
     model.head.bias.data[0] = np.nan
     recorder = Recorder()
     trainer = make_trainer(model, np.arange(100) % 5, observers=[recorder])
-    with pytest.raises(TrainingError, match=r"step 1: the training loss became nan at .* 0\.1"):
+    message = r"step 1: the training loss became nan at .* 0\.1 \(head\.bias is not finite\)"
+    with pytest.raises(TrainingError, match=message):
         trainer.fit()
     assert recorder.closed == 1
     assert recorder.outcomes == []
@@ -173,12 +173,12 @@ class InterruptAt(Observer):
 def test_ctrl_c_ends_after_the_step_with_a_model_saved(tmp_path):
     handler = signal.getsignal(signal.SIGINT)
     recorder = Recorder()
-    settings = Settings(**(SMALL.as_dict() | {"epochs": 1000}))
+    settings = TextSettings(**(SMALL.as_dict() | {"epochs": 1000}))
     outcome = train(tmp_path, settings, [InterruptAt(3), recorder])
     assert outcome.interrupted
     assert outcome.steps == len(recorder.steps) == 3
     assert outcome.best_step == 3  # never validated before: the model at hand is the best so far
-    load_text_run(tmp_path)
+    TextTask.load(tmp_path)
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -187,13 +187,13 @@ def test_ctrl_c_keeps_the_best_model_of_before(tmp_path):
         def on_validation(self, validation):
             run.model.head.weight.data *= 0
 
-    run = TextRun(TEXT, Settings(**(SMALL.as_dict() | {"epochs": 40})), source="fox")
+    run = TextTask(TEXT, TextSettings(**(SMALL.as_dict() | {"epochs": 40})), source="fox")
     recorder = Recorder()
     folder = RunFolder.create(tmp_path)
     outcome = run.train(folder, [recorder, Worsen(), InterruptAt(500)])
     assert outcome.interrupted
     assert outcome.best_step < 500
-    assert (load_text_run(tmp_path).model.head.weight.data != 0).any()
+    assert (TextTask.load(tmp_path).model.head.weight.data != 0).any()
 
 
 def test_second_ctrl_c_does_not_wait(tmp_path):
@@ -261,9 +261,9 @@ def test_generation_refuses_nonsense_at_once(wrong):
 
 def test_too_short_text_is_named_with_what_would_help():
     with pytest.raises(ArgumentError, match=r"fox: too short: 2700 characters.*batch 64"):
-        TextRun(TEXT, Settings(batch=64, length=64), source="fox")
+        TextTask(TEXT, TextSettings(batch=64, length=64), source="fox")
     with pytest.raises(ArgumentError, match="too short"):
-        TextRun("abc", Settings(batch=1, length=1), source="abc")
+        TextTask("abc", TextSettings(batch=1, length=1), source="abc")
 
 
 def edit(path, change):
@@ -275,11 +275,12 @@ def edit(path, change):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda r: r.update(format=2), "damaged: expected format 1"),
+        (lambda r: r.update(format=1), "damaged: expected format 2"),
         (lambda r: r.update(task="chess"), "damaged: .*'chess'"),
-        (lambda r: r.pop("vocabulary"), "damaged: .*'vocabulary'"),
-        (lambda r: r.update(vocabulary=""), "damaged"),
-        (lambda r: r.update(vocabulary="ab"), "shapes do not fit"),
+        (lambda r: r.pop("details"), "damaged: .*'details'"),
+        (lambda r: r["details"].pop("vocabulary"), "damaged: .*'vocabulary'"),
+        (lambda r: r["details"].update(vocabulary=""), "damaged"),
+        (lambda r: r["details"].update(vocabulary="ab"), "shapes do not fit"),
         (lambda r: r["settings"].update(hidden=65536), "shapes do not fit"),
         (lambda r: r["settings"].update(hidden="16"), "damaged: hidden"),
         (lambda r: r["settings"].update(embedding=9), "shapes do not fit"),
@@ -292,7 +293,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(tmp_path, change, reason
     train(tmp_path)
     edit(tmp_path / "settings.json", change)
     with pytest.raises(RunError, match=reason) as caught:
-        load_text_run(tmp_path)
+        TextTask.load(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -312,7 +313,7 @@ def test_a_model_with_wrong_names_shapes_or_dtypes_is_refused(tmp_path, change):
     change(arrays)
     folder.save_model(arrays, {})
     with pytest.raises(RunError, match=r"model\.safetensors") as caught:
-        load_text_run(tmp_path)
+        TextTask.load(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -333,8 +334,8 @@ def test_log_and_curve_tell_the_run(tmp_path):
         )
     }
     assert len(by_event["train"]) == 10
-    assert [r["bits"] for r in by_event["validation"]] == pytest.approx(
-        [v.bits for v in recorder.validations], rel=1e-5
+    assert [r["loss"] for r in by_event["validation"]] == pytest.approx(
+        [v.loss for v in recorder.validations], rel=1e-5
     )
     assert by_event["finish"][0]["steps"] == outcome.steps == 10
     assert records[-1]["event"] == "finish"
@@ -353,11 +354,31 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
         progress = progress_on(stream)
         assert isinstance(progress, kind)
         trainer = make_trainer(LanguageModel(5, hidden=4), np.arange(100) % 5, observers=[progress])
+        trainer.measure = Measure(unit="bits", scale=1 / math.log(2), items="words")
         trainer.fit()
         written = stream.getvalue()
-        assert "tokens/s" in written
+        assert "words/s" in written
         assert "validation" in written
-        assert "bits/char" in written
+        assert "bits" in written
     assert written.count("\n") == 2  # one line a validation
     monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
     assert isinstance(progress_on(Terminal()), Lines)
+
+
+def test_resume_run_goes_on_where_a_text_task_was_stopped(tmp_path):
+    """With every setting that is the trainer's: averages, accumulation, another schedule."""
+    (tmp_path / "fox.txt").write_text(TEXT)
+    changes = {"ema": 0.9, "accumulate": 2, "schedule": "plateau", "epochs": 4, "dropout": 0.4}
+    settings = TextSettings(**(SMALL.as_dict() | changes))
+    models = []
+    for name, interrupting in (("a", []), ("b", [InterruptAt(37)])):
+        task = TextTask.prepare([tmp_path / "fox.txt"], settings)
+        outcome = task.train(RunFolder.create(tmp_path / name), interrupting)
+        assert outcome.interrupted == bool(interrupting)
+        assert outcome.steps == (37 if interrupting else 76)
+        outcome = resume_run(tmp_path / name)
+        assert outcome.steps == 76
+        models.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert models[0] == models[1]
+    with pytest.raises(RunError, match="nowhere: no such run folder"):
+        resume_run(tmp_path / "nowhere")

@@ -1,0 +1,83 @@
+"""What a model is trained on: a loss over some items, its metrics, and how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+from rnnkit.autograd import Tensor
+
+
+class Loss(NamedTuple):
+    """What an objective returns for a batch."""
+
+    value: Tensor  # (), the mean over the items; what is differentiated
+    # How many items: characters, frames, sequences; 0 leaves the batch out.
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
+    state: Any = None  # carried to the next batch, unless that one starts an epoch
+    metrics: Mapping[str, float] = MappingProxyType({})  # sums over the items
+
+
+Objective: TypeAlias = Callable[[Any, Any], Loss]
+"""``objective(batch, state)``; ``state`` is what it returned for the batch before, or None."""
+
+
+class Measure(NamedTuple):
+    """What a run is judged by, and how that is shown."""
+
+    name: str = "loss"  # "loss", or one of the objective's metrics
+    unit: str = ""
+    scale: float = 1.0  # what is shown is the value times this
+    digits: int = 4
+    higher_is_better: bool = False
+    items: str = "items"  # what the objective counts
+
+    def show(self, value: float) -> str:
+        """``value`` in the unit in which it is shown, the unit left out."""
+        return f"{value * self.scale:.{self.digits}f}"
+
+    @property
+    def label(self) -> str:
+        """The unit, or where there is none the name."""
+        return self.unit or self.name
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether ``value`` is a gain over ``than``."""
+        return value > than if self.higher_is_better else value < than
+
+
+class Mean:
+    """The mean loss and metrics of many batches, each item counting the same."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sums: dict[str, float] = {}
+
+    def add(self, count: int, sums: Mapping[str, float]) -> None:
+        """``count`` items more, and what they add up to."""
+        self.count += count
+        for name, value in sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def add_means(self, count: int, means: Mapping[str, float]) -> None:
+        """``count`` items more, and what they are on average."""
+        self.add(count, {name: value * count for name, value in means.items()})
+
+    def means(self) -> dict[str, float]:
+        """By name. There must be at least one item."""
+        return {name: value / self.count for name, value in self._sums.items()}
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.count = 0
+        self._sums.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` takes; JSON-able."""
+        return {"count": self.count, "sums": dict(self._sums)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``."""
+        self.count = int(state["count"])
+        self._sums = {str(name): float(value) for name, value in state["sums"].items()}

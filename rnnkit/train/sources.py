@@ -1,0 +1,52 @@
+"""The files that a run was trained on, recorded so that a resumed one finds the same again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rnnkit.errors import ArgumentError
+from rnnkit.train.errors import RunError
+
+_BLOCK = 1 << 20
+
+
+def record_files(files: Sequence[str | os.PathLike[str]]) -> list[dict[str, Any]]:
+    """For each file its absolute path, its size and a hash of its content, as JSON can hold them.
+
+    Raises ArgumentError, in one line that names the file, when one cannot be read.
+    """
+    return [_record(os.path.abspath(os.fspath(name)), os.fspath(name)) for name in files]
+
+
+def find_files(record: Mapping[str, Any]) -> list[str]:
+    """The files of a settings.json, if all are what they were. RunError naming one that is not."""
+    files = record.get("files")
+    if not isinstance(files, list) or not all(
+        isinstance(file, dict) and isinstance(file.get("path"), str) for file in files
+    ):
+        raise ArgumentError("expected a list 'files' of objects with a 'path'")
+    for file in files:
+        path = file["path"]
+        try:
+            now = _record(path, path)
+        except ArgumentError as error:
+            raise RunError(f"the run cannot go on without its data: {error}") from None
+        if now != file:
+            raise RunError(f"{path}: has changed since the run began, so it cannot go on")
+    return [file["path"] for file in files]
+
+
+def _record(path: str, name: str) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                size += len(block)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ArgumentError(f"{name}: cannot be read: {reason}") from None
+    return {"path": path, "bytes": size, "sha256": digest.hexdigest()}

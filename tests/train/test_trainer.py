@@ -1,0 +1,308 @@
+"""The trainer with models and data of every kind: objectives, accumulation, averages, endings."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from runs_to_resume import Classifier, Rows, Shuffled
+
+import rnnkit as rk
+from rnnkit import losses, nn
+from rnnkit.errors import ArgumentError
+from rnnkit.optim import EMA, SGD, AdamW
+from rnnkit.train import (
+    Budget,
+    CsvLog,
+    JsonLinesLog,
+    Loss,
+    Measure,
+    Observer,
+    Trainer,
+    TrainingError,
+)
+
+
+class Recorder(Observer):
+    def __init__(self):
+        self.steps, self.validations, self.outcome = [], [], None
+
+    def on_step(self, step):
+        self.steps.append(step)
+
+    def on_validation(self, validation):
+        self.validations.append(validation)
+
+    def on_finish(self, outcome):
+        self.outcome = outcome
+
+
+class Regression(rk.Module):
+    """y = w x; the loss of a batch leaves out what is masked."""
+
+    def __init__(self, weights=(0.5, -1.0)):
+        super().__init__()
+        self.weight = rk.Parameter(np.array(weights))
+
+    def loss(self, batch, state=None):
+        error = batch.inputs @ self.weight - rk.tensor(batch.targets)
+        count = len(batch.targets)
+        value = (error * error).mean() if count else (self.weight * math.nan).sum()
+        return Loss(value, count, None, {"error": float(np.abs(error.data).sum())})
+
+
+class Ragged:
+    """Batches of different sizes, one of them empty."""
+
+    SIZES = (3, 1, 0, 5)
+    batches_per_epoch = len(SIZES)
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        self.inputs = [random.normal(size=(size, 2)) for size in self.SIZES]
+        self.targets = [x @ [1.0, 2.0] for x in self.inputs]
+
+    def batch(self, position):
+        index = position % self.batches_per_epoch
+        return Rows(position, index == 0, self.inputs[index], self.targets[index])
+
+    def epoch(self):
+        return map(self.batch, range(self.batches_per_epoch))
+
+
+class Whole(Ragged):
+    """The same items in one batch."""
+
+    batches_per_epoch = 1
+
+    def batch(self, position):
+        return Rows(position, True, np.concatenate(self.inputs), np.concatenate(self.targets))
+
+
+def test_accumulated_gradients_are_those_of_all_items_in_one_batch():
+    weights, steps = [], []
+    for batches, accumulate in ((Ragged(), 4), (Whole(), 1)):
+        model, recorder = Regression(), Recorder()
+        Trainer(
+            model, SGD(model.parameters(), lr=0.1), batches, budget=Budget(steps=3),
+            accumulate=accumulate, clip=2.0, observers=[recorder],
+        ).fit()  # fmt: skip
+        weights.append(model.weight.data)
+        steps.append(recorder.steps)
+    assert weights[0] == pytest.approx(weights[1], rel=1e-12)
+    for one, other in zip(*steps, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-12)
+        assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-12)
+        assert one.metrics == pytest.approx(other.metrics, rel=1e-12)
+        assert (one.items, one.epoch) == (other.items, other.epoch) == (9, one.step)
+    assert steps[0][0].gradient_norm > 2.0  # clipped, and clipped alike
+
+
+def test_evaluation_is_over_items_not_batches():
+    model = Regression()
+    trainer = Trainer(
+        model, SGD(model.parameters(), lr=0.1), Ragged(), Ragged(), budget=Budget(steps=1)
+    )
+    whole = Whole().batch(0)
+    error = whole.inputs @ [0.5, -1.0] - whole.targets
+    found = trainer.evaluate(Ragged())
+    assert found == pytest.approx({"loss": (error**2).mean(), "error": np.abs(error).mean()})
+    model.eval()
+    trainer.evaluate(Ragged())
+    assert not model.training
+
+
+def test_a_step_or_an_evaluation_without_items_is_an_error():
+    class Empty(Ragged):
+        SIZES = (0,)
+        batches_per_epoch = 1
+
+    model = Regression()
+    trainer = Trainer(model, SGD(model.parameters(), lr=0.1), Empty(), budget=Budget(steps=1))
+    with pytest.raises(TrainingError, match="step 1: there is no item"):
+        trainer.fit()
+    with pytest.raises(ArgumentError, match="no item to evaluate"):
+        trainer.evaluate(Empty())
+
+
+def test_a_metric_decides_what_is_best_and_shown(tmp_path):
+    model, recorder = Classifier(nn.GRU), Recorder()
+    measure = Measure("right", unit="%", scale=100.0, digits=1, higher_is_better=True)
+    trainer = Trainer(
+        model, AdamW(model.parameters(), lr=0.05), Shuffled(40, 1), Shuffled(20, 2),
+        budget=Budget(epochs=3), measure=measure, validations=6, observers=[recorder],
+    )  # fmt: skip
+    outcome = trainer.fit()
+    shares = [v.metrics["right"] for v in recorder.validations]
+    assert [v.value for v in recorder.validations] == shares
+    assert outcome.best_value == max(shares)
+    assert [v.is_best for v in recorder.validations] == [
+        share > max(shares[:k], default=-1.0) for k, share in enumerate(shares)
+    ]
+    assert all(0 <= v.training_value <= 1 for v in recorder.validations)
+    assert (measure.show(0.98765), measure.label) == ("98.8", "%")
+    assert Measure().label == "loss"
+    assert outcome.steps == 3 * trainer.training.batches_per_epoch
+    with pytest.raises(ArgumentError, match="measure: 'wrong' is not one of loss, right"):
+        Trainer(
+            model, AdamW(model.parameters()), Shuffled(4, 1), Shuffled(4, 2),
+            budget=Budget(steps=1), measure=Measure("wrong"),
+        ).fit()  # fmt: skip
+
+
+def test_patience_ends_a_run_that_gains_nothing():
+    model, recorder = Regression(weights=(1.0, 2.0)), Recorder()
+    outcome = Trainer(
+        model, SGD(model.parameters(), lr=0.1), Whole(), Whole(), budget=Budget(steps=100),
+        validations=50, patience=3, observers=[recorder],
+    ).fit()  # fmt: skip
+    # It begins with the solution: after the first validation there is nothing to gain.
+    assert outcome.stopped_early
+    assert not outcome.interrupted
+    assert outcome.steps == 8
+    assert outcome.best_step == 2
+    assert len(recorder.validations) == 4
+
+
+def test_without_validation_there_is_only_training():
+    model = Regression()
+    outcome = Trainer(
+        model, SGD(model.parameters(), lr=0.3), Whole(), budget=Budget(steps=99), clip=None
+    ).fit()
+    assert model.weight.data == pytest.approx([1.0, 2.0], abs=0.1)
+    assert outcome.best_step == 0
+    assert math.isnan(outcome.best_value)
+    for options in ({"patience": 1}, {"schedule": "plateau"}):
+        with pytest.raises(ArgumentError, match=f"{next(iter(options))}: needs a validation"):
+            Trainer(model, SGD(model.parameters()), Whole(), budget=Budget(steps=1), **options)
+
+
+def test_validation_sees_the_averaged_weights_and_training_its_own():
+    model = Regression()
+    ema = EMA(model.parameters(), decay=0.5, warm_up=False)
+    seen = []
+
+    class See(Observer):
+        def on_step(self, step):
+            seen.append(model.weight.data.copy())
+
+        def on_validation(self, validation):
+            seen.append(("averaged", model.weight.data.copy(), validation.loss))
+
+    Trainer(
+        model, SGD(model.parameters(), lr=0.1), Whole(), Whole(), budget=Budget(steps=2),
+        ema=ema, validations=2, observers=[See()],
+    ).fit()  # fmt: skip
+    first, (_, average, loss), second, _ = seen
+    assert average == pytest.approx((np.array([0.5, -1.0]) + first) / 2)
+    error = Whole().batch(0).inputs @ average - Whole().batch(0).targets
+    assert loss == pytest.approx((error**2).mean())
+    assert np.array_equal(model.weight.data, second)
+
+
+def test_an_objective_may_stand_beside_the_model():
+    layer = nn.Linear(2, 1)
+    seen = []
+
+    def objective(batch, state):
+        seen.append(state)
+        y = layer(batch.inputs.astype(np.float32))[:, 0]
+        value = losses.mse_loss(y, rk.tensor(batch.targets.astype(np.float32)))
+        return Loss(value, len(batch.targets), (y, {"n": y}))
+
+    Trainer(
+        layer, SGD(layer.parameters(), lr=0.1), Shuffles(), objective=objective,
+        budget=Budget(steps=4),
+    ).fit()  # fmt: skip
+    assert [state is None for state in seen] == [True, False, True, False]
+    assert not seen[1][0].requires_grad
+    assert not seen[1][1]["n"].requires_grad
+    with pytest.raises(ArgumentError, match="objective: expected one, as Linear has no method"):
+        Trainer(layer, SGD(layer.parameters()), Shuffles(), budget=Budget(steps=1))
+
+
+class Shuffles(Ragged):
+    SIZES = (3, 2)
+    batches_per_epoch = 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m, b: m.weight.data.__setitem__(1, np.inf), r"weight is not finite"),
+        (lambda m, b: b.inputs[0].__setitem__((0, 1), np.nan), "the inputs of the batch are not"),
+        (lambda m, b: b.targets[0].__setitem__(0, np.inf), "the targets of the batch are not"),
+        (lambda m, b: b.targets[0].__setitem__(0, 1e200), "all parameters are finite"),
+    ],
+)
+def test_a_loss_that_is_not_finite_names_where_it_came_from(spoil, message):
+    model, batches = Regression(), Ragged()
+    spoil(model, batches)
+    trainer = Trainer(model, SGD(model.parameters(), lr=0.1), batches, budget=Budget(steps=1))
+    expected = rf"^step 1: the training loss became (inf|nan) .*{message}"
+    with np.errstate(all="ignore"), pytest.raises(TrainingError, match=expected):
+        trainer.fit()
+
+
+def test_a_validation_that_is_not_finite_stops_with_the_step():
+    model, bad = Regression(), Whole()
+    bad.targets[0][0] = np.nan
+    trainer = Trainer(
+        model, SGD(model.parameters(), lr=0.1), Whole(), bad, budget=Budget(steps=4), validations=2
+    )
+    with pytest.raises(TrainingError, match=r"^step 2: the validation loss became nan"):
+        trainer.fit()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"accumulate": 0}, {"validations": 0}, {"patience": 0}, {"clip": 0.0}, {"clip": math.nan}],
+)
+def test_arguments_out_of_range_are_named(wrong):
+    model = Regression()
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        Trainer(
+            model, SGD(model.parameters()), Whole(), Whole(), budget=Budget(steps=1), **wrong
+        )
+
+
+def test_logs_hold_losses_metrics_and_validations(tmp_path):
+    model, recorder = Classifier(nn.RNN), Recorder()
+    Trainer(
+        model, AdamW(model.parameters()), Shuffled(9, 1), Shuffled(6, 2),
+        budget=Budget(steps=400), validations=2,
+        observers=[recorder, JsonLinesLog(tmp_path / "a"), CsvLog(tmp_path / "b")],
+    ).fit()  # fmt: skip
+    records = [json.loads(line) for line in (tmp_path / "a").read_text().splitlines()]
+    trained = [record for record in records if record["event"] == "train"]
+    assert 190 <= len(trained) <= 202
+    # A record is the mean over the items since the one before.
+    first, second = (record["step"] for record in trained[1:3])
+    between = recorder.steps[first:second]
+    assert len(between) >= 2
+    items = sum(step.items for step in between)
+    assert trained[2]["loss"] == pytest.approx(
+        sum(step.loss * step.items for step in between) / items, rel=1e-5
+    )
+    assert trained[2]["metrics"]["right"] == pytest.approx(
+        sum(step.metrics["right"] * step.items for step in between) / items, rel=1e-5
+    )
+    validated = [record for record in records if record["event"] == "validation"]
+    assert [v["metrics"]["right"] for v in validated] == pytest.approx(
+        [v.metrics["right"] for v in recorder.validations], rel=1e-5
+    )
+    assert records[-1]["event"] == "finish"
+    with open(tmp_path / "b", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(records) - 1
+    for row, record in zip(rows, records, strict=False):
+        assert float(row["loss"]) == record["loss"]
+        assert float(row["right"]) == record["metrics"]["right"]
+        known = record.get("training_metrics")
+        assert row["training right"] == (str(known["right"]) if known else "")
+    with pytest.raises(FileExistsError):
+        Trainer(
+            model, AdamW(model.parameters()), Shuffled(9, 1), budget=Budget(steps=1),
+            observers=[JsonLinesLog(tmp_path / "a")],
+        ).fit()  # fmt: skip
