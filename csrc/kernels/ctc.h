@@ -205,8 +205,8 @@ static void R(ctc_backward_row)(const rk_ctc *c, int tid, idx n, real d_loss)
             sum_y += y;
             v_store(share + width + i, y);
         }
-        const real of_blank = R(sum_of_lanes)(sum_b);
-        const real scale = -d_loss / (of_blank + R(sum_of_lanes)(sum_y));
+        const real of_blank = v_sum(sum_b);
+        const real scale = -d_loss / (of_blank + v_sum(sum_y));
         memset(d_x, 0, (size_t)c->C * sizeof(real));
         d_x[c->blank] = scale * of_blank;
         for (idx i = 0; i < labels; i++) d_x[label[i]] += scale * share[width + i];
