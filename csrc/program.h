@@ -134,11 +134,15 @@ typedef struct {
     void *kept;                             /* (rows, kept_size); NULL: keep nothing */
     void *summands;                         /* (rows, summands_size), from the last step to the first */
     void *sums;                             /* (N, sums_size) */
+    void *packed;   /* packed_size bytes for the weights, for this run and later ones with the same
+                       invariants; NULL: they are packed in the workspace */
+    int is_packed;  /* an earlier run has */
     void *workspace;
 } rk_program_run;
 
 typedef struct {
-    size_t (*workspace)(const rk_program_run *run);
+    size_t (*packed_size)(const rk_program *program);
+    size_t (*workspace)(const rk_program_run *run); /* packed says whether the weights are in it */
     rk_status (*forward)(const rk_program_run *run);
     rk_status (*backward)(const rk_program_run *run);
 } rk_executor;

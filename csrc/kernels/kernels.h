@@ -90,7 +90,9 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
         .dropout = dropout_##type,                                                                 \
     }
 
-#define EXECUTOR_ENTRY(type) {program_workspace_##type, program_forward_##type, program_backward_##type}
+#define EXECUTOR_ENTRY(type)                                                                       \
+    {program_packed_size_##type, program_workspace_##type, program_forward_##type,                 \
+     program_backward_##type}
 
 #define TABLE_NAME_OF(isa) rk_kernels_##isa
 #define TABLE_NAME(isa) TABLE_NAME_OF(isa)

@@ -178,7 +178,11 @@ def run_program(
     sums: Array | None = None,
     first: int = 0,
     count: int = -1,
+    packed: Packed | None = None,
 ) -> None: ...
+
+class Packed:
+    def __init__(self, program: Program, dtype: str) -> None: ...
 
 class Stepper:
     def __init__(

@@ -255,8 +255,11 @@ cdef extern from "rnnkit.h" nogil:
         void *kept
         void *summands
         void *sums
+        void *packed
+        int is_packed
         void *workspace
     ctypedef struct rk_executor:
+        size_t (*packed_size)(const rk_program *) noexcept nogil
         size_t (*workspace)(const rk_program_run *) noexcept nogil
         rk_status (*forward)(const rk_program_run *) noexcept nogil
         rk_status (*backward)(const rk_program_run *) noexcept nogil

@@ -352,11 +352,44 @@ cdef class Arrays:
         return 0
 
 
+cdef class Packed:
+    """A program's weights, packed by the first of many runs with the same invariants."""
+
+    cdef Program program
+    cdef const rk_kernels *of
+    cdef int code
+    cdef void *memory
+    cdef bint ready
+
+    def __cinit__(self, Program program, str dtype):
+        if program is None:
+            raise TypeError("program: expected a Program, got None")
+        self.program, self.code = program, dtype_code(dtype)
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.memory)
+
+    cdef int lend(self, rk_program_run *r, Program program, int code) except -1:
+        """To a run, as the instruction set in use wants them."""
+        if program is not self.program or code != self.code:
+            raise ValueError("packed: expected the weights of this program and dtype")
+        if self.of != kernels:
+            self.ready = False
+            PyMem_RawFree(self.memory)
+            self.memory = NULL
+            self.memory = PyMem_RawMalloc(kernels.executor[code].packed_size(&program.program) + 64)
+            if self.memory == NULL:
+                raise MemoryError
+            self.of = kernels
+        r.packed, r.is_packed = aligned(self.memory), self.ready
+        return 0
+
+
 def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedule schedule,
                 bint reverse, tuple invariants, tuple sequences, tuple outputs, tuple initial,
                 tuple restart, tuple final, kept, tuple kept_states, idx kept_size,
                 bint backward=False, tuple d_final=(), tuple d_initial=(), tuple d_restart=(),
-                summands=None, sums=None, idx first=0, idx count=-1):
+                summands=None, sums=None, idx first=0, idx count=-1, Packed packed=None):
     """Run a program over all steps.
 
     Args:
@@ -375,6 +408,7 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
         first, count: the steps that are run, in the direction's own order; count -1: all. Then
             initial and final are the states before and after these; kept, summands, and arrays of
             a layout "local_..." or "packed", have their rows alone.
+        packed: keeps the weights for later runs with the same invariants; None: pack them anew.
     """
     cdef int code = dtype_code(dtype)
     cdef Arrays arrays = Arrays(code)
@@ -437,6 +471,8 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
     if p.sums_size:
         r.sums = arrays.flat(require_array(sums, "sums"), "sums", N * p.sums_size, True)
     cdef const rk_executor *executor = &kernels.executor[code]
+    if packed is not None:
+        packed.lend(&r, program, code)
     cdef size_t size = 0
     cdef void *memory = borrow_workspace(executor.workspace(&r) + 64, &size)
     cdef rk_status status
@@ -444,4 +480,6 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
     with nogil:
         status = executor.backward(&r) if backward else executor.forward(&r)
     return_workspace(memory, size)
+    if packed is not None and status == RK_OK:
+        packed.ready = True
     ended(status)

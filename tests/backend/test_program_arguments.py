@@ -81,6 +81,32 @@ def test_the_program_of_these_tests_runs():
     np.testing.assert_array_equal(arguments["final"][0].reshape(N, H), y)
 
 
+def test_weights_packed_by_the_first_run_serve_the_later_ones():
+    arguments = a_run()
+    native.run_program(**arguments)
+    expected = arguments["outputs"][0][0].copy()
+    packed = native.Packed(arguments["program"], "float64")
+    for _ in range(2):
+        arguments["outputs"][0][0][...] = 0
+        native.run_program(**arguments, packed=packed)
+        np.testing.assert_array_equal(arguments["outputs"][0][0], expected)
+    # What is packed stays so, whatever becomes of the invariants.
+    other = (np.zeros(K * H),)
+    native.run_program(**{**arguments, "invariants": other, "n_threads": 1}, packed=packed)
+    np.testing.assert_array_equal(arguments["outputs"][0][0], expected)
+
+
+def test_weights_packed_for_another_program_or_dtype_are_refused():
+    arguments = a_run()
+    for packed in (
+        native.Packed(make(a_program()), "float64"), native.Packed(arguments["program"], "float32")
+    ):
+        with pytest.raises(ValueError, match="packed: expected the weights of this program"):
+            native.run_program(**arguments, packed=packed)
+    with pytest.raises(TypeError):
+        native.Packed(None, "float64")
+
+
 def test_the_type_stubs_list_what_the_extension_has():
     stubs = {node.name for node in ast.parse(STUBS.read_text(encoding="utf-8")).body
              if isinstance(node, (ast.FunctionDef, ast.ClassDef))}

@@ -36,6 +36,24 @@ static idx R(widest_state)(const rk_program *program)
     return widest;
 }
 
+/* Where the weights are packed; `panels` may be NULL, where only the room is wanted. */
+static void R(plan_program_weights)(const rk_program *program, R(arena) *arena, R(panels) *panels)
+{
+    for (int i = 0; i < program->n_weights; i++) {
+        const rk_weight *w = &program->weights[i];
+        idx groups = (w->M + VL - 1) / VL;
+        R(panels) planned = R(plan_panels)(arena, w->K, groups, 1, (int)min_idx(4, groups));
+        if (panels) panels[i] = planned;
+    }
+}
+
+static size_t R(program_packed_size)(const rk_program *program)
+{
+    R(arena) arena = {NULL, 0};
+    R(plan_program_weights)(program, &arena, NULL);
+    return arena.used;
+}
+
 static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *arena)
 {
     const rk_program *program = p->program;
@@ -57,12 +75,8 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
 
     e->weights = (R(panels) *)(void *)R(take)(
         arena, (program->n_weights + 1) * (idx)(sizeof(R(panels)) / sizeof(real)));
-    for (int i = 0; i < program->n_weights; i++) {
-        const rk_weight *w = &program->weights[i];
-        idx groups = (w->M + VL - 1) / VL;
-        R(panels) panels = R(plan_panels)(arena, w->K, groups, 1, (int)min_idx(4, groups));
-        if (arena->base) e->weights[i] = panels;
-    }
+    R(arena) packed = {p->packed, 0};
+    R(plan_program_weights)(program, p->packed ? &packed : arena, arena->base ? e->weights : NULL);
     idx widest = R(widest_state)(program);
     e->zeros = R(take)(arena, round_up(widest, VL));
     e->states = R(take)(arena, 2 * s->N * program->states_size);
@@ -113,7 +127,7 @@ VEC_INLINE idx R(row_of)(const R(worker) *w, idx i) { return w->share.n0 + i * w
 static void R(pack_weights)(R(worker) *w)
 {
     const rk_program_run *p = w->e->p;
-    for (int i = 0; i < p->program->n_weights; i++) {
+    for (int i = 0; i < p->program->n_weights && !p->is_packed; i++) {
         const rk_weight *weight = &p->program->weights[i];
         const R(panels) *panels = &w->e->weights[i];
         const real *from = p->invariants[weight->invariant];

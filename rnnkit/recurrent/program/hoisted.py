@@ -34,6 +34,19 @@ def steps_of_block(N: int) -> int:
     return max(SHORTEST_BLOCK, -(-ROWS_OF_BLOCK // N))
 
 
+def products_of(
+    variant: Variant, invariants: Invariants, rows: dict[Value, Array]
+) -> dict[Value, Array]:
+    """The hoisted values that are products, from the rows of x and of what the run draws."""
+    found = {}
+    for value, call, inputs in variant.products or ():
+        arrays = [
+            invariants.array(each) if isinstance(each, Source) else rows[each] for each in inputs
+        ]
+        found[value] = call.primitive.forward(*arrays, **call.params)
+    return found
+
+
 class Block:
     """Some steps, and what is computed for all of them at once.
 
@@ -96,17 +109,15 @@ class Hoisted:
         return found
 
     def _by_products(self, first: int, last: int) -> Block:
-        variant, array_of = self._variant, self._invariants.array
         rows = {
-            value: self._steps.rows(self._input_of(value), first, last) for value in variant.inputs
+            value: self._steps.rows(self._input_of(value), first, last)
+            for value in self._variant.inputs
         }
-        values = {}
-        for value, call, inputs in variant.products or ():
-            arrays = [
-                array_of(each) if isinstance(each, Source) else rows[each] for each in inputs
-            ]
-            values[value] = wrap(call.primitive.forward(*arrays, **call.params))
-        return Block(first, last, {value: wrap(each) for value, each in rows.items()}, values)
+        values = products_of(self._variant, self._invariants, rows)
+        return Block(
+            first, last, {value: wrap(each) for value, each in rows.items()},
+            {value: wrap(each) for value, each in values.items()},
+        )
 
     def _graph(self, first: int, last: int) -> Block:
         variant = self._variant

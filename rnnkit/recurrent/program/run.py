@@ -19,7 +19,7 @@ from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.settings import settings_of
 from rnnkit.recurrent.program.traced import TracedStep, tensors_of
-from rnnkit.recurrent.program.variant import Variant, compiled
+from rnnkit.recurrent.program.variant import Needs, Variant, compiled
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
@@ -131,11 +131,13 @@ class DirectionOfLayer:
         key = (needs, tuple(self.names), self.y_wanted, options.steps, seen, idle)
         found = self.step.variants.get(key)
         if found is None:
-            need_x, initial, restart, need_tensors, need_drawn = self.parts(needs)
-            need_states = [any(each) for each in zip(initial, restart or initial, strict=True)]
+            of: Needs | None = None
+            if any(needs):
+                x, initial, restart, tensors, drawn = self.parts(needs)
+                states = [any(each) for each in zip(initial, restart or initial, strict=True)]
+                of = Needs(x, states, drawn, tensors)
             found = self.step.variants[key] = Variant(
-                self.step, self.names, need_x, need_states, need_drawn, need_tensors, any(needs),
-                self.y_wanted, options.steps, seen, idle,
+                self.step, self.names, of, self.y_wanted, options.steps, seen, idle
             )
         return found
 

@@ -44,13 +44,21 @@ class Product(NamedTuple):
     inputs: tuple[Value | Source, ...]
 
 
+class Needs(NamedTuple):
+    """What of a run needs a gradient: x, the initial states, what is drawn, the tensors."""
+
+    x: bool
+    states: Sequence[bool]
+    drawn: Sequence[bool]
+    tensors: Sequence[bool]
+
+
 class Variant:
     """
     Args:
         step: the traced step.
         names: of the tensors that a run is given: paths in the cell, ``id`` of captured ones.
-        need_x, need_states, need_drawn, need_tensors: what needs a gradient.
-        training: whether anything does.
+        needs: what needs a gradient; None: nothing.
         y_wanted, steps_wanted: whether outputs, and states, of every step are shown.
         seen: whether the backward pass shows what flows into the states.
         idle: whether a row has no steps.
@@ -65,15 +73,18 @@ class Variant:
     """
 
     def __init__(
-        self, step: TracedStep, names: Sequence[str | int], need_x: bool,
-        need_states: Sequence[bool], need_drawn: Sequence[bool], need_tensors: Sequence[bool],
-        training: bool, y_wanted: bool, steps_wanted: bool, seen: bool, idle: bool,
+        self, step: TracedStep, names: Sequence[str | int], needs: Needs | None = None,
+        y_wanted: bool = True, steps_wanted: bool = False, seen: bool = False, idle: bool = False,
     ) -> None:
         self.step = step
-        self.training = training
+        self.training = training = needs is not None
+        if needs is None:
+            none = [False] * max(len(step.states), len(step.drawn), len(names))
+            needs = Needs(False, none, none, none)
+        need_x, need_states, need_drawn, need_tensors = needs
         self._places = {name: i for i, name in enumerate(names)}
         self._need_tensors = need_tensors
-        self._needs = {step.x: need_x, **dict(zip(step.drawn, need_drawn, strict=True))}
+        self._needs = {step.x: need_x, **dict(zip(step.drawn, need_drawn, strict=False))}
         self._sources: dict[int, Source] = {}
         self.places: dict[Value, int] = {}
         tracer = step.tracer
