@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Self
 
+from rnnkit import rng
 from rnnkit.backend import get_backend
 from rnnkit.data import Batches
 from rnnkit.errors import ArgumentError, RnnkitError
@@ -61,7 +62,11 @@ class Loaded:
         """
         if files:
             return self.figures(self.batches(files))
-        task = self.task_type.reopen(self.record)
+        state = rng.get_state()
+        try:
+            task = self.task_type.reopen(self.record)
+        finally:
+            rng.set_state(state)  # the task begins as a run does, from its seed
         assert task.validation is not None
         return self.figures(task.validation)
 

@@ -14,7 +14,13 @@ from rnnkit.errors import ArgumentError
 
 UNITS = ("characters", "words")
 NUMBERS = ("auto", "symbols", "features")
-KINDS = ("text", "tokens", "sequence")
+
+# What encodes inputs of each kind of `rnnkit.data.Labelled`.
+_CODECS: dict[str, tuple[type, ...]] = {
+    "text": (Vocabulary, WordVocabulary),
+    "tokens": (WordVocabulary,),
+    "sequence": (WordVocabulary, Scaler),
+}
 
 # With more different whole numbers than this they are quantities, not names of symbols.
 _SYMBOLS = 256
@@ -30,8 +36,10 @@ class InputCodec:
 
     def __init__(self, kind: str, codec: Vocabulary | WordVocabulary | Scaler) -> None:
         """``kind``: that of `rnnkit.data.Labelled`."""
-        if kind not in KINDS:
-            raise ArgumentError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}")
+        if kind not in _CODECS:
+            raise ArgumentError(f"kind: expected one of {', '.join(_CODECS)}, got {kind!r}")
+        if not isinstance(codec, _CODECS[kind]):
+            raise ArgumentError(f"codec: a {type(codec).__name__} does not go with {kind!r}")
         self.kind = kind
         self.codec = codec
 
