@@ -1,6 +1,6 @@
 """Data of every kind as batches: text, labelled sequences, pairs, series and piano rolls."""
 
-from rnnkit.data.baselines import mae, mase, naive, rmse, seasonal_naive
+from rnnkit.data.baselines import mae, mase, naive, naive_error, rmse, seasonal_naive
 from rnnkit.data.batches import Batch, Batches, PositionedBatches, SequenceBatch
 from rnnkit.data.continuous import ContinuousBatches, Window
 from rnnkit.data.corpus import Corpus, default_corpus, docstring_corpus, topics_corpus
@@ -62,6 +62,7 @@ __all__ = [
     "mase",
     "midi_bytes",
     "naive",
+    "naive_error",
     "notes_roll",
     "piano_roll",
     "read_array",

@@ -54,23 +54,32 @@ def mase(forecast: Any, truth: Any, training: Any, season: int = 1) -> float:
         ShapeError: shapes that do not fit together.
         ArgumentError: a training part that is too short, or constant in a channel.
     """
-    check_positive("season", season)
     errors = np.abs(_errors(forecast, truth))
-    known = np.asarray(training, np.float64)
+    known = np.asarray(training)
     if known.ndim != 2 or errors.shape[-1:] != known.shape[1:]:
         raise ShapeError(
             f"training: expected (L, C) with forecasts (..., C), got {known.shape} and "
             f"{errors.shape}"
         )
+    return float(np.mean(errors / naive_error(known, season)))
+
+
+def naive_error(training: Any, season: int = 1) -> np.ndarray:
+    """What ``mase`` measures in: the mean absolute error (C,) of the (seasonal) naive forecast of
+    one step within the training part (L, C); arguments and errors as there."""
+    check_positive("season", season)
+    known = np.asarray(training, np.float64)
+    if known.ndim != 2:
+        raise ShapeError(f"training: expected (L, C), got {known.shape}")
     if len(known) <= season:
         raise ArgumentError(f"training: expected more than {season} moments, got {len(known)}")
-    scale = np.abs(known[season:] - known[:-season]).mean(0)
+    scale: np.ndarray = np.abs(known[season:] - known[:-season]).mean(0)
     if not (scale > 0).all():
         raise ArgumentError(
             f"training: channel {int(scale.argmin())} never changes from season to season: "
             "there is no error to measure in"
         )
-    return float(np.mean(errors / scale))
+    return scale
 
 
 def _errors(forecast: Any, truth: Any) -> np.ndarray:

@@ -1,0 +1,144 @@
+"""Forecasts held against what came, and against what takes no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rnnkit.autograd import no_grad
+from rnnkit.data import SeriesWindows, mae, naive, rmse, seasonal_naive
+from rnnkit.module import Module
+
+NETWORK, NAIVE = "network", "naive"
+
+
+class Scores(NamedTuple):
+    """Errors of a forecaster over all origins and the whole horizon."""
+
+    rmse: float
+    mae: float
+    mase: float  # the mean absolute error in units of the (seasonal) naive one in training
+
+
+class Backtest(NamedTuple):
+    """How the network and the naive forecasters did, target by target."""
+
+    scores: Mapping[str, Mapping[str, Scores]]  # by target, by forecaster
+    origins: int
+    horizon: int
+
+    def figures(self) -> dict[str, float]:
+        """All scores in one, such as "network mase"; with the target's name if there are several.
+        """
+        found = {}
+        for target, rivals in self.scores.items():
+            prefix = f"{target}: " if len(self.scores) > 1 else ""
+            for name, scores in rivals.items():
+                for measure, value in scores._asdict().items():
+                    found[f"{prefix}{name} {measure}"] = value
+        return found
+
+    def lines(self) -> Iterator[str]:
+        """A table for each target, and in words whether the network is worth it."""
+        for target, rivals in self.scores.items():
+            yield (
+                f"{target}, {self.horizon} ahead from {self.origins} origins"
+                f"{'RMSE':>14}{'MAE':>12}{'MASE':>9}"
+            )
+            width = len(f"{target}, {self.horizon} ahead from {self.origins} origins")
+            for name, scores in rivals.items():
+                yield (
+                    f"{'  ' + name:{width}}{scores.rmse:14.5g}{scores.mae:12.5g}{scores.mase:9.3f}"
+                )
+            yield _verdict(rivals)
+
+
+def backtest(
+    stretches: Sequence[tuple[SeriesWindows, Callable[[np.ndarray], np.ndarray]]],
+    *,
+    names: Sequence[str],
+    errors: np.ndarray,
+    season: int,
+    units: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Backtest:
+    """Forecast from every origin of every stretch.
+
+    Args:
+        stretches: windows, and what forecasts them: inputs (T, N, C) -> outputs (horizon, N, K).
+        names: of the K targets.
+        errors: (K,), what the mean absolute error is scaled by (``data.naive_error``).
+        season: of the seasonal naive forecaster, left out where it is 1.
+        units: from what the windows hold to the user's units.
+    """
+    rivals: dict[str, list[np.ndarray]] = {NETWORK: [], NAIVE: []}
+    if season > 1:
+        rivals[seasonal_name(season)] = []
+    truths = []
+    for windows, forecast in stretches:
+        for batch in windows.epoch():
+            rivals[NETWORK].append(windows.forecasts(forecast(batch.inputs), batch.rows))
+            truths.append(windows.truth(batch.rows))
+        known = windows.series[:, windows.channels]
+        for name, found in rivals.items():
+            if name != NETWORK:
+                found += [
+                    naive(known[:t], windows.horizon)[:, None]
+                    if name == NAIVE
+                    else seasonal_naive(known[:t], windows.horizon, season)[:, None]
+                    for t in windows.origins
+                ]
+    truth = units(np.concatenate(truths, 1))
+    joined = {name: units(np.concatenate(found, 1)) for name, found in rivals.items()}
+    scores = {
+        target: {
+            name: Scores(
+                rmse(found[..., k], truth[..., k]),
+                mae(found[..., k], truth[..., k]),
+                mae(found[..., k], truth[..., k]) / float(errors[k]),
+            )
+            for name, found in joined.items()
+        }
+        for k, target in enumerate(names)
+    }
+    return Backtest(scores, truth.shape[1], truth.shape[0])
+
+
+def seasonal_name(season: int) -> str:
+    """What the seasonal naive forecaster is called in a backtest."""
+    return f"seasonal naive ({season})"
+
+
+def forecast_with(model: Module) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from windows to forecasts by ``model`` in evaluation mode."""
+
+    def forecast(inputs: np.ndarray) -> np.ndarray:
+        training = model.training
+        model.eval()
+        try:
+            with no_grad():
+                outputs: Any = model(inputs)
+        finally:
+            model.train(training)
+        return np.asarray(outputs.data)
+
+    return forecast
+
+
+def _verdict(rivals: Mapping[str, Scores]) -> str:
+    own = rivals[NETWORK].mae
+    others = {name: scores.mae for name, scores in rivals.items() if name != NETWORK}
+    best = min(others, key=lambda name: others[name])
+    if own < others[best]:
+        return (
+            f"the network beats {' and '.join(others)}: its mean absolute error is "
+            f"{1 - own / others[best]:.1%} below that of {best}"
+        )
+    if own == others[best]:
+        return f"the network is exactly as good as {best}: there is no need of it"
+    more = f"{own / others[best] - 1:.1%}" if others[best] else "infinitely"
+    return (
+        f"the network LOSES to {best}: its mean absolute error is {more} larger; "
+        f"{best} is the better forecast of this series"
+    )
