@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from rnnkit.train.tasks.base import Task
 
 # name -> its class; the module is that of the name
-TASKS = {"text": "TextTask", "forecast": "ForecastTask", "compose": "ComposeTask"}
+TASKS = {
+    "text": "TextTask",
+    "forecast": "ForecastTask",
+    "translate": "TranslateTask",
+    "compose": "ComposeTask",
+}
 
 
 def task_type(name: str) -> type[Task]:
