@@ -7,16 +7,19 @@ lookup; the module only remembers of what kind each registered name is.
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import FLOATS, supported_dtype
-from rnnkit.errors import ArgumentError, DTypeError
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Self
 
     from numpy.typing import ArrayLike, DTypeLike
@@ -25,6 +28,10 @@ PARAMETER = "parameter"
 BUFFER = "buffer"
 TRANSIENT_BUFFER = "transient buffer"
 MODULE = "module"
+
+_expected_shapes: ContextVar[Counter[tuple[int, ...]] | None] = ContextVar(
+    "_expected_shapes", default=None
+)
 
 
 class Parameter(Tensor):
@@ -45,11 +52,35 @@ class Parameter(Tensor):
         dtype: DTypeLike | None = None,
     ) -> None:
         super().__init__(data, dtype, requires_grad, copy=False)
+        expected = _expected_shapes.get()
+        if expected is not None:
+            if not expected[self.shape]:
+                raise UnexpectedShapeError(f"no parameter of shape {self.shape} was expected")
+            expected[self.shape] -= 1
         if not self.data.flags.writeable:
             self.data = self.data.copy()
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+class UnexpectedShapeError(ShapeError):
+    """A parameter was made that `parameters_within` does not allow."""
+
+
+@contextmanager
+def parameters_within(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
+    """Inside, no Parameter is made of a shape that is not among ``shapes``, or more often.
+
+    For a model that is to be built as a file asks that cannot be trusted: modules make a Parameter
+    of memory that was not touched yet, so nothing is allocated beyond what ``shapes`` need. The
+    first that does not fit raises UnexpectedShapeError.
+    """
+    token = _expected_shapes.set(Counter(shapes))
+    try:
+        yield
+    finally:
+        _expected_shapes.reset(token)
 
 
 class IncompatibleKeys(NamedTuple):

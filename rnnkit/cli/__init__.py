@@ -1,4 +1,4 @@
-"""The command line: ``rnnkit train``, ``rnnkit sample``, ``rnnkit info``."""
+"""The command line: train, resume, sample, predict, evaluate, info."""
 
 from rnnkit.cli.entry import main
 

@@ -1,22 +1,39 @@
-"""The options of every command."""
+"""The options of every command; those of a task are read from the task."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from rnnkit import backend
-from rnnkit.cli import info, resume, sample, train
-from rnnkit.train.settings import DEFAULT_MINUTES, Settings
-from rnnkit.train.tasks.text import TextSettings
+import rnnkit
+from rnnkit.errors import RnnkitError
+from rnnkit.train.tasks import DEFAULT_TASK, TASKS, task_of, task_type
+
+if TYPE_CHECKING:
+    from rnnkit.train.tasks.base import Task
+
+_Fill = Callable[["OneLineParser", list[str]], list[str]]
+
+_RUN = "the folder of a run"
 
 
 class OneLineParser(argparse.ArgumentParser):
     """Reports wrong usage in one line, as every other error of the command is reported."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, fill: _Fill | None = None, **kwargs: Any) -> None:
+        """``fill(parser, args)`` adds the options once they are needed; returns what to parse."""
         super().__init__(allow_abbrev=False, **kwargs)
+        self._fill = fill
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._fill is not None:
+            fill, self._fill = self._fill, None
+            args = fill(self, list(args))
+        return super().parse_known_args(args, namespace)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         # argparse's own drops what cannot be written without a word.
@@ -32,158 +49,153 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="rnnkit", description="Train and run recurrent neural networks on the CPU."
     )
-    parser.add_argument(
-        "--version", action="version", version=f"rnnkit {backend.config()['rnnkit']}"
-    )
+    parser.add_argument("--version", action="version", version=f"rnnkit {rnnkit.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_train(commands)
-    _add_resume(commands)
-    _add_sample(commands)
-    _add_info(commands)
+    for name, fill, text in (
+        ("train", _fill_train, "train a model on your files, for one of several tasks"),
+        ("resume", _fill_resume, "go on with a run that was cut short"),
+        ("sample", _fill_sample, "write with a trained model"),
+        ("predict", _fill_predict, "let a trained model say what it makes of new inputs"),
+        ("evaluate", _fill_evaluate, "measure a trained model, on its own or on other files"),
+        ("info", _fill_info, "show the version, the native kernels and the threads"),
+    ):
+        commands.add_parser(
+            name,
+            fill=fill,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
     return parser
 
 
-def _add_train(commands: Any) -> None:
-    parser = commands.add_parser(
-        "train",
-        help="train a character-level language model on text",
-        description="Train a character-level language model on UTF-8 text files, or on the "
-        "prose of the Python language reference when none is given.",
-    )
-    default = TextSettings()
-    parser.add_argument("files", nargs="*", metavar="FILE", help="UTF-8 text to train on")
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--cell", choices=("lstm", "gru", "rnn"), **_option(default, "cell", "kind of cell")
-    )
-    for name, text in (
-        ("layers", "recurrent layers"),
-        ("hidden", "units of each layer"),
-        ("embedding", "size of a character's embedding"),
-    ):
-        model.add_argument(f"--{name}", type=int, metavar="N", **_option(default, name, text))
-    model.add_argument(
-        "--dropout", type=float, metavar="P", **_option(default, "dropout", "dropout probability")
-    )
+def _fill_train(parser: OneLineParser, args: list[str]) -> list[str]:
+    from rnnkit.cli import options, train
+    from rnnkit.train.options import method_options, settings_options
 
-    training = parser.add_argument_group("training")
-    for name, text in (
-        ("batch", "parallel streams of text"),
-        ("length", "steps of truncated backpropagation"),
-        ("accumulate", "batches of an optimiser's step"),
-    ):
-        training.add_argument(f"--{name}", type=int, metavar="N", **_option(default, name, text))
-    training.add_argument(
-        "--lr", type=float, metavar="X", **_option(default, "lr", "peak learning rate")
-    )
-    training.add_argument(
-        "--weight-decay", type=float, metavar="X", **_option(default, "weight_decay", "AdamW's")
-    )
-    training.add_argument(
-        "--schedule",
-        choices=("cosine", "plateau", "constant"),
-        **_option(default, "schedule", "learning rate over the run"),
-    )
-    training.add_argument(
-        "--clip", type=float, metavar="X", **_option(default, "clip", "largest gradient norm")
-    )
-    training.add_argument(
-        "--ema",
-        type=float,
-        metavar="DECAY",
-        help="validate and keep an average of the weights, such as 0.999 (default: the last ones)",
-    )
-    until = training.add_mutually_exclusive_group()
-    until.add_argument("--epochs", type=float, metavar="X", help="passes over the training text")
-    until.add_argument(
-        "--minutes",
-        type=float,
-        metavar="X",
-        help=f"time budget (default {DEFAULT_MINUTES}, unless --epochs is given)",
-    )
-    training.add_argument(
-        "--validations",
-        type=int,
-        metavar="N",
-        **_option(default, "validations", "validations over the run"),
-    )
-    training.add_argument(
-        "--patience",
-        type=int,
-        metavar="N",
-        help="stop after N validations in a row without a gain (default: never)",
-    )
-    training.add_argument(
-        "--seed", type=int, metavar="N", **_option(default, "seed", "seed of every random number")
-    )
-
+    name = DEFAULT_TASK
+    if args and args[0] in TASKS:
+        name = args.pop(0)
+        parser.prog += f" {name}"
+        parser.usage = f"{parser.prog} [options] [FILE ...]"
+    else:
+        parser.usage = f"{parser.prog} [TASK] [options] [FILE ...]"
+        if {"-h", "--help"} & set(args):
+            parser.description = f"{parser.description}\n\n{_task_list()}"
+    task = task_type(name)
+    if parser.prog.endswith(f" {name}"):
+        parser.description = f"Train {task.help}."
+    parser.add_argument("files", nargs="*", metavar="FILE", help=task.files_help)
+    of_settings, of_show = settings_options(task.settings_type), method_options(task.show)
+    options.add(parser, of_settings)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--output",
         metavar="FOLDER",
         help="a new or empty folder for the run (default: a new numbered folder under runs/)",
     )
-    _add_sample_length(output)
+    options.add(parser, of_show, output)
     _add_machine(parser)
-    parser.set_defaults(run=train.run, usage_error=parser.error)
+    _finish(parser, train.run, task=task, settings_options=of_settings, options=of_show)
+    return args
 
 
-def _add_resume(commands: Any) -> None:
-    parser = commands.add_parser(
-        "resume",
-        help="go on with a run that was cut short",
-        description="Go on with a run from its last checkpoint, with the settings and the data "
-        "it began with.",
-    )
-    parser.add_argument("folder", metavar="RUN", help="the folder of a run")
-    _add_sample_length(parser)
+def _fill_resume(parser: OneLineParser, args: list[str]) -> list[str]:
+    from rnnkit.cli import options, resume
+    from rnnkit.train.options import method_options
+
+    parser.add_argument("folder", metavar="RUN", help=_RUN)
+    found = method_options(_task_named_in(args).show)
+    options.add(parser, found)
     _add_machine(parser)
-    parser.set_defaults(run=resume.run, usage_error=parser.error)
+    _finish(parser, resume.run, options=found)
+    return args
 
 
-def _add_sample(commands: Any) -> None:
-    parser = commands.add_parser(
-        "sample",
-        help="continue a text with a trained model",
-        description="Continue a text with the best model of a run.",
-    )
-    parser.add_argument("folder", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="the text to continue")
+def _fill_sample(parser: OneLineParser, args: list[str]) -> list[str]:
+    from rnnkit.cli import sample
+
+    parser.add_argument("folder", metavar="RUN", help=_RUN)
+    _add_use(parser, args, "sample", sample.run)
+    return args
+
+
+def _fill_predict(parser: OneLineParser, args: list[str]) -> list[str]:
+    from rnnkit.cli import predict
+
+    parser.add_argument("folder", metavar="RUN", help=_RUN)
     parser.add_argument(
-        "--temperature",
-        type=float,
-        default=0.7,
-        metavar="X",
-        help="0 for the most probable text, 1 for the model's own distribution (default 0.7)",
+        "input", metavar="INPUT", help="a file of inputs; - for lines from standard input"
     )
+    _add_use(parser, args, "predict", predict.run)
+    return args
+
+
+def _fill_evaluate(parser: OneLineParser, args: list[str]) -> list[str]:
+    from rnnkit.cli import evaluate
+
+    parser.add_argument("folder", metavar="RUN", help=_RUN)
     parser.add_argument(
-        "--length", type=int, default=600, metavar="N", help="characters to write (default 600)"
+        "files", nargs="*", metavar="FILE", help="by default the validation part of the run"
     )
-    parser.add_argument(
-        "--seed", type=int, metavar="N", help="for the same text every time (default: a new one)"
-    )
+    parser.add_argument("--json", action="store_true", help="write one JSON object")
+    _add_use(parser, args, "evaluate", evaluate.run)
+    return args
+
+
+def _fill_info(parser: OneLineParser, args: list[str]) -> list[str]:
+    from rnnkit.cli import info
+
     _add_machine(parser)
-    parser.set_defaults(run=sample.run, usage_error=parser.error)
+    _finish(parser, info.run)
+    return args
 
 
-def _add_info(commands: Any) -> None:
-    parser = commands.add_parser(
-        "info",
-        help="show the version, the native kernels and the threads",
-        description="Show how rnnkit was built and what it uses on this machine.",
-    )
+def _add_use(
+    parser: OneLineParser, args: list[str], method: str, run: Callable[[Any], int]
+) -> None:
+    """The options of a method of what the run's task loads."""
+    from rnnkit.cli import options
+    from rnnkit.train.options import method_options
+
+    task = _task_named_in(args)
+    found = method_options(getattr(task.loaded_type, method, _nothing))
+    options.add(parser, found)
     _add_machine(parser)
-    parser.set_defaults(run=info.run, usage_error=parser.error)
+    if method != "evaluate":
+        parser.epilog = f"The options are those of the task {task.name!r}; a run's own are shown "
+        parser.epilog += f"by: {parser.prog} RUN --help"
+    _finish(parser, run, options=found)
 
 
-def _add_sample_length(parser: Any) -> None:
-    parser.add_argument(
-        "--sample-length",
-        type=int,
-        metavar="N",
-        default=600,
-        help="characters of sample text at the end (default 600; 0 for none)",
-    )
+def _nothing() -> None:
+    """What a task that lacks a method has in its place."""
+
+
+def _finish(parser: OneLineParser, run: Callable[[Any], int], **defaults: Any) -> None:
+    parser.set_defaults(run=run, usage_error=parser.error, **defaults)
+
+
+def _task_named_in(args: Sequence[str]) -> type[Task]:
+    """The task of the run that is named among the arguments; of a text where there is none yet."""
+    for argument in args:
+        if os.path.isfile(os.path.join(argument, "settings.json")):
+            # What is wrong with it is said when it is loaded.
+            with contextlib.suppress(RnnkitError, OSError):
+                return task_of(argument)
+    return task_type(DEFAULT_TASK)
+
+
+def _task_list() -> str:
+    width = max(map(len, TASKS))
+    lines = [f"  {name:{width}}  {task_type(name).help}" for name in TASKS]
+    return "\n".join(
+        [
+            "tasks:", *lines, "",
+            "A task's own options: rnnkit train TASK --help. Without a task it is "
+            f"{DEFAULT_TASK!r}, whose options follow.",
+        ]
+    )  # fmt: skip
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
@@ -199,9 +211,3 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads of the native kernels (default: RNNKIT_NUM_THREADS or one a core)",
     )
-
-
-def _option(default: Settings, name: str, text: str) -> dict[str, Any]:
-    value = getattr(default, name)
-    return {"default": value, "help": f"{text} (default {value})"}
-

@@ -15,7 +15,6 @@ def run(arguments: argparse.Namespace) -> int:
     from rnnkit.train import Observer, Outcome, RunError, RunFolder, Start
     from rnnkit.train.tasks import reopen
 
-    running.check_sample_length(arguments)
     machine.apply(arguments)
     folder = RunFolder(arguments.folder)
     if arguments.backend is None:
@@ -25,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         except (ArgumentError, TypeError) as error:
             raise RunError(f"{folder.settings}: damaged: {error}") from None
     task = reopen(folder.path)
-    running.introduce(task)
+    note(task.summary())
 
     class SayWhere(Observer):
         said = False
@@ -41,4 +40,4 @@ def run(arguments: argparse.Namespace) -> int:
             note(f"{folder.path}: this run is finished, there is nothing left to do")
         return outcome
 
-    return running.run(go_on, task, folder, arguments.sample_length)
+    return running.run(go_on, task, folder, arguments)

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rnnkit.cli import options
 from rnnkit.cli.messages import INTERRUPTED, describe, note
 
 if TYPE_CHECKING:
     from rnnkit.train import Observer, Outcome, RunFolder, Task
-
-_SAMPLE_TEMPERATURE = 0.7
-
-
-def check_sample_length(arguments: argparse.Namespace) -> None:
-    """Leave with wrong usage when the sample at the end would have no possible length."""
-    if arguments.sample_length < 0:
-        arguments.usage_error(
-            f"argument --sample-length: expected 0 or more, got {arguments.sample_length}"
-        )
-
-
-def introduce(task: Task) -> None:
-    """Say what is trained on what."""
-    from rnnkit.train import TextTask
-
-    assert isinstance(task, TextTask)
-    settings = task.settings
-    weights = sum(parameter.size for parameter in task.model.parameters())
-    layers = f"{settings.layers} layers" if settings.layers > 1 else "1 layer"
-    note(
-        f"{task.source}: {task.characters:,} characters, "
-        f"{len(task.vocabulary.characters)} different; "
-        f"{settings.cell.upper()} with {layers} of {settings.hidden}, {weights:,} weights"
-    )
-
 
 def observers(folder: RunFolder) -> list[Observer]:
     """Those that watch a run in ``folder``."""
@@ -55,9 +28,12 @@ def observers(folder: RunFolder) -> list[Observer]:
 
 
 def run(
-    train: Callable[[], Outcome], task: Task, folder: RunFolder, sample_length: int
+    train: Callable[[], Outcome], task: Task, folder: RunFolder, arguments: argparse.Namespace
 ) -> int:
-    """Call ``train`` and say how it ended; exit code 0, or 130 when Ctrl-C ended it."""
+    """Call ``train``, say how it ended and what the task shows of it.
+
+    Exit code 0, or 130 when Ctrl-C ended it.
+    """
     from rnnkit.train import RunError, TrainingError
 
     try:
@@ -75,8 +51,9 @@ def run(
         note(f"to go on: rnnkit resume {folder.path}")
         return INTERRUPTED
     _report(outcome, task, folder)
-    if sample_length:
-        _show_sample(folder, sample_length)
+    lines = task.show(folder, **options.values(arguments, arguments.options))
+    for number, line in enumerate(lines):
+        print(line if number else f"\n{line}")
     return 0
 
 
@@ -103,26 +80,3 @@ def _report(outcome: Outcome, task: Task, folder: RunFolder) -> None:
         f"best validation {_best(outcome, task)}; "
         f"saved in {folder.path}: {', '.join(folder.files())}"
     )
-
-
-def _show_sample(folder: RunFolder, length: int) -> None:
-    """Write with the model as it was saved, so that what is shown is what was kept."""
-    import numpy as np
-
-    from rnnkit.train import TextTask, generate
-
-    loaded = TextTask.load(folder.path)
-    text = "".join(
-        generate(
-            loaded.model,
-            loaded.vocabulary,
-            length=length,
-            temperature=_SAMPLE_TEMPERATURE,
-            rng=np.random.default_rng(loaded.settings.seed),
-        )
-    )
-    width = min(shutil.get_terminal_size().columns, 100)
-    print(f"\na sample at temperature {_SAMPLE_TEMPERATURE}:\n")
-    for line in text.split("\n"):
-        print(textwrap.fill(line, width) if len(line) > width else line)
-    print(f"\nmore: rnnkit sample {folder.path} --prompt 'The '")

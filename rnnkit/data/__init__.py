@@ -1,31 +1,74 @@
 """Data of every kind as batches: text, labelled sequences, pairs, series and piano rolls."""
 
-from rnnkit.data.baselines import mae, mase, naive, naive_error, rmse, seasonal_naive
-from rnnkit.data.batches import Batch, Batches, PositionedBatches, SequenceBatch
-from rnnkit.data.continuous import ContinuousBatches, Window
-from rnnkit.data.corpus import Corpus, default_corpus, docstring_corpus, topics_corpus
-from rnnkit.data.labels import LabelSet
-from rnnkit.data.mapped import MappedCorpus
-from rnnkit.data.midi import Midi, Note, midi_bytes, notes_roll, read_midi, roll_notes, write_midi
-from rnnkit.data.prefetch import Prefetched
-from rnnkit.data.ragged import RaggedBatches
-from rnnkit.data.readers.arrays import map_array, read_array, read_arrays
-from rnnkit.data.readers.json_lines import read_json, read_json_lines
-from rnnkit.data.readers.labelled import Labelled, read_labelled
-from rnnkit.data.readers.parallel import Pairs, read_pairs
-from rnnkit.data.readers.piano_rolls import piano_roll, read_piano_rolls, roll_pitches
-from rnnkit.data.readers.table import Table, TextTable, read_table, read_text_table
-from rnnkit.data.readers.text import read_text, read_texts, stream_text
-from rnnkit.data.series import (
-    Scaler,
-    SeriesTransform,
-    SeriesWindows,
-    rolling_origins,
-    split_series,
-)
-from rnnkit.data.split import Parts, group_duplicates, k_folds, split_at_random, split_by_position
-from rnnkit.data.vocabulary import Codec, Vocabulary
-from rnnkit.data.words import WordVocabulary, join_words, tokenize_words, vocabulary_from_record
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnnkit.data.baselines import mae, mase, naive, naive_error, rmse, seasonal_naive
+    from rnnkit.data.batches import Batch, Batches, PositionedBatches, SequenceBatch
+    from rnnkit.data.continuous import ContinuousBatches, Window
+    from rnnkit.data.corpus import Corpus, default_corpus, docstring_corpus, topics_corpus
+    from rnnkit.data.labels import LabelSet
+    from rnnkit.data.mapped import MappedCorpus
+    from rnnkit.data.midi import (
+        Midi,
+        Note,
+        midi_bytes,
+        notes_roll,
+        read_midi,
+        roll_notes,
+        write_midi,
+    )
+    from rnnkit.data.prefetch import Prefetched
+    from rnnkit.data.ragged import RaggedBatches
+    from rnnkit.data.readers.arrays import map_array, read_array, read_arrays
+    from rnnkit.data.readers.json_lines import read_json, read_json_lines
+    from rnnkit.data.readers.labelled import Labelled, read_labelled
+    from rnnkit.data.readers.parallel import Pairs, read_pairs
+    from rnnkit.data.readers.piano_rolls import piano_roll, read_piano_rolls, roll_pitches
+    from rnnkit.data.readers.table import Table, TextTable, read_table, read_text_table
+    from rnnkit.data.readers.text import read_text, read_texts, stream_text
+    from rnnkit.data.series import (
+        Scaler,
+        SeriesTransform,
+        SeriesWindows,
+        rolling_origins,
+        split_series,
+    )
+    from rnnkit.data.split import (
+        Parts,
+        group_duplicates,
+        k_folds,
+        split_at_random,
+        split_by_position,
+    )
+    from rnnkit.data.vocabulary import Codec, Vocabulary
+    from rnnkit.data.words import WordVocabulary, join_words, tokenize_words, vocabulary_from_record
+
+# Loaded when it is first asked for: a command loads no more than it uses.
+_NAMES = {
+    "rnnkit.data.baselines": "mae mase naive naive_error rmse seasonal_naive",
+    "rnnkit.data.batches": "Batch Batches PositionedBatches SequenceBatch",
+    "rnnkit.data.continuous": "ContinuousBatches Window",
+    "rnnkit.data.corpus": "Corpus default_corpus docstring_corpus topics_corpus",
+    "rnnkit.data.labels": "LabelSet",
+    "rnnkit.data.mapped": "MappedCorpus",
+    "rnnkit.data.midi": "Midi Note midi_bytes notes_roll read_midi roll_notes write_midi",
+    "rnnkit.data.prefetch": "Prefetched",
+    "rnnkit.data.ragged": "RaggedBatches",
+    "rnnkit.data.readers.arrays": "map_array read_array read_arrays",
+    "rnnkit.data.readers.json_lines": "read_json read_json_lines",
+    "rnnkit.data.readers.labelled": "Labelled read_labelled",
+    "rnnkit.data.readers.parallel": "Pairs read_pairs",
+    "rnnkit.data.readers.piano_rolls": "piano_roll read_piano_rolls roll_pitches",
+    "rnnkit.data.readers.table": "Table TextTable read_table read_text_table",
+    "rnnkit.data.readers.text": "read_text read_texts stream_text",
+    "rnnkit.data.series": "Scaler SeriesTransform SeriesWindows rolling_origins split_series",
+    "rnnkit.data.split": "Parts group_duplicates k_folds split_at_random split_by_position",
+    "rnnkit.data.vocabulary": "Codec Vocabulary",
+    "rnnkit.data.words": "WordVocabulary join_words tokenize_words vocabulary_from_record",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "Batch",
@@ -91,3 +134,14 @@ __all__ = [
     "vocabulary_from_record",
     "write_midi",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rnnkit.data' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -46,17 +46,27 @@ def join_words(tokens: Iterable[str]) -> str:
     ``tokenize_words`` gives the same tokens again; the spaces need not be those of the first text.
     A straight double quote opens and closes in turn.
     """
-    text: list[str] = []
-    glued, quoted = True, False
-    for token in tokens:
-        closes = token == '"' and quoted
-        if not (glued or closes or token in _NO_SPACE_BEFORE or token == "\n"):
-            text.append(" ")
-        text.append(token)
+    joiner = WordJoiner()
+    return "".join([joiner.add(token) for token in tokens])
+
+
+class WordJoiner:
+    """`join_words` of a text that is made a token at a time."""
+
+    def __init__(self) -> None:
+        self._glued = True
+        self._quoted = False
+
+    def add(self, token: str) -> str:
+        """``token``, after a space where one belongs."""
+        closes = token == '"' and self._quoted
+        spaced = not (self._glued or closes or token in _NO_SPACE_BEFORE or token == "\n")
         if token == '"':
-            quoted = not quoted
-        glued = token in _NO_SPACE_AFTER or token == "\n" or (token == '"' and quoted)
-    return "".join(text)
+            self._quoted = not self._quoted
+        self._glued = (
+            token in _NO_SPACE_AFTER or token == "\n" or (token == '"' and self._quoted)
+        )
+        return " " * spaced + token
 
 
 class WordVocabulary:

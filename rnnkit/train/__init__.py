@@ -1,40 +1,78 @@
 """Training: the trainer, its observers and checkpoints, run folders, and the tasks."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.errors import MissingPackageError
-from rnnkit.train.budget import Budget
-from rnnkit.train.checkpoint import Checkpoints
-from rnnkit.train.curve import LearningCurve
-from rnnkit.train.errors import RunError, TrainingError
-from rnnkit.train.generate import generate
-from rnnkit.train.keep_best import KeepBest
-from rnnkit.train.language_model import LanguageModel
-from rnnkit.train.log import CsvLog, JsonLinesLog
-from rnnkit.train.objective import Loss, Measure
-from rnnkit.train.observers import Observer, Outcome, Start, Step, Validation
-from rnnkit.train.progress import progress_on
-from rnnkit.train.run_folder import RunFolder
-from rnnkit.train.schedules import make_schedule
-from rnnkit.train.settings import Settings
-from rnnkit.train.tasks import resume_run
-from rnnkit.train.tasks.base import Task
-from rnnkit.train.tasks.text import LoadedText, TextSettings, TextTask
-from rnnkit.train.trainer import Trainer
-
 if TYPE_CHECKING:
+    from rnnkit.errors import MissingPackageError
+    from rnnkit.train.budget import Budget
+    from rnnkit.train.checkpoint import Checkpoints
+    from rnnkit.train.curve import LearningCurve
+    from rnnkit.train.errors import RunError, TrainingError
     from rnnkit.train.gradient_flow import GradientFlow
+    from rnnkit.train.keep_best import KeepBest
+    from rnnkit.train.log import CsvLog, JsonLinesLog
+    from rnnkit.train.models.language_model import LanguageModel
+    from rnnkit.train.objective import Loss, Measure
+    from rnnkit.train.observers import Observer, Outcome, Start, Step, Validation
+    from rnnkit.train.progress import progress_on
+    from rnnkit.train.run_folder import RunFolder
+    from rnnkit.train.schedules import make_schedule
+    from rnnkit.train.settings import Settings
+    from rnnkit.train.tasks import resume_run
+    from rnnkit.train.tasks.base import Task
+    from rnnkit.train.tasks.compose import ComposeSettings, ComposeTask, LoadedCompose
+    from rnnkit.train.tasks.forecast import ForecastSettings, ForecastTask, LoadedForecast
+    from rnnkit.train.tasks.text import LoadedText, TextSettings, TextTask
+    from rnnkit.train.tasks.translate import LoadedTranslate, TranslateSettings, TranslateTask
+    from rnnkit.train.trainer import Trainer
+    from rnnkit.train.writing import generate
+
+# Loaded when it is first asked for: a command loads no more than it uses.
+_NAMES = {
+    "rnnkit.errors": "MissingPackageError",
+    "rnnkit.train.budget": "Budget",
+    "rnnkit.train.checkpoint": "Checkpoints",
+    "rnnkit.train.curve": "LearningCurve",
+    "rnnkit.train.errors": "RunError TrainingError",
+    "rnnkit.train.gradient_flow": "GradientFlow",
+    "rnnkit.train.keep_best": "KeepBest",
+    "rnnkit.train.log": "CsvLog JsonLinesLog",
+    "rnnkit.train.models.language_model": "LanguageModel",
+    "rnnkit.train.objective": "Loss Measure",
+    "rnnkit.train.observers": "Observer Outcome Start Step Validation",
+    "rnnkit.train.progress": "progress_on",
+    "rnnkit.train.run_folder": "RunFolder",
+    "rnnkit.train.schedules": "make_schedule",
+    "rnnkit.train.settings": "Settings",
+    "rnnkit.train.tasks": "resume_run",
+    "rnnkit.train.tasks.base": "Task",
+    "rnnkit.train.tasks.compose": "ComposeSettings ComposeTask LoadedCompose",
+    "rnnkit.train.tasks.forecast": "ForecastSettings ForecastTask LoadedForecast",
+    "rnnkit.train.tasks.text": "LoadedText TextSettings TextTask",
+    "rnnkit.train.tasks.translate": "LoadedTranslate TranslateSettings TranslateTask",
+    "rnnkit.train.trainer": "Trainer",
+    "rnnkit.train.writing": "generate",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "Budget",
     "Checkpoints",
+    "ComposeSettings",
+    "ComposeTask",
     "CsvLog",
+    "ForecastSettings",
+    "ForecastTask",
     "GradientFlow",
     "JsonLinesLog",
     "KeepBest",
     "LanguageModel",
     "LearningCurve",
+    "LoadedCompose",
+    "LoadedForecast",
     "LoadedText",
+    "LoadedTranslate",
     "Loss",
     "Measure",
     "MissingPackageError",
@@ -50,6 +88,8 @@ __all__ = [
     "TextTask",
     "Trainer",
     "TrainingError",
+    "TranslateSettings",
+    "TranslateTask",
     "Validation",
     "generate",
     "make_schedule",
@@ -59,9 +99,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The diagnostics are loaded by those who use them, not by every command.
-    if name != "GradientFlow":
+    if name not in _HOMES:
         raise AttributeError(f"module 'rnnkit.train' has no attribute {name!r}")
-    from rnnkit.train.gradient_flow import GradientFlow
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
 
-    return GradientFlow
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -55,6 +55,13 @@ class Backtest(NamedTuple):
             yield _verdict(rivals)
 
 
+    def defeats(self) -> Iterator[str]:
+        """For each target that a naive forecaster does better, a line that says so."""
+        for target, rivals in self.scores.items():
+            if rivals[NETWORK].mae >= _best_rival(rivals)[1]:
+                yield f"{target}: {_verdict(rivals)}"
+
+
 def backtest(
     stretches: Sequence[tuple[SeriesWindows, Callable[[np.ndarray], np.ndarray]]],
     *,
@@ -126,18 +133,25 @@ def forecast_with(model: Module) -> Callable[[np.ndarray], np.ndarray]:
     return forecast
 
 
-def _verdict(rivals: Mapping[str, Scores]) -> str:
-    own = rivals[NETWORK].mae
+def _best_rival(rivals: Mapping[str, Scores]) -> tuple[str, float]:
+    """The naive forecaster with the least mean absolute error, and that error."""
     others = {name: scores.mae for name, scores in rivals.items() if name != NETWORK}
     best = min(others, key=lambda name: others[name])
-    if own < others[best]:
+    return best, others[best]
+
+
+def _verdict(rivals: Mapping[str, Scores]) -> str:
+    own = rivals[NETWORK].mae
+    best, error = _best_rival(rivals)
+    if own < error:
+        others = " and ".join(name for name in rivals if name != NETWORK)
         return (
-            f"the network beats {' and '.join(others)}: its mean absolute error is "
-            f"{1 - own / others[best]:.1%} below that of {best}"
+            f"the network beats {others}: its mean absolute error is {1 - own / error:.1%} below "
+            f"that of {best}"
         )
-    if own == others[best]:
+    if own == error:
         return f"the network is exactly as good as {best}: there is no need of it"
-    more = f"{own / others[best] - 1:.1%}" if others[best] else "infinitely"
+    more = f"{own / error - 1:.1%}" if error else "infinitely"
     return (
         f"the network LOSES to {best}: its mean absolute error is {more} larger; "
         f"{best} is the better forecast of this series"

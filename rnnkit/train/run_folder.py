@@ -12,7 +12,7 @@ import numpy as np
 from rnnkit.data.atomic import remove_partial_files, write_atomically
 from rnnkit.train.checkpoint import NAME as CHECKPOINT
 from rnnkit.train.errors import RunError
-from rnnkit.train.tensor_file import TensorFile, encode
+from rnnkit.train.tensor_file import Entry, TensorFile, encode
 
 _SETTINGS_LIMIT = 64 << 20
 
@@ -104,10 +104,10 @@ class RunFolder:
             raise RunError(f"{self.settings}: damaged: expected a JSON object")
         return settings
 
-    def model_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every saved array, without reading the arrays. RunError when damaged."""
+    def model_entries(self) -> dict[str, Entry]:
+        """What every saved array is, without reading the arrays. RunError when damaged."""
         with self._open_model() as file:
-            return {name: entry.shape for name, entry in file.entries.items()}
+            return dict(file.entries)
 
     def load_model(self) -> dict[str, np.ndarray]:
         """Every saved array by name. RunError when the file is missing or damaged."""

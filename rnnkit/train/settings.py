@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from rnnkit.errors import ArgumentError
+from rnnkit.train.options import described, setting
 from rnnkit.train.schedules import SCHEDULES
 
 DEFAULT_MINUTES = 1.8
+
+_TRAINING = "training"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,21 +22,40 @@ class Settings:
 
     At most one of ``epochs`` and ``minutes`` may be given; with neither, ``minutes`` is 1.8.
     ``ema`` is the decay of an average of the weights, which then is validated and kept.
-    A task derives its own from it, with further fields and defaults of its own.
+    A task derives its own from it, with further fields and defaults of its own; what `setting` says
+    of a field is what the command line shows, and its choices are held here.
     """
 
-    batch: int = 16
-    accumulate: int = 1
-    lr: float = 0.002
-    weight_decay: float = 0.01
-    schedule: str = "cosine"
-    clip: float = 1.0
-    ema: float | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    validations: int = 20
-    patience: int | None = None
-    seed: int = 0
+    batch: int = setting(16, "sequences side by side", group=_TRAINING)
+    accumulate: int = setting(1, "batches of an optimiser's step", group=_TRAINING)
+    lr: float = setting(0.002, "peak learning rate", group=_TRAINING)
+    weight_decay: float = setting(0.01, "AdamW's", group=_TRAINING)
+    schedule: str = setting(
+        "cosine", "learning rate over the run", choices=SCHEDULES, group=_TRAINING
+    )
+    clip: float = setting(1.0, "largest gradient norm", group=_TRAINING)
+    ema: float | None = setting(
+        None,
+        "validate and keep an average of the weights, such as 0.999 (default: the last ones)",
+        metavar="DECAY",
+        group=_TRAINING,
+    )
+    epochs: float | None = setting(
+        None, "passes over the training part", exclusive="budget", group=_TRAINING
+    )
+    minutes: float | None = setting(
+        None,
+        f"time budget (default {DEFAULT_MINUTES}, unless --epochs is given)",
+        exclusive="budget",
+        group=_TRAINING,
+    )
+    validations: int = setting(20, "validations over the run", group=_TRAINING)
+    patience: int | None = setting(
+        None,
+        "stop after N validations in a row without a gain (default: never)",
+        group=_TRAINING,
+    )
+    seed: int = setting(0, "seed of every random number", group=_TRAINING)
 
     # Beyond these a settings file is damaged or hostile; nothing is allocated for it.
     largest: ClassVar[Mapping[str, int]] = {
@@ -43,7 +65,14 @@ class Settings:
     }
 
     def __post_init__(self) -> None:
-        one_of("schedule", self.schedule, SCHEDULES)
+        for field in dataclasses.fields(self):
+            about = described(type(self), field.name)
+            if about.choices:
+                one_of(field.name, getattr(self, field.name), about.choices)
+            if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
+                raise ArgumentError(
+                    f"{field.name}: expected true or false, got {getattr(self, field.name)!r}"
+                )
         for name, largest in self.largest.items():
             integer(name, getattr(self, name), 1, largest)
         if not is_integer(self.seed) or not 0 <= self.seed < 1 << 64:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rnnkit import rng
-from rnnkit.autograd import no_grad
 from rnnkit.data import Batches
 from rnnkit.errors import ArgumentError, RnnkitError
 from rnnkit.module import Module
@@ -19,6 +18,7 @@ from rnnkit.optim import EMA, Optimizer
 from rnnkit.train.budget import Budget
 from rnnkit.train.checkpoint import Checkpoints, find_checkpoint, read_checkpoint
 from rnnkit.train.errors import RunError, TrainingError
+from rnnkit.train.evaluate import evaluate
 from rnnkit.train.interrupt import InterruptFlag
 from rnnkit.train.not_finite import culprit, first_gradient_not_finite
 from rnnkit.train.objective import Loss, Mean, Measure, Objective
@@ -157,22 +157,7 @@ class Trainer:
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
         """The mean "loss" and metrics over one ordered pass, in evaluation mode."""
-        training = self.model.training
-        self.model.eval()
-        mean, state = Mean(), None
-        try:
-            with no_grad():
-                for batch in batches.epoch():
-                    loss = self.objective(batch, None if batch.starts_epoch else state)
-                    state = loss.state
-                    if loss.count:
-                        value = loss.value.item() * loss.count
-                        mean.add(loss.count, {"loss": value, **loss.metrics})
-        finally:
-            self.model.train(training)
-        if not mean.count:
-            raise ArgumentError("batches: there is no item to evaluate")
-        return mean.means()
+        return evaluate(self.model, batches, self.objective)
 
     # -- the loop ------------------------------------------------------------------------------
 

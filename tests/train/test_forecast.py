@@ -65,8 +65,8 @@ def test_the_parts_share_no_target_and_scaling_knows_only_the_first():
     assert task.parts == [(0, 112), (112, 136), (136, 160)]
     spoiled[end:] *= 1000
     other = ForecastTask(Table(("a", "b"), spoiled), settings, source="waves")
-    assert task.transform.record() == other.transform.record()
-    assert np.array_equal(task.errors, other.errors)
+    assert task.columns.transform.record() == other.columns.transform.record()
+    assert np.array_equal(task.columns.errors, other.columns.errors)
     for ours, theirs in zip(task.training.epoch(), other.training.epoch(), strict=True):
         assert np.array_equal(ours.inputs, theirs.inputs)
         assert np.array_equal(ours.targets, theirs.targets)
@@ -142,7 +142,9 @@ def test_a_network_that_loses_is_told_so(tmp_path):
     assert any("the network LOSES to naive" in line for line in task.show(RunFolder(
         tmp_path / "run"
     )))  # fmt: skip
-    assert "seasonal" not in str(ForecastTask.load(tmp_path / "run").evaluate())
+    with pytest.warns(UserWarning, match="price: the network LOSES to naive"):
+        figures = ForecastTask.load(tmp_path / "run").evaluate()
+    assert "seasonal" not in str(figures)
 
 
 def test_refits_train_on_what_is_known_by_then(tmp_path, monkeypatch):
@@ -172,7 +174,7 @@ def test_a_run_resumes_on_the_same_series_only(tmp_path):
 def test_without_a_file_there_is_a_generated_series():
     task = ForecastTask.prepare([], dataclasses.replace(SMALL, season=None))
     assert "generated series" in task.note
-    assert task.season == 12
+    assert task.columns.season == 12
     assert np.array_equal(task.table.values, generated_series().values)
     assert "480 moments" in task.summary()
 
@@ -182,7 +184,7 @@ def test_columns_by_number_and_name(tmp_path):
     chosen = dataclasses.replace(SMALL, columns="2, 7", target="7")
     task = ForecastTask.prepare([path], chosen)
     assert task.table.names == ("heat", "7")
-    assert task.targets == [1]
+    assert task.columns.targets == [1]
 
 
 @pytest.mark.parametrize(
@@ -235,3 +237,5 @@ def test_damaged_runs_are_refused(tmp_path):
     folder.save_settings(record)
     with pytest.raises(ArgumentError, match="series: expected 12 moments or more, got 11"):
         list(ForecastTask.load(folder.path).predict(waves(11)))
+    with pytest.raises(ArgumentError, match="inputs: expected a CSV file or an array, got lines"):
+        list(ForecastTask.load(folder.path).predict(iter(["1,2"])))

@@ -75,7 +75,9 @@ def test_arrays_come_back_whatever_their_strides(tmp_path):
     assert loaded.keys() == arrays.keys()
     for name, array in arrays.items():
         assert np.array_equal(loaded[name], array), name
-    assert folder.model_shapes() == {name: array.shape for name, array in arrays.items()}
+    assert {name: entry.shape for name, entry in folder.model_entries().items()} == {
+        name: array.shape for name, array in arrays.items()
+    }
 
 
 def test_a_new_run_never_takes_the_folder_of_another(tmp_path):

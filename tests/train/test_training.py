@@ -275,17 +275,18 @@ def edit(path, change):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda r: r.update(format=1), "damaged: expected format 2"),
+        (lambda r: r.update(format=1), "damaged: expected format 3"),
         (lambda r: r.update(task="chess"), "damaged: .*'chess'"),
         (lambda r: r.pop("details"), "damaged: .*'details'"),
         (lambda r: r["details"].pop("vocabulary"), "damaged: .*'vocabulary'"),
         (lambda r: r["details"].update(vocabulary=""), "damaged"),
-        (lambda r: r["details"].update(vocabulary="ab"), "shapes do not fit"),
+        (lambda r: r["details"].update(vocabulary=Vocabulary("ab").record()), "shapes do not fit"),
         (lambda r: r["settings"].update(hidden=65536), "shapes do not fit"),
         (lambda r: r["settings"].update(hidden="16"), "damaged: hidden"),
         (lambda r: r["settings"].update(embedding=9), "shapes do not fit"),
         (lambda r: r["settings"].update(layers=60), "shapes do not fit"),
         (lambda r: r["settings"].update(cell="gru"), "model.safetensors"),
+        (lambda r: r["settings"].update(tied=1), "damaged: tied: expected true or false"),
         (lambda r: r["settings"].update(surprise=1), "damaged: .*surprise"),
     ],
 )

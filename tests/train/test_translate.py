@@ -70,7 +70,7 @@ def test_it_learns_to_translate_sentences_it_never_saw(trained):
     assert f"  {test.sources[0]}" in lines
 
 
-def test_lines_are_translated_in_their_order_alone_or_together(trained):
+def test_lines_are_translated_in_their_order_alone_or_together(trained, tmp_path):
     _, loaded, _ = trained
     lines = ["four one.", "", "two two three.", " one\n", "three four one two."]
     together = list(loaded.predict(lines))
@@ -81,6 +81,8 @@ def test_lines_are_translated_in_their_order_alone_or_together(trained):
         assert alone["translation"] == record["translation"]
         assert alone["score"] == pytest.approx(record["score"], rel=1e-4, abs=1e-4)
     json.dumps(together)
+    (tmp_path / "lines.txt").write_text("\n".join(line.strip() for line in lines) + "\n")
+    assert list(loaded.predict(tmp_path / "lines.txt")) == together
     many = [*lines, *lines] * 4  # more than one batch
     assert [r["translation"] for r in loaded.predict(many)] == (
         [r["translation"] for r in together] * 8
@@ -93,8 +95,8 @@ def test_a_beam_finds_what_is_no_less_probable(trained):
     model, sources = loaded.model.network, task.parts["validation"].sources[:10]
 
     def log_probability(source, translation):
-        ids = task.source_words.encode(source)[:, None]
-        target = task.target_words.encode(translation, end=True)[:, None]
+        ids = task.words.sources.encode(source)[:, None]
+        target = task.words.targets.encode(translation, end=True)[:, None]
         with rk.no_grad():
             return -model.loss(ids, target).item() * len(target)
 
@@ -125,7 +127,7 @@ def test_the_attention_can_be_seen(trained, tmp_path):
 def test_unknown_words_are_copied_from_where_the_attention_looks(trained, monkeypatch):
     _, loaded, _ = trained
     words = [["seven", "two", "."]]
-    unknown = loaded.targets.encode(["no such word", "deux"])
+    unknown = loaded.parts.targets.encode(["no such word", "deux"])
     monkeypatch.setattr(
         "rnnkit.train.tasks.translate.beam_search", lambda *a, **k: [[(unknown, -1.0)]]
     )
@@ -185,8 +187,8 @@ def test_two_files_and_the_vocabularies_of_training(tmp_path):
     files = [tmp_path / "en", tmp_path / "fr"]
     task = TranslateTask.prepare(files, dataclasses.replace(SMALL, max_size=6, max_words=4))
     assert read_pairs(*files) == pairs
-    assert len(task.source_words) == 6  # unknown, four words and the full stop
-    assert len(task.target_words) == 6  # unknown, start, end, and three more
+    assert len(task.words.sources) == 6  # unknown, four words and the full stop
+    assert len(task.words.targets) == 6  # unknown, start, end, and three more
     assert max(map(len, task.parts["training"].sources)) < len("three three three three.")
     assert max(map(len, task.parts["test"].sources)) > len("three three three.")
     assert task.training.targets.lengths.max() == 5  # with the end

@@ -1,1 +1,1 @@
-"""The models of the tasks."""
+"""The models of the tasks, each a Module with ``loss(batch, state)``."""

@@ -16,7 +16,7 @@ from rnnkit.errors import ArgumentError
 from rnnkit.losses import mse_loss
 from rnnkit.module import Module
 from rnnkit.ops import cat
-from rnnkit.train.language_model import CELLS
+from rnnkit.train.models.language_model import CELLS
 from rnnkit.train.objective import Loss
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rnnkit.errors import ArgumentError, RnnkitError
 from rnnkit.train.errors import RunError
@@ -21,6 +21,7 @@ TASKS = {
     "translate": "TranslateTask",
     "compose": "ComposeTask",
 }
+DEFAULT_TASK = "text"
 
 
 def task_type(name: str) -> type[Task]:
@@ -31,22 +32,49 @@ def task_type(name: str) -> type[Task]:
     return found
 
 
+def task_of(path: str | os.PathLike[str]) -> type[Task]:
+    """The class of the task of the run in the folder ``path``.
+
+    Raises RunError, in one line, when the folder is no run or its settings are damaged.
+    """
+    from rnnkit.train.run_folder import RunFolder
+
+    folder = RunFolder(path)
+    try:
+        return task_type(str(folder.load_settings().get("task")))
+    except ArgumentError as error:
+        raise _damaged(folder.settings, error) from None
+
+
+def load_run(path: str | os.PathLike[str]) -> Any:
+    """The best model of the run in the folder ``path``, as its task's `Loaded`.
+
+    Raises as `Task.load`.
+    """
+    return task_of(path).load(path)
+
+
 def reopen(path: str | os.PathLike[str]) -> Task:
     """The task of the run in the folder ``path``, made ready again from the data it began with.
 
-    Raises RunError, in one line, when the folder is no run, its settings are damaged, or its data
-    are missing or have changed.
+    Raises RunError, in one line, when the folder is no run, its settings are damaged or do not fit
+    its checkpoint, or its data are missing or have changed.
     """
+    from rnnkit.train.loading import within_checkpoint
     from rnnkit.train.run_folder import RunFolder
 
     folder = RunFolder(path)
     record = folder.load_settings()
     try:
-        return task_type(str(record.get("task"))).reopen(record)
+        return task_type(str(record.get("task"))).reopen(record, within_checkpoint(folder))
     except RunError:
         raise
-    except (RnnkitError, TypeError) as error:
-        raise RunError(f"{folder.settings}: damaged: {error}") from None
+    except (RnnkitError, TypeError, LookupError) as error:
+        raise _damaged(folder.settings, error) from None
+
+
+def _damaged(path: str, error: Exception) -> RunError:
+    return RunError(f"{path}: damaged: {error}")
 
 
 def resume_run(
@@ -61,4 +89,4 @@ def resume_run(
     return reopen(path).resume(RunFolder(path), observers)
 
 
-__all__ = ["TASKS", "reopen", "resume_run", "task_type"]
+__all__ = ["DEFAULT_TASK", "TASKS", "load_run", "reopen", "resume_run", "task_of", "task_type"]

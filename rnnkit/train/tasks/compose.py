@@ -6,11 +6,10 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
-from rnnkit.autograd import no_grad
 from rnnkit.data import (
     RaggedBatches,
     read_piano_rolls,
@@ -19,21 +18,22 @@ from rnnkit.data import (
     split_at_random,
     write_midi,
 )
-from rnnkit.data.readers.piano_rolls import KEYS
 from rnnkit.errors import ArgumentError
 from rnnkit.rng import manual_seed
 from rnnkit.train.chorales import generated_chorales
+from rnnkit.train.evaluate import evaluate
 from rnnkit.train.models.composer import Composer, FrameComposer, NoteComposer, spell
-from rnnkit.train.objective import Mean, Measure
+from rnnkit.train.objective import Measure
+from rnnkit.train.options import Described, setting
 from rnnkit.train.run_folder import RunFolder
-from rnnkit.train.settings import Settings, integer, one_of, probability
-from rnnkit.train.tasks.base import Task
-from rnnkit.train.tasks.loading import load_model, reading_settings, recurrent_shapes
+from rnnkit.train.settings import Settings, one_of, probability
+from rnnkit.train.tasks.base import Loaded, Task
 
 HEADS = ("notes", "frames")
-_CELLS = ("lstm", "gru")
+_CELLS = ("gru", "lstm")
 _TICKS = 480
 _TEMPO = 100.0
+_BAR = 8  # frames on a line of text
 _SHARE = 0.1
 _PARTS = {
     "training": ("train", "training"),
@@ -54,33 +54,46 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 
-def _field(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclasses.dataclass(frozen=True)
 class ComposeSettings(Settings):
     """Settings of a run on piano rolls. What is None becomes what suits the head."""
 
-    batch: int = 8
-    lr: float | None = _field(None, "peak learning rate (default: notes 0.004, frames 0.003)")  # type: ignore[assignment]
-    head: str = _field(
+    head: str = setting(
         "notes",
-        "how a frame is said: its notes one after the other, each knowing of those below it, which "
-        "composes better; or frames, all 88 keys at once, whose losses compare with published ones",
+        "how a frame is said: its notes one by one, each knowing of those below it, which composes "
+        "better; or frames, all 88 keys at once, whose losses compare with published ones",
+        choices=HEADS,
+        group="model",
     )
-    cell: str | None = _field(None, "kind of cell (default: notes lstm, frames gru)")
-    layers: int = _field(1, "recurrent layers")
-    hidden: int | None = _field(None, "units of each layer (default: notes 200, frames 300)")
-    embedding: int = _field(64, "size of a note's embedding")
-    input_dropout: float | None = _field(
-        None, "dropout probability of inputs (default: notes 0.2, frames 0.1)"
+    cell: str | None = setting(
+        None, "kind of cell (default: notes lstm, frames gru)", choices=_CELLS, group="model"
     )
-    recurrent_dropout: float | None = _field(
-        None, "dropout probability within the recurrence (default 0.3)"
+    layers: int = setting(1, "recurrent layers", group="model")
+    hidden: int | None = setting(
+        None, "units of each layer (default: notes 200, frames 300)", group="model"
     )
-    dropout: float | None = _field(
-        None, "dropout probability of outputs (default: notes 0.5, frames 0.6)"
+    embedding: int = setting(64, "size of a note's embedding", group="model")
+    input_dropout: float | None = setting(
+        None,
+        "dropout probability of inputs (default: notes 0.2, frames 0.1)",
+        metavar="P",
+        group="model",
+    )
+    recurrent_dropout: float | None = setting(
+        None,
+        "dropout probability within the recurrence (default: 0.3)",
+        metavar="P",
+        group="model",
+    )
+    dropout: float | None = setting(
+        None,
+        "dropout probability of outputs (default: notes 0.5, frames 0.6)",
+        metavar="P",
+        group="model",
+    )
+    batch: int = setting(8, "pieces side by side", group="training")
+    lr: float | None = setting(  # type: ignore[assignment]  # a number once it is made
+        None, "peak learning rate (default: notes 0.004, frames 0.003)", group="training"
     )
 
     largest: ClassVar[Mapping[str, int]] = {
@@ -95,26 +108,110 @@ class ComposeSettings(Settings):
         for name, value in _DEFAULTS[self.head].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        one_of("cell", self.cell, _CELLS)
-        integer("hidden", self.hidden, 1, self.largest["hidden"])
         for name in ("input_dropout", "recurrent_dropout", "dropout"):
             probability(name, getattr(self, name))
         super().__post_init__()
+
+
+class LoadedCompose(Loaded):
+    """The best model of a run on piano rolls."""
+
+    model: Composer
+    settings: ComposeSettings
+
+    def compose(
+        self,
+        length: int = 64,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        opening: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """A piece of its own: (length, 88) float32 of zeros and ones.
+
+        Args:
+            temperature: 1 for the model's own distribution, less for a cautious composer.
+            seed: for the same piece every time; None: a new one.
+            opening: (O, 88), a roll to go on from.
+
+        Raises ArgumentError when a number is out of range.
+        """
+        rng = np.random.default_rng(seed)
+        return self.model.compose(length, rng, temperature=temperature, opening=opening)
+
+    def sample(
+        self,
+        *,
+        output: Annotated[
+            str | None, Described("a MIDI file to write (default: none)", metavar="FILE")
+        ] = None,
+        length: Annotated[int, Described("frames to write", least=1)] = 64,
+        temperature: Annotated[
+            float, "1 for the model's own distribution, less for a cautious composer"
+        ] = 1.0,
+        seed: Annotated[
+            int | None,
+            Described("for the same piece every time (default: a new one)", least=0),
+        ] = None,
+        tempo: Annotated[
+            float, Described("frames a minute; a frame is a quarter note", least=4)
+        ] = _TEMPO,
+        tie: Annotated[bool, "hold a key that sounds on, do not strike it in every frame"] = True,
+    ) -> Iterator[str]:
+        """The notes of a piece of its own, frame by frame, for reading; ``output`` plays it.
+
+        Raises ArgumentError when a number is out of range, and OSError when ``output`` cannot be
+        written.
+        """
+        roll = self.compose(length, temperature=temperature, seed=seed)
+        if output is not None:
+            write_midi(output, roll_notes(roll, _TICKS, tie=tie), ticks=_TICKS, tempo=tempo)
+        frames = [" ".join(chord) for chord in chord_names(roll)]
+        bars = [" | ".join(frames[k : k + _BAR]) for k in range(0, len(frames), _BAR)]
+        return iter("\n".join(bars))
+
+    def evaluate(
+        self, files: Sequence[str | os.PathLike[str]] | None = None
+    ) -> dict[str, float]:
+        """The mean loss of a frame, in nats, on the run's test part (validation part, where there
+        is none) or on all pieces of other files.
+        """
+        if files:
+            return self.figures(self.batches(files))
+        task = self.task_type.reopen(self.record)
+        assert isinstance(task, ComposeTask)
+        return self.figures(task.held_out())
+
+    def batches(self, files: Sequence[str | os.PathLike[str]]) -> RaggedBatches:
+        pieces = [
+            piece
+            for name in files
+            for part in read_piano_rolls(name).values()
+            for piece in part
+            if len(piece) > 1
+        ]
+        if not pieces:
+            raise ArgumentError(f"{os.fspath(files[0])}: expected a piece of 2 frames or more")
+        return _batches(pieces, self.settings)
+
+    def figures(self, batches: Any) -> dict[str, float]:
+        return {"nats/frame": evaluate(self.model, batches)["loss"]}
 
 
 class ComposeTask(Task):
     """A composer and the pieces it is to learn from."""
 
     name = "compose"
-    help = "compose music as in a set of piano rolls, and write it as MIDI"
+    help = "a composer: what sounds next, and MIDI files of its own"
+    files_help = "piano rolls in a .json or .npz file; by default pieces made by rule"
     settings_type = ComposeSettings
+    loaded_type = LoadedCompose
     measure = Measure(unit="nats/frame", digits=3, items="frames")
 
     settings: ComposeSettings
     model: Composer
     training: RaggedBatches
     validation: RaggedBatches
-    note = ""
 
     def __init__(
         self,
@@ -137,7 +234,7 @@ class ComposeTask(Task):
         self.validation = _batches(self.parts["validation"], settings)
         manual_seed(settings.seed)
         rates = np.concatenate(self.parts["training"]).mean(0)
-        self.model = _model(settings, rates)
+        self.model = self.build(settings, rates)
 
     @classmethod
     def read(cls, files: Sequence[str | os.PathLike[str]], settings: ComposeSettings) -> Self:
@@ -178,120 +275,34 @@ class ComposeTask(Task):
             "sha256": digest.hexdigest(),
         }
 
-    def held_out(self) -> list[np.ndarray]:
+    def held_out(self) -> RaggedBatches:
         """The test part, or where there is none the validation part."""
-        return self.parts.get("test", self.parts["validation"])
+        return _batches(self.parts.get("test", self.parts["validation"]), self.settings)
 
     def show(self, folder: RunFolder) -> Iterator[str]:
         """The loss on the test part, and a piece of its own, written beside the model."""
         loaded = self.load(folder.path)
         part = "test" if "test" in self.parts else "validation"
-        value = evaluate(loaded.model, self.held_out(), self.settings)
+        value = evaluate(loaded.model, self.held_out())["loss"]
         yield f"{part} part: {value:.3f} nats/frame{_remark(self.settings)}"
         path = os.path.join(folder.path, "sample.mid")
-        roll = loaded.sample(path, length=64, seed=self.settings.seed)
+        piece = "".join(loaded.sample(output=path, seed=self.settings.seed))
         yield f"a piece of its own is in {path}; it begins:"
-        yield "  " + " | ".join(" ".join(chord) for chord in chord_names(roll[:8]))
+        yield "  " + piece.split("\n")[0]
+        yield f"more: rnnkit sample {folder.path} --output another.mid"
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LoadedCompose:
-        """The best model of a run. Raises RunError, in one line that names the file, when anything
-        is missing or damaged.
-        """
-        folder = RunFolder(path)
-        record = folder.load_settings()
-        with reading_settings(folder):
-            settings = cls.read_settings(record)
-        assert settings.cell is not None
-        assert settings.hidden is not None
-        notes = settings.head == "notes"
-        inputs = settings.embedding + KEYS if notes else KEYS
-        expected = recurrent_shapes(
-            "recurrent", settings.cell, settings.layers, inputs, settings.hidden
-        )
-        expected["head.weight"] = (KEYS + notes, settings.hidden)
-        model = load_model(folder, expected, lambda: _model(settings, None))
-        return LoadedCompose(model, settings, folder.path)
-
-
-class LoadedCompose(NamedTuple):
-    """The best model of a run, in evaluation mode, and what is needed to use it."""
-
-    model: Composer
-    settings: ComposeSettings
-    path: str
-
-    def sample(
-        self,
-        output: str | os.PathLike[str] | None = None,
-        *,
-        length: int = 64,
-        temperature: float = 1.0,
-        seed: int | None = None,
-        tempo: float = _TEMPO,
-        tie: bool = True,
-        opening: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Compose ``length`` frames, and write them to ``output`` as a standard MIDI file.
-
-        Args:
-            temperature: 1 for the model's own distribution, less for a cautious composer.
-            seed: for the same piece every time; None: a new one.
-            tempo: frames a minute; a frame is a quarter note.
-            tie: whether a key that sounds on is held, and not struck in every frame.
-            opening: (O, 88), a roll to go on from.
-
-        Returns:
-            the roll (length, 88), float32.
-
-        Raises:
-            ArgumentError: a number is out of range. OSError: ``output`` cannot be written.
-        """
-        rng = np.random.default_rng(seed)
-        roll = self.model.compose(length, rng, temperature=temperature, opening=opening)
-        if output is not None:
-            write_midi(output, roll_notes(roll, _TICKS, tie=tie), ticks=_TICKS, tempo=tempo)
-        return roll
-
-    def evaluate(self, files: Sequence[str | os.PathLike[str]] | None = None) -> dict[str, float]:
-        """The mean loss of a frame, in nats, on the run's test part (validation part, where there
-        is none) or on all pieces of other files.
-
-        Raises RunError when the run's own data are missing or have changed, ArgumentError for
-        another file that won't do.
-        """
-        if files:
-            pieces = [
-                piece
-                for name in files
-                for part in read_piano_rolls(name).values()
-                for piece in part
-                if len(piece) > 1
-            ]
-            if not pieces:
-                raise ArgumentError(f"{os.fspath(files[0])}: expected a piece of 2 frames or more")
-        else:
-            folder = RunFolder(self.path)
-            record = folder.load_settings()
-            with reading_settings(folder):
-                pieces = ComposeTask.reopen(record).held_out()
-        return {"nats/frame": evaluate(self.model, pieces, self.settings)}
-
-
-def evaluate(model: Composer, pieces: Sequence[np.ndarray], settings: ComposeSettings) -> float:
-    """The mean loss of a frame over all pieces, the first frame of each given."""
-    training = model.training
-    model.eval()
-    mean = Mean()
-    try:
-        with no_grad():
-            for batch in _batches(pieces, settings).epoch():
-                loss = model.loss(batch)
-                if loss.count:
-                    mean.add(loss.count, {"loss": loss.value.item() * loss.count})
-    finally:
-        model.train(training)
-    return mean.means()["loss"]
+    def build(cls, settings: ComposeSettings, parts: np.ndarray | None) -> Composer:
+        """``parts``: how often each key sounds; None where weights are to be loaded."""
+        sizes: dict[str, Any] = {
+            name: getattr(settings, name)
+            for name in (
+                "cell", "layers", "hidden", "input_dropout", "recurrent_dropout", "dropout"
+            )
+        }  # fmt: skip
+        if settings.head == "notes":
+            return NoteComposer(embedding=settings.embedding, **sizes)
+        return FrameComposer(rates=parts, **sizes)
 
 
 def chord_names(roll: np.ndarray) -> list[list[str]]:
@@ -337,15 +348,3 @@ def _parts(
 def _batches(pieces: Sequence[np.ndarray], settings: ComposeSettings) -> RaggedBatches:
     sequences = [spell(piece) for piece in pieces] if settings.head == "notes" else pieces
     return RaggedBatches(sequences, batch_size=settings.batch, seed=settings.seed)
-
-
-def _model(settings: ComposeSettings, rates: np.ndarray | None) -> Composer:
-    sizes: dict[str, Any] = {
-        name: getattr(settings, name)
-        for name in (
-            "cell", "layers", "hidden", "input_dropout", "recurrent_dropout", "dropout"
-        )
-    }  # fmt: skip
-    if settings.head == "notes":
-        return NoteComposer(embedding=settings.embedding, **sizes)
-    return FrameComposer(rates=rates, **sizes)

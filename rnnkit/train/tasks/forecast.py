@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -22,23 +23,20 @@ from rnnkit.data import (
     split_series,
 )
 from rnnkit.data.series import SCALINGS, check_series
+from rnnkit.data.vocabulary import check_names
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.rng import manual_seed
 from rnnkit.train.backtest import Backtest, backtest, forecast_with
-from rnnkit.train.language_model import CELLS
 from rnnkit.train.models.forecaster import Forecaster
+from rnnkit.train.models.language_model import CELLS
 from rnnkit.train.objective import Measure
+from rnnkit.train.options import setting
 from rnnkit.train.run_folder import RunFolder
-from rnnkit.train.settings import Settings, integer, one_of, probability
-from rnnkit.train.tasks.base import Task
-from rnnkit.train.tasks.loading import load_model, reading_settings, recurrent_shapes
+from rnnkit.train.settings import Settings, integer, probability
+from rnnkit.train.tasks.base import Loaded, Task
 
 _MINUTES = 0.5
 _MISSING = ("refuse", "carry")
-
-
-def _field(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,33 +44,56 @@ class ForecastSettings(Settings):
     """Settings of a forecasting run. With neither ``epochs`` nor ``minutes``, ``minutes`` is 0.5.
     """
 
-    batch: int = 32
+    columns: str | None = setting(
+        None,
+        "columns to read, names or numbers from 0 with commas between (default: all of numbers)",
+        metavar="NAMES",
+        group="data",
+    )
+    target: str | None = setting(
+        None,
+        "columns to forecast, among those that are read (default: all of them)",
+        metavar="NAMES",
+        group="data",
+    )
+    window: int = setting(36, "moments that the network reads", group="data")
+    horizon: int = setting(12, "moments that it forecasts", group="data")
+    season: int | None = setting(
+        None, "moments of a season, for the seasonal naive forecast (default: none)", group="data"
+    )
+    difference: int = setting(
+        0,
+        "learn the change over so many moments: 1 against a trend, a season's length against a "
+        "season, 0 for none",
+        group="data",
+    )
+    scaling: str = setting(
+        "standard", "how the training part scales the columns", choices=SCALINGS, group="data"
+    )
+    log: bool = setting(False, "learn the logarithms of the numbers", group="data")
+    missing: str = setting(
+        "refuse", "empty cells: refuse, or carry the last value", choices=_MISSING, group="data"
+    )
+    validation: float = setting(
+        0.15, "share of the moments that the best model is chosen by", group="data"
+    )
+    test: float = setting(0.15, "share of the moments, the last, for the backtest", group="data")
+    refits: int = setting(
+        0,
+        "how often the backtest trains anew, on all that is known by then, as it goes along",
+        group="data",
+    )
+    cell: str = setting("gru", "kind of cell", choices=tuple(sorted(CELLS)), group="model")
+    layers: int = setting(1, "recurrent layers", group="model")
+    hidden: int = setting(64, "units of each layer", group="model")
+    dropout: float = setting(0.1, "dropout probability", metavar="P", group="model")
+    batch: int = setting(32, "windows side by side", group="training")
     lr: float = 0.003
-    columns: str | None = _field(
-        None, "columns to read, names or numbers from 0 with commas between (default: all numbers)"
-    )
-    target: str | None = _field(
-        None, "columns to forecast, among those that are read (default: all of them)"
-    )
-    window: int = _field(36, "moments that the network reads")
-    horizon: int = _field(12, "moments that it forecasts")
-    season: int | None = _field(
-        None, "moments of a season, for the seasonal naive forecast (default: no season)"
-    )
-    difference: int = _field(
-        0, "learn the change over so many moments: 1 against a trend, the season's length; 0: none"
-    )
-    scaling: str = _field("standard", "how columns are scaled, as the training part tells")
-    log: bool = _field(False, "learn the logarithms of the numbers")
-    missing: str = _field("refuse", "empty cells: refuse them or carry the last value forward")
-    cell: str = _field("gru", "kind of cell")
-    layers: int = _field(1, "recurrent layers")
-    hidden: int = _field(64, "units of each layer")
-    dropout: float = _field(0.1, "dropout probability")
-    validation: float = _field(0.15, "share of the moments that the best model is chosen by")
-    test: float = _field(0.15, "share of the moments, the last, for the backtest; 0: none")
-    refits: int = _field(
-        0, "how often the backtest trains anew, on all that is known by then, as it goes along"
+    minutes: float | None = setting(
+        None,
+        f"time budget (default {_MINUTES}, unless --epochs is given)",
+        exclusive="budget",
+        group="training",
     )
 
     largest: ClassVar[Mapping[str, int]] = {
@@ -84,11 +105,6 @@ class ForecastSettings(Settings):
     }
 
     def __post_init__(self) -> None:
-        one_of("cell", self.cell, tuple(CELLS))
-        one_of("scaling", self.scaling, SCALINGS)
-        one_of("missing", self.missing, _MISSING)
-        if not isinstance(self.log, bool):
-            raise ArgumentError(f"log: expected true or false, got {self.log!r}")
         for name in ("columns", "target"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value.strip(" ,")):
@@ -104,21 +120,122 @@ class ForecastSettings(Settings):
         super().__post_init__()
 
 
+class Columns(NamedTuple):
+    """What a run knows of the columns, beside its settings."""
+
+    names: list[str]
+    targets: list[int]  # places of those forecast
+    transform: SeriesTransform
+    season: int
+    errors: np.ndarray  # (K,), of the (seasonal) naive forecast in training
+
+
+class LoadedForecast(Loaded):
+    """The best model of a run on columns of numbers, and what it knows of them."""
+
+    model: Forecaster
+    settings: ForecastSettings
+    parts: Columns
+
+    def predict(self, inputs: Any) -> Iterator[dict[str, Any]]:
+        """The moments after the end of a CSV file, or of an array (L, C) of the same columns.
+
+        Yields ``{"step": 1, name: value, ...}`` for each, in the units of the file.
+
+        Raises ArgumentError when the file is too short or lacks a column.
+        """
+        name, values = self._values(inputs)
+        columns = self.parts
+        needed = self.settings.window + columns.transform.lag
+        if len(values) < needed:
+            raise ArgumentError(f"{name}: expected {needed} moments or more, got {len(values)}")
+        window = columns.transform.transform(values)[-self.settings.window :, None]
+        with no_grad():
+            outputs = self.model(window.astype(np.float32)).data
+        history = values[-max(columns.transform.lag, 1) :, None, columns.targets]
+        forecasts = self._units(columns.transform.inverse(outputs, history, columns.targets))
+        names = [columns.names[place] for place in columns.targets]
+        for step, moment in enumerate(forecasts[:, 0].tolist(), 1):
+            yield {"step": step, **dict(zip(names, moment, strict=True))}
+
+    def backtest(self, source: Any = None) -> Backtest:
+        """The backtest on the run's own test part, or on the whole of another file or array.
+
+        Raises RunError when the run's own data are missing or have changed, ArgumentError for
+        another file that won't do.
+        """
+        if source is None:
+            task = self.task_type.reopen(self.record)
+            assert isinstance(task, ForecastTask)
+            return task.backtest(self.model)
+        name, values = self._values(source)
+        try:
+            # The naive forecasts need a season before the first origin.
+            begin = min(self.parts.season, len(values) - 1)
+            windows = _windows(values, self.parts, self.settings, (begin, len(values)))
+        except ArgumentError as error:
+            raise ArgumentError(f"{name}: {error}") from None
+        return backtest(
+            [(windows, forecast_with(self.model))],
+            names=[self.parts.names[place] for place in self.parts.targets],
+            errors=self.parts.errors,
+            season=self.parts.season,
+            units=self._units,
+        )
+
+    def evaluate(
+        self, files: Sequence[str | os.PathLike[str]] | None = None
+    ) -> dict[str, float]:
+        """The figures of ``backtest``: on the run's test part, or on one other file.
+
+        Warns where the network is no better than a naive forecast.
+        """
+        if files and len(files) > 1:
+            raise ArgumentError(f"{os.fspath(files[1])}: expected one file of columns, got several")
+        found = self.backtest(files[0] if files else None)
+        for line in found.defeats():
+            warnings.warn(line, stacklevel=2)
+        return found.figures()
+
+    def _units(self, values: np.ndarray) -> np.ndarray:
+        return np.exp(values) if self.settings.log else values
+
+    def _values(self, source: Any) -> tuple[str, np.ndarray]:
+        """What the transform takes, and what to call it."""
+        if isinstance(source, str | os.PathLike):
+            name = os.fspath(source)
+            table = _read(source, self.settings, self.parts.names)
+        elif not isinstance(source, np.ndarray | list | tuple):
+            raise ArgumentError("inputs: expected a CSV file or an array, got lines")
+        else:
+            name, table = "series", Table(tuple(self.parts.names), np.asarray(source))
+        values = check_series(name, table.values)
+        if values.shape[1] != len(self.parts.names):
+            raise ArgumentError(
+                f"{name}: expected {len(self.parts.names)} columns, got {values.shape[1]}"
+            )
+        try:
+            return name, _logarithms(Table(table.names, values)) if self.settings.log else values
+        except ArgumentError as error:
+            raise ArgumentError(f"{name}: {error}") from None
+
+
 class ForecastTask(Task):
     """A forecaster and the series it learns: trained on the first part, chosen on the second,
     backtested on the last, each moment's target in one of them only.
     """
 
     name = "forecast"
-    help = "forecast columns of a CSV file, backtested against naive forecasts"
+    help = "forecasts of columns of a CSV file, backtested against naive ones"
+    files_help = "a CSV file; by default a generated series"
     settings_type = ForecastSettings
+    loaded_type = LoadedForecast
     measure = Measure(unit="mean squared error, scaled", items="windows")
 
     settings: ForecastSettings
     model: Forecaster
     training: SeriesWindows
     validation: SeriesWindows
-    note = ""
 
     def __init__(self, table: Table, settings: ForecastSettings, *, source: str) -> None:
         """``table``: the columns, ``Table(names, values)`` with values (L, C).
@@ -129,30 +246,28 @@ class ForecastTask(Task):
         self.settings = settings
         self.source = source
         self.table = table
-        self.season = settings.season or 1
-        self.targets = _places(settings.target, table.names, source)
+        targets = _places(settings.target, table.names, source)
         try:
             self.series = _logarithms(table) if settings.log else check_series("", table.values)
-            self._make_parts()
+            self.columns = self._make_parts(targets)
         except (ArgumentError, ShapeError) as error:
             raise ArgumentError(f"{source}: {str(error).removeprefix(': ')}") from None
         manual_seed(settings.seed)
-        self.model = _model(len(table.names), self.targets, settings)
+        self.model = self.build(settings, self.columns)
 
-    def _make_parts(self) -> None:
+    def _make_parts(self, targets: list[int]) -> Columns:
         settings = self.settings
-        length = len(self.series)
-        self.parts = split_series(length, settings.validation, settings.test)
-        begin, end = self.parts[0]
+        self.parts = split_series(len(self.series), settings.validation, settings.test)
         # All that is learnt of the numbers is learnt here.
-        self.transform = SeriesTransform.fit(
-            self.series[begin:end], settings.scaling, settings.difference
-        )
-        known = self.table.values[begin:end, self.targets]
-        self.errors = naive_error(known, self.season)
-        self.training = self.windows(self.series, self.parts[0], settings.batch)
-        self.validation = self.windows(self.series, self.parts[1])
-        self.held_out = self.windows(self.series, self.parts[-1])
+        first = slice(*self.parts[0])
+        season = settings.season or 1
+        transform = SeriesTransform.fit(self.series[first], settings.scaling, settings.difference)
+        errors = naive_error(self.table.values[first][:, targets], season)
+        columns = Columns(list(self.table.names), targets, transform, season, errors)
+        self.training = _windows(self.series, columns, settings, self.parts[0], settings.batch)
+        self.validation = _windows(self.series, columns, settings, self.parts[1])
+        self.held_out = _windows(self.series, columns, settings, self.parts[-1])
+        return columns
 
     @classmethod
     def read(cls, files: Sequence[str | os.PathLike[str]], settings: ForecastSettings) -> Self:
@@ -170,26 +285,10 @@ class ForecastTask(Task):
         )
         return task
 
-    def windows(
-        self, series: np.ndarray, part: tuple[int, int] | None = None, batch: int = 256
-    ) -> SeriesWindows:
-        """The windows of a series, as the model sees them, whose targets are in ``part``."""
-        settings = self.settings
-        return SeriesWindows(
-            series,
-            window=settings.window,
-            horizon=settings.horizon,
-            batch_size=batch,
-            transform=self.transform,
-            part=part,
-            channels=self.targets,
-            seed=settings.seed,
-        )
-
     def summary(self) -> str:
         """What is trained on what."""
         settings = self.settings
-        names = ", ".join(self.table.names[place] for place in self.targets)
+        names = ", ".join(self.table.names[place] for place in self.columns.targets)
         weights = sum(parameter.size for parameter in self.model.parameters())
         return (
             f"{self.source}: {len(self.series):,} moments of {len(self.table.names)} columns, "
@@ -201,10 +300,10 @@ class ForecastTask(Task):
     def details(self) -> dict[str, Any]:
         return {
             "columns": list(self.table.names),
-            "targets": self.targets,
-            "season": self.season,
-            "transform": self.transform.record(),
-            "errors": self.errors.tolist(),
+            "targets": self.columns.targets,
+            "season": self.columns.season,
+            "transform": self.columns.transform.record(),
+            "errors": self.columns.errors.tolist(),
             "moments": len(self.series),
             "sha256": hashlib.sha256(self.series.tobytes()).hexdigest(),
         }
@@ -225,9 +324,9 @@ class ForecastTask(Task):
             stretches = list(self._refitted())
         return backtest(
             stretches,
-            names=[self.table.names[place] for place in self.targets],
-            errors=self.errors,
-            season=self.season,
+            names=[self.table.names[place] for place in self.columns.targets],
+            errors=self.columns.errors,
+            season=self.columns.season,
             units=np.exp if self.settings.log else np.asarray,
         )
 
@@ -241,129 +340,36 @@ class ForecastTask(Task):
                 task.train(RunFolder(folder))
                 model = self.load(folder).model
             part = (first, last + settings.horizon)
-            yield task.windows(self.series, part), forecast_with(model)
+            windows = _windows(self.series, task.columns, settings, part)
+            yield windows, forecast_with(model)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LoadedForecast:
-        """The best model of a run. Raises RunError, in one line that names the file, when anything
-        is missing or damaged.
-        """
-        folder = RunFolder(path)
-        record = folder.load_settings()
-        with reading_settings(folder):
-            settings = cls.read_settings(record)
-            details = record["details"]
-            names = [str(name) for name in details["columns"]]
+    def read_details(cls, details: Mapping[str, Any]) -> Columns:
+        names = check_names(details, "columns")
+        try:
             targets = [int(place) for place in details["targets"]]
-            transform = SeriesTransform.from_record(details["transform"])
             errors = np.array(details["errors"], np.float64)
             season = int(details["season"])
-            if len(transform.scaler.shift) != len(names) or errors.shape != (len(targets),):
-                raise ArgumentError("its columns, targets and scales do not go together")
-            if not targets or not all(0 <= place < len(names) for place in targets):
-                raise ArgumentError(f"targets: expected some of {len(names)} columns")
-        head = (settings.horizon * len(targets), settings.hidden + len(names))
-        sizes = (settings.cell, settings.layers, len(names), settings.hidden)
-        model = load_model(
-            folder,
-            {"head.weight": head, **recurrent_shapes("recurrent", *sizes)},
-            lambda: _model(len(names), targets, settings),
+        except ValueError:
+            raise ArgumentError("targets, errors, season: expected numbers") from None
+        transform = SeriesTransform.from_record(details["transform"])
+        if not targets or not all(0 <= place < len(names) for place in targets):
+            raise ArgumentError(f"targets: expected some of {len(names)} columns, got {targets}")
+        if len(transform.scaler.shift) != len(names) or errors.shape != (len(targets),):
+            raise ArgumentError("its columns, targets and scales do not go together")
+        return Columns(names, targets, transform, season, errors)
+
+    @classmethod
+    def build(cls, settings: ForecastSettings, parts: Columns) -> Forecaster:
+        return Forecaster(
+            len(parts.names),
+            parts.targets,
+            settings.horizon,
+            cell=settings.cell,
+            layers=settings.layers,
+            hidden=settings.hidden,
+            dropout=settings.dropout,
         )
-        return LoadedForecast(
-            model, settings, names, targets, transform, season, errors, folder.path
-        )
-
-
-class LoadedForecast(NamedTuple):
-    """The best model of a run, in evaluation mode, and what is needed to use it."""
-
-    model: Forecaster
-    settings: ForecastSettings
-    names: list[str]  # of the columns
-    targets: list[int]  # places of those forecast
-    transform: SeriesTransform
-    season: int
-    errors: np.ndarray  # (K,), of the (seasonal) naive forecast in training
-    path: str
-
-    def predict(self, source: Any) -> Iterator[dict[str, Any]]:
-        """The moments after the end of a CSV file, or of an array (L, C) of the same columns.
-
-        Yields ``{"step": 1, name: value, ...}`` for each, in the units of the file.
-
-        Raises ArgumentError when the file is too short or lacks a column.
-        """
-        name, values = self._values(source)
-        needed = self.settings.window + self.transform.lag
-        if len(values) < needed:
-            raise ArgumentError(f"{name}: expected {needed} moments or more, got {len(values)}")
-        window = self.transform.transform(values)[-self.settings.window :, None]
-        with no_grad():
-            outputs = self.model(window.astype(np.float32)).data
-        history = values[-max(self.transform.lag, 1) :, None, self.targets]
-        forecasts = self._units(self.transform.inverse(outputs, history, self.targets))
-        for step, moment in enumerate(forecasts[:, 0].tolist(), 1):
-            named = zip((self.names[place] for place in self.targets), moment, strict=True)
-            yield {"step": step, **dict(named)}
-
-    def backtest(self, source: Any = None) -> Backtest:
-        """The backtest on the run's own test part, or on the whole of another file or array.
-
-        Raises RunError when the run's own data are missing or have changed, ArgumentError for
-        another file that won't do.
-        """
-        if source is None:
-            folder = RunFolder(self.path)
-            record = folder.load_settings()
-            with reading_settings(folder):
-                return ForecastTask.reopen(record).backtest(self.model)
-        name, values = self._values(source)
-        try:
-            windows = SeriesWindows(
-                values,
-                window=self.settings.window,
-                horizon=self.settings.horizon,
-                batch_size=256,
-                transform=self.transform,
-                # The naive forecasts need a season before the first origin.
-                part=(min(self.season, len(values) - 1), len(values)),
-                channels=self.targets,
-            )
-        except ArgumentError as error:
-            raise ArgumentError(f"{name}: {error}") from None
-        return backtest(
-            [(windows, forecast_with(self.model))],
-            names=[self.names[place] for place in self.targets],
-            errors=self.errors,
-            season=self.season,
-            units=self._units,
-        )
-
-    def evaluate(self, files: Sequence[str | os.PathLike[str]] | None = None) -> dict[str, float]:
-        """The figures of ``backtest``: on the run's test part, or on one other file."""
-        if files and len(files) > 1:
-            raise ArgumentError(f"{os.fspath(files[1])}: expected one file of columns, got several")
-        return self.backtest(files[0] if files else None).figures()
-
-    def _units(self, values: np.ndarray) -> np.ndarray:
-        return np.exp(values) if self.settings.log else values
-
-    def _values(self, source: Any) -> tuple[str, np.ndarray]:
-        """What the transform takes, and what to call it."""
-        if isinstance(source, str | os.PathLike):
-            name = os.fspath(source)
-            table = _read(source, self.settings, self.names)
-        else:
-            name, table = "series", Table(tuple(self.names), np.asarray(source))
-        values = check_series(name, table.values)
-        if values.shape[1] != len(self.names):
-            raise ArgumentError(
-                f"{name}: expected {len(self.names)} columns, got {values.shape[1]}"
-            )
-        try:
-            return name, _logarithms(Table(table.names, values)) if self.settings.log else values
-        except ArgumentError as error:
-            raise ArgumentError(f"{name}: {error}") from None
 
 
 def generated_series() -> Table:
@@ -377,15 +383,23 @@ def generated_series() -> Table:
     return Table(("generated",), (100.0 + 0.15 * t + season + noise)[:, None])
 
 
-def _model(channels: int, targets: list[int], settings: ForecastSettings) -> Forecaster:
-    return Forecaster(
-        channels,
-        targets,
-        settings.horizon,
-        cell=settings.cell,
-        layers=settings.layers,
-        hidden=settings.hidden,
-        dropout=settings.dropout,
+def _windows(
+    series: np.ndarray,
+    columns: Columns,
+    settings: ForecastSettings,
+    part: tuple[int, int],
+    batch: int = 256,
+) -> SeriesWindows:
+    """The windows of a series, as the model sees them, whose targets are in ``part``."""
+    return SeriesWindows(
+        series,
+        window=settings.window,
+        horizon=settings.horizon,
+        batch_size=batch,
+        transform=columns.transform,
+        part=part,
+        channels=columns.targets,
+        seed=settings.seed,
     )
 
 

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from rnnkit.data import (
     WordVocabulary,
     join_words,
     read_pairs,
+    read_text,
     split_at_random,
     tokenize_words,
 )
@@ -30,10 +31,10 @@ from rnnkit.train.heat_map import attention_map
 from rnnkit.train.models.translator import Translator
 from rnnkit.train.number_words import generated_pairs
 from rnnkit.train.objective import Measure
+from rnnkit.train.options import Described, setting
 from rnnkit.train.run_folder import RunFolder
-from rnnkit.train.settings import Settings, integer, one_of, probability
-from rnnkit.train.tasks.base import Task
-from rnnkit.train.tasks.loading import load_model, reading_settings, recurrent_shapes
+from rnnkit.train.settings import Settings, integer, probability
+from rnnkit.train.tasks.base import Loaded, Task
 
 _SHARE = 0.1  # of the pairs, each for validation and test
 _MOST = 1000  # pairs for each of them
@@ -41,33 +42,39 @@ _EXAMPLES = 5
 _LENGTH_PENALTY = 0.6
 
 
-def _field(default: Any, text: str) -> Any:
-    return dataclasses.field(default=default, metadata={"help": text})
-
-
 @dataclasses.dataclass(frozen=True)
 class TranslateSettings(Settings):
     """Settings of a translator's run."""
 
-    batch: int = 64
+    min_count: int = setting(1, "words seen less often are not known", group="data")
+    max_size: int = setting(20_000, "most words of each vocabulary", group="data")
+    lower: bool = setting(False, "make capital letters small", group="data")
+    max_words: int = setting(50, "leave longer pairs out of training", group="data")
+    cell: str = setting("gru", "kind of cell", choices=tuple(sorted(CELLS)), group="model")
+    layers: int = setting(1, "recurrent layers of encoder and decoder", group="model")
+    hidden: int = setting(256, "units of each layer, in each direction", group="model")
+    embedding: int = setting(128, "size of a word's embedding", group="model")
+    bidirectional: bool = setting(True, "let the encoder also read backward", group="model")
+    attention: str = setting(
+        "general",
+        "how the decoder looks at the source",
+        choices=(*ATTENTIONS, "none"),
+        group="model",
+    )
+    dropout: float = setting(0.2, "dropout probability", metavar="P", group="model")
+    label_smoothing: float = setting(
+        0.1, "share of the probability spread over all words", metavar="P", group="training"
+    )
+    sampling: float = setting(
+        0.0,
+        "scheduled sampling: how often the decoder reads its own word",
+        metavar="P",
+        group="training",
+    )
+    sampling_batches: int = setting(2000, "batches until it does so that often", group="training")
+    batch: int = setting(64, "pairs side by side", group="training")
     lr: float = 0.003
     weight_decay: float = 0.0
-    min_count: int = _field(1, "leave words out of the vocabularies that are seen less often")
-    max_size: int = _field(20_000, "most words of each vocabulary")
-    lower: bool = _field(False, "make capital letters small")
-    max_words: int = _field(50, "leave pairs out of training that are longer")
-    cell: str = _field("gru", "kind of cell")
-    layers: int = _field(1, "recurrent layers of encoder and decoder")
-    hidden: int = _field(256, "units of each layer, in each direction")
-    embedding: int = _field(128, "size of a word's embedding")
-    bidirectional: bool = _field(True, "whether the encoder also reads backward")
-    attention: str = _field("general", "how the decoder looks at the source, or none")
-    dropout: float = _field(0.2, "dropout probability")
-    label_smoothing: float = _field(0.1, "share of the probability spread over all words")
-    sampling: float = _field(
-        0.0, "scheduled sampling: how often the decoder reads its own word in training"
-    )
-    sampling_batches: int = _field(2000, "batches until it does so that often")
 
     largest: ClassVar[Mapping[str, int]] = {
         **Settings.largest,
@@ -81,17 +88,9 @@ class TranslateSettings(Settings):
     }
 
     def __post_init__(self) -> None:
-        one_of("cell", self.cell, tuple(CELLS))
-        one_of("attention", self.attention, (*ATTENTIONS, "none"))
-        for name in ("lower", "bidirectional"):
-            if not isinstance(getattr(self, name), bool):
-                raise ArgumentError(
-                    f"{name}: expected true or false, got {getattr(self, name)!r}"
-                )
         if self.bidirectional and self.attention in ("dot", "scaled"):
             raise ArgumentError(
-                f"attention: {self.attention} needs an encoder of one direction "
-                "(bidirectional false)"
+                f"attention: {self.attention} needs an encoder of one direction (not bidirectional)"
             )
         for name in ("dropout", "label_smoothing", "sampling"):
             probability(name, getattr(self, name))
@@ -99,153 +98,41 @@ class TranslateSettings(Settings):
         super().__post_init__()
 
 
-class TranslateTask(Task):
-    """A translator and the pairs it is to learn from.
+class Vocabularies(NamedTuple):
+    """The words of both sides."""
 
-    Validation and test part are each a tenth of the pairs, at most 1000; pairs with the same source
-    stay together, so that no sentence to translate was seen in training.
-    """
-
-    name = "translate"
-    help = "translate lines, learnt from pairs of lines"
-    settings_type = TranslateSettings
-    measure = Measure(unit="nats/word", digits=3, items="words")
-
-    settings: TranslateSettings
-    model: Translator
-    training: RaggedBatches
-    validation: RaggedBatches
-    note = ""
-
-    def __init__(self, pairs: Pairs, settings: TranslateSettings, *, source: str) -> None:
-        """Raises ArgumentError, naming the data, when there are too few pairs."""
-        self.settings = settings
-        self.source = source
-        self._digest = hashlib.sha256("\0".join(itertools.chain(*pairs)).encode()).hexdigest()
-        self.parts = _parts(pairs, settings, source)
-        training = self.parts["training"]
-        options: dict[str, Any] = {
-            "min_count": settings.min_count, "max_size": settings.max_size, "lower": settings.lower,
-        }  # fmt: skip
-        self.source_words = WordVocabulary.of(training.sources, **options)
-        self.target_words = WordVocabulary.of(
-            training.targets, specials=("start", "end"), **options
-        )
-        self.training = self._batches(training)
-        self.validation = self._batches(self.parts["validation"])
-        manual_seed(settings.seed)
-        self.model = _model(self.source_words, self.target_words, settings)
-
-    @classmethod
-    def read(cls, files: Sequence[str | os.PathLike[str]], settings: TranslateSettings) -> Self:
-        """Two files, line by line, or one with tabulators; without any, numbers in words."""
-        if len(files) > 2:
-            raise ArgumentError(
-                f"{os.fspath(files[2])}: expected two files, sources and targets, or one of both"
-            )
-        if files:
-            name = " and ".join(os.fspath(file) for file in files)
-            return cls(read_pairs(*files), settings, source=name)
-        task = cls(generated_pairs(), settings, source="generated-numbers")
-        task.note = (
-            "no file: translating the numbers to 9999, made by rule, from English words to German "
-            "ones"
-        )
-        return task
-
-    def _batches(self, pairs: Pairs) -> RaggedBatches:
-        return RaggedBatches(
-            [self.source_words.encode(text) for text in pairs.sources],
-            [self.target_words.encode(text, end=True) for text in pairs.targets],
-            aligned=False,
-            batch_size=self.settings.batch,
-            seed=self.settings.seed,
-        )
-
-    def summary(self) -> str:
-        """What is trained on what."""
-        settings = self.settings
-        counts = ", ".join(f"{len(part.sources):,} {name}" for name, part in self.parts.items())
-        weights = sum(parameter.size for parameter in self.model.parameters())
-        return (
-            f"{self.source}: pairs: {counts}; {len(self.source_words):,} and "
-            f"{len(self.target_words):,} words; {settings.cell.upper()} encoder and decoder with "
-            f"{settings.layers} x {settings.hidden}, attention {settings.attention}, "
-            f"{weights:,} weights"
-        )
-
-    def details(self) -> dict[str, Any]:
-        return {
-            "sources": self.source_words.record(),
-            "targets": self.target_words.record(),
-            "pairs": {name: len(part.sources) for name, part in self.parts.items()},
-            "sha256": self._digest,
-        }
-
-    def show(self, folder: RunFolder) -> Iterator[str]:
-        """The BLEU of the best model on the test part, and some of its translations."""
-        loaded = self.load(folder.path)
-        test = self.parts["test"]
-        found = list(loaded.predict(test.sources))
-        bleu = loaded.bleu([record["translation"] for record in found], test.targets)
-        yield f"test part: BLEU {bleu.score:.2f} {signature(self.settings)}"
-        for record, reference in list(zip(found, test.targets, strict=True))[:_EXAMPLES]:
-            yield f"  {record['source']}"
-            yield f"    -> {record['translation']}"
-            if record["translation"] != reference:
-                yield f"    =  {reference}"
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> LoadedTranslate:
-        """The best model of a run. Raises RunError, in one line that names the file, when anything
-        is missing or damaged.
-        """
-        folder = RunFolder(path)
-        record = folder.load_settings()
-        with reading_settings(folder):
-            settings = cls.read_settings(record)
-            sources = WordVocabulary.from_record(record["details"]["sources"])
-            targets = WordVocabulary.from_record(record["details"]["targets"])
-            if targets.start is None or targets.end is None:
-                raise ArgumentError("targets: expected symbols for start and end")
-        sizes = (settings.cell, settings.layers, settings.embedding, settings.hidden)
-        expected = {
-            **recurrent_shapes("network.encoder", *sizes),
-            **recurrent_shapes("network.decoder", *sizes),
-            "network.source_embedding.weight": (len(sources), settings.embedding),
-            "network.head.weight": (len(targets), settings.hidden),
-        }
-        model = load_model(folder, expected, lambda: _model(sources, targets, settings))
-        return LoadedTranslate(model, settings, sources, targets, folder.path)
-
-
-class LoadedTranslate(NamedTuple):
-    """The best model of a run, in evaluation mode, and what is needed to use it."""
-
-    model: Translator
-    settings: TranslateSettings
     sources: WordVocabulary
     targets: WordVocabulary
-    path: str
+
+
+class LoadedTranslate(Loaded):
+    """The best model of a run on pairs of texts, and its vocabularies."""
+
+    model: Translator
+    settings: TranslateSettings
+    parts: Vocabularies
 
     def predict(
         self,
-        lines: Iterable[str],
+        inputs: str | os.PathLike[str] | Iterable[str],
         *,
-        beam: int = 1,
-        attention: str | os.PathLike[str] | None = None,
+        beam: Annotated[
+            int, Described("translations kept at each step; 1 takes the best word", least=1)
+        ] = 1,
+        attention: Annotated[
+            str | os.PathLike[str] | None,
+            Described(
+                "where to draw what it looked at for the first line, a PNG (default: nowhere)",
+                metavar="FILE",
+            ),
+        ] = None,
     ) -> Iterator[dict[str, Any]]:
-        """Translate ``lines``, as many side by side as training had.
+        """Translate lines, as many side by side as training had; ``inputs``: a file, or the lines.
 
         Words that the vocabulary of targets lacks are copied from where the attention looked (Luong
         et al. 2015, arXiv 1410.8206, section 3.3, with attention for alignment).
 
-        Args:
-            beam: how many translations are kept at each step; 1 takes the best word each time.
-            attention: where to draw, as a PNG, what the network looked at for the first line.
-
-        Yields:
-            ``{"source": line, "translation": text, "score": log-probability}``, in their order.
+        Yields ``{"source": line, "translation": text, "score": log-probability}``, in their order.
 
         Raises:
             ArgumentError: beam is below 1, or a picture is asked of a model without attention.
@@ -255,7 +142,9 @@ class LoadedTranslate(NamedTuple):
             raise ArgumentError(f"beam: expected 1 or more, got {beam}")
         if attention is not None and self.settings.attention == "none":
             raise ArgumentError("attention: this model has none to draw")
-        return self._predict(iter(lines), beam, attention)
+        if isinstance(inputs, str | os.PathLike):
+            inputs = read_text(inputs).removesuffix("\n").split("\n")
+        return self._predict(iter(inputs), beam, attention)
 
     def _predict(
         self, lines: Iterator[str], beam: int, picture: str | os.PathLike[str] | None
@@ -281,21 +170,21 @@ class LoadedTranslate(NamedTuple):
 
     def _search(self, words: list[list[str]], beam: int) -> list[tuple[list[str], float]]:
         """The target words of each list of source words, and their log-probability."""
-        assert self.targets.start is not None
-        assert self.targets.end is not None
+        assert self.parts.targets.start is not None
+        assert self.parts.targets.end is not None
         network = self.model.network
         lengths = np.array([len(tokens) for tokens in words], np.int64)
         source = np.zeros((lengths.max(), len(words)), np.int64)
         for row, tokens in enumerate(words):
-            source[: len(tokens), row] = self.sources.encode(tokens)
+            source[: len(tokens), row] = self.parts.sources.encode(tokens)
         with no_grad():
             state = network.start(source, lengths)
         hypotheses = beam_search(
             network.step,
             state,
             batch_axis=network.state_axes,
-            start=self.targets.start,
-            end=self.targets.end,
+            start=self.parts.targets.start,
+            end=self.parts.targets.end,
             beam_width=beam,
             max_length=2 * int(lengths.max()) + 10,
             length_penalty=_LENGTH_PENALTY if beam > 1 else 0.0,
@@ -303,7 +192,7 @@ class LoadedTranslate(NamedTuple):
         results = []
         for tokens, best in zip(words, hypotheses, strict=True):
             ids, score = best[0]
-            translation = self.targets.tokens(ids)
+            translation = self.parts.targets.tokens(ids)
             if self.settings.attention != "none" and WordVocabulary.unknown in ids:
                 looked = self.attention(tokens, translation).argmax(-1)
                 translation = [
@@ -318,8 +207,8 @@ class LoadedTranslate(NamedTuple):
         target words and the end. Raises ArgumentError when it has no attention."""
         with no_grad():
             _, weights = self.model(
-                self.sources.encode(source)[:, None],
-                self.targets.encode(target, end=True)[:, None],
+                self.parts.sources.encode(source)[:, None],
+                self.parts.targets.encode(target, end=True)[:, None],
             )
         if weights is None:
             raise ArgumentError("attention: this model has none")
@@ -330,26 +219,150 @@ class LoadedTranslate(NamedTuple):
         return corpus_bleu(translations, references, lower=self.settings.lower)
 
     def evaluate(
-        self, files: Sequence[str | os.PathLike[str]] | None = None, *, beam: int = 1
+        self,
+        files: Sequence[str | os.PathLike[str]] | None = None,
+        *,
+        beam: Annotated[int, Described("as for predict", least=1)] = 1,
     ) -> dict[str, float]:
-        """BLEU and its parts on the run's test part, or on the pairs of other files.
-
-        Raises RunError when the run's own data are missing or have changed, ArgumentError for
-        other files that won't do.
-        """
+        """BLEU and its parts on the run's test part, or on the pairs of other files."""
         if files:
-            pairs = read_pairs(*files[:2])
+            pairs = _read_pairs(files)
         else:
-            folder = RunFolder(self.path)
-            record = folder.load_settings()
-            with reading_settings(folder):
-                pairs = TranslateTask.reopen(record).parts["test"]
+            task = self.task_type.reopen(self.record)
+            assert isinstance(task, TranslateTask)
+            pairs = task.parts["test"]
         records = self.predict(pairs.sources, beam=beam)
         found = self.bleu([record["translation"] for record in records], pairs.targets)
-        precisions = {
-            f"precision of {n}": value for n, value in enumerate(found.precisions, 1)
-        }
+        precisions = {f"precision of {n}": value for n, value in enumerate(found.precisions, 1)}
         return {"BLEU": found.score, **precisions, "brevity penalty": found.brevity_penalty}
+
+
+class TranslateTask(Task):
+    """A translator and the pairs it is to learn from.
+
+    Validation and test part are each a tenth of the pairs, at most 1000; pairs with the same source
+    stay together, so that no sentence to translate was seen in training.
+    """
+
+    name = "translate"
+    help = "a translator, from pairs of lines"
+    files_help = (
+        "two files of lines, or one with a tabulator between the two; by default numbers in words"
+    )
+    settings_type = TranslateSettings
+    loaded_type = LoadedTranslate
+    measure = Measure(unit="nats/word", digits=3, items="words")
+
+    settings: TranslateSettings
+    model: Translator
+    training: RaggedBatches
+    validation: RaggedBatches
+
+    def __init__(self, pairs: Pairs, settings: TranslateSettings, *, source: str) -> None:
+        """Raises ArgumentError, naming the data, when there are too few pairs."""
+        self.settings = settings
+        self.source = source
+        self._digest = hashlib.sha256("\0".join(itertools.chain(*pairs)).encode()).hexdigest()
+        self.parts = _parts(pairs, settings, source)
+        training = self.parts["training"]
+        options: dict[str, Any] = {
+            "min_count": settings.min_count, "max_size": settings.max_size, "lower": settings.lower,
+        }  # fmt: skip
+        self.words = Vocabularies(
+            WordVocabulary.of(training.sources, **options),
+            WordVocabulary.of(training.targets, specials=("start", "end"), **options),
+        )
+        self.training = self._batches(training)
+        self.validation = self._batches(self.parts["validation"])
+        manual_seed(settings.seed)
+        self.model = self.build(settings, self.words)
+
+    @classmethod
+    def read(cls, files: Sequence[str | os.PathLike[str]], settings: TranslateSettings) -> Self:
+        """Two files, line by line, or one with tabulators; without any, numbers in words."""
+        if files:
+            name = " and ".join(os.fspath(file) for file in files)
+            return cls(_read_pairs(files), settings, source=name)
+        task = cls(generated_pairs(), settings, source="generated-numbers")
+        task.note = (
+            "no file: translating the numbers to 9999, made by rule, from English words to German "
+            "ones"
+        )
+        return task
+
+    def _batches(self, pairs: Pairs) -> RaggedBatches:
+        return RaggedBatches(
+            [self.words.sources.encode(text) for text in pairs.sources],
+            [self.words.targets.encode(text, end=True) for text in pairs.targets],
+            aligned=False,
+            batch_size=self.settings.batch,
+            seed=self.settings.seed,
+        )
+
+    def summary(self) -> str:
+        """What is trained on what."""
+        settings = self.settings
+        counts = ", ".join(f"{len(part.sources):,} {name}" for name, part in self.parts.items())
+        weights = sum(parameter.size for parameter in self.model.parameters())
+        return (
+            f"{self.source}: pairs: {counts}; {len(self.words.sources):,} and "
+            f"{len(self.words.targets):,} words; {settings.cell.upper()} encoder and decoder with "
+            f"{settings.layers} x {settings.hidden}, attention {settings.attention}, "
+            f"{weights:,} weights"
+        )
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "sources": self.words.sources.record(),
+            "targets": self.words.targets.record(),
+            "pairs": {name: len(part.sources) for name, part in self.parts.items()},
+            "sha256": self._digest,
+        }
+
+    def show(self, folder: RunFolder) -> Iterator[str]:
+        """The BLEU of the best model on the test part, and some of its translations."""
+        loaded = self.load(folder.path)
+        test = self.parts["test"]
+        found = list(loaded.predict(test.sources))
+        bleu = loaded.bleu([record["translation"] for record in found], test.targets)
+        yield f"test part: BLEU {bleu.score:.2f} {signature(self.settings)}"
+        for record, reference in list(zip(found, test.targets, strict=True))[:_EXAMPLES]:
+            yield f"  {record['source']}"
+            yield f"    -> {record['translation']}"
+            if record["translation"] != reference:
+                yield f"    =  {reference}"
+
+    @classmethod
+    def read_details(cls, details: Mapping[str, Any]) -> Vocabularies:
+        found = Vocabularies(
+            WordVocabulary.from_record(details["sources"]),
+            WordVocabulary.from_record(details["targets"]),
+        )
+        if found.targets.start is None or found.targets.end is None:
+            raise ArgumentError("targets: expected symbols for start and end")
+        return found
+
+    @classmethod
+    def build(cls, settings: TranslateSettings, parts: Vocabularies) -> Translator:
+        assert parts.targets.start is not None
+        network = EncoderDecoder(
+            len(parts.sources),
+            len(parts.targets),
+            settings.embedding,
+            settings.hidden,
+            settings.layers,
+            start_token=parts.targets.start,
+            cell=settings.cell,
+            bidirectional=settings.bidirectional,
+            attention=None if settings.attention == "none" else settings.attention,
+            dropout=settings.dropout,
+        )
+        return Translator(
+            network,
+            label_smoothing=settings.label_smoothing,
+            sampling=settings.sampling,
+            sampling_batches=settings.sampling_batches,
+        )
 
 
 def signature(settings: TranslateSettings) -> str:
@@ -389,25 +402,9 @@ def _parts(pairs: Pairs, settings: TranslateSettings, source: str) -> dict[str, 
     return parts
 
 
-def _model(
-    sources: WordVocabulary, targets: WordVocabulary, settings: TranslateSettings
-) -> Translator:
-    assert targets.start is not None
-    network = EncoderDecoder(
-        len(sources),
-        len(targets),
-        settings.embedding,
-        settings.hidden,
-        settings.layers,
-        start_token=targets.start,
-        cell=settings.cell,
-        bidirectional=settings.bidirectional,
-        attention=None if settings.attention == "none" else settings.attention,
-        dropout=settings.dropout,
-    )
-    return Translator(
-        network,
-        label_smoothing=settings.label_smoothing,
-        sampling=settings.sampling,
-        sampling_batches=settings.sampling_batches,
-    )
+def _read_pairs(files: Sequence[str | os.PathLike[str]]) -> Pairs:
+    if len(files) > 2:
+        raise ArgumentError(
+            f"{os.fspath(files[2])}: expected two files, sources and targets, or one of both"
+        )
+    return read_pairs(*files)

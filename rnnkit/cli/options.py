@@ -1,0 +1,79 @@
+"""From what a task says of its options to the parser's, and back to values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rnnkit.errors import ArgumentError
+from rnnkit.train.options import Option
+
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+def add(parser: argparse.ArgumentParser, options: Sequence[Option], others: Any = None) -> None:
+    """Let ``parser`` take ``options``, each under the heading of its group.
+
+    ``others``: the group of those without one, by default none.
+    """
+    groups: dict[str, Any] = {"": others or parser}
+    exclusive: dict[str, Any] = {}
+    for option in options:
+        name = option.about.group
+        if name not in groups:
+            groups[name] = parser.add_argument_group(name)
+        target = groups[name]
+        mark = option.about.exclusive
+        if mark:
+            if mark not in exclusive:
+                exclusive[mark] = target.add_mutually_exclusive_group()
+            target = exclusive[mark]
+        target.add_argument(option.flag, dest=option.name, **_arguments(option))
+
+
+def values(arguments: argparse.Namespace, options: Sequence[Option]) -> dict[str, Any]:
+    """What was given for ``options``, by name."""
+    return {option.name: getattr(arguments, option.name) for option in options}
+
+
+def refuse(
+    arguments: argparse.Namespace, options: Sequence[Option], error: ArgumentError
+) -> None:
+    """Leave with wrong usage when ``error`` is about one of ``options``."""
+    name, _, rest = str(error).partition(": ")
+    for option in options:
+        if option.name == name:
+            arguments.usage_error(f"argument {option.flag}: {rest}")
+
+
+def _arguments(option: Option) -> dict[str, Any]:
+    about = option.about
+    help_text = about.help
+    if option.default is not None and option.type is not bool and option.default != "":
+        help_text = re.sub(r" \(default.*\)$", "", help_text) + f" (default {option.default})"
+    found: dict[str, Any] = {"default": option.default, "help": help_text.replace("%", "%%")}
+    if option.type is bool:
+        # What is on by default is switched off with --no-...
+        action = argparse.BooleanOptionalAction if option.default else "store_true"
+        return {**found, "action": action}
+    if about.choices:
+        return {**found, "choices": about.choices}
+    metavar = about.metavar or _METAVARS[option.type]
+    return {**found, "type": _converter(option), "metavar": metavar}
+
+
+def _converter(option: Option) -> Callable[[str], Any]:
+    least = option.about.least
+    if least is None:
+        return option.type
+
+    def convert(text: str) -> Any:
+        value = option.type(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
+        return value
+
+    convert.__name__ = option.type.__name__  # as argparse names it in its messages
+    return convert

@@ -1,0 +1,38 @@
+"""The mean loss and metrics of a model over some data."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from rnnkit.autograd import no_grad
+from rnnkit.data import Batches
+from rnnkit.errors import ArgumentError
+from rnnkit.module import Module
+from rnnkit.train.objective import Mean, Objective
+
+
+def evaluate(
+    model: Module, batches: Batches[Any], objective: Objective | None = None
+) -> dict[str, float]:
+    """The mean "loss" and metrics over one ordered pass, in evaluation mode.
+
+    ``objective``: by default ``model.loss``. Raises ArgumentError when there is no item.
+    """
+    if objective is None:
+        objective = cast(Objective, model.loss)  # type: ignore[attr-defined]  # a model's own
+    training = model.training
+    model.eval()
+    mean, state = Mean(), None
+    try:
+        with no_grad():
+            for batch in batches.epoch():
+                loss = objective(batch, None if batch.starts_epoch else state)
+                state = loss.state
+                if loss.count:
+                    value = loss.value.item() * loss.count
+                    mean.add(loss.count, {"loss": value, **loss.metrics})
+    finally:
+        model.train(training)
+    if not mean.count:
+        raise ArgumentError("batches: there is no item to evaluate")
+    return mean.means()
