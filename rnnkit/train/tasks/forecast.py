@@ -226,7 +226,7 @@ class ForecastTask(Task):
     """
 
     name = "forecast"
-    help = "forecasts of columns of a CSV file, backtested against naive ones"
+    help = "a forecaster of columns of a CSV file, backtested against naive forecasts"
     files_help = "a CSV file; by default a generated series"
     settings_type = ForecastSettings
     loaded_type = LoadedForecast
