@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import rnnkit
 from rnnkit.errors import RnnkitError
 from rnnkit.train.tasks import DEFAULT_TASK, TASKS, task_of, task_type
 
@@ -44,12 +43,22 @@ class OneLineParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from rnnkit import backend
+
+        print(f"rnnkit {backend.config()['rnnkit']}")
+        parser.exit()
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser; the parsed arguments hold the command's function as ``run``."""
     parser = OneLineParser(
         prog="rnnkit", description="Train and run recurrent neural networks on the CPU."
     )
-    parser.add_argument("--version", action="version", version=f"rnnkit {rnnkit.__version__}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version and leave"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, fill, text in (
         ("train", _fill_train, "train a model on your files, for one of several tasks"),

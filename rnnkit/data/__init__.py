@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rnnkit.data.baselines import mae, mase, naive, naive_error, rmse, seasonal_naive
+    from rnnkit.data.baselines import drift, mae, mase, naive, naive_error, rmse, seasonal_naive
     from rnnkit.data.batches import Batch, Batches, PositionedBatches, SequenceBatch
     from rnnkit.data.continuous import ContinuousBatches, Window
     from rnnkit.data.corpus import Corpus, default_corpus, docstring_corpus, topics_corpus
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 # Loaded when it is first asked for: a command loads no more than it uses.
 _NAMES = {
-    "rnnkit.data.baselines": "mae mase naive naive_error rmse seasonal_naive",
+    "rnnkit.data.baselines": "drift mae mase naive naive_error rmse seasonal_naive",
     "rnnkit.data.batches": "Batch Batches PositionedBatches SequenceBatch",
     "rnnkit.data.continuous": "ContinuousBatches Window",
     "rnnkit.data.corpus": "Corpus default_corpus docstring_corpus topics_corpus",
@@ -97,6 +97,7 @@ __all__ = [
     "WordVocabulary",
     "default_corpus",
     "docstring_corpus",
+    "drift",
     "group_duplicates",
     "join_words",
     "k_folds",

@@ -32,6 +32,22 @@ def seasonal_naive(history: Any, horizon: int, season: int) -> np.ndarray:
     return known[len(known) - season + np.arange(horizon) % season]
 
 
+def drift(history: Any, horizon: int) -> np.ndarray:
+    """The line through the first and the last moment, gone on with: (horizon, ...) from ``history``
+    (L, ...). What has to be beaten where there is a trend.
+
+    Raises ArgumentError when ``horizon`` is not positive or ``history`` has less than 2 moments.
+    """
+    check_positive("horizon", horizon)
+    known = np.asarray(history, np.float64)
+    if not known.ndim or len(known) < 2:
+        raise ArgumentError(f"history: expected 2 moments or more, got {known.shape}")
+    slope = (known[-1] - known[0]) / (len(known) - 1)
+    ahead = np.arange(1, horizon + 1).reshape(-1, *[1] * (known.ndim - 1))
+    line: np.ndarray = known[-1] + slope * ahead
+    return line
+
+
 def rmse(forecast: Any, truth: Any) -> float:
     """The root of the mean squared error over all entries. ShapeError when the shapes differ."""
     return float(np.sqrt(np.mean(_errors(forecast, truth) ** 2)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnnkit.autograd import no_grad
-from rnnkit.data import SeriesWindows, mae, naive, rmse, seasonal_naive
+from rnnkit.data import SeriesWindows, drift, mae, naive, rmse, seasonal_naive
 from rnnkit.module import Module
 
-NETWORK, NAIVE = "network", "naive"
+NETWORK, NAIVE, DRIFT = "network", "naive", "drift"
 
 
 class Scores(NamedTuple):
@@ -79,23 +80,20 @@ def backtest(
         season: of the seasonal naive forecaster, left out where it is 1.
         units: from what the windows hold to the user's units.
     """
-    rivals: dict[str, list[np.ndarray]] = {NETWORK: [], NAIVE: []}
+    simple: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {NAIVE: naive, DRIFT: drift}
     if season > 1:
-        rivals[seasonal_name(season)] = []
+        simple[f"seasonal naive ({season})"] = partial(seasonal_naive, season=season)
+    rivals: dict[str, list[np.ndarray]] = {name: [] for name in (NETWORK, *simple)}
     truths = []
     for windows, forecast in stretches:
         for batch in windows.epoch():
             rivals[NETWORK].append(windows.forecasts(forecast(batch.inputs), batch.rows))
             truths.append(windows.truth(batch.rows))
         known = windows.series[:, windows.channels]
-        for name, found in rivals.items():
-            if name != NETWORK:
-                found += [
-                    naive(known[:t], windows.horizon)[:, None]
-                    if name == NAIVE
-                    else seasonal_naive(known[:t], windows.horizon, season)[:, None]
-                    for t in windows.origins
-                ]
+        for name, forecaster in simple.items():
+            rivals[name] += [
+                forecaster(known[:t], windows.horizon)[:, None] for t in windows.origins
+            ]
     truth = units(np.concatenate(truths, 1))
     joined = {name: units(np.concatenate(found, 1)) for name, found in rivals.items()}
     scores = {
@@ -110,11 +108,6 @@ def backtest(
         for k, target in enumerate(names)
     }
     return Backtest(scores, truth.shape[1], truth.shape[0])
-
-
-def seasonal_name(season: int) -> str:
-    """What the seasonal naive forecaster is called in a backtest."""
-    return f"seasonal naive ({season})"
 
 
 def forecast_with(model: Module) -> Callable[[np.ndarray], np.ndarray]:

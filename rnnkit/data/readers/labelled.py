@@ -28,6 +28,7 @@ import numpy as np
 from rnnkit.data.readers.arrays import read_arrays
 from rnnkit.data.readers.json_lines import numbered_objects
 from rnnkit.data.readers.table import parse_numbers, read_text_table
+from rnnkit.data.readers.text import read_text
 from rnnkit.errors import ArgumentError
 
 _INPUTS = ("text", "tokens", "sequence")
@@ -43,8 +44,11 @@ class Labelled(NamedTuple):
     per_step: bool  # which of the two
 
 
-def read_labelled(path: str | os.PathLike[str]) -> Labelled:
+def read_labelled(path: str | os.PathLike[str], *, labels: bool = True) -> Labelled:
     """The labelled sequences of a file, by its ending: ``.csv``, ``.tsv``, ``.jsonl``, ``.npz``.
+
+    Without ``labels`` only the inputs are read, and the labels are an empty list, whether the file
+    has any or not; the lines of a ``.txt`` then are texts.
 
     Whole numbers alone, without C, come as int64 ids (T_i,), other numbers as float64 (T_i, C),
     C = 1 where the file has lists of plain numbers; labels that are numbers come as their digits.
@@ -54,10 +58,18 @@ def read_labelled(path: str | os.PathLike[str]) -> Labelled:
     """
     name = os.fspath(path)
     ending = os.path.splitext(name)[1].lower()
+    outputs = _OUTPUTS if labels else ()
     if ending == ".npz":
-        return _from_arrays(name)
+        return _from_arrays(name, labels)
     if ending in (".jsonl", ".ndjson"):
-        return _from_examples(numbered_objects(name), _json_input, _json_labels)
+        examples = numbered_objects(name)
+        if not examples:
+            raise ArgumentError(f"{name}: no examples in it")
+        return _from_examples(examples, _json_input, _json_labels, outputs)
+    if ending == ".txt" and not labels:
+        lines = read_text(name).removesuffix("\n").split("\n")
+        examples = [(f"{name}:{number}", {"text": line}) for number, line in enumerate(lines, 1)]
+        return _from_examples(examples, _json_input, _json_labels, ())
     if ending in (".csv", ".tsv"):
         table = read_text_table(name, header=True, delimiter="\t" if ending == ".tsv" else None)
         assert table.names is not None
@@ -67,31 +79,36 @@ def read_labelled(path: str | os.PathLike[str]) -> Labelled:
         ]
         if not examples:
             raise ArgumentError(f"{name}: no rows below the header")
-        return _from_examples(examples, _cell_input, _cell_labels)
-    raise ArgumentError(f"{name}: expected a .csv, .tsv, .jsonl or .npz file")
+        return _from_examples(examples, _cell_input, _cell_labels, outputs)
+    kinds = ".csv, .tsv, .jsonl or .npz" if labels else ".csv, .tsv, .jsonl, .npz or .txt"
+    raise ArgumentError(f"{name}: expected a {kinds} file")
 
 
 def _from_examples(
     examples: list[tuple[str, dict[str, Any]]],
     read_input: Callable[[str, Any, str], Any],
     read_labels: Callable[[str, Any, str], Any],
+    outputs: tuple[str, ...],
 ) -> Labelled:
     where, first = examples[0]
-    kind, output = _one_of(first, _INPUTS, where), _one_of(first, _OUTPUTS, where)
+    kind = _one_of(first, _INPUTS, where)
+    output = _one_of(first, outputs, where) if outputs else None
     sequences, labels = [], []
     for where, fields in examples:
         for key in (kind, output):
-            if key not in fields:
+            if key is not None and key not in fields:
                 raise ArgumentError(f"{where}: no {key!r}, which the first example has")
         sequence = read_input(kind, fields[kind], f"{where}: {kind!r}")
-        label = read_labels(output, fields[output], f"{where}: {output!r}")
         if not len(sequence):
             raise ArgumentError(f"{where}: {kind!r} is empty")
+        sequences.append(sequence)
+        if output is None:
+            continue
+        label = read_labels(output, fields[output], f"{where}: {output!r}")
         if output == "labels" and len(label) != len(sequence):
             raise ArgumentError(
                 f"{where}: expected {len(sequence)} labels, one for each step, got {len(label)}"
             )
-        sequences.append(sequence)
         labels.append(label)
     if kind == "sequence":
         sequences = _numbers_alike(sequences, [where for where, _ in examples])
@@ -181,12 +198,12 @@ def _numbers_alike(sequences: list[np.ndarray], places: list[str]) -> list[np.nd
     return [array[:, None] for array in sequences]
 
 
-def _from_arrays(name: str) -> Labelled:
+def _from_arrays(name: str, labelled: bool) -> Labelled:
     arrays = read_arrays(name, kinds="biufU")
-    for key in ("sequences", "labels"):
+    for key in ("sequences", "labels")[: 1 + labelled]:
         if key not in arrays:
             raise ArgumentError(f"{name}: no array {key!r}; it has {', '.join(arrays) or 'none'}")
-    sequences, labels = arrays["sequences"], arrays["labels"]
+    sequences = arrays["sequences"]
     if sequences.ndim not in (2, 3) or sequences.dtype.kind == "U" or not sequences.size:
         raise ArgumentError(
             f"{name}: sequences: expected numbers (R, T) or (R, T, C), got {sequences.dtype} "
@@ -199,6 +216,7 @@ def _from_arrays(name: str) -> Labelled:
     if lengths.min() < 1 or lengths.max() > T:
         raise ArgumentError(f"{name}: lengths: expected 1 to {T}, got {lengths.min()} to "
                             f"{lengths.max()}")
+    labels = arrays["labels"] if labelled else np.zeros(R, np.int64)
     if labels.dtype.kind not in "iuU" or labels.shape not in ((R,), (R, T)):
         raise ArgumentError(
             f"{name}: labels: expected whole numbers or texts ({R},) or ({R}, {T}), got "
@@ -215,6 +233,8 @@ def _from_arrays(name: str) -> Labelled:
         [
             [str(label) for label in row[:length]] if per_step else str(row)
             for row, length in zip(labels, lengths, strict=True)
-        ],
+        ]
+        if labelled
+        else [],
         per_step,
     )

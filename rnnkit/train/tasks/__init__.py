@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # name -> its class; the module is that of the name
 TASKS = {
     "text": "TextTask",
+    "classify": "ClassifyTask",
+    "tag": "TagTask",
     "forecast": "ForecastTask",
     "translate": "TranslateTask",
     "compose": "ComposeTask",

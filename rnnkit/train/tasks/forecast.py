@@ -170,8 +170,8 @@ class LoadedForecast(Loaded):
             return task.backtest(self.model)
         name, values = self._values(source)
         try:
-            # The naive forecasts need a season before the first origin.
-            begin = min(self.parts.season, len(values) - 1)
+            # The naive forecasts need a season, or two moments, before the first origin.
+            begin = min(max(self.parts.season, 2), len(values) - 1)
             windows = _windows(values, self.parts, self.settings, (begin, len(values)))
         except ArgumentError as error:
             raise ArgumentError(f"{name}: {error}") from None
