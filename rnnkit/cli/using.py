@@ -26,7 +26,7 @@ def method_of_run(arguments: argparse.Namespace, name: str) -> Callable[..., Any
         able = (task for task in TASKS if hasattr(task_type(task).loaded_type, name))
         raise ArgumentError(
             f"{arguments.folder}: a run of the task {loaded.task_type.name!r}, which has no "
-            f"{name}; {', '.join(able)} have"
+            f"{name}; those that have one: {', '.join(able)}"
         )
 
     def call(*positional: Any) -> Any:

@@ -66,13 +66,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            about = described(type(self), field.name)
+            value, about = getattr(self, field.name), described(type(self), field.name)
             if about.choices:
-                one_of(field.name, getattr(self, field.name), about.choices)
-            if field.type == "bool" and not isinstance(getattr(self, field.name), bool):
-                raise ArgumentError(
-                    f"{field.name}: expected true or false, got {getattr(self, field.name)!r}"
-                )
+                one_of(field.name, value, about.choices)
+            if isinstance(field.default, bool) and not isinstance(value, bool):
+                raise ArgumentError(f"{field.name}: expected true or false, got {value!r}")
         for name, largest in self.largest.items():
             integer(name, getattr(self, name), 1, largest)
         if not is_integer(self.seed) or not 0 <= self.seed < 1 << 64:

@@ -18,7 +18,7 @@ from rnnkit.optim import EMA, Optimizer
 from rnnkit.train.budget import Budget
 from rnnkit.train.checkpoint import Checkpoints, find_checkpoint, read_checkpoint
 from rnnkit.train.errors import RunError, TrainingError
-from rnnkit.train.evaluate import evaluate
+from rnnkit.train.evaluation import evaluate
 from rnnkit.train.interrupt import InterruptFlag
 from rnnkit.train.not_finite import culprit, first_gradient_not_finite
 from rnnkit.train.objective import Loss, Mean, Measure, Objective

@@ -12,40 +12,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from commands import assert_one_line_error, command, environment, rnnkit
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 SMALL = [
     "--hidden", "8", "--embedding", "4", "--batch", "4", "--length", "16", "--validations", "2",
 ]
 QUICK = [*SMALL, "--epochs", "2", "--sample-length", "40"]
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "rnnkit", *map(str, arguments)]
-
-
-def environment(**extra):
-    return os.environ | {"PYTHONPATH": str(ROOT)} | extra
-
-
-def rnnkit(*arguments, cwd, **options):
-    options = {"capture_output": True, "text": True, "timeout": 60} | options
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(**options.pop("env", {})), **options
-    )
-
-
-def assert_one_line_error(result, code=1):
-    assert result.returncode == code, result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("rnnkit: error: ")]
-    assert len(lines) == 1, result.stderr
-    assert result.stderr.splitlines()[-1] == lines[0]
-    assert "Traceback" not in result.stderr
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

@@ -270,3 +270,24 @@ def test_arrays_that_are_no_piano_rolls_are_refused(tmp_path, arrays, message):
         read_piano_rolls(tmp_path / "a.mid")
     with pytest.raises(ArgumentError, match="roll: expected"):
         roll_pitches(np.zeros((2, 87)))
+
+
+def test_inputs_without_labels(file, tmp_path):
+    for name, content, kind, sequences in (
+        ("a.txt", "ab\nc d", "text", ["ab", "c d"]),
+        ("a.csv", "text,other\nab,1\n", "text", ["ab"]),
+        ("a.jsonl", '{"tokens": ["a", "b"]}\n{"tokens": ["c"], "label": "x"}', "tokens",
+         [["a", "b"], ["c"]]),
+    ):  # fmt: skip
+        data = read_labelled(file(name, content), labels=False)
+        assert (data.kind, data.sequences, data.labels) == (kind, sequences, [])
+    np.savez(tmp_path / "a.npz", sequences=np.arange(6).reshape(2, 3), lengths=[1, 3])
+    data = read_labelled(tmp_path / "a.npz", labels=False)
+    assert [each.tolist() for each in data.sequences] == [[0], [3, 4, 5]]
+    assert data.labels == []
+    with pytest.raises(ArgumentError, match=r"a\.txt: expected a \.csv, \.tsv, \.jsonl or \.npz"):
+        read_labelled(tmp_path / "a.txt")
+    with pytest.raises(ArgumentError, match=r"b\.txt:2: 'text' is empty"):
+        read_labelled(file("b.txt", "a\n\nb\n"), labels=False)
+    with pytest.raises(ArgumentError, match="no array 'labels'"):
+        read_labelled(tmp_path / "a.npz")

@@ -15,7 +15,7 @@ from rnnkit.optim import EMA, AdamW, Optimizer
 from rnnkit.train.budget import Budget
 from rnnkit.train.checkpoint import Checkpoints
 from rnnkit.train.errors import RunError
-from rnnkit.train.evaluate import evaluate
+from rnnkit.train.evaluation import evaluate
 from rnnkit.train.keep_best import KeepBest
 from rnnkit.train.loading import load_model
 from rnnkit.train.objective import Measure

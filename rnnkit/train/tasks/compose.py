@@ -21,7 +21,7 @@ from rnnkit.data import (
 from rnnkit.errors import ArgumentError
 from rnnkit.rng import manual_seed
 from rnnkit.train.chorales import generated_chorales
-from rnnkit.train.evaluate import evaluate
+from rnnkit.train.evaluation import evaluate
 from rnnkit.train.models.composer import Composer, FrameComposer, NoteComposer, spell
 from rnnkit.train.objective import Measure
 from rnnkit.train.options import Described, setting

@@ -408,13 +408,13 @@ def _windows(
 def _read(
     path: str | os.PathLike[str], settings: ForecastSettings, names: Sequence[str] | None = None
 ) -> Table:
-    """The columns of the settings; ``names``: those that a run read."""
+    """The columns of the settings; ``names``: those that a run read, which are asked for where the
+    file names its columns."""
     known = read_text_table(path).names
-    if names is not None and known is not None and set(names) <= set(known):
-        chosen: list[str | int] | None = list(names)
-    elif settings.columns is None:
-        chosen = None
-    else:
+    chosen: list[str | int] | None = None
+    if names is not None and known is not None:
+        chosen = list(names)
+    elif settings.columns is not None:
         chosen = [_column(part, known) for part in _split(settings.columns)]
     return read_table(path, chosen, missing=settings.missing)
 

@@ -25,7 +25,7 @@ from rnnkit.data import (
 )
 from rnnkit.errors import ArgumentError
 from rnnkit.rng import manual_seed
-from rnnkit.train.evaluate import evaluate
+from rnnkit.train.evaluation import evaluate
 from rnnkit.train.models.classifier import SequenceClassifier
 from rnnkit.train.models.language_model import CELLS
 from rnnkit.train.models.tagger import SequenceTagger
