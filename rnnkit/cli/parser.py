@@ -145,7 +145,7 @@ def _fill_evaluate(parser: OneLineParser, args: list[str]) -> list[str]:
 
     parser.add_argument("folder", metavar="RUN", help=_RUN)
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="by default the validation part of the run"
+        "files", nargs="*", metavar="FILE", help="by default the held-out part of the run"
     )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     _add_use(parser, args, "evaluate", evaluate.run)

@@ -4,12 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rnnkit.data.baselines import mae, mase, naive, rmse, seasonal_naive
+    from rnnkit.data.baselines import drift, mae, mase, naive, naive_error, rmse, seasonal_naive
     from rnnkit.data.batches import Batch, Batches, PositionedBatches, SequenceBatch
     from rnnkit.data.continuous import ContinuousBatches, Window
     from rnnkit.data.corpus import Corpus, default_corpus, docstring_corpus, topics_corpus
     from rnnkit.data.labels import LabelSet
     from rnnkit.data.mapped import MappedCorpus
+    from rnnkit.data.midi import (
+        Midi,
+        Note,
+        midi_bytes,
+        notes_roll,
+        read_midi,
+        roll_notes,
+        write_midi,
+    )
     from rnnkit.data.prefetch import Prefetched
     from rnnkit.data.ragged import RaggedBatches
     from rnnkit.data.readers.arrays import map_array, read_array, read_arrays
@@ -38,12 +47,13 @@ if TYPE_CHECKING:
 
 # Loaded when it is first asked for: a command loads no more than it uses.
 _NAMES = {
-    "rnnkit.data.baselines": "mae mase naive rmse seasonal_naive",
+    "rnnkit.data.baselines": "drift mae mase naive naive_error rmse seasonal_naive",
     "rnnkit.data.batches": "Batch Batches PositionedBatches SequenceBatch",
     "rnnkit.data.continuous": "ContinuousBatches Window",
     "rnnkit.data.corpus": "Corpus default_corpus docstring_corpus topics_corpus",
     "rnnkit.data.labels": "LabelSet",
     "rnnkit.data.mapped": "MappedCorpus",
+    "rnnkit.data.midi": "Midi Note midi_bytes notes_roll read_midi roll_notes write_midi",
     "rnnkit.data.prefetch": "Prefetched",
     "rnnkit.data.ragged": "RaggedBatches",
     "rnnkit.data.readers.arrays": "map_array read_array read_arrays",
@@ -69,6 +79,8 @@ __all__ = [
     "LabelSet",
     "Labelled",
     "MappedCorpus",
+    "Midi",
+    "Note",
     "Pairs",
     "Parts",
     "PositionedBatches",
@@ -85,19 +97,24 @@ __all__ = [
     "WordVocabulary",
     "default_corpus",
     "docstring_corpus",
+    "drift",
     "group_duplicates",
     "join_words",
     "k_folds",
     "mae",
     "map_array",
     "mase",
+    "midi_bytes",
     "naive",
+    "naive_error",
+    "notes_roll",
     "piano_roll",
     "read_array",
     "read_arrays",
     "read_json",
     "read_json_lines",
     "read_labelled",
+    "read_midi",
     "read_pairs",
     "read_piano_rolls",
     "read_table",
@@ -105,6 +122,7 @@ __all__ = [
     "read_text_table",
     "read_texts",
     "rmse",
+    "roll_notes",
     "roll_pitches",
     "rolling_origins",
     "seasonal_naive",
@@ -115,6 +133,7 @@ __all__ = [
     "tokenize_words",
     "topics_corpus",
     "vocabulary_from_record",
+    "write_midi",
 ]
 
 

@@ -32,6 +32,22 @@ def seasonal_naive(history: Any, horizon: int, season: int) -> np.ndarray:
     return known[len(known) - season + np.arange(horizon) % season]
 
 
+def drift(history: Any, horizon: int) -> np.ndarray:
+    """The line through the first and the last moment, gone on with: (horizon, ...) from ``history``
+    (L, ...). What has to be beaten where there is a trend.
+
+    Raises ArgumentError when ``horizon`` is not positive or ``history`` has less than 2 moments.
+    """
+    check_positive("horizon", horizon)
+    known = np.asarray(history, np.float64)
+    if not known.ndim or len(known) < 2:
+        raise ArgumentError(f"history: expected 2 moments or more, got {known.shape}")
+    slope = (known[-1] - known[0]) / (len(known) - 1)
+    ahead = np.arange(1, horizon + 1).reshape(-1, *[1] * (known.ndim - 1))
+    line: np.ndarray = known[-1] + slope * ahead
+    return line
+
+
 def rmse(forecast: Any, truth: Any) -> float:
     """The root of the mean squared error over all entries. ShapeError when the shapes differ."""
     return float(np.sqrt(np.mean(_errors(forecast, truth) ** 2)))
@@ -54,23 +70,32 @@ def mase(forecast: Any, truth: Any, training: Any, season: int = 1) -> float:
         ShapeError: shapes that do not fit together.
         ArgumentError: a training part that is too short, or constant in a channel.
     """
-    check_positive("season", season)
     errors = np.abs(_errors(forecast, truth))
-    known = np.asarray(training, np.float64)
+    known = np.asarray(training)
     if known.ndim != 2 or errors.shape[-1:] != known.shape[1:]:
         raise ShapeError(
             f"training: expected (L, C) with forecasts (..., C), got {known.shape} and "
             f"{errors.shape}"
         )
+    return float(np.mean(errors / naive_error(known, season)))
+
+
+def naive_error(training: Any, season: int = 1) -> np.ndarray:
+    """What ``mase`` measures in: the mean absolute error (C,) of the (seasonal) naive forecast of
+    one step within the training part (L, C); arguments and errors as there."""
+    check_positive("season", season)
+    known = np.asarray(training, np.float64)
+    if known.ndim != 2:
+        raise ShapeError(f"training: expected (L, C), got {known.shape}")
     if len(known) <= season:
         raise ArgumentError(f"training: expected more than {season} moments, got {len(known)}")
-    scale = np.abs(known[season:] - known[:-season]).mean(0)
+    scale: np.ndarray = np.abs(known[season:] - known[:-season]).mean(0)
     if not (scale > 0).all():
         raise ArgumentError(
             f"training: channel {int(scale.argmin())} never changes from season to season: "
             "there is no error to measure in"
         )
-    return float(np.mean(errors / scale))
+    return scale
 
 
 def _errors(forecast: Any, truth: Any) -> np.ndarray:

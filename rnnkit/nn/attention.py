@@ -233,9 +233,11 @@ class MultiplicativeAttention(Attention):
                 f"got {key_size}"
             )
         self.score = score
-        shape = (query_size, key_size)
-        made = Parameter(np.empty(shape, check_real_dtype("dtype", dtype)))
-        self.register_parameter("weight", made if score == "general" else None)
+        dtype = check_real_dtype("dtype", dtype)
+        general = score == "general"
+        self.register_parameter(
+            "weight", Parameter(np.empty((query_size, key_size), dtype)) if general else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from rnnkit.train.tasks import load_run, resume_run
     from rnnkit.train.tasks.base import Loaded, Task
     from rnnkit.train.tasks.classify import ClassifySettings, ClassifyTask, LoadedClassifier
+    from rnnkit.train.tasks.compose import ComposeSettings, ComposeTask, LoadedCompose
+    from rnnkit.train.tasks.forecast import ForecastSettings, ForecastTask, LoadedForecast
     from rnnkit.train.tasks.tag import LoadedTagger, TagSettings, TagTask
     from rnnkit.train.tasks.text import LoadedText, TextSettings, TextTask
+    from rnnkit.train.tasks.translate import LoadedTranslate, TranslateSettings, TranslateTask
     from rnnkit.train.trainer import Trainer
     from rnnkit.train.writing import generate
 
@@ -55,8 +58,11 @@ _NAMES = {
     "rnnkit.train.tasks": "load_run resume_run",
     "rnnkit.train.tasks.base": "Loaded Task",
     "rnnkit.train.tasks.classify": "ClassifySettings ClassifyTask LoadedClassifier",
+    "rnnkit.train.tasks.compose": "ComposeSettings ComposeTask LoadedCompose",
+    "rnnkit.train.tasks.forecast": "ForecastSettings ForecastTask LoadedForecast",
     "rnnkit.train.tasks.tag": "LoadedTagger TagSettings TagTask",
     "rnnkit.train.tasks.text": "LoadedText TextSettings TextTask",
+    "rnnkit.train.tasks.translate": "LoadedTranslate TranslateSettings TranslateTask",
     "rnnkit.train.trainer": "Trainer",
     "rnnkit.train.writing": "generate",
 }
@@ -67,7 +73,11 @@ __all__ = [
     "Checkpoints",
     "ClassifySettings",
     "ClassifyTask",
+    "ComposeSettings",
+    "ComposeTask",
     "CsvLog",
+    "ForecastSettings",
+    "ForecastTask",
     "GradientFlow",
     "JsonLinesLog",
     "KeepBest",
@@ -75,8 +85,11 @@ __all__ = [
     "LearningCurve",
     "Loaded",
     "LoadedClassifier",
+    "LoadedCompose",
+    "LoadedForecast",
     "LoadedTagger",
     "LoadedText",
+    "LoadedTranslate",
     "Loss",
     "Measure",
     "MissingPackageError",
@@ -96,6 +109,8 @@ __all__ = [
     "TextTask",
     "Trainer",
     "TrainingError",
+    "TranslateSettings",
+    "TranslateTask",
     "Validation",
     "evaluate",
     "generate",

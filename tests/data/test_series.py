@@ -10,6 +10,7 @@ from rnnkit.data import (
     Scaler,
     SeriesTransform,
     SeriesWindows,
+    drift,
     mae,
     mase,
     naive,
@@ -269,3 +270,13 @@ def test_transforms_of_nonsense_are_refused():
     ):
         with pytest.raises(ArgumentError):
             SeriesTransform.from_record(damaged)
+
+
+def test_drift_goes_on_with_the_line_through_the_ends():
+    history = np.array([[1.0, 5.0], [9.0, 5.0], [2.0, 5.0]])
+    assert np.allclose(drift(history, 3), [[2.5, 5.0], [3.0, 5.0], [3.5, 5.0]])
+    assert np.allclose(drift([1, 3], 2), [5, 7])
+    with pytest.raises(ArgumentError, match="history: expected 2 moments or more"):
+        drift([1.0], 2)
+    with pytest.raises(ArgumentError, match="horizon"):
+        drift([1.0, 2.0], 0)

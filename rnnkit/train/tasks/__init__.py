@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from rnnkit.train.tasks.base import Task
 
 # name -> its class; the module is that of the name
-TASKS = {"text": "TextTask", "classify": "ClassifyTask", "tag": "TagTask"}
+TASKS = {
+    "text": "TextTask",
+    "classify": "ClassifyTask",
+    "tag": "TagTask",
+    "forecast": "ForecastTask",
+    "translate": "TranslateTask",
+    "compose": "ComposeTask",
+}
 DEFAULT_TASK = "text"
 
 

@@ -1,0 +1,96 @@
+"""The commands for forecasts, translations and compositions, as a user meets them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from commands import assert_one_line_error, rnnkit
+
+from rnnkit.data import read_midi
+
+FEW = ["--hidden", "8", "--epochs", "1", "--validations", "1"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Data of all three kinds."""
+    folder = tmp_path_factory.mktemp("more")
+    random = np.random.default_rng(0)
+    walk = np.cumsum(random.normal(size=120)) + 50
+    rows = [f"d{t},{value!r}" for t, value in enumerate(walk.tolist())]
+    (folder / "price.csv").write_text("\n".join(["day,price", *rows]) + "\n")
+    words = [" ".join(random.choice(["a", "b", "c"], 4)) for _ in range(60)]
+    (folder / "cost.csv").write_text("\n".join(["day,cost", *rows]) + "\n")
+    (folder / "low").write_text("\n".join(words) + "\n")
+    (folder / "high").write_text("\n".join(word.upper() for word in words) + "\n")
+    pieces = [[[48 + t % 3, 60 + n % 5] for t in range(9)] for n in range(12)]
+    (folder / "songs.json").write_text(json.dumps(pieces))
+    return folder
+
+
+def run(place, *arguments, **options):
+    result = rnnkit(*arguments, cwd=place, **options)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_forecast(place):
+    options = ["--window", "8", "--horizon", "3", "--season", "5", "--lr", "1e-6"]
+    trained = run(place, "train", "forecast", "price.csv", *FEW, *options, "--output", "f")
+    assert "price.csv: 120 moments of 1 column, 3 of price forecast from 8" in trained.stderr
+    for rival in ("network", "naive", "drift", r"seasonal naive \(5\)"):
+        assert re.search(rf"^  {rival} +\d", trained.stdout, re.M)
+    assert "the network LOSES to " in trained.stdout
+    lines = run(place, "predict", "f", "price.csv").stdout.splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    measured = run(place, "evaluate", "f", "--json")
+    assert json.loads(measured.stdout)["network mase"] > 0
+    assert "price: the network LOSES to " in measured.stderr
+    assert "nothing left to do" in run(place, "resume", "f").stderr
+    for arguments, message in (
+        (["predict", "f", "cost.csv"], "cost.csv: no column 'price'; the columns are day, cost"),
+        (["predict", "f", "-"], "expected a CSV file or an array"),
+        (["train", "forecast", "price.csv", "--log", "--target", "day"], "no column 'day'"),
+    ):
+        result = rnnkit(*arguments, cwd=place, input="")
+        assert message in assert_one_line_error(result)
+
+
+def test_translate(place):
+    trained = run(
+        place, "train", "translate", "low", "high", *FEW, "--embedding", "4", "--output", "t"
+    )
+    assert re.search(r"^test part: BLEU \d+\.\d\d \(nrefs:1\|case:mixed", trained.stdout, re.M)
+    pytest.importorskip("matplotlib")
+    found = run(
+        place, "predict", "t", "-", "--beam", "2", "--attention", "a.png", input="a b\n\nc\n"
+    )
+    records = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [record["source"] for record in records] == ["a b", "", "c"]
+    assert any(record["translation"] for record in records) == (place / "a.png").exists()
+    assert set(json.loads(run(place, "evaluate", "t", "low", "high", "--json").stdout)) >= {"BLEU"}
+    result = rnnkit("predict", "t", "-", "--beam", "0", cwd=place, input="")
+    assert "argument --beam: expected 1 or more" in assert_one_line_error(result, 2)
+    result = rnnkit("train", "translate", "low", "--attention", "dot", cwd=place)
+    assert "argument --attention: dot needs" in assert_one_line_error(result, 2)
+
+
+def test_compose(place):
+    trained = run(
+        place, "train", "compose", "songs.json", *FEW, "--head", "frames", "--output", "c"
+    )
+    assert re.search(r"^test part: \d+\.\d+ nats/frame \(sum over the 88", trained.stdout, re.M)
+    assert read_midi(place / "c" / "sample.mid").tempo == pytest.approx(100)
+    options = ["--length", "12", "--seed", "3", "--output", "own.mid", "--tempo", "60", "--no-tie"]
+    text = run(place, "sample", "c", *options).stdout
+    assert run(place, "sample", "c", *options).stdout == text
+    assert len(text.replace("\n", " | ").strip(" |").split(" | ")) == 12
+    piece = read_midi(place / "own.mid")
+    assert piece.tempo == pytest.approx(60)
+    assert {note.duration for note in piece.notes} <= {piece.ticks}
+    assert "nats/frame" in run(place, "evaluate", "c").stdout
+    result = rnnkit("sample", "c", "--output", "none/own.mid", cwd=place)
+    assert "none/own.mid: No such file or directory" in assert_one_line_error(result)
+    result = rnnkit("predict", "c", "songs.json", cwd=place)
+    assert "which has no predict" in assert_one_line_error(result)

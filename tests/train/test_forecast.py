@@ -1,0 +1,243 @@
+"""The forecast task: parts that share nothing, a backtest that is honest, forecasts in units."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit.data import Table, mae, mase, rmse, seasonal_naive
+from rnnkit.errors import ArgumentError
+from rnnkit.train import RunError, RunFolder
+from rnnkit.train.models.forecaster import Forecaster
+from rnnkit.train.tasks.forecast import ForecastSettings, ForecastTask, generated_series
+
+SMALL = ForecastSettings(
+    hidden=16, window=12, horizon=4, season=6, batch=16, epochs=60, validations=6, lr=0.02,
+    dropout=0.0,
+)  # fmt: skip
+
+
+def waves(length=160, noise=0.05):
+    t = np.arange(length)
+    rng = np.random.default_rng(1)
+    first = 50 + 0.1 * t + 3 * np.sin(t * np.pi / 3) + rng.normal(0, noise, length)
+    second = np.cos(t * np.pi / 3) + rng.normal(0, noise, length)
+    return np.stack([first, second], 1)
+
+
+def write_csv(path, values, names=("sales", "heat")):
+    rows = [",".join(["month", *names])]
+    rows += [",".join([f"m{t}", *map(repr, row)]) for t, row in enumerate(values.tolist())]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def train(folder, files, settings=SMALL):
+    task = ForecastTask.prepare(files, settings)
+    task.train(RunFolder.create(folder))
+    return task
+
+
+def test_the_model_is_as_written_and_has_the_right_gradient():
+    rk.manual_seed(0)
+    model = Forecaster(3, [2, 0], horizon=4, hidden=5, cell="lstm", layers=2)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.astype(np.float64)
+    x = np.random.default_rng(0).normal(size=(6, 2, 3))
+    y = model(x)
+    assert y.shape == (4, 2, 2)
+    # What the series stands at is added again, and the layers do not see it.
+    with rk.no_grad():
+        model.head.weight.data[:, 5:] = 0.0
+        low, high = model(x).data, model(x + np.array([10.0, -3.0, 7.0])).data
+    assert np.allclose(high - low, [7.0, 10.0])
+    assert rk.gradcheck(lambda window: model(window), [rk.tensor(x, requires_grad=True)])
+
+
+def test_the_parts_share_no_target_and_scaling_knows_only_the_first():
+    values = waves()
+    spoiled = values.copy()
+    settings = dataclasses.replace(SMALL, difference=1)
+    task = ForecastTask(Table(("a", "b"), values), settings, source="waves")
+    _begin, end = task.parts[0]
+    assert task.parts == [(0, 112), (112, 136), (136, 160)]
+    spoiled[end:] *= 1000
+    other = ForecastTask(Table(("a", "b"), spoiled), settings, source="waves")
+    assert task.columns.transform.record() == other.columns.transform.record()
+    assert np.array_equal(task.columns.errors, other.columns.errors)
+    for ours, theirs in zip(task.training.epoch(), other.training.epoch(), strict=True):
+        assert np.array_equal(ours.inputs, theirs.inputs)
+        assert np.array_equal(ours.targets, theirs.targets)
+    targets = [
+        {int(t) + h for t in windows.origins for h in range(4)}
+        for windows in (task.training, task.validation, task.held_out)
+    ]
+    assert not targets[0] & targets[1]
+    assert not targets[1] & targets[2]
+
+
+@pytest.mark.parametrize("options", [{}, {"difference": 6}, {"log": True, "target": "sales"}])
+def test_a_run_learns_forecasts_in_units_and_beats_the_naive_forecasts(tmp_path, options):
+    values = waves()
+    if options.get("log"):
+        values[:, 1] += 5
+    path = write_csv(tmp_path / "sales.csv", values)
+    task = train(tmp_path / "run", [path], dataclasses.replace(SMALL, **options))
+    lines = "\n".join(task.show(RunFolder(tmp_path / "run")))
+    assert "backtest on the test part" in lines
+    loaded = ForecastTask.load(tmp_path / "run")
+    figures = loaded.evaluate()
+    prefix = "" if "target" in options else "sales: "
+    assert figures[f"{prefix}network mase"] < figures[f"{prefix}naive mase"] / 2
+    # The true next values, without the noise.
+    t = np.arange(160, 164)
+    truth = 50 + 0.1 * t + 3 * np.sin(t * np.pi / 3)
+    records = list(loaded.predict(path))
+    assert [record["step"] for record in records] == [1, 2, 3, 4]
+    assert ("heat" in records[0]) == ("target" not in options)
+    assert np.abs([record["sales"] for record in records] - truth).max() < 1.0
+    assert records == list(loaded.predict(values))
+    json.dumps(records)
+
+
+def test_the_backtest_is_what_one_gets_by_hand(tmp_path):
+    values = waves(noise=0.5)
+    path = write_csv(tmp_path / "sales.csv", values)
+    settings = dataclasses.replace(SMALL, epochs=1)
+    task = train(tmp_path / "run", [path], settings)
+    loaded = ForecastTask.load(tmp_path / "run")
+    origins = range(136, 157)
+    own, seasonal, truth = [], [], []
+    for t in origins:
+        records = list(loaded.predict(values[:t]))
+        own.append([[record["sales"], record["heat"]] for record in records])
+        seasonal.append(seasonal_naive(values[:t], 4, 6))
+        truth.append(values[t : t + 4])
+    found = loaded.backtest()
+    assert found.origins == len(origins)
+    assert found.horizon == 4
+    training = values[:112]
+    for k, name in enumerate(("sales", "heat")):
+        for rival, forecasts in (("network", own), ("seasonal naive (6)", seasonal)):
+            forecast, came = np.array(forecasts)[..., k], np.array(truth)[..., k]
+            scores = found.scores[name][rival]
+            assert scores.rmse == pytest.approx(rmse(forecast, came), rel=1e-5)
+            assert scores.mae == pytest.approx(mae(forecast, came), rel=1e-5)
+            by_library = mase(forecast[..., None], came[..., None], training[:, [k]], 6)
+            assert scores.mase == pytest.approx(by_library, rel=1e-5)
+    assert list(found.scores["sales"]) == [
+        "network", "naive", "drift", "seasonal naive (6)",
+    ]  # fmt: skip
+    # Another file, all of it: the moments from the first whole window on.
+    later = write_csv(tmp_path / "later.csv", values[100:])
+    assert loaded.backtest(later).origins == 60 - 12 - 4 + 1
+    assert task.backtest(loaded.model).figures() == found.figures()
+
+
+def test_a_network_that_loses_is_told_so(tmp_path):
+    walk = np.cumsum(np.random.default_rng(0).normal(size=(150, 1)), 0)
+    path = write_csv(tmp_path / "walk.csv", walk, ("price",))
+    settings = dataclasses.replace(SMALL, season=None, epochs=1, lr=1e-6)
+    task = train(tmp_path / "run", [path], settings)
+    assert any("the network LOSES to " in line for line in task.show(RunFolder(
+        tmp_path / "run"
+    )))  # fmt: skip
+    with pytest.warns(UserWarning, match="price: the network LOSES to (naive|drift)"):
+        figures = ForecastTask.load(tmp_path / "run").evaluate()
+    assert "seasonal" not in str(figures)
+
+
+def test_refits_train_on_what_is_known_by_then(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    task = train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=2, refits=3))
+    lengths = []
+    original = ForecastTask.train
+    monkeypatch.setattr(
+        ForecastTask, "train",
+        lambda self, *arguments: (lengths.append(len(self.series)), original(self, *arguments))[1],
+    )  # fmt: skip
+    found = task.backtest(ForecastTask.load(tmp_path / "run").model)
+    assert lengths == [136, 143, 150]
+    assert found.origins == 21
+
+
+def test_a_run_resumes_on_the_same_series_only(tmp_path):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=1))
+    record = RunFolder(tmp_path / "run").load_settings()
+    assert ForecastTask.reopen(record).record() == record
+    write_csv(path, waves() + 1)
+    with pytest.raises(RunError, match="has changed since the run began"):
+        ForecastTask.load(tmp_path / "run").evaluate()
+
+
+def test_without_a_file_there_is_a_generated_series():
+    task = ForecastTask.prepare([], dataclasses.replace(SMALL, season=None))
+    assert "generated series" in task.note
+    assert task.columns.season == 12
+    assert np.array_equal(task.table.values, generated_series().values)
+    assert "480 moments" in task.summary()
+
+
+def test_columns_by_number_and_name(tmp_path):
+    path = write_csv(tmp_path / "sales.csv", waves(), ("7", "heat"))
+    chosen = dataclasses.replace(SMALL, columns="2, 7", target="7")
+    task = ForecastTask.prepare([path], chosen)
+    assert task.table.names == ("heat", "7")
+    assert task.columns.targets == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": "cold"}, "sales.csv: no column 'cold'; the columns are month, sales, heat"),
+        ({"target": "cold"}, "target: no column 'cold' is read; there are sales, heat"),
+        ({"log": True}, "sales.csv: log: expected numbers above 0, got -"),
+        ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),
+        ({"season": 130}, "sales.csv: training: expected more than 130 moments, got 112"),
+        ({"validation": 0.0}, "sales.csv: validation, test: expected shares"),
+    ],
+)
+def test_what_does_not_go_with_the_file_is_named(tmp_path, options, message):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    with pytest.raises(ArgumentError, match="^" + str(tmp_path)) as error:
+        ForecastTask.prepare([path], dataclasses.replace(SMALL, **options))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cell": "gated"}, {"scaling": "log"}, {"horizon": 0}, {"difference": -1}, {"log": 1},
+        {"columns": " ,"}, {"missing": "drop"}, {"test": 1.0}, {"refits": 1001},
+    ],
+)  # fmt: skip
+def test_settings_are_checked(options):
+    with pytest.raises(ArgumentError, match=f"^{next(iter(options))}: expected"):
+        dataclasses.replace(SMALL, **options)
+
+
+def test_damaged_runs_are_refused(tmp_path):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=1))
+    folder = RunFolder(tmp_path / "run")
+    record = folder.load_settings()
+    for place, value, message in (
+        (("details", "targets"), [0, 2], "targets: expected some of 2 columns"),
+        (("details", "errors"), [1.0], "do not go together"),
+        (("details", "transform"), {}, "damaged"),
+        (("settings", "hidden"), 60000, "its shapes do not fit"),
+        (("settings", "layers"), 3, "its shapes do not fit"),
+    ):
+        changed = json.loads(json.dumps(record))
+        changed[place[0]][place[1]] = value
+        folder.save_settings(changed)
+        with pytest.raises(RunError, match=message):
+            ForecastTask.load(folder.path)
+    folder.save_settings(record)
+    with pytest.raises(ArgumentError, match="series: expected 12 moments or more, got 11"):
+        list(ForecastTask.load(folder.path).predict(waves(11)))
+    with pytest.raises(ArgumentError, match="inputs: expected a CSV file or an array, got lines"):
+        list(ForecastTask.load(folder.path).predict(iter(["1,2"])))
