@@ -61,7 +61,7 @@ def make_up_digits(random, count):
             reached = np.cumsum([0, *np.hypot(*np.diff(corners, axis=0).T)])
             at = np.arange(0, reached[-1], speed)
             points = np.stack([np.interp(at, reached, corners[:, axis]) for axis in (0, 1)], 1)
-            strokes.append(points @ slant)
+            strokes.append((points + random.normal(scale=0.1, size=points.shape)) @ slant)
         digits.append(strokes)
     return digits, labels
 

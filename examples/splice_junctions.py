@@ -114,11 +114,11 @@ def main():
     wrong = dict.fromkeys(["all", *CLASSES.names], 0)
     folds = k_folds(options.folds, len(inputs), labels=classes, groups=copies, seed=options.seed)
     for fold, (seen, held_out) in enumerate(folds):
-        model = JunctionNet()
+        model, part = JunctionNet(), [inputs[k] for k in seen]
         trainer = Trainer(
             model,
             optim.AdamW(model.parameters(), lr=4e-3),
-            RaggedBatches([inputs[k] for k in seen], classes[seen], batch_size=32, seed=options.seed),
+            RaggedBatches(part, classes[seen], batch_size=32, seed=options.seed),
             budget=Budget(epochs=options.epochs),
             schedule="cosine",
             measure=Measure("all", "% wrong", 100, 1, items="sequences"),
