@@ -6,6 +6,7 @@ from rnnkit.data.continuous import ContinuousBatches, Window
 from rnnkit.data.corpus import Corpus, default_corpus, docstring_corpus, topics_corpus
 from rnnkit.data.labels import LabelSet
 from rnnkit.data.mapped import MappedCorpus
+from rnnkit.data.midi import Midi, Note, midi_bytes, notes_roll, read_midi, roll_notes, write_midi
 from rnnkit.data.prefetch import Prefetched
 from rnnkit.data.ragged import RaggedBatches
 from rnnkit.data.readers.arrays import map_array, read_array, read_arrays
@@ -35,6 +36,8 @@ __all__ = [
     "LabelSet",
     "Labelled",
     "MappedCorpus",
+    "Midi",
+    "Note",
     "Pairs",
     "Parts",
     "PositionedBatches",
@@ -57,13 +60,16 @@ __all__ = [
     "mae",
     "map_array",
     "mase",
+    "midi_bytes",
     "naive",
+    "notes_roll",
     "piano_roll",
     "read_array",
     "read_arrays",
     "read_json",
     "read_json_lines",
     "read_labelled",
+    "read_midi",
     "read_pairs",
     "read_piano_rolls",
     "read_table",
@@ -71,6 +77,7 @@ __all__ = [
     "read_text_table",
     "read_texts",
     "rmse",
+    "roll_notes",
     "roll_pitches",
     "rolling_origins",
     "seasonal_naive",
@@ -81,4 +88,5 @@ __all__ = [
     "tokenize_words",
     "topics_corpus",
     "vocabulary_from_record",
+    "write_midi",
 ]

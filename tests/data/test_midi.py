@@ -1,0 +1,147 @@
+"""Standard MIDI files: the bytes of a tiny piece, the way back, and files that are none."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from rnnkit.data import Note, midi_bytes, notes_roll, read_midi, roll_notes, write_midi
+from rnnkit.errors import ArgumentError, ShapeError
+
+PIECE = [Note(0, 480, 60), Note(480, 96, 64, 100), Note(0, 576, 67, 80, 1)]
+TEMPO = bytes.fromhex("00 ff 51 03 07 a1 20")  # 500,000 microseconds
+END = bytes.fromhex("00 ff 2f 00")
+HEAD = bytes.fromhex("4d 54 68 64 00 00 00 06")
+
+
+def track(body):
+    return b"MTrk" + struct.pack(">I", len(body)) + body
+
+
+def file(*tracks, format=0, ticks=480):
+    return HEAD + struct.pack(">HHH", format, len(tracks), ticks) + b"".join(map(track, tracks))
+
+
+def test_the_bytes_of_format_0():
+    body = TEMPO + bytes.fromhex(
+        "00 90 3c 50"  # at 0: middle C
+        "00 91 43 50"  # and G on the second channel
+        "83 60 80 3c 00"  # 480 later: C ends before
+        "00 90 40 64"  # E begins
+        "60 80 40 00"  # 96 later
+        "00 81 43 00"
+    )
+    assert midi_bytes(PIECE) == file(body + END)
+
+
+def test_the_bytes_of_format_1():
+    first = bytes.fromhex("00 90 3c 50 83 60 80 3c 00 00 90 40 64 60 80 40 00")
+    second = bytes.fromhex("00 91 43 50 84 40 81 43 00")
+    expected = file(TEMPO + END, first + END, second + END, format=1)
+    assert midi_bytes(PIECE, format=1) == expected
+
+
+@pytest.mark.parametrize("format", [0, 1])
+def test_written_and_read_again(tmp_path, format):
+    rng = np.random.default_rng(0)
+    notes, free = [], {}
+    for _ in range(200):
+        pitch, channel = int(rng.integers(128)), int(rng.integers(16))
+        start = free.get((pitch, channel), 0) + int(rng.integers(0, 70000))
+        duration = int(rng.integers(1, 40000))
+        free[pitch, channel] = start + duration
+        notes.append(Note(start, duration, pitch, int(rng.integers(1, 128)), channel))
+    path = tmp_path / "piece.mid"
+    write_midi(path, notes, ticks=96, tempo=75, format=format)
+    found = read_midi(path)
+    assert sorted(found.notes) == sorted(notes)
+    assert (found.ticks, found.tempo) == (96, 75)
+
+
+def test_a_reader_of_other_programs_files(tmp_path):
+    body = bytes.fromhex(
+        "00 ff 03 02 41 42"  # a name
+        "00 f0 02 01 f7"  # system exclusive
+        "00 c0 05"  # another instrument
+        "00 90 3c 40"
+        "0a 40 40"  # running status: E
+        "0a 3c 00"  # velocity 0 ends C
+        "05 40 30"  # E is struck again
+        "05 b0 40 7f"  # pedal
+    )
+    path = tmp_path / "other.mid"
+    path.write_bytes(file(body + END) + b"XFIH\x00\x00\x00\x01!")
+    found = read_midi(path)
+    assert found.notes == [Note(0, 20, 60, 64), Note(10, 15, 64, 64), Note(25, 5, 64, 48)]
+    assert found.tempo == 120.0
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it does not begin with MThd"),
+        (b"RIFF....", "it does not begin with MThd"),
+        (HEAD + b"\0\0", "it ends too early"),
+        (file(END, format=2), "expected format 0 or 1, got 2"),
+        (file(END, ticks=0x8000 + 25), "not in parts of a quarter note"),
+        (file(TEMPO + END)[:-3], "it ends too early"),
+        (file(b"\x00\x90\x3c"), "it ends too early"),
+        (file(b"\x00\x3c\x40"), "data bytes where an event should begin"),
+        (file(b"\x00\x90\xbc\x40"), "a data byte above 127"),
+        (file(b"\x00\xf4"), "0xf4, which no file may hold"),
+        (file(b"\x80\x80\x80\x80\x00"), "longer than four bytes"),
+        (file(b"\x00\xff\x01\x7f"), "it ends too early"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, data, message):
+    path = tmp_path / "bad.mid"
+    path.write_bytes(data)
+    with pytest.raises(ArgumentError, match=message) as error:
+        read_midi(path)
+    assert str(error.value).startswith(f"{path}: not a MIDI file: ")
+
+
+def test_every_cut_of_a_file_is_noticed_or_harmless(tmp_path):
+    whole, path = midi_bytes(PIECE, format=1), tmp_path / "cut.mid"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ArgumentError):
+            read_midi(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ticks": 0}, "ticks: expected 1 to 32767"),
+        ({"tempo": 3}, "tempo: expected 4 to 1000000"),
+        ({"tempo": float("nan")}, "tempo: expected"),
+        ({"format": 2}, "format: expected 0 or 1"),
+        ({"notes": [Note(0, 1, 128)]}, "pitch: expected 0 to 127, got 128"),
+        ({"notes": [Note(0, 0, 60)]}, "duration: expected 1 to"),
+        ({"notes": [Note(0.5, 1, 60)]}, "start: expected an integer"),
+    ],
+)
+def test_what_no_file_can_hold_is_refused(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        midi_bytes(**{"notes": PIECE, **options})
+
+
+def test_rolls_become_notes_and_back():
+    roll = np.zeros((4, 88), np.float32)
+    roll[:, 39] = [1, 1, 0, 1]
+    roll[1, 87] = 1
+    held = [Note(0, 200, 60), Note(100, 100, 108), Note(300, 100, 60)]
+    assert roll_notes(roll, 100) == held
+    struck = roll_notes(roll, 100, tie=False, velocity=3)
+    assert struck[:2] == [Note(0, 100, 60, 3), Note(100, 100, 60, 3)]
+    assert len(struck) == 4
+    for notes in (held, struck):
+        assert np.array_equal(notes_roll(notes, 100), roll)
+    # Less than half of a frame does not count, half of one does.
+    assert notes_roll([Note(40, 110, 60)], 100)[:, 39].tolist() == [1, 1]
+    assert notes_roll([Note(60, 80, 60)], 100)[:, 39].tolist() == [0, 0]
+    assert notes_roll([]).shape == (0, 88)
+    with pytest.raises(ShapeError, match="roll: expected"):
+        roll_notes(np.zeros((3, 87)))
+    with pytest.raises(ArgumentError, match="pitches from 21 to 108, got 20"):
+        notes_roll([Note(0, 1, 20)])
