@@ -25,7 +25,7 @@ means are correlated even where the changes of prices are not (Working 1960): wh
 in the first month is that, and nobody can buy at the mean of a month. Over a year nothing is left.
 
     python examples/series.py                       # passengers, a few seconds
-    python examples/series.py --data timeseries/    # all four, a minute or two
+    python examples/series.py --data timeseries/    # all four, not many more
 """
 
 import argparse
