@@ -1,0 +1,108 @@
+"""The networks of two examples in PyTorch, to be trained beside them.
+
+A twin has the names, the sizes and the very weights that rnnkit's network begins with. It sees the
+same batches, and is trained by the same rules: PyTorch's own AdamW, the same learning rates,
+clipping and number of steps. What differs is the dropout, drawn by another generator, and the
+rounding. Afterwards its weights go back into a network of rnnkit's, and both are judged by the same
+code. Nothing here is needed without --torch.
+
+    python examples/translate.py --torch
+    python examples/language_model.py --torch
+"""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import rnnkit as rk
+from rnnkit.train.schedules import cosine_factor
+
+
+class Twin(nn.Module):
+    """What both have in common."""
+
+    def begin_as(self, model):
+        self.load_state_dict({name: torch.tensor(v) for name, v in model.state_dict().items()})
+
+    def hand_over(self, model):
+        """Give ``model`` the weights of this one."""
+        model.load_state_dict({name: v.numpy() for name, v in self.state_dict().items()})
+
+
+class TranslatorTwin(Twin):
+    """``rnnkit.nn.EncoderDecoder`` of one layer of GRUs, bidirectional, tied, "general"."""
+
+    def __init__(self, model, dropout):
+        super().__init__()
+        V, E = model.target_embedding.weight.shape
+        H = model.decoder.hidden_size
+        self.start_token = model.start_token
+        self.source_embedding = nn.Embedding(model.source_size, E)
+        self.encoder = nn.GRU(E, H, bidirectional=True)
+        self.bridge = nn.ModuleList([nn.Linear(2 * H, H)])
+        self.target_embedding = nn.Embedding(V, E)
+        self.decoder = nn.GRU(E, H)
+        self.attention = nn.Linear(2 * H, H, bias=False)
+        self.combine = nn.Linear(3 * H, E, bias=False)
+        self.head = nn.Linear(E, V)
+        self.head.weight = self.target_embedding.weight
+        self.dropout = nn.Dropout(dropout)
+        self.begin_as(model)
+
+    def loss(self, batch, state):
+        source, target = torch.from_numpy(batch.inputs), torch.from_numpy(batch.targets)
+        S, T = len(source), len(target)
+        x = self.dropout(self.source_embedding(source))
+        packed = pack_padded_sequence(x, torch.from_numpy(batch.lengths), enforce_sorted=False)
+        read, final = self.encoder(packed)
+        read = pad_packed_sequence(read, total_length=S)[0].transpose(0, 1)  # (N, S, 2 H)
+        first = torch.tanh(self.bridge[0](torch.cat([final[0], final[1]], -1)))[None]
+        start = torch.full_like(target[:1], self.start_token)
+        heard = self.dropout(self.target_embedding(torch.cat([start, target[:-1]])))
+        y, _ = self.decoder(heard, first)
+        scores = y.transpose(0, 1) @ self.attention(read).transpose(1, 2)  # (N, T, S)
+        past = torch.arange(S) >= torch.from_numpy(batch.lengths)[:, None]
+        weights = scores.masked_fill(past[:, None], -torch.inf).softmax(-1)
+        context = (weights @ read).transpose(0, 1)
+        told = self.dropout(torch.tanh(self.combine(torch.cat([context, y], -1))))
+        valid = torch.arange(T)[:, None] < torch.from_numpy(batch.target_lengths)
+        return nn.functional.cross_entropy(self.head(told[valid]), target[valid]), None
+
+
+class LanguageTwin(Twin):
+    """``rnnkit.train.LanguageModel`` of LSTM layers."""
+
+    def __init__(self, model):
+        super().__init__()
+        V, E = model.embedding.weight.shape
+        lstm = model.recurrent
+        self.embedding = nn.Embedding(V, E)
+        self.recurrent = nn.LSTM(E, lstm.hidden_size, lstm.num_layers, dropout=lstm.dropout)
+        self.head = nn.Linear(lstm.hidden_size, V)
+        self.dropout = nn.Dropout(model.dropout.p)
+        self.begin_as(model)
+
+    def loss(self, batch, state):
+        x = self.dropout(self.embedding(torch.from_numpy(batch.inputs)))
+        y, state = self.recurrent(x, state)
+        scores = self.head(self.dropout(y)).flatten(0, 1)
+        state = tuple(each.detach() for each in state)
+        return nn.functional.cross_entropy(scores, torch.from_numpy(batch.targets).flatten()), state
+
+
+def train(twin, batches, steps, lr, weight_decay=0.01):
+    """As ``rnnkit.train.Trainer`` does with schedule="cosine" and its clipping."""
+    torch.manual_seed(int(rk.generator().integers(2**31)))
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=lr, weight_decay=weight_decay)
+    state, recent = None, []
+    for step in range(steps):
+        batch = batches.batch(step)
+        optimizer.param_groups[0]["lr"] = lr * cosine_factor(step / steps)
+        loss, state = twin.loss(batch, None if batch.starts_epoch else state)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        optimizer.step()
+        recent = [*recent[-99:], loss.item()]
+    return float(np.mean(recent))
