@@ -311,6 +311,7 @@ def test_the_generated_data_are_what_they_are_said_to_be():
     assert [is_reber(text) for text in reber.sequences] == [
         label == "grammatical" for label in reber.labels
     ]
+    assert len(set(reber_strings(3000).sequences)) > 2990
     assert is_reber("BTXSE")
     assert not is_reber("BTXS")
     assert not is_reber("BTXSEE")

@@ -28,13 +28,18 @@ def reber_strings(count: int = 3000, seed: int = 0) -> Labelled:
     """Strings of the Reber grammar, "grammatical", and such with a wrong letter, "corrupted".
 
     Every other string has one letter, any but the first, replaced by another so that the grammar
-    no longer makes it.
+    no longer makes it. None is made twice from the same string: the few short ones would else be
+    most of what there is.
     """
     random = np.random.Generator(np.random.PCG64(seed))
     texts: list[str] = []
     labels: list[str] = []
+    used: set[str] = set()
     while len(texts) < count:
         text, good = _reber_string(random), len(texts) % 2 == 0
+        if text in used:
+            continue
+        used.add(text)
         while not good:
             place = int(random.integers(1, len(text)))
             other = text[:place] + _LETTERS[random.integers(len(_LETTERS))] + text[place + 1 :]
