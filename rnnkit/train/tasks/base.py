@@ -151,10 +151,14 @@ class Task:
         """A new model for ``settings`` and what `read_details` returned."""
         raise NotImplementedError
 
+    @property
+    def weights(self) -> int:
+        """How many numbers the model learns."""
+        return sum(parameter.size for parameter in self.model.parameters())
+
     def summary(self) -> str:
         """What is trained on what, in one line."""
-        weights = sum(parameter.size for parameter in self.model.parameters())
-        return f"{self.source}: {type(self.model).__name__}, {weights:,} weights"
+        return f"{self.source}: {type(self.model).__name__}, {self.weights:,} weights"
 
     def run_name(self) -> str:
         """What a run's folder is called when the user has not named it, a number left out."""

@@ -257,12 +257,11 @@ class ComposeTask(Task):
         settings = self.settings
         counts = ", ".join(f"{len(pieces)} {name}" for name, pieces in self.parts.items())
         frames = sum(map(len, self.parts["training"]))
-        weights = sum(parameter.size for parameter in self.model.parameters())
         assert settings.cell is not None
         return (
             f"{self.source}: pieces: {counts}; {frames:,} frames to learn from; "
             f"{settings.cell.upper()} with {settings.layers} x {settings.hidden}, a head of "
-            f"{settings.head}, {weights:,} weights"
+            f"{settings.head}, {self.weights:,} weights"
         )
 
     def details(self) -> dict[str, Any]:

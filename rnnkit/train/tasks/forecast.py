@@ -291,12 +291,11 @@ class ForecastTask(Task):
         names = ", ".join(self.table.names[place] for place in self.columns.targets)
         count = len(self.table.names)
         columns = f"{count} columns" if count > 1 else "1 column"
-        weights = sum(parameter.size for parameter in self.model.parameters())
         return (
             f"{self.source}: {len(self.series):,} moments of {columns}, "
             f"{settings.horizon} of {names} forecast from {settings.window}; "
             f"{settings.cell.upper()} with {settings.layers} x {settings.hidden}, "
-            f"{weights:,} weights"
+            f"{self.weights:,} weights"
         )
 
     def details(self) -> dict[str, Any]:

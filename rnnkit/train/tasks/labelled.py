@@ -275,14 +275,13 @@ class LabelledTask(Task):
 
     def summary(self) -> str:
         settings, inputs = self.settings, self.parts.inputs
-        weights = sum(parameter.size for parameter in self.model.parameters())
         layers = f"{settings.layers} layers" if settings.layers > 1 else "1 layer"
         steps = f"{inputs.size:,} symbols" if inputs.symbols else f"{inputs.size:,} features"
         directions = ", both directions" if settings.bidirectional else ""
         return (
             f"{self.source}: {self._sequences:,} sequences of {steps}, "
             f"{len(self.parts.labels)} labels; {settings.cell.upper()} with {layers} of "
-            f"{settings.hidden}{directions}, {weights:,} weights"
+            f"{settings.hidden}{directions}, {self.weights:,} weights"
         )
 
     def show(self, folder: RunFolder) -> Iterator[str]:

@@ -228,7 +228,6 @@ class TextTask(Task):
 
     def summary(self) -> str:
         settings = self.settings
-        weights = sum(parameter.size for parameter in self.model.parameters())
         layers = f"{settings.layers} layers" if settings.layers > 1 else "1 layer"
         if isinstance(self.vocabulary, WordVocabulary):
             known = f"{len(self.vocabulary.words):,} words known"
@@ -236,7 +235,7 @@ class TextTask(Task):
             known = f"{len(self.vocabulary.characters)} different"
         return (
             f"{self.source}: {self.characters:,} characters, {known}; "
-            f"{settings.cell.upper()} with {layers} of {settings.hidden}, {weights:,} weights"
+            f"{settings.cell.upper()} with {layers} of {settings.hidden}, {self.weights:,} weights"
         )
 
     def run_name(self) -> str:

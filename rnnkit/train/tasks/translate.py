@@ -303,12 +303,11 @@ class TranslateTask(Task):
         """What is trained on what."""
         settings = self.settings
         counts = ", ".join(f"{len(part.sources):,} {name}" for name, part in self.parts.items())
-        weights = sum(parameter.size for parameter in self.model.parameters())
         return (
             f"{self.source}: pairs: {counts}; {len(self.words.sources):,} and "
             f"{len(self.words.targets):,} words; {settings.cell.upper()} encoder and decoder with "
             f"{settings.layers} x {settings.hidden}, attention {settings.attention}, "
-            f"{weights:,} weights"
+            f"{self.weights:,} weights"
         )
 
     def details(self) -> dict[str, Any]:
