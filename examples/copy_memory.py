@@ -74,8 +74,8 @@ class Copier(rk.Module):
 
 
 NETWORKS = {
-    "ExpRNN": (lambda H: nn.Recurrent(ExpRNNCell(GO + 1, H)), 2e-3),
     "GRU": (lambda H: nn.GRU(GO + 1, H), 2e-3),
+    "ExpRNN": (lambda H: nn.Recurrent(ExpRNNCell(GO + 1, H)), 2e-3),
 }
 
 
