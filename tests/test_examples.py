@@ -4,16 +4,30 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from rnnkit.data import read_midi
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SMALL = {
+    "adding_problem.py": ["--steps", "9", "--hidden", "4", "--updates", "3"],
+    "copy_memory.py": ["--steps", "5", "--hidden", "8", "--updates", "3"],
+    "draw_digits.py": ["--epochs", "1"],
+    "music.py": ["--epochs", "1", "--frames", "8"],
+    "names.py": ["--epochs", "1"],
+    "pen_digits.py": ["--epochs", "1"],
+    "splice_junctions.py": ["--epochs", "1", "--folds", "2"],
+    "temporal_order.py": ["--steps", "20", "--hidden", "8", "--updates", "3"],
     "vanishing_gradients.py": ["--steps", "9", "--hidden", "4", "--batch", "3", "--updates", "3"],
+    "vowel_strings.py": ["--updates", "5", "--strings", "3"],
+    "vowels.py": ["--epochs", "1"],
 }
 
 
 def run(monkeypatch, name, arguments):
     monkeypatch.setattr(sys, "argv", [name, *arguments])
+    monkeypatch.syspath_prepend(EXAMPLES)  # as for a script: some begin from another one
     return runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
@@ -26,6 +40,187 @@ def test_it_runs(name, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     run(monkeypatch, name, SMALL[name])
     assert capsys.readouterr().out
+
+
+def parts_of(monkeypatch, name):
+    """What a script defines, by name, without running it."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return runpy.run_path(str(EXAMPLES / name))
+
+
+def test_splice_junctions_reads_both_formats(monkeypatch, tmp_path):
+    read = parts_of(monkeypatch, "splice_junctions.py")["read_sequences"]
+    first, second = "ACGT" * 15, "N" + "GATTACA" * 8 + "DRS"
+    (tmp_path / "splice.data").write_text(f"IE,   X-1,     {first}\nN,Y-2,  {second}\n")
+    cells = [",".join(letters) for letters in (first, second)]
+    header = "% from UCI\n@relation splice\n@attribute Class {EI, IE, N}\n@data\n"
+    (tmp_path / "splice.arff").write_text(f"{header}X-1,{cells[0]},IE\nY-2,{cells[1]},N\n")
+    for name in ("splice.data", "splice.arff"):
+        sequences, classes = read(tmp_path / name)
+        assert sequences == [first, second]
+        assert classes.tolist() == [1, 2]
+    (tmp_path / "short.data").write_text("N,Y-2,ACGT\n")
+    with pytest.raises(SystemExit, match="expected 60 of the letters"):
+        read(tmp_path / "short.data")
+
+
+def test_a_window_holds_the_letters_around_a_step(monkeypatch):
+    windows = parts_of(monkeypatch, "splice_junctions.py")["windows"]
+    x = windows("AC" + "G" * 56 + "TD").reshape(60, 5, 4)
+    assert x[0].tolist() == [[0] * 4, [0] * 4, [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
+    np.testing.assert_allclose(x[59, 2], [1 / 3, 0, 1 / 3, 1 / 3], rtol=1e-6)  # A, G or T
+    assert not x[59, 3:].any()
+
+
+def write_unipen(path, digits):
+    """``digits``: (label, strokes), strokes of points."""
+    lines = ['.LEXICON "0" "1"']
+    for label, strokes in digits:
+        lines += [f'.SEGMENT DIGIT 0 ? "{label}"', ".COMMENT 8 12 224"]
+        for stroke in strokes:
+            lines += [".PEN_DOWN", *(f" {x}  {y}" for x, y in stroke), ".PEN_UP", ".DT 100"]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_pen_digits_reads_unipen(monkeypatch, tmp_path):
+    parts = parts_of(monkeypatch, "pen_digits.py")
+    bar, stroke = [(0, 5), (10, 5)], [(0, 20), (4, 0), (6, 2)]
+    write_unipen(tmp_path / "digits", [(7, [stroke, bar]), (1, [stroke])])
+    digits, labels = parts["read_digits"](tmp_path / "digits")
+    assert labels.tolist() == [7, 1]
+    assert [read.tolist() for read in digits[0]] == [[list(p) for p in s] for s in (stroke, bar)]
+    points = parts["as_points"](digits[0])  # 10 wide, 20 high
+    expected = [[-0.25, 0.5, 1], [-0.05, -0.5, 0], [0.05, -0.4, 0], [-0.25, -0.25, 1],
+                [0.25, -0.25, 0]]  # fmt: skip
+    np.testing.assert_allclose(points, expected, atol=1e-6)
+
+
+def test_drawing_undoes_what_movements_are(monkeypatch):
+    parts = parts_of(monkeypatch, "draw_digits.py")
+    points = np.array([[0.1, 0.5, 1], [0.2, 0.1, 0], [-0.3, 0.2, 1], [0, 0, 0]], np.float32)
+    movements = parts["as_movements"](points, 0.05)
+    assert movements[:, 2:].tolist() == [[0, 0], [1, 0], [0, 0], [1, 1]]
+    np.testing.assert_allclose(parts["as_points"](movements, 0.05), points, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["pen_digits.py", "draw_digits.py"])
+def test_digits_are_read_from_files(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    digits = [(k % 10, [[(k, 9), (k % 7, 1), (8, k % 5)]]) for k in range(40)]
+    write_unipen(tmp_path / "pendigits-orig.tra", digits)
+    write_unipen(tmp_path / "pendigits-orig.tes", digits[:10])
+    run(monkeypatch, name, ["--data", str(tmp_path), "--epochs", "1"])
+    assert "%" in capsys.readouterr().out
+
+
+def test_vowels_reads_its_format(monkeypatch, tmp_path):
+    read = parts_of(monkeypatch, "vowels.py")["read_utterances"]
+    utterances = [np.random.default_rng(k).normal(size=(2 + k % 3, 12)) for k in range(18)]
+    rows = [np.concatenate([u, np.ones((1, 12))]) for u in utterances]
+    np.savetxt(tmp_path / "ae.train", np.concatenate(rows))
+    found, whose = read(tmp_path / "ae.train", [2] * 9)
+    assert whose.tolist() == [k // 2 for k in range(18)]
+    for a, b in zip(found, utterances, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    with pytest.raises(SystemExit, match="expected 9 utterances, got 18"):
+        read(tmp_path / "ae.train", [1] * 9)
+
+
+def test_neighbours_in_a_string_are_different_speakers(monkeypatch):
+    parts = parts_of(monkeypatch, "vowel_strings.py")
+    utterances = [np.full((2, 12), k, np.float32) for k in range(18)]
+    batches = parts["FreshStrings"]((utterances, np.arange(18) // 2), batch_size=16, seed=3)
+    batch, again = batches.batch(5), batches.batch(5)
+    np.testing.assert_array_equal(batch.inputs, again.inputs)
+    for n, count in enumerate(batch.target_lengths):
+        speakers = batch.inputs[: batch.lengths[n] : 2, n, 0] // 2
+        assert batch.targets[:count, n].tolist() == (speakers + 1).tolist()
+        assert (np.diff(speakers) != 0).all()
+    assert not np.array_equal(batches.batch(6).inputs, batch.inputs)
+
+
+def test_names_are_read_by_language(monkeypatch, tmp_path):
+    parts = parts_of(monkeypatch, "names.py")
+    (tmp_path / "Elvish.txt").write_text("\u00c9arwen\nNen\u00eb\n", encoding="utf-8")
+    (tmp_path / "Dwarvish.txt").write_text("Gr\u00f3r\n", encoding="utf-8")
+    names, languages = parts["read_names"](tmp_path)
+    assert languages == ["Dwarvish", "Elvish", "Elvish"]
+    assert [parts["plain"](name) for name in names] == ["gror", "earwen", "nene"]
+
+
+def test_music_composes_a_file_that_can_be_played(monkeypatch, tmp_path, capsys):
+    midi = tmp_path / "c.mid"
+    run(monkeypatch, "music.py", ["--epochs", "2", "--frames", "12", "--midi", str(midi)])
+    notes = read_midi(midi).notes
+    assert min(note.start for note in notes) == 0
+    assert max(note.start + note.duration for note in notes) <= 12 * 480
+    spell = parts_of(monkeypatch, "music.py")["spell"]
+    roll = np.zeros((2, 88), np.float32)
+    roll[0, [3, 40]], roll[1, 7] = 1, 1
+    steps = spell(roll)
+    assert steps[:, 0].tolist() == [88, 3, 40, 88, 7, 88]
+    assert [np.flatnonzero(chord).tolist() for chord in steps[:, 1:]] == [
+        [], [], [], [3, 40], [3, 40], [7],
+    ]  # fmt: skip
+
+
+def test_the_problems_ask_for_what_their_inputs_hold(monkeypatch):
+    adding = parts_of(monkeypatch, "adding_problem.py")["Adding"](11, 7).batch(4)
+    number, mark = adding.inputs[..., 0], adding.inputs[..., 1]
+    assert (mark.sum(0) == 2).all()
+    np.testing.assert_allclose((number * mark).sum(0), adding.targets[:, 0], rtol=1e-6)
+
+    copy = parts_of(monkeypatch, "copy_memory.py")["CopyMemory"](6, 5).batch(2)
+    assert copy.inputs.shape == copy.targets.shape == (26, 5)
+    np.testing.assert_array_equal(copy.targets[-10:], copy.inputs[:10])
+    assert not copy.targets[:-10].any()
+    assert not copy.inputs[10:15].any()
+    assert (copy.inputs[15:] == 9).all()
+
+    order = parts_of(monkeypatch, "temporal_order.py")["TemporalOrder"](100, 50).batch(1)
+    for n, (length, kind) in enumerate(zip(order.lengths, order.targets, strict=True)):
+        row = order.inputs[:length, n]
+        first, second = np.flatnonzero(row >= 6)
+        assert 100 <= length <= 110
+        assert 10 <= first + 1 <= 20
+        assert 50 <= second + 1 <= 60
+        assert kind == 2 * (row[first] - 6) + row[second] - 6
+        assert (row[0], row[-1]) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["adding_problem.py", "draw_digits.py"])
+def test_pictures_may_be_left_out(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run(monkeypatch, name, SMALL[name])
+    assert "no picture" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+# Of what `main` returns with no options at all.
+LEARNT = {
+    "adding_problem.py": lambda loss: max(loss["IRNN"], loss["LSTM"], loss["GRU"]) < 0.01
+    and loss["RNN"] > 0.1,
+    "copy_memory.py": lambda found: found["ExpRNN"]["accuracy"] > 0.99,
+    "draw_digits.py": lambda legible: legible > 0.9,
+    "music.py": lambda nll: nll["chords as words"] < nll["key by key"] < nll["independent keys"],
+    "names.py": lambda accuracy: accuracy > 0.8,
+    "pen_digits.py": lambda accuracy: accuracy > 0.97,
+    "splice_junctions.py": lambda accuracy: accuracy > 0.95,
+    "temporal_order.py": lambda found: found["LSTM"] > 0.99 and found["RNN"] < 0.5,
+    "vowel_strings.py": lambda rates: max(rates) < 0.1,
+    "vowels.py": lambda accuracy: accuracy > 0.95,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNT)
+def test_without_options_it_learns(name, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    main = parts_of(monkeypatch, name)["main"]
+    monkeypatch.setattr(sys, "argv", [name])
+    assert LEARNT[name](main())
 
 
 @pytest.mark.parametrize("drawn", [True, False])
