@@ -30,8 +30,24 @@ class Twin(nn.Module):
         model.load_state_dict({name: v.numpy() for name, v in self.state_dict().items()})
 
 
+class AdditiveScore(nn.Module):
+    """The scores of ``rnnkit.nn.AdditiveAttention``."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.weight_query = nn.Parameter(torch.empty(hidden, hidden))
+        self.weight_key = nn.Parameter(torch.empty(hidden, 2 * hidden))
+        self.bias = nn.Parameter(torch.empty(hidden))
+        self.weight_score = nn.Parameter(torch.empty(hidden))
+
+    def forward(self, query, keys):
+        queries = nn.functional.linear(query, self.weight_query)
+        keys = nn.functional.linear(keys, self.weight_key, self.bias)
+        return torch.tanh(queries[:, :, None] + keys[:, None]) @ self.weight_score
+
+
 class TranslatorTwin(Twin):
-    """``rnnkit.nn.EncoderDecoder`` of one layer of GRUs, bidirectional, tied, "general"."""
+    """``rnnkit.nn.EncoderDecoder`` of one layer of GRUs, bidirectional and tied, and "additive"."""
 
     def __init__(self, model, dropout):
         super().__init__()
@@ -43,7 +59,7 @@ class TranslatorTwin(Twin):
         self.bridge = nn.ModuleList([nn.Linear(2 * H, H)])
         self.target_embedding = nn.Embedding(V, E)
         self.decoder = nn.GRU(E, H)
-        self.attention = nn.Linear(2 * H, H, bias=False)
+        self.attention = AdditiveScore(H)
         self.combine = nn.Linear(3 * H, E, bias=False)
         self.head = nn.Linear(E, V)
         self.head.weight = self.target_embedding.weight
@@ -61,7 +77,7 @@ class TranslatorTwin(Twin):
         start = torch.full_like(target[:1], self.start_token)
         heard = self.dropout(self.target_embedding(torch.cat([start, target[:-1]])))
         y, _ = self.decoder(heard, first)
-        scores = y.transpose(0, 1) @ self.attention(read).transpose(1, 2)  # (N, T, S)
+        scores = self.attention(y.transpose(0, 1), read)  # (N, T, S)
         past = torch.arange(S) >= torch.from_numpy(batch.lengths)[:, None]
         weights = scores.masked_fill(past[:, None], -torch.inf).softmax(-1)
         context = (weights @ read).transpose(0, 1)

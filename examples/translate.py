@@ -11,9 +11,9 @@ ways has several references. Without a file the two sides are numbers below 100,
 French counts to sixteen, then by tens and ones, from sixty on by twenties, and there is more to
 get wrong: *quatre-vingt mille* has no s.
 
-**Model.** Luong, Pham and Manning 2015: GRUs of 256 units, the attention between the decoder and
-its words. Rare words (all but the 6,000 most frequent) are one and the same to it. It is judged by
-BLEU as sacreBLEU defines it, without regard to capitals.
+**Model.** GRUs of 256 units, with the attention of Bahdanau et al. 2015, put between the decoder
+and its words as Luong, Pham and Manning 2015 do. Rare words (all but the 6,000 most frequent) are
+one and the same to it. It is judged by BLEU as sacreBLEU defines it, without regard to capitals.
 
 With --torch the same network is trained in PyTorch as well: the same sizes, from the same weights,
 on the same batches, and read out in the same way (examples/torch_twins.py).
@@ -105,10 +105,16 @@ def translate(model, english, french, sentences, beam_width):
     """A translation of each sentence, 100 at a time."""
     model.eval()
     said = []
+
+    def step(tokens, state):
+        log_probabilities, *after = model.step(tokens, state)
+        log_probabilities.data[:, french.unknown] = -np.inf  # no answer to give
+        return log_probabilities, *after
+
     sources = [english.encode(sentence) for sentence in sentences]
     for batch in RaggedBatches(sources, batch_size=100, shuffle=False, bucket=False).epoch():
         found = beam_search(
-            model.step, model.start(batch.inputs, batch.lengths), batch_axis=model.state_axes,
+            step, model.start(batch.inputs, batch.lengths), batch_axis=model.state_axes,
             start=model.start_token, end=french.end, beam_width=beam_width, max_length=30,
             length_penalty=1.0,
         )  # fmt: skip
@@ -162,7 +168,7 @@ def main():
         rk.manual_seed(options.seed)
         return nn.EncoderDecoder(
             len(english), len(french), 128, options.hidden, start_token=french.start,
-            tied=True, dropout=0.2,
+            attention="additive", tied=True, dropout=0.2,
         )  # fmt: skip
 
     model = network()
@@ -206,7 +212,8 @@ def main():
     said = translate(model, english, french, asked, 5)
     for place in range(0, len(asked), max(1, len(asked) // 6)):
         print(f"  {asked[place]}  ->  {said[place]}")
-    place = max(range(len(asked)), key=lambda row: len(asked[row]))
+    right = [row for row, text in enumerate(said) if text in references[asked[row]]]
+    place = max(right or range(len(asked)), key=lambda row: len(asked[row]))
     draw_attention(model, options.picture, english, french, asked[place], said[place])
 
 
