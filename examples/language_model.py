@@ -14,7 +14,8 @@ what the network knows reaches further back than its gradient does.
 
 Judged by nats per character: how surprised it was, on average, by what came. (By words: nats per
 word; a rare word is "<unk>", and a line end is a word.) With --torch the same LSTM is trained in
-PyTorch as well: from the same weights, on the same windows (examples/torch_twins.py).
+PyTorch as well: from the same weights, on the same windows, for as many updates or, with --torch
+seconds, for as many seconds of CPU (torch_twins.py).
 
     python examples/language_model.py                               # a minute
     python examples/language_model.py --data input.txt --torch      # some minutes
@@ -43,12 +44,15 @@ from rnnkit.train import Budget, LanguageModel, Measure, Trainer, progress_on
 parser = argparse.ArgumentParser(description="A language model of a text.")
 parser.add_argument("--data", help="a text file; a part of Python's own manual without")
 parser.add_argument("--words", action="store_true", help="words instead of characters")
-parser.add_argument("--torch", action="store_true", help="train a twin in PyTorch beside it")
+parser.add_argument("--torch", nargs="?", const="updates", choices=["updates", "seconds"],
+                    help="train a twin in PyTorch with as many updates, or as long")  # fmt: skip
 parser.add_argument("--hidden", type=int, default=256)
 parser.add_argument("--dropout", type=float, default=0.1)
 parser.add_argument("--epochs", type=float, default=4.0)
 parser.add_argument("--temperature", type=float, default=0.7, help="of what is written")
 parser.add_argument("--seed", type=int, default=0)
+
+RATE = 4e-3
 
 
 def write(model, vocabulary, beginning, length, temperature):
@@ -78,7 +82,6 @@ def main():
     unit = "nats/word" if options.words else "nats/char"
 
     rk.manual_seed(options.seed)
-    rate = 4e-3
     model = LanguageModel(len(vocabulary), hidden=options.hidden, dropout=options.dropout)
     count = sum(parameter.size for parameter in model.parameters())
     print(f"{len(ids):,} to learn from, {len(vocabulary):,} different ones, {count:,} weights")
@@ -92,7 +95,7 @@ def main():
 
     trainer = Trainer(
         model,
-        optim.AdamW(model.parameters(), lr=rate),
+        optim.AdamW(model.parameters(), lr=RATE),
         training,
         validation,
         budget=Budget(epochs=options.epochs),
@@ -114,12 +117,11 @@ def main():
     print(f"\n{beginning}{written}\n")
 
     if options.torch:
-        began = time.process_time()
-        torch_twins.train(twin, training, outcome.steps, rate)
-        seconds = time.process_time() - began
+        steps = outcome.steps if options.torch == "updates" else None
+        steps, seconds = torch_twins.train(twin, training, steps, RATE, seconds)
         twin.hand_over(model)
         value = trainer.evaluate(validation)["loss"]
-        print(f"PyTorch: {value:.4f} {unit} after as many, {seconds:.0f} s of CPU")
+        print(f"PyTorch: {value:.4f} {unit} after {steps:,} updates, {seconds:.0f} s of CPU")
 
 
 if __name__ == "__main__":

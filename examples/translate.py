@@ -16,7 +16,8 @@ and its words as Luong, Pham and Manning 2015 do. Rare words (all but the 6,000 
 one and the same to it. It is judged by BLEU as sacreBLEU defines it, without regard to capitals.
 
 With --torch the same network is trained in PyTorch as well: the same sizes, from the same weights,
-on the same batches, and read out in the same way (examples/torch_twins.py).
+on the same batches, for as many updates (with --torch seconds: for as many seconds of CPU), and
+read out in the same way (torch_twins.py).
 
     python examples/translate.py                                 # numbers, a minute
     python examples/translate.py --data fra-eng.zip              # some minutes
@@ -39,7 +40,8 @@ from rnnkit.train import Budget, Loss, Trainer, progress_on
 
 parser = argparse.ArgumentParser(description="English into French.")
 parser.add_argument("--data", help="fra-eng.zip or fra.txt; numbers in words without")
-parser.add_argument("--torch", action="store_true", help="train a twin in PyTorch beside it")
+parser.add_argument("--torch", nargs="?", const="updates", choices=["updates", "seconds"],
+                    help="train a twin in PyTorch with as many updates, or as long")  # fmt: skip
 parser.add_argument("--epochs", type=float, default=4.0)
 parser.add_argument("--hidden", type=int, default=256)
 parser.add_argument("--longest", type=int, default=6, help="words of an English sentence")
@@ -186,23 +188,23 @@ def main():
         budget=Budget(epochs=options.epochs), objective=objective, schedule="cosine",
         validations=5, observers=[progress_on(sys.stderr)],
     ).fit()  # fmt: skip
-    trained = [("rnnkit", model, time.process_time() - began)]
+    seconds = time.process_time() - began
+    trained = [("rnnkit", model, outcome.steps, seconds)]
     if options.torch:
         import torch_twins
 
         other = network()
         twin = torch_twins.TranslatorTwin(other, dropout=0.2)
-        began = time.process_time()
-        torch_twins.train(twin, training, outcome.steps, RATE)
-        trained.append(("PyTorch", other, time.process_time() - began))
+        steps = outcome.steps if options.torch == "updates" else None
+        trained.append(("PyTorch", other, *torch_twins.train(twin, training, steps, RATE, seconds)))
         twin.hand_over(other)
 
     references = defaultdict(list)
     for row in parts.held_out:
         references[pairs[row][0]].append(pairs[row][1])
     asked = list(references)[:2000]
-    for name, each, seconds in trained:
-        print(f"{name}: {outcome.steps:,} updates, {seconds:.0f} s of CPU")
+    for name, each, steps, seconds in trained:
+        print(f"{name}: {steps:,} updates, {seconds:.0f} s of CPU")
         for beam_width in (1, 5):
             said = translate(each, english, french, asked, beam_width)
             score = corpus_bleu(said, [references[s] for s in asked], lower=True).score

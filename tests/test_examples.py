@@ -46,11 +46,12 @@ def test_it_runs(name, monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.parametrize("budget", [[], ["seconds"]])
 @pytest.mark.parametrize("name", ["language_model.py", "translate.py"])
-def test_a_twin_in_pytorch_is_trained_beside_it(name, monkeypatch, tmp_path, capsys):
+def test_a_twin_in_pytorch_is_trained_beside_it(name, budget, monkeypatch, tmp_path, capsys):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    run(monkeypatch, name, [*SMALL[name], "--torch"])
+    run(monkeypatch, name, [*SMALL[name], "--torch", *budget])
     assert "PyTorch: " in capsys.readouterr().out
 
 
