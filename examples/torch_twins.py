@@ -1,16 +1,17 @@
 """The networks of two examples in PyTorch, to be trained beside them.
 
 A twin has the names, the sizes and the very weights that rnnkit's network begins with. It sees the
-same batches, and is trained by the same rules: PyTorch's own AdamW, the same learning rates,
-clipping and number of steps. What differs is the dropout, drawn by another generator, and the
-rounding. Afterwards its weights go back into a network of rnnkit's, and both are judged by the same
-code. Nothing here is needed without --torch.
+same batches, and is trained by the same rules: PyTorch's own AdamW, the same learning rates and
+clipping, as many updates (or, with --torch seconds, as many seconds of CPU). What differs is the
+dropout, drawn by another generator, and the rounding. Afterwards its weights go back into a network
+of rnnkit's, and both are judged by the same code. Nothing here is needed without --torch.
 
     python examples/translate.py --torch
     python examples/language_model.py --torch
 """
 
-import numpy as np
+import time
+
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -30,8 +31,24 @@ class Twin(nn.Module):
         model.load_state_dict({name: v.numpy() for name, v in self.state_dict().items()})
 
 
+class AdditiveScore(nn.Module):
+    """The scores of ``rnnkit.nn.AdditiveAttention``."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.weight_query = nn.Parameter(torch.empty(hidden, hidden))
+        self.weight_key = nn.Parameter(torch.empty(hidden, 2 * hidden))
+        self.bias = nn.Parameter(torch.empty(hidden))
+        self.weight_score = nn.Parameter(torch.empty(hidden))
+
+    def forward(self, query, keys):
+        queries = nn.functional.linear(query, self.weight_query)
+        keys = nn.functional.linear(keys, self.weight_key, self.bias)
+        return torch.tanh(queries[:, :, None] + keys[:, None]) @ self.weight_score
+
+
 class TranslatorTwin(Twin):
-    """``rnnkit.nn.EncoderDecoder`` of one layer of GRUs, bidirectional, tied, "general"."""
+    """``rnnkit.nn.EncoderDecoder`` of one layer of GRUs, bidirectional and tied, and "additive"."""
 
     def __init__(self, model, dropout):
         super().__init__()
@@ -43,7 +60,7 @@ class TranslatorTwin(Twin):
         self.bridge = nn.ModuleList([nn.Linear(2 * H, H)])
         self.target_embedding = nn.Embedding(V, E)
         self.decoder = nn.GRU(E, H)
-        self.attention = nn.Linear(2 * H, H, bias=False)
+        self.attention = AdditiveScore(H)
         self.combine = nn.Linear(3 * H, E, bias=False)
         self.head = nn.Linear(E, V)
         self.head.weight = self.target_embedding.weight
@@ -61,7 +78,7 @@ class TranslatorTwin(Twin):
         start = torch.full_like(target[:1], self.start_token)
         heard = self.dropout(self.target_embedding(torch.cat([start, target[:-1]])))
         y, _ = self.decoder(heard, first)
-        scores = y.transpose(0, 1) @ self.attention(read).transpose(1, 2)  # (N, T, S)
+        scores = self.attention(y.transpose(0, 1), read)  # (N, T, S)
         past = torch.arange(S) >= torch.from_numpy(batch.lengths)[:, None]
         weights = scores.masked_fill(past[:, None], -torch.inf).softmax(-1)
         context = (weights @ read).transpose(0, 1)
@@ -91,18 +108,21 @@ class LanguageTwin(Twin):
         return nn.functional.cross_entropy(scores, torch.from_numpy(batch.targets).flatten()), state
 
 
-def train(twin, batches, steps, lr, weight_decay=0.01):
-    """As ``rnnkit.train.Trainer`` does with schedule="cosine" and its clipping."""
+def train(twin, batches, steps, lr, seconds=None):
+    """As ``rnnkit.train.Trainer`` does with schedule="cosine" and its clipping, for so many steps,
+    or where these are None seconds of CPU. Returns how many it were of both."""
     torch.manual_seed(int(rk.generator().integers(2**31)))
-    optimizer = torch.optim.AdamW(twin.parameters(), lr=lr, weight_decay=weight_decay)
-    state, recent = None, []
-    for step in range(steps):
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=lr, weight_decay=0.01)
+    state, step, used = None, 0, 0.0
+    began = time.process_time()
+    while used < 1.0:
         batch = batches.batch(step)
-        optimizer.param_groups[0]["lr"] = lr * cosine_factor(step / steps)
+        optimizer.param_groups[0]["lr"] = lr * cosine_factor(used)
         loss, state = twin.loss(batch, None if batch.starts_epoch else state)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
         optimizer.step()
-        recent = [*recent[-99:], loss.item()]
-    return float(np.mean(recent))
+        step += 1
+        used = step / steps if steps is not None else (time.process_time() - began) / seconds
+    return step, time.process_time() - began

@@ -11,12 +11,13 @@ ways has several references. Without a file the two sides are numbers below 100,
 French counts to sixteen, then by tens and ones, from sixty on by twenties, and there is more to
 get wrong: *quatre-vingt mille* has no s.
 
-**Model.** Luong, Pham and Manning 2015: GRUs of 256 units, the attention between the decoder and
-its words. Rare words (all but the 6,000 most frequent) are one and the same to it. It is judged by
-BLEU as sacreBLEU defines it, without regard to capitals.
+**Model.** GRUs of 256 units, with the attention of Bahdanau et al. 2015, put between the decoder
+and its words as Luong, Pham and Manning 2015 do. Rare words (all but the 6,000 most frequent) are
+one and the same to it. It is judged by BLEU as sacreBLEU defines it, without regard to capitals.
 
 With --torch the same network is trained in PyTorch as well: the same sizes, from the same weights,
-on the same batches, and read out in the same way (examples/torch_twins.py).
+on the same batches, for as many updates (with --torch seconds: for as many seconds of CPU), and
+read out in the same way (torch_twins.py).
 
     python examples/translate.py                                 # numbers, a minute
     python examples/translate.py --data fra-eng.zip              # some minutes
@@ -39,7 +40,8 @@ from rnnkit.train import Budget, Loss, Trainer, progress_on
 
 parser = argparse.ArgumentParser(description="English into French.")
 parser.add_argument("--data", help="fra-eng.zip or fra.txt; numbers in words without")
-parser.add_argument("--torch", action="store_true", help="train a twin in PyTorch beside it")
+parser.add_argument("--torch", nargs="?", const="updates", choices=["updates", "seconds"],
+                    help="train a twin in PyTorch with as many updates, or as long")  # fmt: skip
 parser.add_argument("--epochs", type=float, default=4.0)
 parser.add_argument("--hidden", type=int, default=256)
 parser.add_argument("--longest", type=int, default=6, help="words of an English sentence")
@@ -105,10 +107,16 @@ def translate(model, english, french, sentences, beam_width):
     """A translation of each sentence, 100 at a time."""
     model.eval()
     said = []
+
+    def step(tokens, state):
+        log_probabilities, *after = model.step(tokens, state)
+        log_probabilities.data[:, french.unknown] = -np.inf  # no answer to give
+        return log_probabilities, *after
+
     sources = [english.encode(sentence) for sentence in sentences]
     for batch in RaggedBatches(sources, batch_size=100, shuffle=False, bucket=False).epoch():
         found = beam_search(
-            model.step, model.start(batch.inputs, batch.lengths), batch_axis=model.state_axes,
+            step, model.start(batch.inputs, batch.lengths), batch_axis=model.state_axes,
             start=model.start_token, end=french.end, beam_width=beam_width, max_length=30,
             length_penalty=1.0,
         )  # fmt: skip
@@ -162,7 +170,7 @@ def main():
         rk.manual_seed(options.seed)
         return nn.EncoderDecoder(
             len(english), len(french), 128, options.hidden, start_token=french.start,
-            tied=True, dropout=0.2,
+            attention="additive", tied=True, dropout=0.2,
         )  # fmt: skip
 
     model = network()
@@ -180,23 +188,23 @@ def main():
         budget=Budget(epochs=options.epochs), objective=objective, schedule="cosine",
         validations=5, observers=[progress_on(sys.stderr)],
     ).fit()  # fmt: skip
-    trained = [("rnnkit", model, time.process_time() - began)]
+    seconds = time.process_time() - began
+    trained = [("rnnkit", model, outcome.steps, seconds)]
     if options.torch:
         import torch_twins
 
         other = network()
         twin = torch_twins.TranslatorTwin(other, dropout=0.2)
-        began = time.process_time()
-        torch_twins.train(twin, training, outcome.steps, RATE)
-        trained.append(("PyTorch", other, time.process_time() - began))
+        steps = outcome.steps if options.torch == "updates" else None
+        trained.append(("PyTorch", other, *torch_twins.train(twin, training, steps, RATE, seconds)))
         twin.hand_over(other)
 
     references = defaultdict(list)
     for row in parts.held_out:
         references[pairs[row][0]].append(pairs[row][1])
     asked = list(references)[:2000]
-    for name, each, seconds in trained:
-        print(f"{name}: {outcome.steps:,} updates, {seconds:.0f} s of CPU")
+    for name, each, steps, seconds in trained:
+        print(f"{name}: {steps:,} updates, {seconds:.0f} s of CPU")
         for beam_width in (1, 5):
             said = translate(each, english, french, asked, beam_width)
             score = corpus_bleu(said, [references[s] for s in asked], lower=True).score
@@ -206,7 +214,8 @@ def main():
     said = translate(model, english, french, asked, 5)
     for place in range(0, len(asked), max(1, len(asked) // 6)):
         print(f"  {asked[place]}  ->  {said[place]}")
-    place = max(range(len(asked)), key=lambda row: len(asked[row]))
+    right = [row for row, text in enumerate(said) if text in references[asked[row]]]
+    place = max(right or range(len(asked)), key=lambda row: len(asked[row]))
     draw_attention(model, options.picture, english, french, asked[place], said[place])
 
 
