@@ -10,7 +10,7 @@ import numpy as np
 from rnnkit.autograd.primitive import primitive
 from rnnkit.errors import ShapeError
 from rnnkit.ops.operands import real, same_dtype
-from rnnkit.ops.shape import reshape, sum_to, transpose
+from rnnkit.ops.shape import reshape, reverse_axes, sum_to, transpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _swap(x: Tensor) -> Tensor:
-    return transpose(x, -2, -1)
+    return reverse_axes(x) if x._data.ndim == 2 else transpose(x, -2, -1)
 
 
 _matmul = primitive("matmul", _matmul_array)

@@ -50,6 +50,8 @@ def astype(x: Tensor, dtype: npt.DTypeLike) -> Tensor:
 
 def _sum_to_array(x: Array, shape: tuple[int, ...]) -> Array:
     lead = x.ndim - len(shape)
+    if lead and x.shape[lead:] == shape:  # a bias, most of the time
+        return np.asarray(np.add.reduce(x, axis=tuple(range(lead)) if lead > 1 else 0))
     axes = tuple(
         i for i, size in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and size != 1)
     )

@@ -20,7 +20,7 @@ from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import native, observe, tape
 from rnnkit.recurrent.memory import bytes_of, note_segments
 from rnnkit.recurrent.options import Options, Result
-from rnnkit.recurrent.program import obstacle
+from rnnkit.recurrent.program import obstacle, runner
 from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
@@ -123,9 +123,7 @@ def run_checked_layer(
     if decision.path == "fused":
         run = partial(native.run_layer, decision=decision)
     elif decision.path == "program":
-        from rnnkit.recurrent.program import run as program
-
-        run = partial(program.run_layer, decision=decision, traced_steps=traced_steps)
+        run = partial(runner().run_layer, decision=decision, traced_steps=traced_steps)
     elif options.memory is not None and T and N and is_grad_enabled():
         run = partial(_within_memory, decision)
     if observe.here.observers:

@@ -21,20 +21,28 @@ stream.py    the same, step by step, with a carried state
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from rnnkit.errors import TraceError
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.traced import TracedStep
 
 
+@cache
+def runner() -> Any:
+    """The module ``run``, loaded when the first program is asked for."""
+    from rnnkit.recurrent.program import run
+
+    return run
+
+
 def obstacle(cells: Sequence[Cell], into: list[TracedStep]) -> str | None:
     """Why cells cannot run as programs, or None; their traced steps are then added to ``into``."""
-    from rnnkit.errors import TraceError
-    from rnnkit.recurrent.program.run import traced
-
     try:
-        into += [traced(cell) for cell in cells]
+        into += [runner().traced(cell) for cell in cells]
     except TraceError as error:
         return str(error)
     return None

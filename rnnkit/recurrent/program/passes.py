@@ -186,8 +186,9 @@ class Passes:
         assert tables is not None
         given = self._given_gradients(d_outputs)
         d_final = list(dense(d_outputs[-layer.n_states :]))
-        d_restart = [np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states]
-        d_restart = d_restart if self.restart else []
+        d_restart = [
+            np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states if self.restart
+        ]
         seen = layer.options.seen
         flowed = [
             np.zeros((self.steps.T, self.N, v.size), self.dtype) for v in step.after

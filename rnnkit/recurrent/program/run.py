@@ -118,7 +118,7 @@ class DirectionOfLayer:
         self.cell, self.step, self.options, self.reverse = cell, step, options, reverse
         self.n_states, self.restarts = n_states, restarts
         self.paths = paths
-        self.names: list[str | int] = [*paths, *captured]
+        self.names: tuple[str | int, ...] = (*paths, *captured)
         self.y_is_state = step.after.index(step.y) if step.y in step.after else -1
         self.y_wanted = options.sequences or self.y_is_state < 0
 
@@ -128,7 +128,7 @@ class DirectionOfLayer:
         seen = options.seen is not None
         lengths = None if options.schedule is None else options.schedule.lengths
         idle = lengths is not None and not lengths.all()
-        key = (needs, tuple(self.names), self.y_wanted, options.steps, seen, idle)
+        key = (needs, self.names, self.y_wanted, options.steps, seen, idle)
         found = self.step.variants.get(key)
         if found is None:
             of: Needs | None = None
