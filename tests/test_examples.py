@@ -1,5 +1,6 @@
 """The examples run as scripts, at small sizes; the slow tests hold them to what they say."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -25,6 +26,10 @@ SMALL = {
 }
 
 
+def source(name):
+    return (EXAMPLES / name).read_text(encoding="utf-8")
+
+
 def run(monkeypatch, name, arguments):
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     monkeypatch.syspath_prepend(EXAMPLES)  # as for a script: some begin from another one
@@ -33,6 +38,14 @@ def run(monkeypatch, name, arguments):
 
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SMALL)
+
+
+def test_the_table_names_what_there_is():
+    table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\b[a-z_]+\.py\b", table)) == set(SMALL)
+    assert set(re.findall(r"--[a-z]+", table)) <= {"--data", "--seed", "--help"} | {
+        option for name in SMALL for option in re.findall(r'"(--[a-z]+)"', source(name))
+    }
 
 
 @pytest.mark.parametrize("name", SMALL)
