@@ -33,7 +33,7 @@ def read_names(folder):
     names, languages = [], []
     for path in sorted(Path(folder).glob("*.txt")):
         for name in read_text(path).split("\n"):
-            if name.strip() and path.stem.istitle():
+            if name.strip():
                 names.append(name.strip())
                 languages.append(path.stem)
     if not names:

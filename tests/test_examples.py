@@ -2,6 +2,7 @@
 
 import argparse
 import gzip
+import re
 import runpy
 import sys
 import zipfile
@@ -40,6 +41,10 @@ SMALL = {
 HELPERS = {"torch_twins.py"}  # of other examples, nothing by themselves
 
 
+def source(name):
+    return (EXAMPLES / name).read_text(encoding="utf-8")
+
+
 def run(monkeypatch, name, arguments):
     monkeypatch.setattr(sys, "argv", [name, *arguments])
     # As the interpreter does for a script: examples find the files beside them.
@@ -55,6 +60,14 @@ def parts_of(monkeypatch, name):
 
 def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(SMALL) | HELPERS
+
+
+def test_the_table_names_what_there_is():
+    table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\b[a-z_]+\.py\b", table)) == set(SMALL)
+    assert set(re.findall(r"--[a-z]+", table)) <= {"--data", "--seed", "--help"} | {
+        option for name in SMALL for option in re.findall(r'"(--[a-z]+)"', source(name))
+    }
 
 
 @pytest.mark.parametrize("name", SMALL)
