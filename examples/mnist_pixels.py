@@ -10,8 +10,8 @@ size, of 196 pixels: the same task, shorter.
 
 **Model.** A GRU of 150 units, some 70,000 weights, as in Bai, Kolter and Koltun 2018 (arXiv
 1803.01271), who report 87.3 % for a GRU and 85.7 % for an LSTM after 10 epochs, shuffled. Here it
-is one epoch, with a learning rate that falls along a cosine, and gates that begin as open as so
-long a sequence asks (Tallec and Ollivier 2018).
+is two epochs, with small batches, for it is updates that are wanting, and a learning rate that
+falls along a cosine. Pixels are given mean 0 and variance 1.
 
     python examples/mnist_pixels.py                             # drawn digits, a minute
     python examples/mnist_pixels.py --data mnist/               # the real ones, ten minutes
@@ -34,7 +34,7 @@ parser = argparse.ArgumentParser(description="Digits, pixel by pixel.")
 parser.add_argument("--data", help="folder with MNIST's four files; drawn digits without")
 parser.add_argument("--cell", choices=["GRU", "LSTM"], default="GRU")
 parser.add_argument("--hidden", type=int, default=150, help="130 makes an LSTM as large")
-parser.add_argument("--epochs", type=float, help="1 by default, 4 for drawn digits")
+parser.add_argument("--epochs", type=float, default=2.0)
 parser.add_argument("--in-order", action="store_true", help="do not shuffle the pixels")
 parser.add_argument("--tested", type=int, help="how many digits to test on; all by default")
 parser.add_argument("--seed", type=int, default=0)
@@ -43,10 +43,9 @@ parser.add_argument("--seed", type=int, default=0)
 class PixelReader(rk.Module):
     """(T, N, 1) pixels -> (N, 10) scores."""
 
-    def __init__(self, cell, hidden, steps):
+    def __init__(self, cell, hidden):
         super().__init__()
         self.reader = getattr(nn, cell)(1, hidden)
-        nn.init.chrono_(self.reader, steps)
         self.head = nn.Linear(hidden, 10)
 
     def loss(self, batch, state=None):
@@ -67,21 +66,23 @@ def main():
     # The order is the same in every run, as if it belonged to the data.
     order = np.arange(steps) if options.in_order else np.random.default_rng(0).permutation(steps)
 
+    mean, spread = known.images.mean(), known.images.std()
+
     def batches_of(part, seed=0):
         images = part.images if options.data else digits.shrink(part.images)
-        pixels = images.reshape(len(images), steps, 1)[:, order]
-        return RaggedBatches(list(pixels), part.labels, batch_size=100, bucket=False, seed=seed)
+        pixels = (images.reshape(len(images), steps, 1)[:, order] - mean) / spread
+        return RaggedBatches(list(pixels), part.labels, batch_size=32, bucket=False, seed=seed)
 
-    model = PixelReader(options.cell, options.hidden, steps)
+    model = PixelReader(options.cell, options.hidden)
     count = sum(parameter.size for parameter in model.parameters())
     print(f"{len(known.labels):,} digits of {steps} steps to learn from, {count:,} weights")
     watched = len(known.labels) // 60
     trainer = Trainer(
         model,
-        optim.AdamW(model.parameters(), lr=4e-3),
+        optim.AdamW(model.parameters(), lr=3e-3),
         batches_of(known.part(watched, None), options.seed),
         batches_of(known.part(0, watched)),
-        budget=Budget(epochs=options.epochs or (1 if options.data else 4)),
+        budget=Budget(epochs=options.epochs),
         schedule="cosine",
         validations=8,
         measure=Measure("accuracy", unit="% right", scale=100, digits=1, higher_is_better=True),

@@ -64,7 +64,7 @@ def test_every_example_is_tested():
 
 def test_the_table_names_what_there_is():
     table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"\b[a-z_]+\.py\b", table)) == set(SMALL)
+    assert set(re.findall(r"\b[a-z_]+\.py\b", table)) == set(SMALL) | HELPERS
     assert set(re.findall(r"--[a-z]+", table)) <= {"--data", "--seed", "--help"} | {
         option for name in SMALL for option in re.findall(r'"(--[a-z]+)"', source(name))
     }
