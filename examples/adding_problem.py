@@ -6,7 +6,7 @@ between 0 and 1 come one after the other, two of them marked, and at the end the
 for. Who has forgotten the marked ones can only say 1, with a mean squared error of 1/6; below 0.01
 the problem counts as solved here.
 
-    python examples/adding_problem.py --steps 200      (or 400, 600)
+    python examples/adding_problem.py --steps 200 --updates 4000      (or 600 steps)
 
 * A plain RNN (tanh) fails. A gradient that goes back through it shrinks at every step, so nothing
   tells the weights what happened a few dozen steps ago.
@@ -116,7 +116,7 @@ def main():
     parser = argparse.ArgumentParser(description="Which networks can add what lies far apart?")
     parser.add_argument("--steps", type=int, default=60, help="length T of the sequences")
     parser.add_argument("--hidden", type=int, default=100)
-    parser.add_argument("--updates", type=int, default=1500)
+    parser.add_argument("--updates", type=int, default=3000)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--picture", default="adding_problem.png", help="file to draw to")
     parser.add_argument("--seed", type=int, default=0)

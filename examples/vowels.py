@@ -49,8 +49,8 @@ def make_up_utterances(random, counts):
     for speaker in np.repeat(np.arange(SPEAKERS), counts):
         way = np.sort(random.random(random.integers(7, 30)))[:, None]
         glide = begin[speaker] + way * (end[speaker] - begin[speaker])
-        voice = glide + random.normal(scale=0.5, size=12)  # nobody sounds the same twice
-        utterances.append((voice + random.normal(size=glide.shape)).astype(np.float32))
+        voice = glide + random.normal(scale=0.3, size=12)  # nobody sounds the same twice
+        utterances.append((voice + random.normal(scale=0.7, size=glide.shape)).astype(np.float32))
     return utterances, np.repeat(np.arange(SPEAKERS), counts)
 
 
