@@ -43,9 +43,9 @@ class Steps:
             # Lengths that are all T are none.
             if lengths is not None and int(lengths.min()) < self.T:
                 self.lengths = lengths
-                self._places = places_of_rows(lengths, self.T, self.batch_first, reverse)
-                active = np.count_nonzero(lengths[:, None] > np.arange(self.count), axis=0)
-                self._before = [0, *np.cumsum(active).tolist()]
+                self._places, self._before = places_of_rows(
+                    lengths, self.T, self.batch_first, reverse
+                )
 
     def before(self, step: int) -> int:
         """How many rows the steps before one have."""
@@ -127,10 +127,13 @@ class Steps:
         return np.ascontiguousarray(part).reshape(-1, array.shape[-1])
 
 
-def places_of_rows(lengths: Array, T: int, batch_first: bool, reverse: bool) -> Array:
+def places_of_rows(
+    lengths: Array, T: int, batch_first: bool, reverse: bool
+) -> tuple[Array, list[int]]:
     """Where the rows of all steps stand, in the order of a ragged run (rk_schedule).
 
-    That is step by step in the direction's own order, the longest rows first.
+    That is step by step in the direction's own order, the longest rows first. With it, how many
+    rows come before each step, and in all.
     """
     N = len(lengths)
     order = np.argsort(-lengths, kind="stable")
@@ -142,4 +145,4 @@ def places_of_rows(lengths: Array, T: int, batch_first: bool, reverse: bool) -> 
     n = np.arange(before[-1]) - before[t]
     time = sorted_lengths[n] - 1 - t if reverse else t
     row = order[n]
-    return row * T + time if batch_first else time * N + row
+    return row * T + time if batch_first else time * N + row, before.tolist()

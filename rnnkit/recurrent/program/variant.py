@@ -67,7 +67,7 @@ class Variant:
         compiled: the programs.
         products: the hoisted values, where each is a product; None where one is not.
         places: of the invariants that a run is given, among its tensors.
-        inputs: x and what is drawn, of which hoisted values are computed.
+        inputs: those among x and what is drawn of which hoisted values are computed.
         d_invariants: whose gradients the backward pass gives, and the values that are these.
         constant_outputs: places of the run's outputs that depend on nothing that needs a gradient.
     """
@@ -82,7 +82,7 @@ class Variant:
             none = [False] * max(len(step.states), len(step.drawn), len(names))
             needs = Needs(False, none, none, none)
         need_x, need_states, need_drawn, need_tensors = needs
-        self._places = {name: i for i, name in enumerate(names)}
+        self._place_of_name = {name: i for i, name in enumerate(names)}
         self._need_tensors = need_tensors
         self._needs = {step.x: need_x, **dict(zip(step.drawn, need_drawn, strict=False))}
         self._sources: dict[int, Source] = {}
@@ -100,7 +100,7 @@ class Variant:
             if place >= 0:
                 self.places[value] = place
         self.products = self._as_products(step.hoisted)
-        self.inputs = [step.x, *step.drawn]
+        self.inputs = self._inputs_of(step.hoisted)
         self.d_invariants: list[tuple[Source, Value]] = []
         if training:
             self.d_invariants = [
@@ -155,9 +155,8 @@ class Variant:
         if found is None:
             call = self.step.tracer.input_calls[value]
             found = call.primitive.differentiable and any(
-                (self.requires_grad(each) if not isinstance(each, Source)
-                     else each.requires_grad)
-                    for each in map(self._input, call.inputs)
+                each.requires_grad if isinstance(each, Source) else self.requires_grad(each)
+                for each in map(self._input, call.inputs)
             )
             self._needs[value] = found
         return found
@@ -178,7 +177,7 @@ class Variant:
                 )
                 found = Source(-1, tensor, True, need)
             else:
-                place = self._places.get(id(tensor) if path is None else path, -1)
+                place = self._place_of_name.get(id(tensor) if path is None else path, -1)
                 need = place >= 0 and bool(self._need_tensors[place])
                 found = Source(place, tensor, False, need)
             self._sources[id(tensor)] = found
@@ -191,6 +190,19 @@ class Variant:
             return self.source_of(tensor)
         value: Value = data.value
         return value if value.rows else self.source(value)
+
+    def _inputs_of(self, hoisted: Sequence[Value]) -> list[Value]:
+        found: set[Value] = set()
+        stack = list(hoisted)
+        while stack:
+            value = stack.pop()
+            if value in found:
+                continue
+            found.add(value)
+            call = self.step.tracer.input_calls.get(value)
+            inputs = map(self._input, call.inputs) if call is not None else ()
+            stack += [each for each in inputs if not isinstance(each, Source)]
+        return [value for value in (self.step.x, *self.step.drawn) if value in found]
 
     def _as_products(self, hoisted: Sequence[Value]) -> list[Product] | None:
         found = []
