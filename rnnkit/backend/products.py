@@ -49,12 +49,11 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     always = _here.always_native
     if a.ndim == 2 and b.ndim == 2 and (always or a.size * b.shape[1] >= SMALLEST) and a.size:
         obstacle = _obstacle(a, b)
-        op = "matmul ({}, {}) @ ({}, {}) {}", (*a.shape, *b.shape, a.dtype)
         if obstacle is None:
             native = extension.native()
             assert native is not None
             if not always:
-                dispatch.record(op, "fused", "native product")
+                dispatch.record(_op(a, b), "fused", "native product")
             c = np.empty((a.shape[0], b.shape[1]), a.dtype)
             threads = extension.get_num_threads()
             if bias is not None:
@@ -64,11 +63,15 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
             )
             return c
         if dispatch.get_backend() != "python":
-            dispatch.record(op, "numpy", obstacle)
+            dispatch.record(_op(a, b), "numpy", obstacle)
     c = np.matmul(a, b)
     if bias is not None:
         c += bias
     return c
+
+
+def _op(a: Array, b: Array) -> dispatch.Op:
+    return "matmul ({}, {}) @ ({}, {}) {}", (*a.shape, *b.shape, a.dtype)
 
 
 def _obstacle(a: Array, b: Array) -> str | None:
@@ -85,6 +88,9 @@ def _obstacle(a: Array, b: Array) -> str | None:
 
 def _lined_up(a: Array) -> Array:
     """With one contiguous axis, aligned; copied only where it is not."""
+    flags = a.flags
+    if flags.forc and flags.aligned:
+        return a
     rows, columns = a.strides
     good = a.itemsize in (rows, columns) and not (rows % a.itemsize or columns % a.itemsize)
-    return a if good and a.flags.aligned else np.array(a, order="C")
+    return a if good and flags.aligned else np.array(a, order="C")

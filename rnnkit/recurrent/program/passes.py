@@ -331,6 +331,9 @@ class Passes:
         """The gradient of x, or of what is drawn, for the rows of some steps."""
         if value is self.layer.step.x:
             if self.d_x is None:
+                if d.size == self.x.size:
+                    self.d_x = d.reshape(self.x.shape)
+                    return
                 self.d_x = np.zeros(self.x.shape, self.dtype)
             self.steps.add_rows(self.d_x, first, last, d)
             return

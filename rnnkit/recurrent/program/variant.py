@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Value
 
 PRODUCTS = ("linear", "matmul")
+"""Each has a rule on arrays for its gradients."""
 
 
 class Source(NamedTuple):
@@ -37,11 +38,16 @@ class Source(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A hoisted value that one product gives from an input of every step and from invariants."""
+    """A hoisted value that one product gives from an input of every step and from invariants.
+
+    Attributes:
+        needs: which of the inputs need a gradient.
+    """
 
     value: Value
     call: Call
     inputs: tuple[Value | Source, ...]
+    needs: tuple[bool, ...]
 
 
 class Needs(NamedTuple):
@@ -219,7 +225,11 @@ class Variant:
             ]
             if call.primitive.name not in PRODUCTS or of_batch or computed:
                 return None
-            found.append(Product(value, call, inputs))
+            needs = tuple([
+                each.requires_grad if isinstance(each, Source) else self.requires_grad(each)
+                for each in inputs
+            ])
+            found.append(Product(value, call, inputs, needs))
         return found
 
 
