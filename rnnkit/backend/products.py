@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.backend import dispatch, extension
+from rnnkit.backend.arrays import dense, lined_up
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -48,7 +49,7 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     """``a @ b + bias`` as a new array, for arrays as ``numpy.matmul`` takes them, and a vector."""
     always = _here.always_native
     if a.ndim == 2 and b.ndim == 2 and (always or a.size * b.shape[1] >= SMALLEST) and a.size:
-        obstacle = _obstacle(a, b)
+        obstacle = _obstacle(a, b, always)
         if obstacle is None:
             native = extension.native()
             assert native is not None
@@ -56,10 +57,9 @@ def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
                 dispatch.record(_op(a, b), "fused", "native product")
             c = np.empty((a.shape[0], b.shape[1]), a.dtype)
             threads = extension.get_num_threads()
-            if bias is not None:
-                bias = np.require(bias, requirements=("C", "A"))
+            (bias,) = dense((bias,))
             native.matmul(
-                _lined_up(a), _lined_up(b), bias, c, extension.DTYPE_NAMES[a.dtype], threads
+                lined_up(a), lined_up(b), bias, c, extension.DTYPE_NAMES[c.dtype], threads
             )
             return c
         if dispatch.get_backend() != "python":
@@ -74,23 +74,14 @@ def _op(a: Array, b: Array) -> dispatch.Op:
     return "matmul ({}, {}) @ ({}, {}) {}", (*a.shape, *b.shape, a.dtype)
 
 
-def _obstacle(a: Array, b: Array) -> str | None:
-    if not _here.always_native and dispatch.get_backend() == "python":
+def _obstacle(a: Array, b: Array, always: bool) -> str | None:
+    if not always and dispatch.get_backend() == "python":
         return "backend 'python' is in force"
     if extension.native() is None:
         return f"the native extension could not be loaded ({extension.load_error()})"
-    if a.dtype != b.dtype or a.dtype not in extension.DTYPE_NAMES or a.shape[1] != b.shape[0]:
+    dtype = a.dtype
+    if dtype != b.dtype or dtype not in extension.DTYPE_NAMES or a.shape[1] != b.shape[0]:
         return "not two matrices of one real dtype"
-    if a.shape[0] == 1 and b.strides[1] != b.itemsize and not _here.always_native:
+    if not always and a.shape[0] == 1 and b.strides[1] != b.itemsize:
         return "one row times a transposed matrix: NumPy is the faster"
     return None
-
-
-def _lined_up(a: Array) -> Array:
-    """With one contiguous axis, aligned; copied only where it is not."""
-    flags = a.flags
-    if flags.forc and flags.aligned:
-        return a
-    rows, columns = a.strides
-    good = a.itemsize in (rows, columns) and not (rows % a.itemsize or columns % a.itemsize)
-    return a if good and flags.aligned else np.array(a, order="C")

@@ -20,7 +20,7 @@ from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
-from rnnkit.recurrent.arrays import dense, rows
+from rnnkit.backend.arrays import dense, rows
 from rnnkit.recurrent.memory import note_segments, segment_within
 from rnnkit.recurrent.options import Result
 

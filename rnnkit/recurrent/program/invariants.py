@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
 from rnnkit.autograd.tensor import wrap
-from rnnkit.recurrent.arrays import dense
+from rnnkit.backend.arrays import dense
 from rnnkit.recurrent.program.prologue import Prologue, leaf
 
 if TYPE_CHECKING:

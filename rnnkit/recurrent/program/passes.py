@@ -18,7 +18,7 @@ from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.products import always_native, matmul
 from rnnkit.errors import BackendError
-from rnnkit.recurrent.arrays import dense, rows
+from rnnkit.backend.arrays import dense, rows
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.hoisted import Hoisted, steps_of_block
 from rnnkit.recurrent.program.invariants import Invariants
@@ -41,7 +41,7 @@ class Passes:
     Args:
         layer: what is run.
         variant: of its step.
-        arrays: its inputs, as ``layer.parts`` takes them apart.
+        arrays: its inputs, laid out as ``layer`` tells.
         needs: which of them need a gradient.
     """
 
@@ -51,15 +51,17 @@ class Passes:
     ) -> None:
         self.layer, self.variant = layer, variant
         self.compiled = variant.compiled
-        self.x, states, restarts, tensors, self.drawn = layer.parts(arrays)
-        self.need_x, _, _, need_tensors, self.need_drawn = layer.parts(needs)
+        self.x, self.drawn = arrays[0], arrays[layer.at_drawn]
+        self.needs = needs
         self.dtype = self.x.dtype
         self.steps = steps = Steps(self.x, layer.options, layer.reverse)
         self.N = steps.N
-        self.invariants = Invariants(variant, layer.names, tensors, need_tensors, self.dtype)
+        self.invariants = Invariants(
+            variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors], self.dtype
+        )
         self.hoisted = Hoisted(variant, steps, self.invariants, self._like_x)
-        self.initial: Sequence[Array] = dense(states)
-        self.restart = dense(restarts)
+        self.initial: Sequence[Array] = dense(arrays[layer.at_states])
+        self.restart = dense(arrays[layer.at_restarts])
         self.block = steps_of_block(steps.N)
         self.segments = self._segments()
         # The states after all segments but the last.
@@ -197,7 +199,7 @@ class Passes:
         sums = np.zeros(self.N * size, self.dtype) if size else None
         self.d_x = None
         self.d_drawn = [np.zeros_like(a) if need else None
-                        for a, need in zip(self.drawn, self.need_drawn, strict=True)]
+                        for a, need in zip(self.drawn, self.needs[layer.at_drawn], strict=True)]
         self.invariants.begin_backward()
         again: list[Placed] = []
         outputs, drawn = self._outputs_of_inputs()
@@ -241,12 +243,14 @@ class Passes:
         # Nothing here keeps what is handed out: the engine copies what somebody might look at.
         d_x, self.d_x = self.d_x, None
         d_drawn, self.d_drawn = self.d_drawn, []
-        if d_x is None and self.need_x:
+        if not self.needs[0]:
+            d_x = None
+        elif d_x is None:
             d_x = np.zeros(self.x.shape, self.dtype)
-        _, need_states, *_ = layer.parts(needs)
+        states = zip(initial, needs[layer.at_states], strict=True)
         return (
-            None if d_x is None or not self.need_x else wrap(d_x),
-            *[wrap(a) if need else None for a, need in zip(initial, need_states, strict=True)],
+            None if d_x is None else wrap(d_x),
+            *[wrap(a) if need else None for a, need in states],
             *[wrap(a) for a in d_restart], *self.invariants.gradients(),
             *[None if d is None else wrap(d) for d in d_drawn],
         )

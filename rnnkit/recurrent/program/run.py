@@ -119,6 +119,13 @@ class DirectionOfLayer:
         self.n_states, self.restarts = n_states, restarts
         self.paths = paths
         self.names: tuple[str | int, ...] = (*paths, *captured)
+        # Where the inputs of a run are: x, states, restarts, tensors, what is drawn.
+        first_tensor = 1 + n_states * (1 + restarts)
+        first_drawn = first_tensor + len(self.names)
+        self.at_states = slice(1, 1 + n_states)
+        self.at_restarts = slice(1 + n_states, first_tensor)
+        self.at_tensors = slice(first_tensor, first_drawn)
+        self.at_drawn = slice(first_drawn, None)
         self.y_is_state = step.after.index(step.y) if step.y in step.after else -1
         self.y_wanted = options.sequences or self.y_is_state < 0
 
@@ -133,22 +140,14 @@ class DirectionOfLayer:
         if found is None:
             of: Needs | None = None
             if any(needs):
-                x, initial, restart, tensors, drawn = self.parts(needs)
-                states = [any(each) for each in zip(initial, restart or initial, strict=True)]
-                of = Needs(x, states, drawn, tensors)
+                initial = needs[self.at_states]
+                restart = needs[self.at_restarts] or initial
+                states = [any(each) for each in zip(initial, restart, strict=True)]
+                of = Needs(needs[0], states, needs[self.at_drawn], needs[self.at_tensors])
             found = self.step.variants[key] = Variant(
                 self.step, self.names, of, self.y_wanted, options.steps, seen, idle
             )
         return found
-
-    def parts(self, items: Sequence[Any]) -> tuple[Any, list[Any], list[Any], list[Any], list[Any]]:
-        """x, states, restarts, tensors, drawn: of the inputs, or of anything laid out like them."""
-        n, m = self.n_states, len(self.names)
-        first = 1 + n * (1 + self.restarts)
-        return (
-            items[0], list(items[1 : 1 + n]), list(items[1 + n : first]),
-            list(items[first : first + m]), list(items[first + m :]),
-        )
 
 
 class ProgramLayer(Function):
@@ -198,13 +197,13 @@ def _backward_on_tape(
         f"{type(layer.cell).__name__} backward", "python", "create_graph: recomputed on the tape"
     )
     inputs: list[Any] = [Alias.apply(t) for t in ctx.inputs]
-    x, states, restarts, tensors, drawn = layer.parts(inputs)
-    stand_in = layer.cell.with_tensors(dict(zip(layer.paths, tensors, strict=False)))
-    stand_in.__dict__["draw"] = lambda steps, batch: tuple(drawn)
+    tensors = zip(layer.paths, inputs[layer.at_tensors], strict=False)
+    stand_in = layer.cell.with_tensors(dict(tensors))
+    stand_in.__dict__["draw"] = lambda steps, batch: tuple(inputs[layer.at_drawn])
     options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
     y, final, steps = tape.run_direction(
-        stand_in, x, tuple([each[0] for each in states]),
-        tuple([each[0] for each in restarts]) or None, options, layer.reverse,
+        stand_in, inputs[0], tuple([each[0] for each in inputs[layer.at_states]]),
+        tuple([each[0] for each in inputs[layer.at_restarts]]) or None, options, layer.reverse,
     )
     outputs = [y] if layer.y_wanted else []
     outputs += [*steps, *final]

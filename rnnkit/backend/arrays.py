@@ -37,3 +37,13 @@ def rows(a: Array) -> Array:
     size = a.itemsize
     good = flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)
     return a if good and not any(s % size for s in a.strides) else np.array(a, order="C")
+
+
+def lined_up(a: Array) -> Array:
+    """A matrix with one contiguous axis, aligned, and whole strides."""
+    flags = a.flags
+    if flags.forc and flags.aligned:
+        return a
+    size = a.itemsize
+    good = flags.aligned and size in a.strides and not any(s % size for s in a.strides)
+    return a if good else np.array(a, order="C")
