@@ -45,12 +45,9 @@ class Primitive:
         differentiable: False for operations whose results never carry a gradient.
         rules: one per input, set by `defvjp`.
         joint_rule: one for all inputs, set by `defvjp_joint`.
-        array_rule: the same on arrays, where no pass is recorded, set by `defvjp_arrays`.
     """
 
-    __slots__ = (
-        "_keeps_output", "array_rule", "differentiable", "forward", "joint_rule", "name", "rules",
-    )
+    __slots__ = ("_keeps_output", "differentiable", "forward", "joint_rule", "name", "rules")
 
     def __init__(self, name: str, forward: Callable[..., Any], differentiable: bool) -> None:
         self.name = name
@@ -58,7 +55,6 @@ class Primitive:
         self.differentiable = differentiable
         self.rules: tuple[Callable[..., Gradient] | None, ...] = ()
         self.joint_rule: Callable[..., Sequence[Gradient]] | None = None
-        self.array_rule: Callable[..., Sequence[Array | None]] | None = None
         self._keeps_output = False
 
     def defvjp(self, *rules: Callable[..., Gradient] | None) -> None:
@@ -69,7 +65,6 @@ class Primitive:
         None for a gradient of zero. An `out` that a rule calls ``_`` is not kept for it.
         """
         self.rules = rules
-        self.array_rule = None
         self._keeps_output = any(rule is not None and _reads_output(rule) for rule in rules)
 
     def defvjp_joint(self, rule: Callable[..., Sequence[Gradient]]) -> None:
@@ -78,17 +73,7 @@ class Primitive:
         It returns one gradient per input; those whose `needs` is False may be None.
         """
         self.joint_rule = rule
-        self.array_rule = None
         self._keeps_output = _reads_output(rule, 2)
-
-    def defvjp_arrays(self, rule: Callable[..., Sequence[Array | None]]) -> None:
-        """Set a shorter way to what the rules give, for a pass that is not recorded itself.
-
-        ``rule(needs, d_out, *inputs, **params)`` takes and returns arrays: a gradient for each
-        input that is needed, and None for the others. Only for operations with one output, whose
-        rules do not read it. Rules that are set later replace it too.
-        """
-        self.array_rule = rule
 
     @property
     def has_rule(self) -> bool:
@@ -202,10 +187,6 @@ class PrimitiveNode(Node):
         inputs: Any = self.inputs
         params = self._params
         op = self._primitive
-        if op.array_rule is not None and not state.enabled:
-            arrays = [None if tensor is None else tensor._data for tensor in inputs]
-            found = state.run(op.array_rule, needs, d_outputs._data, *arrays, **params)
-            return [None if array is None else wrap(array) for array in found]
         if op.joint_rule is not None:
             return op.joint_rule(needs, d_outputs, out, *inputs, **params)
         rules = op.rules

@@ -181,6 +181,69 @@ def run_program(
     packed: Packed | None = None,
 ) -> None: ...
 
+class Plan:
+    def __init__(
+        self,
+        forward: Program,
+        backward: Program | None,
+        kept_states: tuple[tuple[int, int], ...],
+        kept_size: int,
+        products: tuple[tuple[int, int, bool, int, int], ...],
+        forward_sequences: tuple[int, ...],
+        backward_sequences: tuple[int, ...],
+        backward_outputs: tuple[int, ...],
+        sums: tuple[tuple[int, int, int, int], ...],
+    ) -> None: ...
+
+class Passes:
+    def __init__(
+        self,
+        plan: Plan,
+        dtype: str,
+        n_threads: int,
+        T: int,
+        N: int,
+        schedule: Schedule | None,
+        reverse: bool,
+        layout: str,
+        block: int,
+    ) -> None: ...
+    def forget(self) -> None: ...
+    def forward(
+        self,
+        first: int,
+        count: int,
+        rows: tuple[Array, ...],
+        operands: tuple[Array, ...],
+        invariants: tuple[Array, ...],
+        given: tuple[tuple[Array, str], ...],
+        outputs: tuple[tuple[Array, str], ...],
+        initial: tuple[Array, ...],
+        restart: tuple[Array | None, ...],
+        final: tuple[Array, ...],
+    ) -> None: ...
+    def backward(
+        self,
+        first: int,
+        count: int,
+        rows: tuple[Array, ...],
+        operands: tuple[Array, ...],
+        invariants: tuple[Array, ...],
+        given: tuple[tuple[Array, str], ...],
+        outputs: tuple[tuple[Array, str], ...],
+        initial: tuple[Array, ...],
+        restart: tuple[Array | None, ...],
+        d_final: tuple[Array | None, ...],
+        d_initial: tuple[Array | None, ...],
+        d_restart: tuple[Array | None, ...],
+        row_sums: Array | None,
+        sums: tuple[Array, ...],
+        d_rows: tuple[Array | None, ...],
+        d_matrices: tuple[Array | None, ...],
+        d_biases: tuple[Array | None, ...],
+        add: bool,
+    ) -> None: ...
+
 class Packed:
     def __init__(self, program: Program, dtype: str) -> None: ...
 

@@ -16,7 +16,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memset, strcmp, strlen
+from libc.string cimport memcpy, memset, strcmp, strlen
 
 cdef extern from "memory.h" nogil:
     int rk_keep_freed_memory()
@@ -568,6 +568,7 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
 include "schedule.pxi"
 include "layer.pxi"
 include "program.pxi"
+include "passes.pxi"
 
 
 # ---- streams ------------------------------------------------------------------------------------

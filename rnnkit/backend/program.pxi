@@ -83,18 +83,13 @@ cdef class Program:
                        tuple restart, tuple final, kept, tuple kept_states, idx kept_size, bint backward,
                        tuple d_final, tuple d_initial, tuple d_restart) except -1:
         """What a run brings, as far as its own checks of arrays do not see it."""
-        if self.is_backward != backward and self.program.n_states:
-            raise ValueError(f"backward: the program is one of a {'back' if self.is_backward else 'for'}ward pass")
         count = self.program.n_states
-        widest = max(1, kept_size, self.program.summands_size, self.program.sums_size,
-                     *[self.program.states[i].width for i in range(count)])
-        if <object>T * <object>N * widest >= 1 << 60:
-            raise ValueError(f"sizes are too large, got T={T} N={N}")
+        self.check_kept(kept_states, kept_size, backward)
+        self.check_size(T, N, kept_size)
         check_count("invariants", invariants, len(self.invariant_sizes))
         check_count("sequences", sequences, len(self.sequence_widths))
         check_count("outputs", outputs, len(self.output_widths))
         check_count("initial", initial, count)
-        check_count("kept_states", kept_states, count)
         if len(restart):
             check_count("restart", restart, count)
         if backward:
@@ -112,15 +107,31 @@ cdef class Program:
             for i, (array, layout) in enumerate(given):
                 if array is None:
                     require_array(None, f"{name} {i}")
+        if self.kept_needed or RK_KEPT in [kind for kind, _ in kept_states]:
+            require_array(kept, "kept")
+        return 0
+
+    cdef int check_size(self, idx T, idx N, idx kept_size) except -1:
+        """Of arrays as long as a run."""
+        cdef idx widest = max(kept_size, self.program.summands_size, self.program.sums_size, 1)
+        cdef int i
+        for i in range(self.program.n_states):
+            widest = max(widest, self.program.states[i].width)
+        if <double>T * N * widest >= 1e18:
+            raise ValueError(f"sizes are too large, got T={T} N={N}")
+        return 0
+
+    cdef int check_kept(self, tuple kept_states, idx kept_size, bint backward) except -1:
+        """Where a run keeps what the forward pass leaves."""
+        if self.is_backward != backward and self.program.n_states:
+            raise ValueError(f"backward: the program is one of a {'back' if self.is_backward else 'for'}ward pass")
+        check_count("kept_states", kept_states, self.program.n_states)
         if kept_size < self.kept_needed:
             raise ValueError(f"kept_size: expected at least {self.kept_needed}, got {kept_size}")
-        if self.kept_needed:
-            require_array(kept, "kept")
         for i, (kind, offset) in enumerate(kept_states):
             width = self.program.states[i].width
             if kind == RK_KEPT:
                 check_range(f"kept_states {i}: offset", offset, 0, kept_size - width)
-                require_array(kept, "kept")
             elif backward and i in self.states_read:
                 raise ValueError(f"kept_states {i}: the program reads a state that was not kept")
             elif not backward:
@@ -470,16 +481,8 @@ def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedul
                                  rows * p.summands_size, True)
     if p.sums_size:
         r.sums = arrays.flat(require_array(sums, "sums"), "sums", N * p.sums_size, True)
-    cdef const rk_executor *executor = &kernels.executor[code]
     if packed is not None:
         packed.lend(&r, program, code)
-    cdef size_t size = 0
-    cdef void *memory = borrow_workspace(executor.workspace(&r) + 64, &size)
-    cdef rk_status status
-    r.workspace = aligned(memory)
-    with nogil:
-        status = executor.backward(&r) if backward else executor.forward(&r)
-    return_workspace(memory, size)
-    if packed is not None and status == RK_OK:
+    execute(&r, code, backward)
+    if packed is not None:
         packed.ready = True
-    ended(status)

@@ -10,10 +10,10 @@ import numpy as np
 from rnnkit.autograd.primitive import primitive
 from rnnkit.errors import ShapeError
 from rnnkit.ops.operands import real, same_dtype
-from rnnkit.ops.shape import reshape, reverse_axes, sum_to, sum_to_array, transpose
+from rnnkit.ops.shape import reshape, reverse_axes, sum_to, transpose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rnnkit.autograd.tensor import Array, Tensor
 
@@ -43,20 +43,16 @@ def set_matmul_kernel(kernel: Kernel | None) -> Kernel:
     return former
 
 
-def _as_rows(x: Array) -> Array:
-    """All axes but the last merged into one."""
-    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
-
-
 def _matmul_array(a: Array, b: Array) -> Array:
     if a.ndim > 2 and b.ndim == 2:
         # One large product instead of one for each leading index.
-        return _kernel(_as_rows(a), b).reshape(*a.shape[:-1], b.shape[1])
+        rows = _kernel(a.reshape(prod(a.shape[:-1]), a.shape[-1]), b)
+        return rows.reshape(*a.shape[:-1], b.shape[1])
     return _kernel(a, b)
 
 
 def _linear_array(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    rows = _as_rows(x)
+    rows = x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
     y = _kernel(rows, weight.T) if bias is None else _kernel(rows, weight.T, bias)
     return y if x.ndim == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
 
@@ -85,45 +81,12 @@ def _d_right(d_y: Tensor, _: None, a: Tensor, b: Tensor) -> Tensor:
 
 _matmul.defvjp(_d_left, _d_right)
 
-
-def _matmul_gradients(
-    needs: Sequence[bool], d_y: Array, a: Array, b: Array
-) -> tuple[Array | None, Array | None]:
-    d_a = d_b = None
-    if needs[0]:
-        d_a = sum_to_array(_matmul_array(d_y, b.swapaxes(-2, -1)), a.shape)
-    if needs[1] and b.ndim == 2:
-        d_b = _kernel(_as_rows(a).T, _as_rows(d_y))
-    elif needs[1]:
-        d_b = sum_to_array(_kernel(a.swapaxes(-2, -1), d_y), b.shape)
-    return d_a, d_b
-
-
-_matmul.defvjp_arrays(_matmul_gradients)
-
 _linear = primitive("linear", _linear_array)
 _linear.defvjp(
     lambda d_y, _, x, weight, bias=None: _matmul(d_y, weight),
     lambda d_y, _, x, weight, bias=None: _matmul(_swap(_rows(d_y)), _rows(x)),
     lambda d_y, _, x, weight, bias: sum_to(d_y, bias._data.shape),
 )
-
-
-def _linear_gradients(
-    needs: Sequence[bool], d_y: Array, x: Array, weight: Array, bias: Array | None = None
-) -> list[Array | None]:
-    d_rows = _as_rows(d_y)
-    found: list[Array | None] = [None] * len(needs)
-    if needs[0]:
-        found[0] = _kernel(d_rows, weight).reshape(x.shape)
-    if needs[1]:
-        found[1] = _kernel(d_rows.T, _as_rows(x))
-    if bias is not None and needs[2]:
-        found[2] = np.add.reduce(d_rows, 0)
-    return found
-
-
-_linear.defvjp_arrays(_linear_gradients)
 
 
 def matmul(a: Tensor | Array, b: Tensor | Array) -> Tensor:

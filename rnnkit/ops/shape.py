@@ -48,9 +48,7 @@ def astype(x: Tensor, dtype: npt.DTypeLike) -> Tensor:
     return _astype(x, dtype=wanted)
 
 
-def sum_to_array(x: Array, shape: tuple[int, ...]) -> Array:
-    if x.shape == shape:
-        return x
+def _sum_to_array(x: Array, shape: tuple[int, ...]) -> Array:
     lead = x.ndim - len(shape)
     if lead and x.shape[lead:] == shape:  # a bias, most of the time
         return np.asarray(np.add.reduce(x, axis=tuple(range(lead)) if lead > 1 else 0))
@@ -64,7 +62,7 @@ def sum_to_array(x: Array, shape: tuple[int, ...]) -> Array:
 _broadcast_to = primitive("broadcast_to", np.broadcast_to)
 _broadcast_to.defvjp(lambda d_y, _, x, shape: sum_to(d_y, x._data.shape))
 
-_sum_to = primitive("sum_to", sum_to_array)
+_sum_to = primitive("sum_to", _sum_to_array)
 _sum_to.defvjp(lambda d_y, _, x, shape: _broadcast_to(d_y, shape=x._data.shape))
 
 

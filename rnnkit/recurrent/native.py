@@ -18,9 +18,9 @@ from rnnkit import backend
 from rnnkit.autograd import Function, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
+from rnnkit.backend.arrays import dense, rows
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
-from rnnkit.backend.arrays import dense, rows
 from rnnkit.recurrent.memory import note_segments, segment_within
 from rnnkit.recurrent.options import Result
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
-from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.products import always_native
+from rnnkit.backend.products import always_native, matmul
 from rnnkit.recurrent.program.prologue import leaf
 from rnnkit.recurrent.program.variant import Source
 
@@ -40,11 +39,12 @@ def products_of(
 ) -> dict[Value, Array]:
     """The hoisted values that are products, from the rows of x and of what the run draws."""
     found = {}
-    for value, call, inputs, _ in variant.products or ():
-        arrays = [
-            invariants.array(each) if isinstance(each, Source) else rows[each] for each in inputs
-        ]
-        found[value] = call.primitive.forward(*arrays, **call.params)
+    for value, of, matrix, transposed, bias in variant.products or ():
+        array = invariants.array(matrix)
+        found[value] = matmul(
+            rows[of], array.T if transposed else array,
+            None if bias is None else invariants.array(bias),
+        )
     return found
 
 
@@ -53,25 +53,21 @@ class Block:
 
     Attributes:
         first, last: the steps, from ``first`` to ``last - 1`` in the direction's own order.
-        inputs: x and what the run draws, as rows (rows, ...).
-        values: the hoisted values, as rows.
-        leaves, results: the same with a graph from the leaves, and from the invariants, to the
-            results; None where all values are products.
+        inputs: x and what the run draws, as rows (rows, ...): leaves.
+        values: the hoisted values, as rows, with a graph from the inputs and from invariants.
     """
 
     def __init__(
-        self, first: int, last: int, inputs: dict[Value, Array], values: dict[Value, Array],
-        leaves: dict[Value, Tensor] | None = None, results: dict[Value, Tensor] | None = None,
+        self, first: int, last: int, inputs: dict[Value, Tensor], values: dict[Value, Tensor]
     ) -> None:
         self.first, self.last = first, last
         self.inputs = inputs
         self.values = values
-        self.leaves = leaves
-        self.results = results
 
 
-class Hoisted:
-    """
+class Graphs:
+    """Hoisted values that are more than products: on the tape, block by block.
+
     Args:
         variant: of the traced step.
         steps: of the run.
@@ -97,44 +93,29 @@ class Hoisted:
     def compute(self, first: int, last: int) -> dict[Value, Placed]:
         """The hoisted values of some steps."""
         self._blocks = []
-        hoisted = self._variant.step.hoisted
-        if not hoisted:
-            return {}
-        make = self._graph if self._variant.products is None else self._by_products
         with always_native():
             self._blocks = [
-                make(start, min(start + self._block, last))
+                self._compute(start, min(start + self._block, last))
                 for start in range(first, last, self._block)
             ]
-        if len(self._blocks) == 1:
-            (block,) = self._blocks
-            return {v: self._steps.placed(block.values[v], first, last) for v in hoisted}
         counts = [block.last - block.first for block in self._blocks]
         found = {}
-        for value in hoisted:
-            rows = self._steps.joined([block.values[value] for block in self._blocks], counts)
-            found[value] = self._steps.placed(np.ascontiguousarray(rows), first, last)
+        for value in self._variant.step.hoisted:
+            parts = [block.values[value]._data for block in self._blocks]
+            rows = np.ascontiguousarray(self._steps.joined(parts, counts))
+            found[value] = self._steps.placed(rows, first, last)
         return found
 
-    def _inputs(self, first: int, last: int) -> dict[Value, Array]:
-        return {
-            value: self._steps.rows(self._input_of(value), first, last)
-            for value in self._variant.inputs
-        }
-
-    def _by_products(self, first: int, last: int) -> Block:
-        inputs = self._inputs(first, last)
-        return Block(first, last, inputs, products_of(self._variant, self._invariants, inputs))
-
-    def _graph(self, first: int, last: int) -> Block:
+    def _compute(self, first: int, last: int) -> Block:
         variant = self._variant
-        inputs = self._inputs(first, last)
-        leaves = {v: leaf(rows, variant.requires_grad(v)) for v, rows in inputs.items()}
+        inputs = {}
+        for value in variant.inputs:
+            rows = self._steps.rows(self._input_of(value), first, last)
+            inputs[value] = leaf(rows, variant.requires_grad(value))
         with enable_grad() if variant.training else no_grad():
-            prologue = self._invariants.prologue.for_inputs(leaves, self._operand)
-            results = {value: prologue.sequence(value) for value in variant.step.hoisted}
-        values = {v: np.ascontiguousarray(each._data) for v, each in results.items()}
-        return Block(first, last, inputs, values, leaves, results)
+            prologue = self._invariants.prologue.for_inputs(inputs, self._operand)
+            values = {value: prologue.sequence(value) for value in variant.step.hoisted}
+        return Block(first, last, inputs, values)
 
     def _operand(self, traced: Tensor, tensor: Tensor) -> Tensor:
         """The leaf that stands for an invariant in the graphs of blocks."""
@@ -156,54 +137,25 @@ class Hoisted:
             gradients: of the values.
             add: takes the gradient of x, or of what the run draws, for the rows of some steps.
         """
-        if not gradients:
-            return
-        through = self._through_graph if self._variant.products is None else self._through_products
         with always_native():
             for block in reversed(self._blocks):
                 rows = {
                     value: self._steps.some_of(placed, block.first, block.last, (first, last))
                     for value, placed in gradients
                 }
-                through(block, rows, add)
+                self._back(block, rows, add)
 
-    def _through_products(
+    def _back(
         self, block: Block, gradients: dict[Value, Array],
         add: Callable[[Value, int, int, Array], None],
     ) -> None:
-        """By the derivative rules, on arrays."""
-        invariants = self._invariants
-        for value, call, inputs, needs in reversed(self._variant.products or ()):
-            d_rows = gradients.get(value)
-            if d_rows is None:
-                continue
-            arrays = [
-                invariants.array(each) if isinstance(each, Source) else block.inputs[each]
-                for each in inputs
-            ]
-            rule = call.primitive.array_rule
-            assert rule is not None
-            found = state.run(rule, needs, d_rows, *arrays, **call.params)
-            for each, d in zip(inputs, found, strict=True):
-                if d is None:
-                    continue
-                if isinstance(each, Source):
-                    invariants.add_gradient(each, d)
-                else:
-                    add(each, block.first, block.last, d)
-
-    def _through_graph(
-        self, block: Block, gradients: dict[Value, Array],
-        add: Callable[[Value, int, int, Array], None],
-    ) -> None:
-        assert block.leaves is not None and block.results is not None
         roots, seeds = [], []
         for value, rows in gradients.items():
-            root = block.results[value]
+            root = block.values[value]
             if root.requires_grad:
                 roots.append(root)
                 seeds.append(wrap(rows.reshape(root.shape)))
-        inputs = [(value, each) for value, each in block.leaves.items() if each.requires_grad]
+        inputs = [(value, each) for value, each in block.inputs.items() if each.requires_grad]
         operands = [(source, each) for source, each in self._operands.values()
                     if each.requires_grad]
         found = grad(

@@ -16,20 +16,18 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.products import always_native, matmul
+from rnnkit.backend.arrays import dense, lined_up, rows
 from rnnkit.errors import BackendError
-from rnnkit.backend.arrays import dense, rows
 from rnnkit.recurrent.memory import segment_within
-from rnnkit.recurrent.program.hoisted import Hoisted, steps_of_block
+from rnnkit.recurrent.program.hoisted import Graphs, steps_of_block
 from rnnkit.recurrent.program.invariants import Invariants
 from rnnkit.recurrent.program.steps import Steps
 
 if TYPE_CHECKING:
-    from rnnkit.recurrent.program.plan import Tables
     from rnnkit.recurrent.program.run import DirectionOfLayer
     from rnnkit.recurrent.program.steps import Placed
     from rnnkit.recurrent.program.values import Value
-    from rnnkit.recurrent.program.variant import Variant
+    from rnnkit.recurrent.program.variant import Source, Variant
 
     Array = np.ndarray[Any, np.dtype[Any]]
     Segment = tuple[int, int]
@@ -59,17 +57,29 @@ class Passes:
         self.invariants = Invariants(
             variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors], self.dtype
         )
-        self.hoisted = Hoisted(variant, steps, self.invariants, self._like_x)
+        self.graphs = None
+        if variant.products is None:
+            self.graphs = Graphs(variant, steps, self.invariants, self._like_x)
         self.initial: Sequence[Array] = dense(arrays[layer.at_states])
         self.restart = dense(arrays[layer.at_restarts])
         self.block = steps_of_block(steps.N)
         self.segments = self._segments()
+        extension = backend.native()
+        if extension is None:
+            raise BackendError("the native extension is not loaded")
+        schedule = layer.options.schedule
+        self.native = extension.Passes(
+            variant.plan, backend.DTYPE_NAMES[self.dtype], backend.get_num_threads(), steps.count,
+            steps.N, None if schedule is None else schedule.native, layer.reverse,
+            steps.layout if steps.lengths is None else "packed", self.block,
+        )
+        self.operands = tuple([lined_up(self.invariants.array(s)) for s in variant.operands])
         # The states after all segments but the last.
         self.between: list[Sequence[Array]] = []
         # What the forward pass has left of one segment, if that is whole.
         self.present: Segment | None = None
-        self.given: dict[Value, Placed] = {}
-        self.kept: Array | None = None
+        self.rows: tuple[Array, ...] = ()
+        self.computed: dict[Value, Placed] = {}
         # The gradients of x and of what is drawn, while a backward pass is under way.
         self.d_x: Array | None = None
         self.d_drawn: list[Array | None] = []
@@ -99,26 +109,9 @@ class Passes:
             array = np.broadcast_to(array, (self.steps.T, *array.shape[1:]))
         return array.swapaxes(0, 1) if self.steps.batch_first else array
 
-    # ---- native calls
-
-    def _native(
-        self, tables: Tables, segment: Segment, given: dict[Value, Placed],
-        outputs: Sequence[Placed], initial: Sequence[Array], final: tuple[Array, ...], **more: Any,
-    ) -> None:
-        extension = backend.native()
-        if extension is None:
-            raise BackendError("the native extension is not loaded")
-        schedule = self.layer.options.schedule
-        first, last = segment
-        extension.run_program(
-            tables.native, backend.DTYPE_NAMES[self.dtype], backend.get_num_threads(),
-            self.steps.count, self.N, None if schedule is None else schedule.native,
-            self.layer.reverse, self.invariants.native(tables.invariants),
-            tuple([given[v] if v in given else self._given_input(v) for v in tables.sequences]),
-            tuple(outputs), tuple(initial), self.restart, final, self.kept,
-            self.compiled.state_places, self.compiled.kept.size, first=first, count=last - first,
-            **more,
-        )
+    def _given(self, values: Sequence[Value], more: dict[Value, Placed]) -> tuple[Placed, ...]:
+        """Inputs of every step, as the native side takes them."""
+        return tuple([more[v] if v in more else self._given_input(v) for v in values])
 
     def _given_input(self, value: Value) -> Placed:
         step = self.layer.step
@@ -133,12 +126,18 @@ class Passes:
         final: Sequence[Array],
     ) -> None:
         """Run forward over a segment; what it leaves replaces what the one before left."""
+        variant, (first, last) = self.variant, segment
         self.present = None
-        self.given = self.hoisted.compute(*segment)
-        size = self.compiled.kept.size
-        self.kept = np.empty(self.steps.rows_of(*segment) * size, self.dtype) if size else None
-        self._native(
-            self.compiled.forward, segment, self.given, outputs, initial, tuple(final)
+        if self.graphs is not None:
+            self.computed = self.graphs.compute(first, last)
+        self.rows = tuple([
+            self.steps.rows(self._like_x(value), first, last) for value in variant.rows
+        ])
+        self.native.forward(
+            first, last - first, self.rows, self.operands,
+            self.invariants.native(self.compiled.forward.invariants),
+            self._given(variant.forward_given, self.computed), tuple(outputs), tuple(initial),
+            self.restart, tuple(final),
         )
         self.present = segment
 
@@ -155,8 +154,15 @@ class Passes:
             if segment is not self.segments[-1]:
                 self.between.append(initial)
         if not self.variant.training:
-            self.hoisted.forget()
+            self._forget()
         return (*shown, *final)
+
+    def _forget(self) -> None:
+        """Let go of what the forward pass has left."""
+        self.present, self.rows, self.computed = None, (), {}
+        self.native.forget()
+        if self.graphs is not None:
+            self.graphs.forget()
 
     def _outputs(self) -> tuple[list[Placed], list[Array]]:
         """Room for what is shown of every step, as the native side and as the caller sees it."""
@@ -195,42 +201,60 @@ class Passes:
         flowed = [
             np.zeros((self.steps.T, self.N, v.size), self.dtype) for v in step.after
         ] if seen else []
+        flows = [(array, "time_first") for array in flowed]
         size = tables.encoder.sums.size
-        sums = np.zeros(self.N * size, self.dtype) if size else None
+        row_sums = np.zeros(self.N * size, self.dtype) if size else None
+        sums = tuple([
+            np.empty((a.stop - a.start, b.stop - b.start), self.dtype)
+            for _, (a, b) in self.compiled.outer_sums
+        ])
+        d_matrices = tuple(map(self._room_like, self.variant.d_matrices))
+        d_biases = tuple(map(self._room_like, self.variant.d_biases))
         self.d_x = None
         self.d_drawn = [np.zeros_like(a) if need else None
                         for a, need in zip(self.drawn, self.needs[layer.at_drawn], strict=True)]
         self.invariants.begin_backward()
+        invariants: tuple[Array, ...] = ()
         again: list[Placed] = []
         outputs, drawn = self._outputs_of_inputs()
         initial: list[Array] = []
         for k in range(len(self.segments) - 1, -1, -1):
-            segment = self.segments[k]
+            first, last = segment = self.segments[k]
             start = self.between[k - 1] if k else self.initial
             if self.present != segment:
                 again = again or self._outputs()[0]
                 scratch = [np.empty((self.N, *v.shape), self.dtype) for v in step.after]
                 self._forward_segment(segment, again, start, scratch)
-            n_rows = self.steps.rows_of(*segment)
-            hoisted = []
-            written = list(outputs)
-            for i, value in self.compiled.d_hoisted:
-                array = np.empty((n_rows, value.size), self.dtype)
-                written[i] = self.steps.placed(array, *segment)
-                hoisted.append((value, written[i]))
-            written += [(array, "time_first") for array in flowed]
-            size = tables.encoder.summands.size
-            summands = np.empty(n_rows * size, self.dtype) if size else None
+            invariants = invariants or self.invariants.native(tables.invariants)
+            n_rows = self.steps.rows_of(first, last)
+            hoisted = {
+                value: self.steps.placed(np.empty((n_rows, value.size), self.dtype), first, last)
+                for value in self.variant.d_graphs
+            }
+            d_rows = tuple([self._room_for_rows(value, n_rows) for value in self.variant.d_rows])
             initial = [np.empty((1, self.N, *v.shape), self.dtype) for v in step.states]
-            self._native(
-                tables, segment, {**given, **self.given}, written, start, (), backward=True,
-                d_final=tuple(d_final), d_initial=tuple(initial), d_restart=tuple(d_restart),
-                summands=summands, sums=sums,
+            self.native.backward(
+                first, last - first, self.rows, self.operands, invariants,
+                self._given(self.variant.backward_given, {**given, **self.computed}),
+                (*outputs, *hoisted.values(), *flows),
+                tuple(start), self.restart, tuple(d_final), tuple(initial), tuple(d_restart),
+                row_sums, sums, d_rows, d_matrices, d_biases, k + 1 < len(self.segments),
             )
             d_final = list(initial)
-            self._add_products(summands, segment)
-            self.hoisted.back(hoisted, *segment, self._add_to_input)
-        self._add_sums(sums)
+            for value, d in zip(self.variant.rows, d_rows, strict=True):
+                if d is not None and (d.base is None or d.base is not self.d_x):
+                    self._add_to_input(value, first, last, d)
+            if self.graphs is not None:
+                self.graphs.back(list(hoisted.items()), first, last, self._add_to_input)
+        for (value, _), array in zip(self.compiled.outer_sums, sums, strict=True):
+            self.invariants.add_sum(value, array)
+        for sources, arrays in (
+            (self.variant.d_matrices, d_matrices), (self.variant.d_biases, d_biases)
+        ):
+            for source, d in zip(sources, arrays, strict=True):
+                if source is not None and d is not None:
+                    self.invariants.add_gradient(source, d)
+        self._add_row_sums(row_sums)
         for name, value, array in zip(layer.cell.state_names, step.after, flowed, strict=False):
             assert seen is not None
             shown = array.reshape(self.steps.T, self.N, *value.shape)
@@ -238,8 +262,7 @@ class Passes:
         for value, array in drawn.items():
             self._add_to_drawn(value, array)
         if not retain:
-            self.present, self.kept, self.given = None, None, {}
-            self.hoisted.forget()
+            self._forget()
         # Nothing here keeps what is handed out: the engine copies what somebody might look at.
         d_x, self.d_x = self.d_x, None
         d_drawn, self.d_drawn = self.d_drawn, []
@@ -255,21 +278,32 @@ class Passes:
             *[None if d is None else wrap(d) for d in d_drawn],
         )
 
-    def _outputs_of_inputs(self) -> tuple[list[Any], dict[Value, Array]]:
-        """Room for the gradients of the inputs of every step, those of hoisted values left out."""
+    def _outputs_of_inputs(self) -> tuple[list[Placed], dict[Value, Array]]:
+        """Room for the gradients of x and of what is drawn, where the program itself gives them."""
         step = self.layer.step
-        outputs: list[Any] = []
+        outputs: list[Placed] = []
         drawn = {}
-        for value in self.compiled.sequence_gradients:
+        for value in self.variant.d_inputs:
             if value is step.x:
                 self.d_x = self.steps.empty(value.size)
                 outputs.append((self.d_x, self.steps.layout))
-            elif value in step.drawn:
+            else:
                 drawn[value] = np.zeros((self.steps.T, self.N, value.size), self.dtype)
                 outputs.append((drawn[value], "time_first"))
-            else:
-                outputs.append(None)
         return outputs, drawn
+
+    def _room_like(self, source: Source | None) -> Array | None:
+        """For the gradient of an operand of a product."""
+        return None if source is None else np.empty(source.tensor.shape, self.dtype)
+
+    def _room_for_rows(self, value: Value | None, n_rows: int) -> Array | None:
+        """For the gradient of rows that products are made of: in that of x, where they are all."""
+        if value is None:
+            return None
+        if value is self.layer.step.x and self.d_x is None and n_rows == self.steps.T * self.N:
+            self.d_x = np.empty(self.x.shape, self.dtype)
+            return self.d_x.reshape(n_rows, value.size)
+        return np.empty((n_rows, value.size), self.dtype)
 
     def _given_gradients(self, d_outputs: list[Array | None]) -> dict[Value, Placed]:
         """The gradients that come for what is shown of every step."""
@@ -309,21 +343,7 @@ class Passes:
 
     # ---- sums over steps, and gradients of inputs
 
-    def _add_products(self, summands: Array | None, segment: Segment) -> None:
-        """Sums of products of rows, block by block from the last step to the first."""
-        if summands is None:
-            return
-        first, last = segment
-        end = self.steps.before(last)
-        records = summands.reshape(-1, self.compiled.backward.encoder.summands.size)  # type: ignore[union-attr]
-        with always_native():
-            for value, (a, b) in self.compiled.outer_sums:
-                for start in reversed(range(first, last, self.block)):
-                    stop = min(start + self.block, last)
-                    part = records[end - self.steps.before(stop) : end - self.steps.before(start)]
-                    self.invariants.add_sum(value, matmul(part[:, a].T, part[:, b]))
-
-    def _add_sums(self, sums: Array | None) -> None:
+    def _add_row_sums(self, sums: Array | None) -> None:
         """Sums of rows, which the loop has left for each row of the batch."""
         if sums is None:
             return
@@ -335,9 +355,6 @@ class Passes:
         """The gradient of x, or of what is drawn, for the rows of some steps."""
         if value is self.layer.step.x:
             if self.d_x is None:
-                if d.size == self.x.size:
-                    self.d_x = d.reshape(self.x.shape)
-                    return
                 self.d_x = np.zeros(self.x.shape, self.dtype)
             self.steps.add_rows(self.d_x, first, last, d)
             return

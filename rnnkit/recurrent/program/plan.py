@@ -93,7 +93,7 @@ class Compiled:
         kept: what each row of each step keeps.
         state_places: (base kind, offset) of each state after the step in a forward pass.
         sequence_gradients: the inputs of every step whose gradients the backward pass writes.
-        d_hoisted: which of these are hoisted values, with their places among them.
+        shown_flows: how many states' flows it shows after these.
         outer_sums: sums of products of rows, with the parts of a record of summands that are
             multiplied.
         row_sums: sums of rows, with the part of a row's sums that each is.
@@ -115,7 +115,7 @@ class Compiled:
         states_used = [False] * len(step.states)
         self.backward: Tables | None = None
         self.sequence_gradients: list[Value] = []
-        self.d_hoisted: list[tuple[int, Value]] = []
+        self.shown_flows = 0
         self.outer_sums: list[tuple[Value, list[slice]]] = []
         self.row_sums: list[tuple[Value, slice]] = []
         if gradients is not None:
@@ -258,7 +258,8 @@ class Compiled:
             outputs.append(value)
             store(d, Place("output", i, 0, value.shape, contiguous(value.shape)))
         self.sequence_gradients = list(outputs)
-        for value in step.after if self._seen else ():
+        self.shown_flows = len(step.after) if self._seen else 0
+        for value in step.after[: self.shown_flows]:
             d = gradients.of.get(value)
             if d is None:
                 d = tracer.emit("zero", [gradients.flow[0]], value.shape)
@@ -285,10 +286,6 @@ class Compiled:
         self.backward = self._tables(draft, stores, leaves, flows, outputs, summands)
         self.found = found
         self._find_sums(found["sums"], self.backward.encoder)
-        inputs = (step.x, *step.drawn)
-        self.d_hoisted = [
-            (i, value) for i, value in enumerate(self.sequence_gradients) if value not in inputs
-        ]
         used = {v for definition in draft.definitions.values() for v in definition.inputs}
         return [state in used for state in step.states]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from rnnkit import backend, ops
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.products import always_native
 from rnnkit.backend.arrays import rows
+from rnnkit.backend.products import always_native
 from rnnkit.recurrent.program.hoisted import products_of
 from rnnkit.recurrent.program.invariants import Invariants
 from rnnkit.recurrent.program.run import traced

@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rnnkit import backend
 from rnnkit.autograd import Tensor
 from rnnkit.recurrent.program.plan import Compiled
 from rnnkit.recurrent.program.trace import TracedArray
 
 if TYPE_CHECKING:
-    from rnnkit.recurrent.program.trace import Call
     from rnnkit.recurrent.program.traced import TracedStep
     from rnnkit.recurrent.program.values import Value
-
-PRODUCTS = ("linear", "matmul")
-"""Each has a rule on arrays for its gradients."""
-
 
 class Source(NamedTuple):
     """Where an invariant comes from.
@@ -38,16 +34,19 @@ class Source(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A hoisted value that one product gives from an input of every step and from invariants.
+    """A hoisted value that is one product of an input of every step with an invariant.
 
     Attributes:
-        needs: which of the inputs need a gradient.
+        rows: the input: x, or what the run draws.
+        matrix: (K, M), or (M, K) where it is ``transposed``.
+        bias: (M), or None.
     """
 
     value: Value
-    call: Call
-    inputs: tuple[Value | Source, ...]
-    needs: tuple[bool, ...]
+    rows: Value
+    matrix: Source
+    transposed: bool
+    bias: Source | None
 
 
 class Needs(NamedTuple):
@@ -72,6 +71,14 @@ class Variant:
     Attributes:
         compiled: the programs.
         products: the hoisted values, where each is a product; None where one is not.
+        rows: the inputs that these multiply.
+        operands: their matrices and biases.
+        plan: the programs and products as the native side takes them.
+        forward_given, backward_given: the inputs of the programs that are no such products.
+        d_rows, d_matrices, d_biases: of ``rows``, and of the matrix and bias of each product, those
+            that get a gradient; None in place of the others.
+        d_inputs, d_graphs: of the inputs of every step, those whose gradient the backward program
+            gives: x and what is drawn; and hoisted values that are no such products.
         places: of the invariants that a run is given, among its tensors.
         inputs: those among x and what is drawn of which hoisted values are computed.
         d_invariants: whose gradients the backward pass gives, and the values that are these.
@@ -106,6 +113,9 @@ class Variant:
             if place >= 0:
                 self.places[value] = place
         self.products = self._as_products(step.hoisted)
+        self.rows = list(dict.fromkeys([each.rows for each in self.products or ()]))
+        self.operands: list[Source] = []
+        self._make_plan()
         self.inputs = self._inputs_of(step.hoisted)
         self.d_invariants: list[tuple[Source, Value]] = []
         if training:
@@ -212,25 +222,80 @@ class Variant:
 
     def _as_products(self, hoisted: Sequence[Value]) -> list[Product] | None:
         found = []
-        rows = self.step.tracer.rows
+        given = (self.step.x, *self.step.drawn)
         for value in hoisted:
             call = self.step.tracer.input_calls[value]
-            inputs = tuple([self._input(tensor) for tensor in call.inputs])
-            of_batch = [  # what is made for the batch has the traced number of rows
-                each for each in inputs if isinstance(each, Source) and rows in each.tensor.shape
+            rows, *operands = map(self._input, call.inputs)
+            # What is made for the batch has the traced number of rows.
+            of_step = [
+                each for each in operands
+                if isinstance(each, Source) and self.step.tracer.rows not in each.tensor.shape
             ]
-            given = (self.step.x, *self.step.drawn)
-            computed = [
-                each for each in inputs if not isinstance(each, Source) and each not in given
-            ]
-            if call.primitive.name not in PRODUCTS or of_batch or computed:
+            is_product = (
+                call.primitive.name in ("linear", "matmul")
+                and not isinstance(rows, Source) and rows in given and len(rows.shape) == 1
+                and len(of_step) == len(operands) and of_step[0].tensor.ndim == 2
+            )
+            if not is_product:
                 return None
-            needs = tuple([
-                each.requires_grad if isinstance(each, Source) else self.requires_grad(each)
-                for each in inputs
-            ])
-            found.append(Product(value, call, inputs, needs))
+            assert not isinstance(rows, Source)
+            matrix, bias = of_step[0], of_step[1] if len(of_step) > 1 else None
+            found.append(Product(value, rows, matrix, call.primitive.name == "linear", bias))
         return found
+
+    def _make_plan(self) -> None:
+        number_of = {each.value: i for i, each in enumerate(self.products or ())}
+        places: dict[int, int] = {}  # of operands
+
+        def place(source: Source | None) -> int:
+            if source is None:
+                return -1
+            if id(source.tensor) not in places:
+                places[id(source.tensor)] = len(self.operands)
+                self.operands.append(source)
+            return places[id(source.tensor)]
+
+        def numbers(values: Sequence[Value]) -> tuple[int, ...]:
+            return tuple([number_of.get(value, -1) for value in values])
+
+        found = self.compiled
+        forward, backward = found.forward, found.backward
+        self.forward_given = [v for v in forward.sequences if v not in number_of]
+        of_backward = backward.sequences if backward else []
+        self.backward_given = [v for v in of_backward if v not in number_of]
+        gradients = set(found.sequence_gradients)
+        products = [each for each in self.products or () if each.value in gradients]
+        needed = {each.rows for each in products if self.requires_grad(each.rows)}
+        self.d_rows = [value if value in needed else None for value in self.rows]
+
+        def of_gradient(each: Product, source: Source | None) -> Source | None:
+            wanted = each in products and source is not None and source.requires_grad
+            return source if wanted else None
+
+        self.d_matrices = [of_gradient(each, each.matrix) for each in self.products or ()]
+        self.d_biases = [of_gradient(each, each.bias) for each in self.products or ()]
+        inputs = (self.step.x, *self.step.drawn)
+        self.d_inputs = [v for v in found.sequence_gradients if v in inputs]
+        others = [v for v in found.sequence_gradients if v not in inputs]
+        assert found.sequence_gradients == [*self.d_inputs, *others]
+        self.d_graphs = [v for v in others if v not in number_of]
+        extension = backend.native()
+        assert extension is not None
+        self.plan = extension.Plan(
+            forward.native, backward.native if backward else None, found.state_places,
+            found.kept.size,
+            tuple([
+                (self.rows.index(each.rows), place(each.matrix), each.transposed, place(each.bias),
+                 each.value.size)
+                for each in self.products or ()
+            ]),
+            numbers(forward.sequences), numbers(of_backward),
+            numbers(found.sequence_gradients) + (-1,) * found.shown_flows,
+            tuple([
+                (a.start, a.stop - a.start, b.start, b.stop - b.start)
+                for _, (a, b) in found.outer_sums
+            ]),
+        )  # fmt: skip
 
 
 def compiled(
