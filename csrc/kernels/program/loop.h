@@ -14,7 +14,8 @@ typedef struct {
     real *states;         /* forward: rows of RK_NEXT; backward: of RK_FLOWING and RK_FLOWED; twice (N, size) */
     real *scratch;        /* per thread: RK_TEMP, then rows of RK_WIDE */
     idx scratch_size;
-    const real **pointers; /* per thread: of each state, one for each row; then two for a product */
+    const real **pointers; /* per thread: of each state, one for each row; then two for a product; then of
+                              each row, one for each base */
 } R(execution);
 
 /* What a thread works on. */
@@ -25,6 +26,7 @@ typedef struct {
     idx rows_each;
     const real **states;     /* [state][row] */
     const real **in, **out;  /* of a product */
+    real **bases;            /* [row][base], at the step under way */
     int parity;              /* which half of `states` the step writes */
 } R(worker);
 
@@ -52,6 +54,11 @@ static size_t R(program_packed_size)(const rk_program *program)
     R(arena) arena = {NULL, 0};
     R(plan_program_weights)(program, &arena, NULL);
     return arena.used;
+}
+
+VEC_INLINE idx R(pointers_of_row)(const rk_program *program)
+{
+    return program->n_states + 2 + program->n_bases;
 }
 
 static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *arena)
@@ -83,7 +90,7 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
     idx rows_each = (s->N + e->n_threads - 1) / e->n_threads;
     e->scratch_size = round_up(program->temp_size + rows_each * program->wide_size, 64);
     e->scratch = R(take)(arena, e->n_threads * e->scratch_size);
-    idx pointers = e->n_threads * (program->n_states + 2) * rows_each * (idx)sizeof(real *);
+    idx pointers = e->n_threads * R(pointers_of_row)(program) * rows_each * (idx)sizeof(real *);
     e->pointers = (const real **)(void *)R(take)(
         arena, (pointers + (idx)sizeof(real) - 1) / (idx)sizeof(real) + 1);
 }
@@ -115,10 +122,11 @@ static R(worker) R(worker_of)(R(execution) *e, int tid, int n_threads)
     /* A thread that runs alone, since the pool is taken, has all rows: it needs all of the scratch. */
     w.temp = e->scratch + (n_threads > 1 ? tid * e->scratch_size : 0);
     w.wide = w.temp + program->temp_size;
-    w.states = e->pointers + (n_threads > 1 ? tid * (program->n_states + 2) * rows_each : 0);
+    w.states = e->pointers + (n_threads > 1 ? tid * R(pointers_of_row)(program) * rows_each : 0);
     w.rows_each = rows_each;
     w.in = w.states + program->n_states * rows_each;
     w.out = w.in + rows_each;
+    w.bases = (real **)(w.out + rows_each);
     return w;
 }
 
@@ -205,26 +213,24 @@ static void R(run_step)(R(worker) *w, idx t, idx n_rows)
     for (int i = 0; i < program->n_states; i++)
         for (idx r = 0; r < n_rows; r++)
             w->states[i * w->rows_each + r] = R(state_before)(w, i, t, R(row_of)(w, r));
-    real *bases[RK_MOST_BASES];
+    int n_bases = program->n_bases;
+    real **bases = w->bases;
+    for (idx r = 0; r < n_rows; r++)
+        for (int b = 0; b < n_bases; b++)
+            *bases++ = R(find_base)(w, &program->bases[b], t, r, R(row_of)(w, r));
     for (int k = 0; k < program->n_stages; k++) {
         const rk_stage *stage = &program->stages[k];
-        if (stage->row_first < stage->row_last)
-            for (idx r = 0; r < n_rows; r++) {
-                for (int b = 0; b < program->n_bases; b++)
-                    bases[b] = R(find_base)(w, &program->bases[b], t, r, R(row_of)(w, r));
-                for (int i = stage->row_first; i < stage->row_last; i++)
-                    R(run_operation)(&program->instructions[i], bases);
-            }
-        if (stage->product_first == stage->product_last) continue;
+        bases = w->bases;
+        for (idx r = 0; r < n_rows; r++, bases += n_bases)
+            for (int i = stage->row_first; i < stage->row_last; i++)
+                R(run_operation)(&program->instructions[i], bases);
         for (int i = stage->product_first; i < stage->product_last; i++) {
             const rk_row_product *product = &program->products[i];
             const R(panels) *weight = &w->e->weights[product->weight];
-            const rk_base *in = &program->bases[product->in_base];
-            const rk_base *out_base = &program->bases[product->out_base];
-            for (idx r = 0; r < n_rows; r++) {
-                idx n = R(row_of)(w, r);
-                w->in[r] = R(find_base)(w, in, t, r, n) + product->in_offset;
-                w->out[r] = R(find_base)(w, out_base, t, r, n) + product->out_offset;
+            bases = w->bases;
+            for (idx r = 0; r < n_rows; r++, bases += n_bases) {
+                w->in[r] = bases[product->in_base] + product->in_offset;
+                w->out[r] = bases[product->out_base] + product->out_offset;
             }
             R(rows) out = R(rows_listed)(w->out);
             R(multiply)(weight, 0, weight->U, n_rows, R(rows_listed)(w->in),
