@@ -130,7 +130,7 @@ class Passes:
         self.present = None
         if self.graphs is not None:
             self.computed = self.graphs.compute(first, last)
-        self.rows = tuple([
+        self.rows = dense([
             self.steps.rows(self._like_x(value), first, last) for value in variant.rows
         ])
         self.native.forward(
