@@ -57,6 +57,7 @@ class LBFGS(Optimizer):
     """
 
     counts_steps = False
+    needs_closure = True
 
     def __init__(
         self,

@@ -39,6 +39,8 @@ class Optimizer:
     state_arrays: ClassVar[tuple[str, ...]] = ()
     optional_arrays: ClassVar[tuple[str, ...]] = ()
     counts_steps: ClassVar[bool] = True
+    # Whether `step` cannot do without a closure.
+    needs_closure: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
