@@ -490,9 +490,10 @@ class Trainer:
 
     def _check_setup(self, path: str, saved: Mapping[str, Any]) -> None:
         for name, own in self._setup().items():
-            if saved[name] != own:
+            there = saved.get(name)  # what was not yet known is as if it had not been given
+            if there != own:
                 raise RunError(
-                    f"{path}: of a run set up otherwise: {name}: {saved[name]} there, {own} here"
+                    f"{path}: of a run set up otherwise: {name}: {there} there, {own} here"
                 )
 
 

@@ -383,9 +383,13 @@ def test_a_validation_that_is_not_finite_stops_with_the_step():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"accumulate": 0}, {"validations": 0}, {"patience": 0}, {"target": math.nan},
-        {"clip": 0.0}, {"clip": math.nan},
-    ],  # fmt: skip
+        {"accumulate": 0},
+        {"validations": 0},
+        {"patience": 0},
+        {"target": math.nan},
+        {"clip": 0.0},
+        {"clip": math.nan},
+    ],
 )
 def test_arguments_out_of_range_are_named(wrong):
     model = Regression()

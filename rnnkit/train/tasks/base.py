@@ -152,6 +152,12 @@ class Task:
         raise NotImplementedError
 
     @property
+    def layers(self) -> str:
+        """The recurrent layers of the settings, in words."""
+        count = self.settings.layers
+        return f"{count} layer{'s' if count > 1 else ''} of {self.settings.hidden}"
+
+    @property
     def weights(self) -> int:
         """How many numbers the model learns."""
         return sum(parameter.size for parameter in self.model.parameters())
