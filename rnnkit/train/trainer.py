@@ -80,6 +80,8 @@ class Trainer:
         ):  # fmt: skip
             if value is not None and not value >= 1:
                 raise ArgumentError(f"{name}: expected a positive integer, got {value}")
+        if not isinstance(budget, Budget):
+            raise ArgumentError(f"budget: expected a Budget, got {budget!r}")
         if objective is None:
             objective = getattr(model, "loss", None)
             if objective is None:
@@ -136,6 +138,8 @@ class Trainer:
 
     def fit(self) -> Outcome:
         """Train from the beginning.
+
+        Called again without ``checkpoints``, it goes on with what an interrupted run has left.
 
         Raises:
             TrainingError: the loss or a gradient stopped being finite.

@@ -230,7 +230,7 @@ class ForecastTask(Task):
     files_help = "a CSV file; by default a generated series"
     settings_type = ForecastSettings
     loaded_type = LoadedForecast
-    measure = Measure(unit="mean squared error, scaled", items="windows")
+    measure = Measure(unit="scaled mean squared error", items="windows")
 
     settings: ForecastSettings
     model: Forecaster
