@@ -486,7 +486,9 @@ class Trainer:
                 if name in observers:
                     observer.load_state_dict(observers[name])
             rng.set_state(nest["rng"])
-        except (RnnkitError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (
+            RnnkitError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError
+        ) as error:  # fmt: skip
             if isinstance(error, RunError):
                 raise
             reason = " ".join(str(error).split())
@@ -495,6 +497,8 @@ class Trainer:
     def _check_setup(self, path: str, saved: Mapping[str, Any]) -> None:
         for name, own in self._setup().items():
             there = saved.get(name)  # what was not yet known is as if it had not been given
+            if not isinstance(there, int | float | str | None):
+                raise ArgumentError(f"{name}: expected a number or a text")
             if there != own:
                 raise RunError(
                     f"{path}: of a run set up otherwise: {name}: {there} there, {own} here"
