@@ -228,6 +228,7 @@ def test_damaged_runs_are_refused(tmp_path):
     for place, value, message in (
         (("details", "targets"), [0, 2], "targets: expected some of 2 columns"),
         (("details", "errors"), [1.0], "do not go together"),
+        (("details", "targets"), [float("inf")], "settings.json: damaged: "),
         (("details", "transform"), {}, "damaged"),
         (("settings", "hidden"), 60000, "its shapes do not fit"),
         (("settings", "layers"), 3, "its shapes do not fit"),

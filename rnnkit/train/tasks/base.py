@@ -188,7 +188,7 @@ class Task:
         try:
             settings = cls.read_settings(record)
             parts = cls.read_details(record["details"])
-        except (RnnkitError, TypeError, LookupError) as error:
+        except (RnnkitError, ArithmeticError, LookupError, TypeError) as error:
             raise RunError(f"{folder.settings}: damaged: {error}") from None
         model = load_model(folder, lambda: cls.build(settings, parts))
         return cls.loaded_type(cls, model, settings, parts, record)
