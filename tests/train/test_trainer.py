@@ -12,6 +12,7 @@ import rnnkit as rk
 from rnnkit import losses, nn
 from rnnkit.errors import ArgumentError
 from rnnkit.optim import EMA, LBFGS, SGD, AdamW
+from rnnkit.optim.lr_scheduler import StepLR
 from rnnkit.train import (
     Budget,
     CsvLog,
@@ -390,6 +391,8 @@ def test_a_validation_that_is_not_finite_stops_with_the_step():
         {"clip": 0.0},
         {"clip": math.nan},
         {"budget": 5},
+        {"schedule": "linear"},
+        {"schedule": StepLR(SGD([rk.Parameter(np.zeros(1))], lr=1.0), 1)},
     ],
 )
 def test_arguments_out_of_range_are_named(wrong):
