@@ -56,8 +56,10 @@ def _arguments(option: Option) -> dict[str, Any]:
     found: dict[str, Any] = {"default": option.default, "help": help_text.replace("%", "%%")}
     if option.type is bool:
         # What is on by default is switched off with --no-...
-        action = argparse.BooleanOptionalAction if option.default else "store_true"
-        return {**found, "action": action}
+        if option.default:
+            found["help"] += " (default)"
+            return {**found, "action": argparse.BooleanOptionalAction}
+        return {**found, "action": "store_true"}
     if about.choices:
         return {**found, "choices": about.choices}
     metavar = about.metavar or _METAVARS[option.type]

@@ -29,10 +29,14 @@ class OneLineParser(argparse.ArgumentParser):
         self._fill = fill
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        if self._fill is not None:
-            fill, self._fill = self._fill, None
-            args = fill(self, list(args))
-        return super().parse_known_args(args, namespace)
+        if self._fill is None:
+            return super().parse_known_args(args, namespace)
+        fill, self._fill = self._fill, None
+        found, unknown = super().parse_known_args(fill(self, list(args)), namespace)
+        if unknown:
+            # Here, and not by the parser above: its --help does not tell which there are.
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def _print_message(self, message: str, file: Any = None) -> None:
         # argparse's own drops what cannot be written without a word.

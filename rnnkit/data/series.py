@@ -238,7 +238,7 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
         if not len(self.origins):
             raise ArgumentError(
                 f"part: moments {begin} to {end} hold no target of {horizon} with a window of "
-                f"{window} before it"
+                f"{window} before it; make window or horizon smaller"
             )
         # Moment t of the series is in row t - lag.
         self._values = transform.transform(self.series).astype(dtype)
@@ -329,7 +329,10 @@ def split_series(length: int, validation: float, test: float = 0.0) -> list[tupl
     cut = test_begin - round(length * validation)
     parts = [(0, cut), (cut, test_begin)] + ([(test_begin, length)] if test else [])
     if any(not 0 <= begin < end for begin, end in parts):
-        raise ArgumentError(f"length: {length} moments cannot be cut into such parts: {parts}")
+        raise ArgumentError(
+            f"length: {length} moments are too few for a validation part of {validation:.0%}, "
+            f"a test part of {test:.0%} and the rest"
+        )
     return parts
 
 

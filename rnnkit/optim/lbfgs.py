@@ -24,7 +24,7 @@ from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
-from rnnkit.optim.optimizer import Optimizer, check_number
+from rnnkit.optim.optimizer import Optimizer, check_number, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +57,7 @@ class LBFGS(Optimizer):
     """
 
     counts_steps = False
+    needs_closure = True
 
     def __init__(
         self,
@@ -252,7 +253,9 @@ class LBFGS(Optimizer):
         if wrong:
             problems += wrong
             return {}
-        state: dict[str, Any] = {name: int(saved[name]) for name in _COUNTS}
+        state: dict[str, Any] = {
+            name: loaded_count(index, name, saved[name], problems) for name in _COUNTS
+        }
         state |= {name: float(saved[name]) for name in _NUMBERS}
         pairs = np.asarray(saved["ro"]).size
         rows = self._rows()

@@ -38,12 +38,19 @@ class _Scheduler:
         return {name: getattr(self, name) for name in self.progress}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue from ``state_dict``; ArgumentError when it is that of another schedule."""
+        """Continue from ``state_dict``; ArgumentError when it is none of this schedule."""
         if set(state_dict) != set(self.progress):
             raise ArgumentError(
                 f"{type(self).__name__}: expected a state_dict with {sorted(self.progress)}, "
                 f"got {sorted(state_dict)}"
             )
+        for name in self.progress:
+            value, own = state_dict[name], getattr(self, name)
+            kind, what = (int, "an integer") if isinstance(own, int) else (int | float, "a number")
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise ArgumentError(
+                    f"{type(self).__name__}: {name}: expected {what}, got {value!r}"
+                )
         for name in self.progress:
             setattr(self, name, state_dict[name])
 

@@ -39,6 +39,8 @@ class Optimizer:
     state_arrays: ClassVar[tuple[str, ...]] = ()
     optional_arrays: ClassVar[tuple[str, ...]] = ()
     counts_steps: ClassVar[bool] = True
+    # Whether `step` cannot do without a closure.
+    needs_closure: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -271,7 +273,7 @@ class Optimizer:
             if name not in saved:
                 continue
             if name == "step":
-                state[name] = int(saved[name])
+                state[name] = loaded_count(index, name, saved[name], problems)
                 continue
             value = np.asarray(saved[name])
             if value.shape == data.shape and value.dtype.kind == "f":
@@ -326,6 +328,17 @@ def check_number(
     if not fits:
         upper = "" if high == float("inf") else f" and {'<' if below_high else '<='} {high:g}"
         raise ArgumentError(f"{name}: expected a number >= {low:g}{upper}, got {value!r}")
+
+
+def loaded_count(index: int, name: str, value: Any, problems: list[str]) -> int:
+    """``value`` as an integer of 0 or more; any other adds to ``problems``."""
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        count = -1
+    if count < 0:
+        problems.append(f"state {index}: {name}: expected an integer of 0 or more, got {value!r}")
+    return count
 
 
 def check_parameter(param: Any, position: int, argument: str = "params") -> None:

@@ -137,7 +137,8 @@ def _verdict(rivals: Mapping[str, Scores]) -> str:
     own = rivals[NETWORK].mae
     best, error = _best_rival(rivals)
     if own < error:
-        others = " and ".join(name for name in rivals if name != NETWORK)
+        *most, last = (name for name in rivals if name != NETWORK)
+        others = f"{', '.join(most)} and {last}"
         return (
             f"the network beats {others}: its mean absolute error is {1 - own / error:.1%} below "
             f"that of {best}"

@@ -119,15 +119,16 @@ def read_checkpoint(path: str, model: Mapping[str, np.ndarray]) -> dict[str, Any
             raise RunError(f"{path}: not a checkpoint")
         _check_model(path, file, model)
         try:
-            nest = unpack(json.loads(file.notes[_NOTE]), file.read)
+            packed = json.loads(file.notes[_NOTE])
+            if not isinstance(packed, dict) or packed.get("format") != _FORMAT:
+                raise RunError(f"{path}: expected a checkpoint of format {_FORMAT}")
+            nest: dict[str, Any] = unpack(packed, file.read)
         except (ValueError, RecursionError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: damaged: {error}") from None
         except KeyError as error:
             raise RunError(f"{path}: damaged: there is no array {error}") from None
-    if not isinstance(nest, dict) or nest.get("format") != _FORMAT:
-        raise RunError(f"{path}: expected a checkpoint of format {_FORMAT}")
     return nest
 
 

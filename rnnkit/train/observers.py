@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
     best_value: float
     items_per_second: float  # training only, over the whole run
     interrupted: bool  # by Ctrl-C
-    stopped_early: bool  # patience ran out
+    stopped_early: bool  # the target was reached, or patience ran out
 
 
 class Observer:

@@ -34,9 +34,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """A new folder, or an existing empty one. Raises RunError when anything is in it."""
+        """A new folder, or an existing empty one. Raises RunError when anything is in it, or it is
+        a file."""
         run = cls(path)
-        os.makedirs(run.path, exist_ok=True)
+        _make_folder(run.path)
         remove_partial_files(run.path)
         if os.listdir(run.path):
             raise RunError(f"{run.path}: the folder is not empty; choose another output folder")
@@ -45,7 +46,7 @@ class RunFolder:
     @classmethod
     def create_numbered(cls, parent: str, name: str) -> RunFolder:
         """A new folder ``parent/name-1``, or with the first higher number not yet taken."""
-        os.makedirs(parent, exist_ok=True)
+        _make_folder(parent)
         number = 1
         while True:
             path = os.path.join(parent, f"{name}-{number}")
@@ -118,3 +119,10 @@ class RunFolder:
         if not os.path.exists(self.model):
             raise RunError(f"{self.path}: no model was saved: model.safetensors is missing")
         return TensorFile(self.model)
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except FileExistsError:
+        raise RunError(f"{path}: expected a folder, this is a file") from None

@@ -110,12 +110,17 @@ def make_schedule(
     A function of the share of the budget used gives the factor of the learning rates, and a
     Schedule is returned as it is. ``higher_is_better``: what a plateau is judged by.
     """
-    if not isinstance(schedule, str):
-        return Factor(optimizer, schedule) if callable(schedule) else schedule
+    if callable(schedule):
+        return Factor(optimizer, schedule)
+    if not isinstance(schedule, str) and hasattr(schedule, "before_step"):
+        return schedule
     if schedule == "cosine":
         return Factor(optimizer, cosine_factor)
     if schedule == "plateau":
         return Plateau(optimizer, higher_is_better)
     if schedule == "constant":
         return Constant()
-    raise ArgumentError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    raise ArgumentError(
+        f"schedule: expected one of {', '.join(SCHEDULES)}, a function of the share of the budget "
+        f"used, or a Schedule, got {schedule!r}"
+    )

@@ -53,6 +53,7 @@ class Trainer:
         ema: EMA | None = None,
         validations: int = 20,
         patience: int | None = None,
+        target: float | None = None,
         measure: Measure = Measure(),  # noqa: B008 - immutable
         observers: Sequence[Observer] = (),
         checkpoints: Checkpoints | None = None,
@@ -61,11 +62,14 @@ class Trainer:
         Args:
             objective: ``objective(batch, state) -> Loss``; by default ``model.loss``.
             schedule: a name, a function of the share of the budget used, or a Schedule.
-            clip: largest norm of all gradients together; None for any.
+            optimizer: one that needs a closure (LBFGS) gets it: each call makes the gradients of
+                the step's batches anew, from the same state and with the same random numbers.
+            clip: largest norm of all gradients together; None for any, which LBFGS insists on.
             accumulate: batches of a step; its gradient is that of the mean over all their items.
             ema: updated after every step; validation sees its averages.
             validations: how many over the whole budget, the one at the end included.
             patience: stop after so many validations in a row without a gain.
+            target: stop when a validation is as good as this, in the unit of the objective.
             measure: what validations are judged by.
 
         Raises:
@@ -76,6 +80,8 @@ class Trainer:
         ):  # fmt: skip
             if value is not None and not value >= 1:
                 raise ArgumentError(f"{name}: expected a positive integer, got {value}")
+        if not isinstance(budget, Budget):
+            raise ArgumentError(f"budget: expected a Budget, got {budget!r}")
         if objective is None:
             objective = getattr(model, "loss", None)
             if objective is None:
@@ -84,6 +90,13 @@ class Trainer:
                 )
         if clip is not None and not clip > 0:
             raise ArgumentError(f"clip: expected a positive number or None, got {clip}")
+        if clip is not None and optimizer.needs_closure:
+            raise ArgumentError(
+                f"clip: expected None with {type(optimizer).__name__}, "
+                f"which needs the loss's own gradient, got {clip}"
+            )
+        if target is not None and not math.isfinite(target):
+            raise ArgumentError(f"target: expected a finite number or None, got {target}")
         self.model = model
         self.optimizer = optimizer
         self.training = training
@@ -96,12 +109,17 @@ class Trainer:
         self.ema = ema
         self.validations = validations
         self.patience = patience
+        self.target = target
         self.measure = measure
         self.observers = observers
         self.checkpoints = checkpoints
-        if validation is None and (patience or isinstance(self.schedule, Plateau)):
-            name = "patience" if patience else "schedule"
-            raise ArgumentError(f"{name}: needs a validation part, got none")
+        for name, needs_validation in (
+            ("patience", patience is not None),
+            ("target", target is not None),
+            ("schedule", isinstance(self.schedule, Plateau)),
+        ):
+            if needs_validation and validation is None:
+                raise ArgumentError(f"{name}: needs a validation part, got none")
         if checkpoints is not None:
             self._check_all_is_saved()
 
@@ -120,6 +138,8 @@ class Trainer:
 
     def fit(self) -> Outcome:
         """Train from the beginning.
+
+        Called again without ``checkpoints``, it goes on with what an interrupted run has left.
 
         Raises:
             TrainingError: the loss or a gradient stopped being finite.
@@ -203,10 +223,14 @@ class Trainer:
     def _is_over(self) -> bool:
         # Asked again before each step: with a budget in time, validation uses it up as well.
         used = self.budget.used(self._step_number, self._elapsed())
-        return used >= 1.0 or self._is_patience_over()
+        return used >= 1.0 or self._is_stopped_early()
 
-    def _is_patience_over(self) -> bool:
-        return self.patience is not None and self._without_gain >= self.patience
+    def _is_stopped_early(self) -> bool:
+        if self.patience is not None and self._without_gain >= self.patience:
+            return True
+        if self.target is None or self._best is None:
+            return False
+        return not self.measure.is_better(self.target, self._best[1])
 
     def _is_due(self, before: float) -> bool:
         """Whether a validation is: each is at a fixed share of the budget, the last at its end."""
@@ -220,22 +244,11 @@ class Trainer:
     def _step(self) -> None:
         begun = time.perf_counter()
         self.schedule.before_step(self.budget.used(self._step_number, self._elapsed()))
-        self.optimizer.zero_grad()
-        mean = Mean()
-        first = 0
-        for place in range(self.accumulate):
-            batch = self.training.batch(self._step_number * self.accumulate + place)
-            loss = self.objective(batch, None if batch.starts_epoch else self._state)
-            self._state = detach_state(loss.state)
-            if loss.count:
-                first = first or loss.count
-                self._backward(loss, batch, loss.count / first)
-                value = loss.value.item() * loss.count
-                mean.add(loss.count, {"loss": value, **loss.metrics})
-        if not mean.count:
-            raise TrainingError(f"step {self._step_number + 1}: there is no item to learn from")
-        norm = self._clip(first / mean.count)
-        self.optimizer.step()
+        if self.optimizer.needs_closure:
+            mean, norm = self._step_with_closure()
+        else:
+            mean, norm = self._gradients()
+            self.optimizer.step()
         if self.ema is not None:
             self.ema.update()
 
@@ -259,6 +272,48 @@ class Trainer:
         )
         for observer in self.observers:
             observer.on_step(step)
+
+    def _step_with_closure(self) -> tuple[Mean, float]:
+        """Let the optimiser look around; mean, norm and carried state are of where it began."""
+        state, random = self._state, rng.get_state()
+        begun: tuple[Mean, float, Any] | None = None
+
+        def closure() -> float:
+            nonlocal begun
+            self._state = state
+            rng.set_state(random)
+            try:
+                mean, norm = self._gradients()
+            except TrainingError:
+                if begun is None:
+                    raise
+                return math.inf  # a place to come back from
+            if begun is None:
+                begun = mean, norm, self._state
+            return mean.means()["loss"]
+
+        self.optimizer.step(closure)
+        assert begun is not None
+        mean, norm, self._state = begun
+        return mean, norm
+
+    def _gradients(self) -> tuple[Mean, float]:
+        """Make the gradients of the next step's batches; their means, and the gradients' norm."""
+        self.optimizer.zero_grad()
+        mean = Mean()
+        first = 0
+        for place in range(self.accumulate):
+            batch = self.training.batch(self._step_number * self.accumulate + place)
+            loss = self.objective(batch, None if batch.starts_epoch else self._state)
+            self._state = detach_state(loss.state)
+            if loss.count:
+                first = first or loss.count
+                self._backward(loss, batch, loss.count / first)
+                value = loss.value.item() * loss.count
+                mean.add(loss.count, {"loss": value, **loss.metrics})
+        if not mean.count:
+            raise TrainingError(f"step {self._step_number + 1}: there is no item to learn from")
+        return mean, self._clip(first / mean.count)
 
     def _backward(self, loss: Loss, batch: Any, weight: float) -> None:
         value = loss.value.item()
@@ -331,7 +386,7 @@ class Trainer:
             best_value=value,
             items_per_second=self._speed.overall,
             interrupted=interrupted,
-            stopped_early=self._is_patience_over(),
+            stopped_early=self._is_stopped_early(),
         )
 
     def _not_finite(self, step: int, what: str, where: str = "") -> TrainingError:
@@ -365,6 +420,7 @@ class Trainer:
             "clip": self.clip,
             "validations": self.validations,
             "patience": self.patience,
+            "target": self.target,
             "optimizer": type(self.optimizer).__name__,
             "schedule": type(self.schedule).__name__,
             "ema": self.ema is not None,
@@ -430,7 +486,9 @@ class Trainer:
                 if name in observers:
                     observer.load_state_dict(observers[name])
             rng.set_state(nest["rng"])
-        except (RnnkitError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except (
+            RnnkitError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError
+        ) as error:  # fmt: skip
             if isinstance(error, RunError):
                 raise
             reason = " ".join(str(error).split())
@@ -438,9 +496,12 @@ class Trainer:
 
     def _check_setup(self, path: str, saved: Mapping[str, Any]) -> None:
         for name, own in self._setup().items():
-            if saved[name] != own:
+            there = saved.get(name)  # what was not yet known is as if it had not been given
+            if not isinstance(there, int | float | str | None):
+                raise ArgumentError(f"{name}: expected a number or a text")
+            if there != own:
                 raise RunError(
-                    f"{path}: of a run set up otherwise: {name}: {saved[name]} there, {own} here"
+                    f"{path}: of a run set up otherwise: {name}: {there} there, {own} here"
                 )
 
 

@@ -119,7 +119,7 @@ def test_info_and_version(tmp_path):
         (["train", "--sample-length", "-1"], "argument --sample-length"),
         (["train", "--backend", "gpu"], "--backend"),
         (["train", "--threads", "0"], "--threads"),
-        (["train", "--hid", "4"], "unrecognized arguments: --hid"),
+        (["train", "--hid", "4"], "unrecognized arguments: --hid (see rnnkit train --help)"),
         (["sample"], "RUN"),
         (["sample", "run", "--seed", "-1"], "argument --seed"),
         (["train", "--weight-decay", "-1"], "argument --weight-decay"),

@@ -37,7 +37,7 @@ def run_folder(tmp_path_factory, examples):
         cwd=folder.parent,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert re.search(r"letters\.csv: 200 sequences of 3 symbols, 2 labels; LSTM", result.stderr)
+    assert "letters.csv: 200 sequences of 3 different symbols, 2 labels; LSTM" in result.stderr
     assert re.search(r"best validation \d+\.\d+ % right at step \d+; saved in", result.stdout)
     assert re.search(r"^\d+ of \d+ sequences of the validation part are ri", result.stdout, re.M)
     assert f"more: rnnkit predict {folder} INPUT" in result.stdout

@@ -311,10 +311,12 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     before = optimizer.state[0]["d"]
     saved = optimizer.state_dict()
     saved["state"][0]["old_dirs"] = np.zeros((3, 4))
+    saved["state"][0]["n_iter"] = math.inf
     saved["state"][1] = {}
     with pytest.raises(ArgumentError) as caught:
         optimizer.load_state_dict(saved)
     assert "state 0: old_dirs: expected a real array of shape (3, 5)" in str(caught.value)
+    assert "state 0: n_iter: expected an integer of 0 or more, got inf" in str(caught.value)
     assert "state 1: expected all of it in state 0" in str(caught.value)
     saved = optimizer.state_dict()
     del saved["state"][0]["t"]

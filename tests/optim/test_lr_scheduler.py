@@ -159,3 +159,8 @@ def test_loading_the_state_of_another_schedule():
     plateau = lr_scheduler.ReduceLROnPlateau(optimizer)
     with pytest.raises(ArgumentError, match=r"StepLR: expected a state_dict with \['last_epoch'\]"):
         lr_scheduler.StepLR(optimizer, 1).load_state_dict(plateau.state_dict())
+    for name, value in (("cooldown_counter", "x"), ("num_bad_epochs", 1.5), ("best", None)):
+        before = plateau.state_dict()
+        with pytest.raises(ArgumentError, match=rf"ReduceLROnPlateau: {name}: expected an? "):
+            plateau.load_state_dict({**before, "last_epoch": 7, name: value})
+        assert plateau.state_dict() == before

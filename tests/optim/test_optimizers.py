@@ -383,6 +383,7 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     del saved["state"][0]["exp_avg"]
     saved["state"][0]["velocity"] = np.zeros(3)
     saved["state"][1]["exp_avg_sq"] = np.zeros((5, 1))
+    saved["state"][1]["step"] = -1
     saved["state"][2] = {}
     saved["param_groups"][0]["lr"] = 0.7
     with pytest.raises(ArgumentError) as caught:
@@ -391,6 +392,7 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     assert "state 0: missing exp_avg" in message
     assert "state 0: unexpected velocity" in message
     assert "state 1: exp_avg_sq: expected a real array of shape (5,), got float64 (5, 1)" in message
+    assert "state 1: step: expected an integer of 0 or more, got -1" in message
     assert "state 2: there are 2 parameters" in message
     assert optimizer.param_groups[0]["lr"] == 0.1
     assert optimizer.state[0]["step"] == 2

@@ -14,7 +14,7 @@ import numpy as np
 import rnnkit as rk
 from rnnkit import losses, nn
 from rnnkit.data import ContinuousBatches
-from rnnkit.optim import EMA, AdamW
+from rnnkit.optim import EMA, LBFGS, AdamW
 from rnnkit.train import (
     Budget,
     Checkpoints,
@@ -89,7 +89,7 @@ class Classifier(rk.Module):
 
 def make_trainer(
     folder, *, seed=0, task="text", cell="lstm", schedule="constant", accumulate=1, ema=False,
-    patience=None, steps=23, every_steps=4, observers=(), curve=False,
+    patience=None, target=None, steps=23, every_steps=4, observers=(), curve=False, lbfgs=None,
 ):  # fmt: skip
     """The same trainer for the same arguments, whatever ran before."""
     rk.manual_seed(seed)
@@ -107,16 +107,19 @@ def make_trainer(
         measure = Measure("right", higher_is_better=True)
     return Trainer(
         model,
-        AdamW(model.parameters(), lr=0.05),
+        AdamW(model.parameters(), lr=0.05)
+        if lbfgs is None
+        else LBFGS(model.parameters(), **lbfgs),
         training,
         validation,
         budget=Budget(steps=steps),
         schedule=schedule,
-        clip=0.5,
+        clip=0.5 if lbfgs is None else None,
         accumulate=accumulate,
         ema=EMA(model.parameters(), decay=0.8) if ema else None,
         validations=7,
         patience=patience,
+        target=target,
         measure=measure,
         observers=[
             KeepBest(model, run), JsonLinesLog(run.log), CsvLog(run.table),

@@ -141,9 +141,9 @@ def test_a_network_that_loses_is_told_so(tmp_path):
     path = write_csv(tmp_path / "walk.csv", walk, ("price",))
     settings = dataclasses.replace(SMALL, season=None, epochs=1, lr=1e-6)
     task = train(tmp_path / "run", [path], settings)
-    assert any("the network LOSES to " in line for line in task.show(RunFolder(
-        tmp_path / "run"
-    )))  # fmt: skip
+    *_, verdict, more = task.show(RunFolder(tmp_path / "run"))
+    assert "the network LOSES to " in verdict
+    assert more.endswith(f"rnnkit predict {tmp_path / 'run'} INPUT")
     with pytest.warns(UserWarning, match="price: the network LOSES to (naive|drift)"):
         figures = ForecastTask.load(tmp_path / "run").evaluate()
     assert "seasonal" not in str(figures)
@@ -196,6 +196,7 @@ def test_columns_by_number_and_name(tmp_path):
         ({"target": "cold"}, "target: no column 'cold' is read; there are sales, heat"),
         ({"log": True}, "sales.csv: log: expected numbers above 0, got -"),
         ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),
+        ({"test": 0.9}, "sales.csv: length: 160 moments are too few for a validation part of "),
         ({"season": 130}, "sales.csv: training: expected more than 130 moments, got 112"),
         ({"validation": 0.0}, "sales.csv: validation, test: expected shares"),
     ],
@@ -227,6 +228,7 @@ def test_damaged_runs_are_refused(tmp_path):
     for place, value, message in (
         (("details", "targets"), [0, 2], "targets: expected some of 2 columns"),
         (("details", "errors"), [1.0], "do not go together"),
+        (("details", "targets"), [float("inf")], "settings.json: damaged: "),
         (("details", "transform"), {}, "damaged"),
         (("settings", "hidden"), 60000, "its shapes do not fit"),
         (("settings", "layers"), 3, "its shapes do not fit"),

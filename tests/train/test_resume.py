@@ -97,6 +97,18 @@ def test_resumed_is_undisturbed_with_options(tmp_path, task, accumulate, schedul
     assert killed_and_resumed(tmp_path / "b", 2, 9, 10, 22, **options) == expected
 
 
+@pytest.mark.parametrize("task", ["text", "rows"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("line_search_fn", [None, "strong_wolfe"])
+def test_lbfgs_is_resumed(tmp_path, task, accumulate, line_search_fn):
+    lbfgs = {"lr": 0.05, "max_iter": 3, "history_size": 5, "line_search_fn": line_search_fn}
+    options = {"task": task, "accumulate": accumulate, "lbfgs": lbfgs, "steps": 9}
+    expected = undisturbed(tmp_path / "a", every_steps=1, **options)
+    assert len(expected["log"]) == 9 + 7 + 1
+    # The state before the first step, after it (no pair yet), and with a full history.
+    assert killed_and_resumed(tmp_path / "b", 1, 2, 8, every_steps=1, **options) == expected
+
+
 def test_the_seed_and_the_options_make_a_difference(tmp_path):
     """What is compared above is not always the same."""
     runs = [
@@ -109,6 +121,15 @@ def test_the_seed_and_the_options_make_a_difference(tmp_path):
 
 def test_early_stopping_is_resumed(tmp_path):
     options = {"task": "rows", "patience": 2, "steps": 200}
+    expected = undisturbed(tmp_path / "a", **options)
+    steps = expected["log"][-1]["steps"]
+    assert steps < 200
+    assert expected["log"][-1]["stopped_early"]
+    assert killed_and_resumed(tmp_path / "b", steps - 1, steps, **options) == expected
+
+
+def test_a_target_is_resumed(tmp_path):
+    options = {"task": "rows", "target": 0.8, "steps": 200}
     expected = undisturbed(tmp_path / "a", **options)
     steps = expected["log"][-1]["steps"]
     assert steps < 200
@@ -214,6 +235,8 @@ def test_two_trainers_do_not_share_a_folder(tmp_path):
         ({"steps": 24}, "steps: 23 there, 24 here"),
         ({"ema": True}, "ema: False there, True here"),
         ({"patience": 5}, "patience: None there, 5 here"),
+        ({"target": 0.5}, "target: None there, 0.5 here"),
+        ({"lbfgs": {}}, "clip: 0.5 there, inf here"),
         ({"schedule": "cosine"}, "schedule: Constant there, Factor here"),
         ({"cell": "gru"}, "of another model: recurrent.weight_ih_l0: expected float32 "),
         ({"task": "rows"}, "of another model: it "),

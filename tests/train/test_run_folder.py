@@ -88,6 +88,10 @@ def test_a_new_run_never_takes_the_folder_of_another(tmp_path):
     first.save_settings({"x": 1})
     with pytest.raises(RunError, match="not empty"):
         RunFolder.create(first.path)
+    (tmp_path / "file").touch()
+    for make in (RunFolder.create, lambda path: RunFolder.create_numbered(path, "run")):
+        with pytest.raises(RunError, match="file: expected a folder, this is a file"):
+            make(str(tmp_path / "file"))
     assert json.loads((tmp_path / "runs/a-1/settings.json").read_text()) == {"x": 1}
     assert RunFolder.create(second.path).files() == []
 

@@ -11,7 +11,8 @@ from runs_to_resume import Classifier, Rows, Shuffled
 import rnnkit as rk
 from rnnkit import losses, nn
 from rnnkit.errors import ArgumentError
-from rnnkit.optim import EMA, SGD, AdamW
+from rnnkit.optim import EMA, LBFGS, SGD, AdamW
+from rnnkit.optim.lr_scheduler import StepLR
 from rnnkit.train import (
     Budget,
     CsvLog,
@@ -165,6 +166,131 @@ def test_patience_ends_a_run_that_gains_nothing():
     assert len(recorder.validations) == 4
 
 
+@pytest.mark.parametrize("higher_is_better", [False, True])
+def test_a_target_ends_a_run_that_reaches_it(higher_is_better):
+    class Values(Regression):
+        """Its validations have losses of 5, 4, 3, ..."""
+
+        left = 5.0
+
+        def loss(self, batch, state=None):
+            found = super().loss(batch, state)
+            if self.training:
+                return found
+            value = self.left if not higher_is_better else -self.left
+            self.left -= 1.0
+            return found._replace(metrics={"value": value * found.count})
+
+    for target, steps in ((3.0, 3), (3.5, 3), (-100.0, 9)):
+        model = Values()
+        outcome = Trainer(
+            model, SGD(model.parameters(), lr=0.1), Whole(), Whole(), budget=Budget(steps=9),
+            validations=9, target=-target if higher_is_better else target,
+            measure=Measure("value", higher_is_better=higher_is_better),
+        ).fit()  # fmt: skip
+        assert (outcome.steps, outcome.stopped_early) == (steps, steps < 9)
+
+
+# -- optimisers that need a closure ------------------------------------------------------------
+
+
+class Noisy(Regression):
+    """With dropout, a state that counts, and a note of what each loss was made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def loss(self, batch, state=None):
+        mask = rk.rng.generator().random(len(batch.targets)) < 0.7
+        state = rk.tensor(np.zeros(())) if state is None else state
+        self.calls.append((batch.position, float(state.data), mask.tolist()))
+        error = (batch.inputs @ self.weight - rk.tensor(batch.targets)) * mask
+        return Loss((error * error).mean(), len(batch.targets), state + 1)
+
+
+class Few(Ragged):
+    SIZES = (4, 3, 5, 6)
+
+
+def test_a_closure_makes_the_same_loss_at_every_call():
+    rk.manual_seed(3)
+    model, recorder = Noisy(), Recorder()
+    optimizer = LBFGS(model.parameters(), max_iter=4, line_search_fn="strong_wolfe")
+    Trainer(
+        model, optimizer, Few(), budget=Budget(steps=2), accumulate=2, clip=None,
+        observers=[recorder],
+    ).fit()  # fmt: skip
+    evaluations = [model.calls[first : first + 2] for first in range(0, len(model.calls), 2)]
+    assert len(evaluations) == optimizer.state[0]["func_evals"] > 6
+    different = [evaluation for evaluation in evaluations if evaluation != evaluations[0]]
+    assert all(evaluation == different[0] for evaluation in different)
+    (one, other), (third, fourth) = evaluations[0], different[0]
+    assert [each[:2] for each in (one, other, third, fourth)] == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert [step.items for step in recorder.steps] == [7, 11]
+    # The generator goes on as if each batch had been seen once.
+    after = rk.rng.generator().random()
+    random = rk.manual_seed(3)
+    assert [random.random(len(each[2])).shape for each in (one, other, third, fourth)]
+    assert random.random() == after
+
+
+def test_lbfgs_takes_the_steps_that_a_loop_by_hand_takes():
+    model, twin, recorder = Regression(), Regression(), Recorder()
+    options = {"lr": 0.1, "max_iter": 3}
+    Trainer(
+        model, LBFGS(model.parameters(), **options), Ragged(), budget=Budget(steps=2),
+        accumulate=4, clip=None, observers=[recorder],
+    ).fit()  # fmt: skip
+    optimizer, batch, found = LBFGS(twin.parameters(), **options), Whole().batch(0), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = twin.loss(batch).value
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        found.append(optimizer.step(closure).item())
+    assert model.weight.data == pytest.approx(twin.weight.data, rel=1e-10)
+    assert [step.loss for step in recorder.steps] == pytest.approx(found, rel=1e-10)
+    assert all(step.gradient_norm > 0 for step in recorder.steps)
+
+
+class Logarithm(rk.Module):
+    """x - 3 log x, least at 3 and not a number below 0."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.x = rk.Parameter(np.array([x]))
+
+    def loss(self, batch, state=None):
+        return Loss((self.x - 3 * self.x.log()).sum(), 1)
+
+
+def test_a_search_comes_back_from_where_the_loss_is_not_finite():
+    model = Logarithm(0.5)
+    optimizer = LBFGS(model.parameters(), lr=20.0, max_iter=40, line_search_fn="strong_wolfe")
+    with np.errstate(all="ignore"):
+        Trainer(model, optimizer, Whole(), budget=Budget(steps=1), clip=None).fit()
+    assert model.x.data == pytest.approx([3.0], rel=1e-4)
+
+
+def test_a_search_that_begins_where_the_loss_is_not_finite_is_an_error():
+    model = Logarithm(np.nan)
+    trainer = Trainer(
+        model, LBFGS(model.parameters()), Whole(), budget=Budget(steps=1), clip=None
+    )
+    with pytest.raises(TrainingError, match=r"^step 1: the training loss became nan .*x is not"):
+        trainer.fit()
+
+
+def test_gradients_for_a_closure_are_not_clipped():
+    model = Regression()
+    with pytest.raises(ArgumentError, match=r"clip: expected None with LBFGS, .* got 1\.0"):
+        Trainer(model, LBFGS(model.parameters()), Whole(), budget=Budget(steps=1))
+
+
 def test_without_validation_there_is_only_training():
     model = Regression()
     outcome = Trainer(
@@ -173,7 +299,7 @@ def test_without_validation_there_is_only_training():
     assert model.weight.data == pytest.approx([1.0, 2.0], abs=0.1)
     assert outcome.best_step == 0
     assert math.isnan(outcome.best_value)
-    for options in ({"patience": 1}, {"schedule": "plateau"}):
+    for options in ({"patience": 1}, {"target": 0.0}, {"schedule": "plateau"}):
         with pytest.raises(ArgumentError, match=f"{next(iter(options))}: needs a validation"):
             Trainer(model, SGD(model.parameters()), Whole(), budget=Budget(steps=1), **options)
 
@@ -257,14 +383,23 @@ def test_a_validation_that_is_not_finite_stops_with_the_step():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"accumulate": 0}, {"validations": 0}, {"patience": 0}, {"clip": 0.0}, {"clip": math.nan}],
+    [
+        {"accumulate": 0},
+        {"validations": 0},
+        {"patience": 0},
+        {"target": math.nan},
+        {"clip": 0.0},
+        {"clip": math.nan},
+        {"budget": 5},
+        {"schedule": "linear"},
+        {"schedule": StepLR(SGD([rk.Parameter(np.zeros(1))], lr=1.0), 1)},
+    ],
 )
 def test_arguments_out_of_range_are_named(wrong):
     model = Regression()
-    with pytest.raises(ArgumentError, match=next(iter(wrong))):
-        Trainer(
-            model, SGD(model.parameters()), Whole(), Whole(), budget=Budget(steps=1), **wrong
-        )
+    options = {"budget": Budget(steps=1), **wrong}
+    with pytest.raises(ArgumentError, match=f"^{next(iter(wrong))}: expected"):
+        Trainer(model, SGD(model.parameters()), Whole(), Whole(), **options)
 
 
 def test_logs_hold_losses_metrics_and_validations(tmp_path):

@@ -37,7 +37,7 @@ def read_pairs(
         beside = _lines(other)
         if len(beside) != len(lines):
             raise ArgumentError(
-                f"{other}: {len(beside)} lines; expected {len(lines)}, as many as in {name}"
+                f"{other}: expected {len(lines)} lines, as many as in {name}, got {len(beside)}"
             )
         pairs = list(zip(lines, beside, strict=True))
     found = Pairs([], [])

@@ -71,7 +71,7 @@ def reopen(path: str | os.PathLike[str]) -> Task:
         return task_type(str(record.get("task"))).reopen(record, within_checkpoint(folder))
     except RunError:
         raise
-    except (RnnkitError, TypeError, LookupError) as error:
+    except (RnnkitError, ArithmeticError, LookupError, TypeError) as error:
         raise _damaged(folder.settings, error) from None
 
 

@@ -152,6 +152,12 @@ class Task:
         raise NotImplementedError
 
     @property
+    def layers(self) -> str:
+        """The recurrent layers of the settings, in words."""
+        count = self.settings.layers
+        return f"{count} layer{'s' if count > 1 else ''} of {self.settings.hidden}"
+
+    @property
     def weights(self) -> int:
         """How many numbers the model learns."""
         return sum(parameter.size for parameter in self.model.parameters())
@@ -182,7 +188,7 @@ class Task:
         try:
             settings = cls.read_settings(record)
             parts = cls.read_details(record["details"])
-        except (RnnkitError, TypeError, LookupError) as error:
+        except (RnnkitError, ArithmeticError, LookupError, TypeError) as error:
             raise RunError(f"{folder.settings}: damaged: {error}") from None
         model = load_model(folder, lambda: cls.build(settings, parts))
         return cls.loaded_type(cls, model, settings, parts, record)

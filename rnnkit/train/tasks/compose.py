@@ -260,8 +260,8 @@ class ComposeTask(Task):
         assert settings.cell is not None
         return (
             f"{self.source}: pieces: {counts}; {frames:,} frames to learn from; "
-            f"{settings.cell.upper()} with {settings.layers} x {settings.hidden}, a head of "
-            f"{settings.head}, {self.weights:,} weights"
+            f"{settings.cell.upper()} with {self.layers}, a head of {settings.head}, "
+            f"{self.weights:,} weights"
         )
 
     def details(self) -> dict[str, Any]:

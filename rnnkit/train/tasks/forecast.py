@@ -230,7 +230,7 @@ class ForecastTask(Task):
     files_help = "a CSV file; by default a generated series"
     settings_type = ForecastSettings
     loaded_type = LoadedForecast
-    measure = Measure(unit="mean squared error, scaled", items="windows")
+    measure = Measure(unit="scaled mean squared error", items="windows")
 
     settings: ForecastSettings
     model: Forecaster
@@ -294,8 +294,7 @@ class ForecastTask(Task):
         return (
             f"{self.source}: {len(self.series):,} moments of {columns}, "
             f"{settings.horizon} of {names} forecast from {settings.window}; "
-            f"{settings.cell.upper()} with {settings.layers} x {settings.hidden}, "
-            f"{self.weights:,} weights"
+            f"{settings.cell.upper()} with {self.layers}, {self.weights:,} weights"
         )
 
     def details(self) -> dict[str, Any]:
@@ -315,6 +314,7 @@ class ForecastTask(Task):
         part = "the test part" if self.settings.test else "the validation part (no test part)"
         yield f"backtest on {part}, which training never saw:"
         yield from self.backtest(loaded.model).lines()
+        yield f"\nmore: rnnkit predict {folder.path} INPUT"
 
     def backtest(self, model: Forecaster) -> Backtest:
         """Forecast from every origin of the last part with ``model``, or, with ``refits``, with

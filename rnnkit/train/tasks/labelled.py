@@ -275,13 +275,12 @@ class LabelledTask(Task):
 
     def summary(self) -> str:
         settings, inputs = self.settings, self.parts.inputs
-        layers = f"{settings.layers} layers" if settings.layers > 1 else "1 layer"
-        steps = f"{inputs.size:,} symbols" if inputs.symbols else f"{inputs.size:,} features"
+        steps = f"{inputs.size:,} {'different symbols' if inputs.symbols else 'features'}"
         directions = ", both directions" if settings.bidirectional else ""
         return (
             f"{self.source}: {self._sequences:,} sequences of {steps}, "
-            f"{len(self.parts.labels)} labels; {settings.cell.upper()} with {layers} of "
-            f"{settings.hidden}{directions}, {self.weights:,} weights"
+            f"{len(self.parts.labels)} labels; {settings.cell.upper()} with {self.layers}"
+            f"{directions}, {self.weights:,} weights"
         )
 
     def show(self, folder: RunFolder) -> Iterator[str]:

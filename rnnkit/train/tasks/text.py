@@ -228,14 +228,13 @@ class TextTask(Task):
 
     def summary(self) -> str:
         settings = self.settings
-        layers = f"{settings.layers} layers" if settings.layers > 1 else "1 layer"
         if isinstance(self.vocabulary, WordVocabulary):
             known = f"{len(self.vocabulary.words):,} words known"
         else:
             known = f"{len(self.vocabulary.characters)} different"
         return (
             f"{self.source}: {self.characters:,} characters, {known}; "
-            f"{settings.cell.upper()} with {layers} of {settings.hidden}, {self.weights:,} weights"
+            f"{settings.cell.upper()} with {self.layers}, {self.weights:,} weights"
         )
 
     def run_name(self) -> str:

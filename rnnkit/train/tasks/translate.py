@@ -306,7 +306,7 @@ class TranslateTask(Task):
         return (
             f"{self.source}: pairs: {counts}; {len(self.words.sources):,} and "
             f"{len(self.words.targets):,} words; {settings.cell.upper()} encoder and decoder with "
-            f"{settings.layers} x {settings.hidden}, attention {settings.attention}, "
+            f"{self.layers}, attention {settings.attention}, "
             f"{self.weights:,} weights"
         )
 
@@ -330,6 +330,7 @@ class TranslateTask(Task):
             yield f"    -> {record['translation']}"
             if record["translation"] != reference:
                 yield f"    =  {reference}"
+        yield f"\nmore: rnnkit predict {folder.path} INPUT"
 
     @classmethod
     def read_details(cls, details: Mapping[str, Any]) -> Vocabularies:
