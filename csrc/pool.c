@@ -29,6 +29,7 @@ static struct {
     atomic_uint generation;  /* counts tasks; workers wait for it to change */
     atomic_int unfinished;   /* workers still busy with the current task */
     int n_workers;           /* started so far; written by the holder of `callers` only */
+    atomic_int awake;        /* of these */
     int n_threads;           /* of the current task */
     rk_task task;
     void *arg;
@@ -75,10 +76,12 @@ static unsigned wait_for_change(int tid, unsigned seen)
     }
     pthread_mutex_lock(&pool.lock);
     workers[tid].asleep = 1;
+    atomic_fetch_sub_explicit(&pool.awake, 1, memory_order_relaxed);
     unsigned now;
     while ((now = atomic_load_explicit(&pool.generation, memory_order_acquire)) == seen)
         pthread_cond_wait(&pool.wake, &pool.lock);
     workers[tid].asleep = 0;
+    atomic_fetch_add_explicit(&pool.awake, 1, memory_order_relaxed);
     pthread_mutex_unlock(&pool.lock);
     return now;
 }
@@ -177,6 +180,7 @@ static void after_fork_in_child(void)
     pthread_mutex_init(&pool.lock, NULL);
     pthread_cond_init(&pool.wake, NULL);
     atomic_store(&pool.unfinished, 0);
+    atomic_store(&pool.awake, 0);
     pool.n_workers = 0;
     inside_task = 0;
 }
@@ -202,6 +206,7 @@ static int start_workers(int n)
         int failed = pthread_create(&w->thread, &attributes, worker, w);
         pthread_attr_destroy(&attributes);
         if (failed) break;
+        atomic_fetch_add_explicit(&pool.awake, 1, memory_order_relaxed);
         pool.n_workers++;
     }
     return pool.n_workers;
@@ -239,6 +244,23 @@ void rk_parallel(int n_threads, rk_task task, void *arg)
     pthread_mutex_unlock(&pool.callers);
 }
 
+static double now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+enum { SOON_NS = 500 * 1000 };
+
+int rk_threads_at_hand(int n_threads)
+{
+    static _Atomic double asked_at = -1e18;
+    double now = now_ns(), before = atomic_exchange_explicit(&asked_at, now, memory_order_relaxed);
+    if (now - before < SOON_NS) return 1;
+    return atomic_load_explicit(&pool.awake, memory_order_relaxed) >= n_threads - 1;
+}
+
 /* Each thread counts its arrivals in a cache line of its own and reads those of the others. The last to
    arrive goes on after one read, and no line is written by two. */
 void rk_barrier_wait(int tid, int n_threads)
@@ -259,13 +281,6 @@ void rk_barrier_wait(int tid, int n_threads)
 /* ---- how long a barrier takes ------------------------------------------------------------------- */
 
 enum { BARRIERS_TIMED = 16, TIMINGS = 4, TIMING_LASTS_NS = 100 * 1000 * 1000 };
-
-static double now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 /* The shortest of some timings: the others may have been interrupted. */
 static void time_barriers(void *shortest, int tid, int n_threads)

@@ -15,6 +15,11 @@ typedef void (*rk_task)(void *arg, int tid, int n_threads);
 
 void rk_parallel(int n_threads, rk_task task, void *arg);
 
+/* Whether so many threads would start on a task at once, or a question like this one came less than half a
+   millisecond ago: who works in small pieces, one after the other, has them woken once for all. Without
+   that, waking costs more than a small task gains. */
+int rk_threads_at_hand(int n_threads);
+
 /* Wait, inside a task, until all of its threads have come here; tid and n_threads are those that the
    task was given. */
 void rk_barrier_wait(int tid, int n_threads);

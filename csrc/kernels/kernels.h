@@ -34,10 +34,12 @@ enum {
     PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
 };
 
-/* Multiply-adds that repay a second thread: once per region; per step and thread, for each nanosecond that
-   a barrier takes, where the other thread would have nothing to do, or would have rows of its own; and
-   where no second cache holds the weights, however long a barrier takes. */
+/* Multiply-adds that repay a second thread: once per region, or where that thread is at hand
+   (rk_threads_at_hand); per step and thread, for each nanosecond that a barrier takes, where the other
+   thread would have nothing to do, or would have rows of its own; and where no second cache holds the
+   weights, however long a barrier takes. */
 #define WORK_FOR_A_REGION 3000000.0
+#define WORK_FOR_ONE_AT_HAND 1000000.0
 #define WORK_FOR_A_BARRIER 200.0
 #define WORK_FOR_A_SPLIT 1000.0
 #define WORK_FROM_AFAR 1200000.0

@@ -12,6 +12,7 @@ enum { R(PANEL) = 4 * VL };
 typedef struct {
     const rk_product *p;
     int n_threads;
+    int small;        /* work for several threads only where these are at hand */
     int by_rows;
     idx scratch_size; /* elements per thread */
     idx block;        /* k's per block */
@@ -22,7 +23,8 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     idx panels = (p->N + R(PANEL) - 1) / R(PANEL);
     double work = (double)p->M * (double)p->N * (double)p->K;
     r->p = p;
-    r->n_threads = work < WORK_FOR_A_REGION ? 1 : p->n_threads;
+    r->n_threads = work < WORK_FOR_ONE_AT_HAND ? 1 : p->n_threads;
+    r->small = work < WORK_FOR_A_REGION;
     /* Threads that share out the rows pack all of b each; those that share out the columns, all of a. */
     r->by_rows = p->M >= 16 * r->n_threads &&
                  (panels < 2 * r->n_threads || (p->a_k != 1 && p->M > p->N));
@@ -174,5 +176,6 @@ static void R(matmul)(const rk_product *p)
 {
     R(product_run) r;
     R(plan_product)(&r, p);
-    rk_parallel(r.n_threads, R(matmul_task), &r);
+    int alone = r.n_threads > 1 && r.small && !rk_threads_at_hand(r.n_threads);
+    rk_parallel(alone ? 1 : r.n_threads, R(matmul_task), &r);
 }
