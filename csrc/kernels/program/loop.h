@@ -4,6 +4,12 @@
  * multiply-adds in the order of k, so they depend neither on the threads nor on the other rows.
  */
 
+#ifndef ROWS_AT_ONCE
+/* Rows that take each operation one after the other: so many that finding out what the operation is hardly
+   counts, and so few that their temporary values stay in the first cache. */
+#define ROWS_AT_ONCE 4
+#endif
+
 typedef struct {
     const rk_program_run *p;
     const rk_sequence *s; /* p->run */
@@ -12,7 +18,7 @@ typedef struct {
     R(panels) *weights;
     real *zeros;          /* a row, where a restart begins that was not given */
     real *states;         /* forward: rows of RK_NEXT; backward: of RK_FLOWING and RK_FLOWED; twice (N, size) */
-    real *scratch;        /* per thread: RK_TEMP, then rows of RK_WIDE */
+    real *scratch;        /* per thread: rows of RK_TEMP that are worked on at once, then rows of RK_WIDE */
     idx scratch_size;
     const real **pointers; /* per thread: of each state, one for each row; then two for a product; then of
                               each row, one for each base */
@@ -88,7 +94,7 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
     e->zeros = R(take)(arena, round_up(widest, VL));
     e->states = R(take)(arena, 2 * s->N * program->states_size);
     idx rows_each = (s->N + e->n_threads - 1) / e->n_threads;
-    e->scratch_size = round_up(program->temp_size + rows_each * program->wide_size, 64);
+    e->scratch_size = round_up(ROWS_AT_ONCE * program->temp_size + rows_each * program->wide_size, 64);
     e->scratch = R(take)(arena, e->n_threads * e->scratch_size);
     idx pointers = e->n_threads * R(pointers_of_row)(program) * rows_each * (idx)sizeof(real *);
     e->pointers = (const real **)(void *)R(take)(
@@ -121,7 +127,7 @@ static R(worker) R(worker_of)(R(execution) *e, int tid, int n_threads)
     }
     /* A thread that runs alone, since the pool is taken, has all rows: it needs all of the scratch. */
     w.temp = e->scratch + (n_threads > 1 ? tid * e->scratch_size : 0);
-    w.wide = w.temp + program->temp_size;
+    w.wide = w.temp + ROWS_AT_ONCE * program->temp_size;
     w.states = e->pointers + (n_threads > 1 ? tid * R(pointers_of_row)(program) * rows_each : 0);
     w.rows_each = rows_each;
     w.in = w.states + program->n_states * rows_each;
@@ -187,7 +193,7 @@ VEC_INLINE real *R(find_base)(const R(worker) *w, const rk_base *base, idx t, id
     const rk_sequence *s = w->e->s;
     int index = base->index;
     switch ((rk_base_kind)base->kind) {
-    case RK_TEMP: return w->temp;
+    case RK_TEMP: return w->temp + i % ROWS_AT_ONCE * program->temp_size;
     case RK_INVARIANT: return (real *)p->invariants[index];
     case RK_SEQUENCE: return R(row_in)(w, &p->sequences[index], t, n);
     case RK_STATE: return (real *)w->states[index * w->rows_each + i];
@@ -221,9 +227,10 @@ static void R(run_step)(R(worker) *w, idx t, idx n_rows)
     for (int k = 0; k < program->n_stages; k++) {
         const rk_stage *stage = &program->stages[k];
         bases = w->bases;
-        for (idx r = 0; r < n_rows; r++, bases += n_bases)
+        for (idx r = 0; r < n_rows; r += ROWS_AT_ONCE, bases += ROWS_AT_ONCE * n_bases)
             for (int i = stage->row_first; i < stage->row_last; i++)
-                R(run_operation)(&program->instructions[i], bases);
+                R(run_operation)(&program->instructions[i], bases, n_bases,
+                                 min_idx(ROWS_AT_ONCE, n_rows - r));
         for (int i = stage->product_first; i < stage->product_last; i++) {
             const rk_row_product *product = &program->products[i];
             const R(panels) *weight = &w->e->weights[product->weight];

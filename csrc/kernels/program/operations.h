@@ -246,7 +246,8 @@ static void R(row_product)(const rk_instruction *in, real *out, const real *a, c
     }
 }
 
-static void R(run_operation)(const rk_instruction *in, real *const *bases)
+/* Any operation but the usual, on one row. */
+static void R(run_on_row)(const rk_instruction *in, real *const *bases)
 {
     real *out = bases[in->out.base] + in->out.offset;
     const rk_operand *o = in->in;
@@ -256,10 +257,6 @@ static void R(run_operation)(const rk_instruction *in, real *const *bases)
         const real *b = bases[o[1].base] + o[1].offset, *c = bases[o[2].base] + o[2].offset;
         R(row_function) f = R(row_functions)[in->op];
         int a1 = !o[0].stride[2], b1 = !o[1].stride[2], c1 = !o[2].stride[2];
-        if (size[0] == 1 && size[1] == 1) {
-            f(size[2], out, a, b, c, a1, b1, c1);
-            return;
-        }
         for (idx i = 0; i < size[0]; i++)
             for (idx j = 0; j < size[1]; j++)
                 f(size[2], out + i * in->out.stride[0] + j * in->out.stride[1],
@@ -282,4 +279,20 @@ static void R(run_operation)(const rk_instruction *in, real *const *bases)
         return;
     default: R(reduce_row)(in, out, a); return;
     }
+}
+
+/* On rows whose bases, n_bases each, follow each other. */
+VEC_INLINE void R(run_operation)(const rk_instruction *in, real *const *bases, int n_bases, idx n_rows)
+{
+    const int32_t *size = in->size;
+    if (in->op >= (int32_t)R(ELEMENTWISE) || size[0] != 1 || size[1] != 1) {
+        for (idx r = 0; r < n_rows; r++, bases += n_bases) R(run_on_row)(in, bases);
+        return;
+    }
+    const rk_operand *o = in->in;
+    R(row_function) f = R(row_functions)[in->op];
+    int a1 = !o[0].stride[2], b1 = !o[1].stride[2], c1 = !o[2].stride[2];
+    for (idx r = 0; r < n_rows; r++, bases += n_bases)
+        f(size[2], bases[in->out.base] + in->out.offset, bases[o[0].base] + o[0].offset,
+          bases[o[1].base] + o[1].offset, bases[o[2].base] + o[2].offset, a1, b1, c1);
 }
