@@ -14,7 +14,7 @@ is two epochs, with small batches, for it is updates that are wanting, and a lea
 falls along a cosine. Pixels are given mean 0 and variance 1.
 
     python examples/mnist_pixels.py                             # drawn digits, a minute
-    python examples/mnist_pixels.py --data mnist/               # the real ones, ten minutes
+    python examples/mnist_pixels.py --data mnist/               # the real ones, five minutes
     python examples/mnist_pixels.py --data mnist/ --in-order    # unshuffled
 """
 

@@ -7,7 +7,8 @@ cdef class Schedule:
         T, N: steps and rows of the arrays.
         lengths: int64 (N,), each from 0 to T; None: all T.
         reset: uint8 (T, N), not 0 where a sequence begins: the forward direction restarts before that
-            step, the reverse direction before the step that precedes it in time. None: nowhere.
+            step, the reverse direction before the step that precedes it in time. None: nowhere. It must
+            stay as it is.
 
     Attributes:
         steps: of the longest row.
@@ -25,7 +26,9 @@ cdef class Schedule:
     cdef idx *lag
     cdef idx *active
     cdef idx *before
-    cdef unsigned char *flags # per direction: one for each row of each step, then one for each step
+    cdef unsigned char *flags # per direction, once `make_flags` has made them
+    cdef bint has_flags[2]
+    cdef const unsigned char[:, ::1] begins
 
     def __cinit__(self, idx T, idx N, lengths, reset):
         cdef const int64_t[::1] of_row
@@ -90,32 +93,44 @@ cdef class Schedule:
         return 0
 
     cdef int take_resets(self, const unsigned char[:, ::1] begins) except -1:
-        cdef idx n, t, row, time, active
-        cdef idx each = self.rows + self.steps
-        cdef int direction
-        cdef unsigned char *flags
-        cdef unsigned char *any_of_step
-        cdef unsigned char restart
         self.resets = True
-        self.flags = <unsigned char *>PyMem_RawCalloc(2 * each + 1, 1)
+        self.flags = <unsigned char *>PyMem_RawCalloc(2 * (self.rows + self.steps) + 1, 1)
         if self.flags == NULL:
             raise MemoryError
-        for direction in range(2):
-            flags = self.flags + direction * each
-            any_of_step = flags + self.rows
-            for t in range(self.steps):
-                active = self.active[t] if self.ragged else self.N
-                for n in range(active):
-                    row = self.order[n] if self.ragged else n
-                    time = t
-                    if direction:
-                        # The step taken before this one is a later one in time.
-                        time = (self.length[n] if self.ragged else self.steps) - t
-                    restart = begins[time, row] != 0 if t or not direction else 0
-                    flags[0] = restart
-                    any_of_step[t] |= restart
-                    flags += 1
+        self.begins = begins
+        self.make_flags(0)
         return 0
+
+    cdef void make_flags(self, int direction) noexcept:
+        """One for each row of each step, then one for each step, in the direction's order."""
+        cdef unsigned char *flags = self.flags + direction * (self.rows + self.steps)
+        cdef unsigned char *any_of_step = flags + self.rows
+        cdef const unsigned char *begins
+        cdef unsigned char restart, some
+        cdef idx n, t, active
+        self.has_flags[direction] = True
+        for t in range(self.steps):
+            active = self.active[t] if self.ragged else self.N
+            some = 0
+            if not self.ragged and not direction:
+                begins = &self.begins[t, 0]
+                for n in range(active):
+                    flags[n] = begins[n] != 0
+                    some |= flags[n]
+            elif t or not direction:
+                for n in range(active):
+                    restart = self.begins[self.time_of(t, n, direction), self.order[n] if self.ragged else n] != 0
+                    flags[n] = restart
+                    some |= restart
+            any_of_step[t] = some
+            flags += active
+
+    cdef inline idx time_of(self, idx t, idx n, int direction) noexcept:
+        """Of the step before which the row's state restarts, if a sequence begins there."""
+        if not direction:
+            return t
+        # The step taken before this one is a later one in time.
+        return (self.length[n] if self.ragged else self.steps) - t
 
     def clear_padding(self, unsigned char[:, :, ::1] cells, bint batch_first):
         """Set to zero what no row reaches, in the bytes (T, N, ...) or (N, T, ...) of an array."""
@@ -143,6 +158,8 @@ cdef class Schedule:
             schedule.active, schedule.rows_before = self.active, self.before
             schedule.lag = self.lag if direction else NULL
         if self.resets:
+            if not self.has_flags[direction]:
+                self.make_flags(direction)
             schedule.restart = self.flags + direction * (self.rows + self.steps)
             schedule.restarting = schedule.restart + self.rows
 
