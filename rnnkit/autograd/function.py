@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,9 +126,13 @@ class Function:
 
 
 class FunctionNode(Node):
-    """One recorded call of a Function."""
+    """One recorded call of a Function.
 
-    __slots__ = ("_ctx", "_function", "_prepared")
+    Threads may go back through a graph that is retained at the same time; each waits for its turn
+    here, since what forward has left for backward is there once.
+    """
+
+    __slots__ = ("_ctx", "_function", "_lock", "_prepared")
 
     def __init__(
         self,
@@ -143,6 +148,7 @@ class FunctionNode(Node):
         self._function = function
         self._ctx: Context | None = ctx
         self._prepared = ctx.needs_input_grad
+        self._lock = RLock()
 
     @property
     def name(self) -> str:
@@ -156,9 +162,11 @@ class FunctionNode(Node):
         ctx = self._ctx
         assert ctx is not None
         needs = [asked and ready for asked, ready in zip(needs, self._prepared, strict=True)]
-        ctx.needs_input_grad = tuple(needs)
-        ctx.retain_graph = retain_graph
-        result = self._function.backward(ctx, *(d_outputs if self.n_outputs else (d_outputs,)))
+        given = d_outputs if self.n_outputs else (d_outputs,)
+        with self._lock:
+            ctx.needs_input_grad = tuple(needs)
+            ctx.retain_graph = retain_graph
+            result = self._function.backward(ctx, *given)
         gradients: Sequence[Gradient] = result if isinstance(result, tuple) else (result,)
         if len(gradients) != len(ctx.inputs):
             raise GraphError(

@@ -1,0 +1,41 @@
+"""Threads that go back through one retained graph at the same time get what each alone would."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import cells, nn
+
+LAYERS = {
+    "fused": lambda memory: nn.LSTM(3, 4, memory=memory),
+    "program": lambda memory: nn.Recurrent(cells.IndRNNCell(3, 4), memory=memory),
+    "program with a graph before it": lambda memory: nn.Recurrent(
+        cells.QRNNCell(3, 4), memory=memory
+    ),
+}
+
+
+@pytest.mark.parametrize("memory", ["full", "4KB"])
+@pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+@pytest.mark.filterwarnings("ignore::rnnkit.recurrent.memory.MemoryBudgetWarning")
+def test_of_one_layer(make, memory):
+    rng = np.random.default_rng(0)
+    module = make(memory)
+    x = rk.tensor(rng.normal(size=(150, 40, 3)).astype(np.float32), requires_grad=True)
+    y, _ = module(x)
+    d_y = rk.tensor(rng.normal(size=y.shape).astype(np.float32))
+    wanted = [[x, *module.parameters()], [x], list(module.parameters())]
+
+    def gradients(inputs):
+        return [d.data for d in rk.grad(y, inputs, d_y, retain_graph=True)]
+
+    expected = [gradients(inputs) for inputs in wanted]
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(gradients, wanted * 5))
+    for own, right in zip(found, expected * 5, strict=True):
+        for a, b in zip(own, right, strict=True):
+            np.testing.assert_array_equal(a, b)
