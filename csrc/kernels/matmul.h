@@ -32,7 +32,9 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     r->block = PRODUCT_BLOCK;
     /* Four packed panels (few rows), the packed rows of a, one tile of the last columns, their bias. */
     r->scratch_size = 4 * r->block * R(PANEL) + 9 * R(PANEL);
-    if (p->a_k != 1) r->scratch_size += r->block * round_up(p->M, 8) + VL;
+    /* A thread that runs alone, since the pool is taken, has the room of all. */
+    idx rows = r->by_rows ? (p->M + r->n_threads - 1) / r->n_threads : p->M;
+    if (p->a_k != 1) r->scratch_size += r->block * round_up(rows, 8) + VL;
     r->scratch_size = round_up(r->scratch_size, 64);
 }
 

@@ -469,6 +469,11 @@ cdef class Passes:
         cdef char *bias = <char *>arrays.flat(d_bias, "d_bias", width, True)
         cdef idx first = (s.T - 1) // self.block * self.block, last = s.T
         cdef char *gathered = NULL
+        cdef float one_single = 1
+        cdef double one_double = 1
+        cdef void *one = &one_single
+        if self.code != RK_FLOAT32:
+            one = &one_double
         cdef char *d_at
         cdef char *x_at
         cdef bint adds
@@ -497,26 +502,13 @@ cdef class Passes:
                     p.N, p.b, p.b_k, p.b_n = width, d_at, width, 1
                     self.sum_of_products(&p, total, adds)
                 if bias != NULL:
-                    self.sum_of_rows(d_at, p.K, width, bias, adds)
+                    # A row of ones times the rows: the same 1 at every step.
+                    p.M, p.a, p.a_m, p.a_k = 1, one, 1, 0
+                    p.N, p.b, p.b_k, p.b_n = width, d_at, width, 1
+                    self.sum_of_products(&p, bias, adds)
                 last, first = first, first - self.block
         finally:
             PyMem_RawFree(gathered)
-        return 0
-
-    cdef int sum_of_rows(self, const char *rows, idx n_rows, idx width, char *total, bint add) except -1:
-        cdef size_t size = <size_t>width * self.itemsize
-        cdef idx i
-        cdef char *sum = total
-        if add:
-            sum = <char *>PyMem_RawMalloc(size)
-            if sum == NULL:
-                raise MemoryError(f"{size} bytes could not be had")
-        memcpy(sum, rows, size)
-        for i in range(1, n_rows):
-            add_elements(sum, rows + i * size, width, self.code)
-        if add:
-            add_elements(total, sum, width, self.code)
-            PyMem_RawFree(sum)
         return 0
 
 
