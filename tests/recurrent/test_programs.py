@@ -1,5 +1,7 @@
 """Programs: cells without a fused kernel run natively, and compute what the tape does."""
 
+import copy
+
 import numpy as np
 import pytest
 from recurrent_contract import (
@@ -21,7 +23,8 @@ from recurrent_contract import (
 )
 
 import rnnkit as rk
-from rnnkit import nn
+from rnnkit import cells, nn
+from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import GraphError, ShapeError
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program import obstacle
@@ -472,3 +475,21 @@ def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths):
 def test_what_is_drawn_must_fit_the_steps_and_the_rows(shape, backend):
     with rk.backend(backend), pytest.raises(ShapeError, match=r"draw: Noisy: expected \("):
         run_layer((Noisy(*shape),), data())
+
+
+def test_products_before_the_loop_obey_the_rules_of_the_engine(monkeypatch):
+    """Whoever replaces a rule gets it, in place of the native product of that derivative."""
+    linear = PRIMITIVES["linear"]
+    x = rk.tensor(np.random.default_rng(0).normal(size=(4, 3, 2)), requires_grad=True)
+    cell = cells.IndRNNCell(2, 5, dtype=np.float64)
+
+    def gradients():
+        y, _ = nn.Recurrent(copy.deepcopy(cell))(x)
+        assert last_layer().path == "program"
+        return rk.grad(y.sum(), x)[0].data
+
+    before = gradients()
+    d_x, *others = linear.rules
+    thrice = (lambda d_y, _, *inputs: 3.0 * d_x(d_y, _, *inputs), *others)
+    monkeypatch.setattr(linear, "rules", thrice)
+    np.testing.assert_allclose(gradients(), 3 * before, rtol=1e-12)

@@ -6,14 +6,21 @@ All that can be known before there are numbers is found here, once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from rnnkit import backend
-from rnnkit.autograd import Tensor
+from rnnkit.autograd import Tensor, no_grad
+from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.plan import Compiled
 from rnnkit.recurrent.program.trace import TracedArray
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rnnkit.autograd.primitive import Primitive
     from rnnkit.recurrent.program.traced import TracedStep
     from rnnkit.recurrent.program.values import Value
 
@@ -233,6 +240,9 @@ class Variant:
             ]
             is_product = (
                 call.primitive.name in ("linear", "matmul")
+                and _rules_are_of_a_product(
+                    call.primitive, call.primitive.rules, len(operands) > 1
+                )
                 and not isinstance(rows, Source) and rows in given and len(rows.shape) == 1
                 and len(of_step) == len(operands) and of_step[0].tensor.ndim == 2
             )
@@ -296,6 +306,31 @@ class Variant:
                 for _, (a, b) in found.outer_sums
             ]),
         )  # fmt: skip
+
+
+@cache
+def _rules_are_of_a_product(
+    product: Primitive, rules: tuple[Callable[..., Any] | None, ...], has_bias: bool
+) -> bool:
+    """Whether the engine's derivative rules are what native passes do: they are asked.
+
+    Args:
+        product: ``linear`` or ``matmul``.
+        rules: its rules now.
+    """
+    rows, d = np.array([[1.0, 2.0], [3.0, 5.0], [7.0, 11.0]]), np.arange(12.0).reshape(3, 4)
+    matrix = np.array([[2.0, 3.0, 5.0, 7.0], [1.0, 4.0, 6.0, 9.0]])
+    expected = [d @ matrix.T, rows.T @ d, d.sum(0)]
+    if product.name == "linear":
+        matrix, expected[1] = matrix.T, expected[1].T
+    inputs = [wrap(each) for each in (rows, matrix, d[0])][: 2 + has_bias]
+    if product.joint_rule is not None or len(rules) < len(inputs):
+        return False
+    with no_grad():
+        return all(
+            rule is not None and np.array_equal(rule(wrap(d), None, *inputs)._data, right)
+            for rule, right in zip(rules[: len(inputs)], expected, strict=False)
+        )
 
 
 def compiled(
