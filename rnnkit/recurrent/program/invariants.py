@@ -96,10 +96,6 @@ class Invariants:
         self.sums = {}
         self._gradients = {}
 
-    def add_sum(self, value: Value, summand: Array) -> None:
-        so_far = self.sums.get(value)
-        self.sums[value] = summand if so_far is None else so_far + summand
-
     def add_gradient(self, source: Source, d: Array) -> None:
         so_far = self._gradients.get(id(source.tensor))
         self._gradients[id(source.tensor)] = source, d if so_far is None else so_far[1] + d

@@ -247,7 +247,7 @@ class Passes:
             if self.graphs is not None:
                 self.graphs.back(list(hoisted.items()), first, last, self._add_to_input)
         for (value, _), array in zip(self.compiled.outer_sums, sums, strict=True):
-            self.invariants.add_sum(value, array)
+            self.invariants.sums[value] = array
         for sources, arrays in (
             (self.variant.d_matrices, d_matrices), (self.variant.d_biases, d_biases)
         ):
@@ -349,7 +349,7 @@ class Passes:
             return
         total = np.add.reduce(sums.reshape(self.N, -1), axis=0)
         for value, part in self.compiled.row_sums:
-            self.invariants.add_sum(value, total[part].reshape(value.shape))
+            self.invariants.sums[value] = total[part].reshape(value.shape)
 
     def _add_to_input(self, value: Value, first: int, last: int, d: Array) -> None:
         """The gradient of x, or of what is drawn, for the rows of some steps."""
