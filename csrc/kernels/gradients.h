@@ -52,6 +52,16 @@ static void R(dense_gradient_rows)(const R(run) *r, idx first, int count, R(oper
     }
 }
 
+/* h_{t-1} of rows n, n + 1, ... as step t takes it. */
+static void R(list_h_before)(const R(run) *r, idx t, idx n, const real **rows, int count)
+{
+    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
+    rk_grid h = R(grid_of_h_before)(r->s, t);
+    R(list_some_rows)(r, &h, t - 1, n, 1, rows, count);
+    for (int i = 0; restarts && i < count; i++)
+        if (restarts[n + i]) rows[i] = r->restart[0] + (n + i) * r->restart_ld;
+}
+
 /* The next `count` rows, from row `first` on, which is `at`, of an operand and of d_gates in the order in
    which gradients of weights are summed: from the last step to the first, whatever the segments of a run. */
 static void R(gradient_rows)(const R(run) *r, place *at, idx first, int count, R(operand) operand,
@@ -62,15 +72,17 @@ static void R(gradient_rows)(const R(run) *r, place *at, idx first, int count, R
         R(dense_gradient_rows)(r, first, count, operand, kept, a, d_g);
         return;
     }
-    for (int i = 0; i < count; i++) {
-        idx row = rows_before(s, at->t) + at->n;
-        d_g[i] = r->d_gates + row * r->ldg;
-        if (operand == R(operand_x)) a[i] = R(grid_row)(r, &s->x, at->t, at->n);
-        else if (operand == R(operand_h)) a[i] = R(h_before)(r, at->t, at->n);
-        else a[i] = kept + row * r->ldu;
-        if (++at->n < active_rows(s, at->t)) continue;
-        at->n = 0;
-        at->t--;
+    for (int i = 0; i < count;) {
+        idx t = at->t, n = at->n, active = active_rows(s, t), kept_row = rows_before(s, t) + n;
+        int end = (int)min_idx(count, i + active - n);
+        for (int j = i; j < end; j++) d_g[j] = r->d_gates + (kept_row + j - i) * r->ldg;
+        if (operand == R(operand_kept))
+            for (int j = i; j < end; j++) a[j] = kept + (kept_row + j - i) * r->ldu;
+        else if (operand == R(operand_x)) R(list_some_rows)(r, &s->x, t, n, 1, a + i, end - i);
+        else R(list_h_before)(r, t, n, a + i, end - i);
+        n += end - i;
+        i = end;
+        *at = n < active ? (place){t, n} : (place){t - 1, 0};
     }
 }
 

@@ -223,6 +223,25 @@ static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, i
     }
 }
 
+/* The same for all of this thread's rows of a step t >= 0, where the rows are not ragged. */
+VEC_INLINE void R(start_even_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1, idx n_rows,
+                                  const real *carry, real *out, idx ld)
+{
+    const rk_sequence *s = r->s;
+    idx n0 = share->n0;
+    int last = t + 1 == s->T;
+    const real *d_y = last && s->rows_after ? NULL : s->d_y.at; /* of a cut's last step: see d_y_of */
+    const real *more = last ? s->d_h_n : carry;
+    idx more_ld = last ? s->H : r->ldu;
+    if (d_y) d_y += t * s->d_y.t + n0 * s->d_y.n;
+    if (more) more += n0 * more_ld;
+    for (idx i = 0; i < n_rows; i++, out += ld) {
+        R(add_units)(out - u * VL, d_y, more, u, u1, s->H);
+        if (d_y) d_y += s->d_y.n;
+        if (more) more += more_ld;
+    }
+}
+
 /* d_h of a step, to those who want to see it. */
 static void R(show_d_h)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1)
 {
@@ -243,55 +262,43 @@ static void R(collect_any_d_h)(const R(run) *r, const R(share) *share, idx t, id
 {
     const rk_sequence *s = r->s;
     idx ld = (u1 - u) * VL, going_on = R(rows_of_share)(share, active_rows(s, t + 1));
-    int any = any_restarts(s, t + 1);
+    const unsigned char *restarts = restarts_of_step(s, 0, t + 1);
     real *scratch = share->scratch;
-    R(start_d_h)(r, share, t, u, u1, 0, n_rows, carry, scratch, ld);
+    if (t >= 0 && !s->schedule.order) R(start_even_d_h)(r, share, t, u, u1, n_rows, carry, scratch, ld);
+    else R(start_d_h)(r, share, t, u, u1, 0, n_rows, carry, scratch, ld);
     if (going_on) {
-        if (any)
-            for (idx i = 0; i < going_on; i++)
-                if (restarts(s, t + 1, share->n0 + i * share->n_step))
-                    memset(scratch + i * ld, 0, (size_t)ld * sizeof(real));
+        for (idx i = 0; restarts && i < going_on; i++)
+            if (restarts[share->n0 + i * share->n_step])
+                memset(scratch + i * ld, 0, (size_t)ld * sizeof(real));
         const real *later = r->d_gates + (rows_before(s, t + 1) + share->n0) * r->ldg;
         R(rows) d_h = R(rows_of)(scratch, ld);
         R(multiply)(&r->hh_back[0], u, u1, going_on, R(rows_of)(later, share->n_step * r->ldg), d_h, d_h);
-        if (any)
-            for (idx i = 0; i < going_on; i++) {
-                idx n = share->n0 + i * share->n_step;
-                if (!restarts(s, t + 1, n)) continue;
-                for (idx j = 0; j < ld && r->d_restart[0]; j += VL) {
-                    real *to = r->d_restart[0] + n * r->ldu + u * VL + j;
-                    v_store(to, v_load(to) + v_load(scratch + i * ld + j));
-                }
-                R(start_d_h)(r, share, t, u, u1, i, i + 1, carry, scratch, ld);
+        for (idx i = 0; restarts && i < going_on; i++) {
+            idx n = share->n0 + i * share->n_step;
+            if (!restarts[n]) continue;
+            for (idx j = 0; j < ld && r->d_restart[0]; j += VL) {
+                real *to = r->d_restart[0] + n * r->ldu + u * VL + j;
+                v_store(to, v_load(to) + v_load(scratch + i * ld + j));
             }
+            R(start_d_h)(r, share, t, u, u1, i, i + 1, carry, scratch, ld);
+        }
     }
     if (t >= 0 && s->d_h.at) R(show_d_h)(r, share, t, n_rows, u, u1);
 }
 
-/* The same, at less expense where it is dense and t >= 0. */
+/* The same, at less expense where t >= 0 and no row ends or restarts on the way. */
 VEC_INLINE void R(collect_d_h)(const R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows,
                                idx u, idx u1, const real *carry)
 {
-    if (!dense) {
+    const rk_sequence *s = r->s;
+    if (!dense && (s->schedule.order || any_restarts(s, t + 1))) {
         R(collect_any_d_h)(r, share, t, n_rows, u, u1, carry);
         return;
     }
-    const rk_sequence *s = r->s;
-    idx ld = (u1 - u) * VL, n0 = share->n0;
-    int last = t + 1 == s->T;
-    const real *d_y = last && s->rows_after ? NULL : s->d_y.at; /* of a cut's last step: see d_y_of */
-    const real *more = last ? s->d_h_n : carry;
-    idx more_ld = last ? s->H : r->ldu;
-    if (d_y) d_y += t * s->d_y.t + n0 * s->d_y.n;
-    if (more) more += n0 * more_ld;
-    real *out = share->scratch;
-    for (idx i = 0; i < n_rows; i++, out += ld) {
-        R(add_units)(out - u * VL, d_y, more, u, u1, s->H);
-        if (d_y) d_y += s->d_y.n;
-        if (more) more += more_ld;
-    }
-    if (!last) {
-        R(rows) later = R(rows_of)(r->d_gates + ((t + 1) * s->N + n0) * r->ldg, r->ldg);
+    idx ld = (u1 - u) * VL;
+    R(start_even_d_h)(r, share, t, u, u1, n_rows, carry, share->scratch, ld);
+    if (t + 1 < s->T) {
+        R(rows) later = R(rows_of)(r->d_gates + ((t + 1) * s->N + share->n0) * r->ldg, r->ldg);
         R(rows) d_h = R(rows_of)(share->scratch, ld);
         R(multiply)(&r->hh_back[0], u, u1, n_rows, later, d_h, d_h);
     }

@@ -191,13 +191,22 @@ VEC_INLINE real *R(grid_row)(const R(run) *r, const rk_grid *grid, idx t, idx n)
     return (real *)grid->at + place_in_grid(r->s, grid, t, n);
 }
 
-/* What step t takes for h_{t-1} of row n. */
-VEC_INLINE const real *R(h_before)(const R(run) *r, idx t, idx n)
+/* Where the rows of h_{t-1} are: those of step t - 1 in it. */
+VEC_INLINE rk_grid R(grid_of_h_before)(const rk_sequence *s, idx t)
 {
-    const rk_sequence *s = r->s;
-    if (restarts(s, t, n)) return r->restart[0] + n * r->restart_ld;
-    if (t == 0) return (const real *)s->h_0 + callers_row(s, n) * s->H;
-    return R(grid_row)(r, &s->y, t - 1, n);
+    return t ? s->y : (rk_grid){(void *)s->h_0, 0, s->H, 0};
+}
+
+/* Where rows n, n + n_step, ... of step t begin in a grid. */
+static void R(list_some_rows)(const R(run) *r, const rk_grid *grid, idx t, idx n, idx n_step, const real **rows,
+                              idx count)
+{
+    if (r->s->schedule.order && !grid->of_run) {
+        for (idx i = 0; i < count; i++, n += n_step) rows[i] = R(grid_row)(r, grid, t, n);
+        return;
+    }
+    const real *row = (const real *)grid->at + t * grid->t + n * grid->n;
+    for (idx i = 0; i < count; i++, row += n_step * grid->n) rows[i] = row;
 }
 
 /* This thread's rows of step t in a grid, one by one, in its list `list`. */
@@ -205,7 +214,7 @@ static R(rows) R(list_rows)(const R(run) *r, const R(share) *share, int list, co
                             idx n_rows)
 {
     const real **rows = share->lists + list * r->s->N;
-    for (idx i = 0; i < n_rows; i++) rows[i] = R(grid_row)(r, grid, t, share->n0 + i * share->n_step);
+    R(list_some_rows)(r, grid, t, share->n0, share->n_step, rows, n_rows);
     return R(rows_listed)(rows);
 }
 
@@ -219,15 +228,16 @@ VEC_INLINE R(rows) R(rows_of_step)(const R(run) *r, const R(share) *share, const
     return R(list_rows)(r, share, list, grid, t, n_rows);
 }
 
-/* `rows` one by one in this thread's list `list`; those that restart before step t are where the restart
-   begins, state i (0: h, 1: c). */
+/* `rows` one by one in this thread's list `list`; those that restart before step t, of which there are some,
+   are where the restart begins, state i (0: h, 1: c). */
 static R(rows) R(list_restarts)(const R(run) *r, const R(share) *share, int list, int i, idx t, idx n_rows,
                                 const R(rows) *rows)
 {
     const real **listed = share->lists + list * r->s->N;
+    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
     for (idx j = 0; j < n_rows; j++) {
         idx n = share->n0 + j * share->n_step;
-        listed[j] = restarts(r->s, t, n) ? r->restart[i] + n * r->restart_ld : R(row_at)(rows, j);
+        listed[j] = restarts[n] ? r->restart[i] + n * r->restart_ld : R(row_at)(rows, j);
     }
     return R(rows_listed)(listed);
 }
@@ -244,8 +254,7 @@ VEC_INLINE R(rows) R(rows_or_restarts)(const R(run) *r, const R(share) *share, c
 VEC_INLINE R(rows) R(rows_of_h_before)(const R(run) *r, const R(share) *share, const int dense, idx t,
                                        idx n_rows)
 {
-    const rk_sequence *s = r->s;
-    rk_grid h = t ? s->y : (rk_grid){(void *)s->h_0, 0, s->H, 0};
+    rk_grid h = R(grid_of_h_before)(r->s, t);
     R(rows) rows = R(rows_of_step)(r, share, dense, LIST_OF_H, &h, t - 1, n_rows);
     return R(rows_or_restarts)(r, share, dense, LIST_OF_H, 0, t, n_rows, rows);
 }
@@ -308,7 +317,13 @@ VEC_INLINE void R(store_units)(real *row, idx unit, idx H, vec v)
 /* Groups u .. u1-1 of a row: to = a + b, either of which may be NULL for zero. */
 VEC_INLINE void R(add_units)(real *to, const real *a, const real *b, idx u, idx u1, idx H)
 {
-    for (idx v = u; v < u1; v++) {
+    if (!a) a = b, b = NULL;
+    idx whole = min_idx(u1, H / VL), v = u;
+    if (b)
+        for (; v < whole; v++) v_store(to + v * VL, v_load(a + v * VL) + v_load(b + v * VL));
+    else if (a)
+        for (; v < whole; v++) v_store(to + v * VL, v_load(a + v * VL));
+    for (; v < u1; v++) {
         vec sum = a ? R(load_units)(a, v * VL, H) : v_set1(0);
         if (b) sum = sum + R(load_units)(b, v * VL, H);
         v_store(to + v * VL, sum);

@@ -135,22 +135,22 @@ cdef class Schedule:
     def clear_padding(self, unsigned char[:, :, ::1] cells, bint batch_first):
         """Set to zero what no row reaches, in the bytes (T, N, ...) or (N, T, ...) of an array."""
         cdef idx t_axis = 1 if batch_first else 0
-        cdef idx i, n, t, T = self.T, N = self.N
+        cdef idx i, n, t, active, T = self.T, N = self.N
         cdef size_t width = cells.shape[2]
         if cells.shape[t_axis] != T or cells.shape[1 - t_axis] != N:
             raise ValueError(f"cells: expected T={T} N={N}, got {cells.shape[t_axis]} and {cells.shape[1 - t_axis]}")
         if not width:
             return
-        for i in range(N):
-            n = self.order[i] if self.ragged else i
-            t = self.length[i] if self.ragged else self.steps
-            if t == T:
-                continue
-            if batch_first:
-                memset(&cells[n, t, 0], 0, (T - t) * width)
-            else:
-                for t in range(t, T):
-                    memset(&cells[t, n, 0], 0, width)
+        if batch_first:
+            for n in range(N):
+                t = self.length[n] if self.ragged else self.steps
+                memset(&cells[self.order[n] if self.ragged else n, t, 0], 0, (T - t) * width)
+            return
+        # In the order of memory.
+        for t in range(self.steps if self.ragged else 0):
+            for i in range(self.active[t], N):
+                memset(&cells[t, self.order[i], 0], 0, width)
+        memset(&cells[self.steps, 0, 0], 0, (T - self.steps) * N * width)
 
     cdef void fill(self, rk_schedule *schedule, int direction) noexcept:
         if self.ragged:
