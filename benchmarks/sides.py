@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -92,7 +93,10 @@ class Stepper:
 def rnnkit_side(
     problem: Problem, backend: str, threads: int | None = None, name: str | None = None
 ) -> Side:
-    """rnnkit on the path that ``backend`` forces, "native" or "python", or "auto" chooses."""
+    """rnnkit on the path that ``backend`` forces, "native" or "python", or "auto" chooses.
+
+    Inference is that of a frozen module, as a model in use should be.
+    """
     weights = problem.weights
     module = problem.make_module()
     inputs = [rk.as_tensor(value).requires_grad_() for value in problem.inputs.values()]
@@ -102,16 +106,20 @@ def rnnkit_side(
     d_outputs = [rk.as_tensor(value) for value in problem.d_outputs.values()]
     call_options = problem.call_options
 
-    def outputs() -> list[Any]:
+    def outputs(module: Any) -> list[Any]:
         y, final = module(x, given, **call_options)
         return [y, *final] if isinstance(final, tuple) else [y, final]
 
+    @cache
+    def frozen() -> Any:
+        return problem.make_module().freeze()
+
     def forward() -> list[Any]:
         with rk.no_grad():
-            return outputs()
+            return outputs(frozen())
 
     def train() -> list[Any]:
-        results = outputs()
+        results = outputs(module)
         return [*results, *rk.grad(results, wanted, d_outputs)]
 
     return Side(

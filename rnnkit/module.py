@@ -16,6 +16,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import FLOATS, supported_dtype
+from rnnkit.backend.arrays import is_unchangeable, unchangeable
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -281,7 +282,8 @@ class Module:
         A tensor that is shared has an entry under each of its names, all of the same values.
 
         Raises ArgumentError naming every entry that is missing, unexpected, wrongly shaped, wrongly
-        typed or at odds with another entry of the same tensor. Nothing is loaded in that case.
+        typed, at odds with another entry of the same tensor or frozen. Nothing is loaded in that
+        case.
         """
         targets = dict(self._named_tensors("", PARAMETER, BUFFER))
         missing = [name for name in targets if name not in state_dict]
@@ -300,6 +302,8 @@ class Module:
                 twin = first_names.setdefault(id(tensor), name)
                 if not problem and twin != name and not _are_equal(arrays[twin], array):
                     problem = f"expected the values of {twin}, which is the same tensor"
+                if not tensor.data.flags.writeable:
+                    problem = "it is read-only: call unfreeze() first"
                 if problem:
                     problems.append(f"{name}: {problem}")
                 arrays[name] = array
@@ -356,6 +360,33 @@ class Module:
                 if holder is not None and holder.data.dtype.kind == "f":
                     holder.data = holder.data.astype(target, copy=False)
         return self
+
+    def freeze(self) -> Self:
+        """Let nothing change the parameters and buffers here and below until ``unfreeze()``.
+
+        For a model that is in use and no longer trained. The arrays become read-only copies, so
+        that what kernels derive from them can be kept: a recurrent layer packs its weights once in
+        place of at every call, which few steps of wide layers gain most from. Results have the
+        same bits. Modes and ``requires_grad`` stay as they are.
+
+        Returns:
+            self. Whoever writes to an array gets NumPy's ValueError; ``load_state_dict`` raises
+            ArgumentError.
+        """
+        for tensor in self._all_tensors():
+            if not is_unchangeable(tensor.data):
+                tensor.data = unchangeable(tensor.data)
+        return self
+
+    def unfreeze(self) -> Self:
+        """Let the parameters and buffers here and below be changed again; return self."""
+        for tensor in self._all_tensors():
+            if not tensor.data.flags.writeable:
+                tensor.data = tensor.data.copy()
+        return self
+
+    def _all_tensors(self) -> list[Tensor]:
+        return [*self.parameters(), *self.buffers()]
 
     # -- printing ----------------------------------------------------------------------------
 

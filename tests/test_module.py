@@ -360,6 +360,54 @@ def test_a_copy_is_independent_and_keeps_sharing(make):
 # -- printing --------------------------------------------------------------------------------
 
 
+def test_a_frozen_module_cannot_be_written_to():
+    net = Net()
+    view = net.shift.data[:]
+    given = net.state_dict()
+    assert net.freeze() is net
+    view[:] = 5  # of the array that it had before
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, given[name])
+    for tensor in (*net.parameters(), *net.buffers()):
+        with pytest.raises(ValueError, match="read-only"):
+            tensor.data[...] = 1
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            tensor.data.flags.writeable = True
+    with pytest.raises(ArgumentError, match=r"shift: it is read-only: call unfreeze\(\) first"):
+        net.load_state_dict(given)
+    with pytest.raises(ArgumentError, match="unfreeze"):
+        rk.nn.init.ones_(net.shift)
+    for name, array in net.state_dict().items():
+        np.testing.assert_array_equal(array, given[name])
+
+
+def test_freezing_again_and_ending_it():
+    net = Net()
+    net.second.factor = net.first.factor
+    net.second.requires_grad_(False)
+    held = dict(net.named_parameters())
+    frozen = {name: tensor.data for name, tensor in net.freeze().named_parameters()}
+    assert {name: tensor.data for name, tensor in net.freeze().named_parameters()} == frozen
+    net.unfreeze()
+    assert dict(net.named_parameters()) == held
+    assert not net.first.factor.requires_grad
+    assert net.shift.requires_grad
+    net.first.factor.data[...] = 7
+    assert net.second.factor.data[0] == 7
+    assert frozen["first.factor"][0] == 1
+    net.load_state_dict(net.state_dict())
+    arrays = [tensor.data for tensor in net.parameters()]
+    assert all(a is b.data for a, b in zip(arrays, net.unfreeze().parameters(), strict=True))
+
+
+def test_frozen_modules_copy_save_and_convert():
+    net = Net().freeze()
+    for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), net.to("float64")):
+        copied.unfreeze().shift.data[...] = 3
+    assert net.shift.dtype == np.float64
+    assert net.state_dict()["shift"].flags.writeable
+
+
 def test_repr():
     assert repr(Scale()) == "Scale(2)"
     assert repr(Net()) == "Net(\n  (first): Scale(2)\n  (second): Scale(2)\n)"

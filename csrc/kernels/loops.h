@@ -56,10 +56,16 @@ static void R(pack_forward)(R(run) *r, const R(share) *share)
             R(pack_bias)(r->bias + gate0 * r->ldu, s->b_ih, s->b_hh, s->H, r->sections[i].gates,
                          gate0, r->gates_with_b_hh);
     }
-    if (share->tid == 0) R(gather_restarts)(r);
     if (share->tid == 0)
         R(pack_bias)(r->late_bias, s->b_hh, NULL, s->H, r->n_gates - r->gates_with_b_hh,
                      r->gates_with_b_hh, 0);
+}
+
+/* What all threads must have done before the loop begins. */
+static void R(prepare_forward)(R(run) *r, const R(share) *share)
+{
+    if (!r->s->packed) R(pack_forward)(r, share);
+    if (share->tid == 0) R(gather_restarts)(r);
 }
 
 /* out = bias + x . w_ih for `n_rows` rows of gates that begin at this thread's first group. */

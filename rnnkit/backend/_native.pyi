@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Weights = tuple[Array | None, ...]
 
 def version() -> int: ...
 def compiler() -> str: ...
@@ -93,6 +94,13 @@ class Schedule:
     def __init__(self, T: int, N: int, lengths: Array | None, reset: Array | None) -> None: ...
     def clear_padding(self, cells: Array, batch_first: bool) -> None: ...
 
+class PackedWeights:
+    serves: bool
+    def __init__(
+        self, cell: str, variant: str, dtype: str, I: int, H: int, weights: Weights
+    ) -> None: ...
+    def pack(self, weights: Weights) -> None: ...
+
 class Layer:
     n_segments: int
     def __init__(
@@ -109,6 +117,7 @@ class Layer:
         schedule: Schedule | None = None,
         restart: tuple[Array, ...] | None = None,
         segment: int = 0,
+        packed: tuple[PackedWeights, ...] | None = None,
     ) -> None: ...
     def kept_size(self) -> int: ...
     def between_size(self) -> int: ...
@@ -253,13 +262,11 @@ class Stepper:
         cell: str,
         variant: str,
         dtype: str,
-        layers: list[tuple[Array, Array, Array | None, Array | None]],
+        layers: list[Weights],
         states: tuple[Array, ...],
         n_threads: int,
     ) -> None: ...
-    def repack(
-        self, layers: list[tuple[Array, Array, Array | None, Array | None]]
-    ) -> None: ...
+    def repack(self, layers: list[Weights]) -> None: ...
     def run(self, x: Array, y: Array) -> None: ...
 
 def matmul(

@@ -566,6 +566,7 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
 
 
 include "schedule.pxi"
+include "packed.pxi"
 include "layer.pxi"
 include "program.pxi"
 include "passes.pxi"

@@ -35,6 +35,8 @@ cdef class Layer:
         schedule: lengths and resets.
         restart: where a restart begins, as `initial`, each of them or the whole None: zero.
         segment: steps of a segment; 0: all.
+        packed: the weights of each direction as PackedWeights, of the same values; None: the forward pass
+            packs them anew.
 
     Every method raises TypeError or ValueError naming the array for anything a kernel could not take,
     MemoryError, and whatever a signal handler raised meanwhile (KeyboardInterrupt).
@@ -47,6 +49,7 @@ cdef class Layer:
     cdef bint batch_first
     cdef idx T                # of the arrays; the longest row may be shorter
     cdef Schedule schedule
+    cdef tuple packed
     cdef idx segment
     cdef readonly idx n_segments
     cdef size_t kept          # elements that a direction keeps
@@ -56,7 +59,7 @@ cdef class Layer:
 
     def __cinit__(self, str cell, str variant, str dtype, int n_threads, bint batch_first, x,
                   tuple weights, tuple initial, y, Schedule schedule=None, tuple restart=None,
-                  idx segment=0):
+                  idx segment=0, tuple packed=None):
         self.code = dtype_code(dtype)
         self.kernel = find_cell(cell, self.code)
         self.buffers = Buffers(self.code)
@@ -67,6 +70,8 @@ cdef class Layer:
         self.take_inputs(x, weights, initial, y)
         if restart is not None:
             self.take_restart(restart)
+        if packed is not None:
+            self.take_packed(packed)
         cdef idx T = self.s[0].T
         self.segment = segment if 0 < segment < T else T
         self.n_segments = (T + self.segment - 1) // self.segment
@@ -315,6 +320,18 @@ cdef class Layer:
         for d in range(self.directions):
             self.s[d].h_r = self.state_of(h, d)
             self.s[d].c_r = self.state_of(c, d)
+        return 0
+
+    cdef int take_packed(self, tuple packed) except -1:
+        cdef PackedWeights weights
+        cdef int d
+        self.length(packed, "packed", self.directions)
+        self.packed = packed
+        for d in range(self.directions):
+            if not isinstance(packed[d], PackedWeights):
+                raise TypeError(f"packed {d}: expected PackedWeights, got {type(packed[d]).__name__}")
+            weights = packed[d]
+            weights.lend(&self.s[d], self.kernel)
         return 0
 
     cdef int length(self, tuple arrays, str name, idx expected) except -1:

@@ -17,8 +17,8 @@ cdef class Stepper:
     cdef rk_sequence s        # what all layers share
     cdef Buffers held         # the states, for as long as this object lives
     cdef int n_layers
-    cdef void **packed        # per layer, aligned inside blocks[layer]
-    cdef void **blocks
+    cdef list weights         # per layer its PackedWeights,
+    cdef void **packed        # and where these are
     cdef char *h
     cdef char *c
     cdef void *memory         # workspace and outputs between layers, for blocks of up to `steps`
@@ -40,18 +40,16 @@ cdef class Stepper:
         if self.kernel.n_states > 1:
             self.c = self.take_state(states[1], "c")
         self.packed = <void **>PyMem_RawCalloc(self.n_layers, sizeof(void *))
-        self.blocks = <void **>PyMem_RawCalloc(self.n_layers, sizeof(void *))
-        if self.packed == NULL or self.blocks == NULL:
+        if self.packed == NULL:
             raise MemoryError
+        self.weights = []
         for i in range(self.n_layers):
-            self.pack(i, layers[i])
+            weights = PackedWeights(cell, variant, dtype, self.input_size(i), self.s.H, layers[i])
+            self.weights.append(weights)
+            self.packed[i] = (<PackedWeights>weights).at
         self.make_room(1)
 
     def __dealloc__(self):
-        if self.blocks != NULL:
-            for i in range(self.n_layers):
-                PyMem_RawFree(self.blocks[i])
-        PyMem_RawFree(self.blocks)
         PyMem_RawFree(self.packed)
         PyMem_RawFree(self.memory)
 
@@ -67,34 +65,12 @@ cdef class Stepper:
     cdef idx input_size(self, int layer) noexcept nogil:
         return self.s.H if layer else self.first_input
 
-    cdef int pack(self, int layer, weights) except -1:
-        w_ih, w_hh, b_ih, b_hh = weights
-        cdef Buffers buffers = Buffers(self.code)
-        cdef rk_sequence s = self.s
-        cdef idx g = self.kernel.n_gates
-        s.I = self.input_size(layer)
-        s.w_ih = buffers.dense(w_ih, "w_ih", g * s.H, s.I, False)
-        s.w_hh = buffers.dense(w_hh, "w_hh", g * s.H, s.H, False)
-        s.b_ih = buffers.dense(b_ih, "b_ih", 0, g * s.H, False)
-        s.b_hh = buffers.dense(b_hh, "b_hh", 0, g * s.H, False)
-        require(s.w_ih, "w_ih")
-        require(s.w_hh, "w_hh")
-        if self.blocks[layer] == NULL:
-            self.blocks[layer] = PyMem_RawMalloc(self.kernel.packed_size(&s) + 64)
-            if self.blocks[layer] == NULL:
-                raise MemoryError
-            self.packed[layer] = aligned(self.blocks[layer])
-        s.packed = self.packed[layer]
-        with nogil:
-            self.kernel.pack(&s)
-        return 0
-
     def repack(self, list layers):
         """Take other values of the weights, of the same shapes."""
         if len(layers) != self.n_layers:
             raise ValueError(f"layers: expected {self.n_layers}, got {len(layers)}")
-        for i in range(self.n_layers):
-            self.pack(i, layers[i])
+        for weights, values in zip(self.weights, layers):
+            weights.pack(values)
 
     cdef int make_room(self, idx steps) except -1:
         """Memory for blocks of up to that many steps."""

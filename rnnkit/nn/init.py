@@ -5,7 +5,7 @@ rounded to the tensor's dtype, so that a float32 and a float64 model of one seed
 values. Every function returns the tensor it was given.
 
 All raise DTypeError for a tensor that is not float32 or float64, ShapeError for a rank they are not
-defined on, and ArgumentError for an unknown mode or nonlinearity.
+defined on, and ArgumentError for an unknown mode or nonlinearity or a frozen tensor.
 
 Those at the end take a recurrent module in place of a tensor, or a cell, or a model with some of
 them inside, and set every layer and direction; PyTorch has no such functions. They return the
@@ -42,6 +42,8 @@ def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
         raise TypeError(f"tensor: expected a Tensor, got {type(tensor).__name__}")
     if tensor.data.dtype.kind != "f":
         raise DTypeError(f"tensor: expected float32 or float64, got {tensor.data.dtype}")
+    if not tensor.data.flags.writeable:
+        raise ArgumentError("tensor: it is read-only: call unfreeze() of its module first")
     tensor.data[...] = values
     return tensor
 

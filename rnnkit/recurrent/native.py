@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from rnnkit import backend
 from rnnkit.autograd import Function, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import dense, rows
+from rnnkit.backend.arrays import dense, is_unchangeable, rows
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments, segment_within
@@ -76,10 +77,40 @@ def run_layer(
     return Result(y, final, steps)
 
 
-def weights_of(cell: Cell) -> list[Array | None]:
+def weights_of(cell: Cell) -> tuple[Array | None, ...]:
     """w_ih, w_hh, b_ih and b_hh as the kernels take them; the biases may be None."""
     weights = [getattr(cell, name) for name in WEIGHTS]
-    return list(dense([None if weight is None else weight.data for weight in weights]))
+    return dense([None if weight is None else weight.data for weight in weights])
+
+
+class _Packed(NamedTuple):
+    """The weights of a cell that nothing can change, and the same packed."""
+
+    weights: tuple[Array | None, ...]
+    native: Any
+
+
+_packed_of: WeakKeyDictionary[Cell, _Packed] = WeakKeyDictionary()
+
+
+def _packed(cells: Sequence[Cell], weights: tuple[Array | None, ...]) -> tuple[Any, ...] | None:
+    """The cells' weights, packed by the first call with these; None where they may change."""
+    for each in weights:
+        if each is not None and not is_unchangeable(each):
+            return None
+    found = []
+    for i, cell in enumerate(cells):
+        own = weights[i * len(WEIGHTS) : (i + 1) * len(WEIGHTS)]
+        packed = _packed_of.get(cell)
+        if packed is None or not packed.native.serves or any(
+            a is not b for a, b in zip(packed.weights, own, strict=True)
+        ):
+            native = _extension().PackedWeights(
+                *_kernel_of(cell), cell.input_size, cell.hidden_size, own
+            )
+            packed = _packed_of[cell] = _Packed(own, native)
+        found.append(packed.native)
+    return tuple(found)
 
 
 def stored_bytes(cell: Cell, T: int, N: int, D: int = 1) -> int:
@@ -144,7 +175,7 @@ class _Call:
         self._layer = _extension().Layer(
             kernel, variant, name, backend.get_num_threads(), options.batch_first, rows(x),
             weights, initial, self._y, None if schedule is None else schedule.native, restart,
-            self._segment,
+            self._segment, _packed(cells, weights),
         )
 
     def note_segments(self, decision: backend.Decision) -> None:

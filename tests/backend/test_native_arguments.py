@@ -166,3 +166,69 @@ def test_unknown_names():
         native.choose_isa("mmx")
     assert not native.has_kernel("nlstm", "float32")
     assert not native.has_kernel("lstm", "float16")
+
+
+# ---- weights packed beforehand
+
+def packed_arguments():
+    arrays = forward_arrays()
+    return [*LSTM, I, H, tuple(arrays[each] for each in WEIGHTS)]
+
+
+def layer_with(packed):
+    arrays = forward_arrays()
+    native.Layer(
+        *LSTM, 1, False, arrays["x"], tuple(arrays[each] for each in WEIGHTS),
+        (arrays["h_0"], arrays["c_0"]), arrays["y"], packed=packed,
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (0, "none", "no kernel named 'none'"),
+        (1, "none", "no variant 'none'"),
+        (2, "int32", "int32"),
+        (3, 0, "I=0"),
+        (3, I + 1, "w_ih"),
+        (4, H + 1, "w_ih|w_hh"),
+        (4, -1, "H=-1"),
+        (5, (), "weights: expected 4 arrays, got 0"),
+        (5, (None,) * 4, "w_ih: missing"),
+    ],
+)
+def test_weights_that_cannot_be_packed(place, value, message):
+    arguments = packed_arguments()
+    native.PackedWeights(*arguments)
+    arguments[place] = value
+    with pytest.raises((KeyError, TypeError, ValueError), match=message):
+        native.PackedWeights(*arguments)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_every_weight_is_checked_before_it_is_packed(place):
+    *sizes, weights = packed_arguments()
+    packed = native.PackedWeights(*sizes, weights)
+    for wrong in (weights[place].astype(np.float64), weights[place][1:], weights[place][::2]):
+        given = (*weights[:place], wrong, *weights[place + 1 :])
+        with pytest.raises((TypeError, ValueError, BufferError), match=WEIGHTS[place]):
+            packed.pack(given)
+
+
+def test_packed_weights_of_another_layer_are_refused():
+    arguments = packed_arguments()
+    layer_with((native.PackedWeights(*arguments),))
+    with pytest.raises(ValueError, match="packed: expected 1 arrays, got 2"):
+        layer_with((native.PackedWeights(*arguments),) * 2)
+    for wrong in (None, "weights"):
+        with pytest.raises(TypeError, match="packed 0: expected PackedWeights, got"):
+            layer_with((wrong,))
+    other = native.PackedWeights("rnn", "tanh", "float32", I, H, tuple(
+        [None if each is None else each[: len(each) // 4] for each in arguments[-1]]
+    ))
+    with pytest.raises(ValueError, match="packed: expected weights packed for the kernel"):
+        layer_with((other,))
+    wider = np.zeros((4 * H, I + 1), np.float32)
+    other = native.PackedWeights(*LSTM, I + 1, H, (wider, *arguments[-1][1:]))
+    with pytest.raises(ValueError, match=f"packed: expected I={I} H={H}, got I={I + 1}"):
+        layer_with((other,))

@@ -278,7 +278,7 @@ static void R(gru_forward_task)(void *arg, int tid, int n_threads)
     R(run) *r = arg;
     R(share) share = R(share_of)(r, tid, n_threads);
     int before = R(gru_is_reset_before)(r);
-    if (!r->s->packed) R(pack_forward)(r, &share);
+    R(prepare_forward)(r, &share);
     R(wait_all)(&share);
     if (before) FORWARD_LOOP(r, &share, gru_before_forward_step);
     else FORWARD_LOOP(r, &share, gru_after_forward_step);

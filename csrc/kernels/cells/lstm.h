@@ -173,7 +173,7 @@ static void R(lstm_forward_task)(void *arg, int tid, int n_threads)
     R(run) *r = arg;
     const rk_sequence *s = r->s;
     R(share) share = R(share_of)(r, tid, n_threads);
-    if (!s->packed) R(pack_forward)(r, &share);
+    R(prepare_forward)(r, &share);
     if (tid == 0) R(gather_rows)(r, r->state, s->c_0, s->N);
     R(wait_all)(&share);
     FORWARD_LOOP(r, &share, lstm_forward_step);

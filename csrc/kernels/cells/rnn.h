@@ -88,7 +88,7 @@ static void R(rnn_forward_task)(void *arg, int tid, int n_threads)
 {
     R(run) *r = arg;
     R(share) share = R(share_of)(r, tid, n_threads);
-    if (!r->s->packed) R(pack_forward)(r, &share);
+    R(prepare_forward)(r, &share);
     R(wait_all)(&share);
     FORWARD_LOOP(r, &share, rnn_forward_step);
     R(final_h)(r, &share);

@@ -1,0 +1,167 @@
+"""A frozen layer packs its weights once, and computes what it computed before, bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from recurrent_contract import (
+    FUSED,
+    SMALL_SIZES,
+    Case,
+    assert_same_bits,
+    forward,
+    forward_backward,
+    fused_cases,
+    make_layer,
+    make_ragged,
+)
+
+import rnnkit as rk
+from rnnkit import nn
+
+CASES = [
+    case.with_(directions=directions)
+    for dtype in ("float32", "float64")
+    for directions in (1, 2)
+    for case in fused_cases(*SMALL_SIZES, dtype=dtype)
+]
+
+
+@pytest.fixture
+def packings(native, monkeypatch):
+    """The weights that were packed so far."""
+    made = []
+    extension = rk.backend.native()
+    packed = extension.PackedWeights
+
+    def pack(*arguments):
+        made.append(arguments[-1])
+        return packed(*arguments)
+
+    monkeypatch.setattr(extension, "PackedWeights", pack)
+    return made
+
+
+def a_module(**options):
+    rk.manual_seed(3)
+    return nn.LSTM(5, 7, **options).eval()
+
+
+def outputs(module, seed=0):
+    x = np.random.default_rng(seed).standard_normal((4, 3, 5), np.float32)
+    with rk.no_grad():
+        y, (h, c) = module(rk.as_tensor(x))
+    return [each.numpy() for each in (y, h, c)]
+
+
+def assert_equal(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bits_of_inference_and_of_gradients(case, threads, native):
+    layer = make_layer(case)
+    rk.set_num_threads(threads)
+    expected = forward(layer, "native"), forward_backward(layer, "native")
+    for cell in layer.cells:
+        cell.freeze()
+    for _ in range(2):
+        assert_same_bits(forward(layer, "native"), expected[0])
+    assert_same_bits(forward_backward(layer, "native"), expected[1])
+
+
+@pytest.mark.parametrize(("cell", "options"), FUSED)
+def test_bits_of_ragged_rows_and_of_segments(cell, options, native):
+    case = Case(cell, options, (30, 5, 6, 17), directions=2, dtype="float32")
+    for way in ({}, {"return_sequences": False}):
+        layer = make_ragged(case, "mixed", reset=True, reset_state=True, **way)
+        for memory in ("full", 40_000):
+            layer = layer.with_(memory=memory)
+            expected = forward_backward(layer, "native")
+            for each in layer.cells:
+                each.freeze()
+            assert_same_bits(forward_backward(layer, "native"), expected)
+            for each in layer.cells:
+                each.unfreeze()
+
+
+def test_weights_are_packed_once(packings):
+    module = a_module(num_layers=2, bidirectional=True).freeze()
+    expected = outputs(module)
+    assert len(packings) == 4
+    assert_equal(outputs(module), expected)
+    assert len(packings) == 4
+
+
+def test_weights_that_may_change_are_packed_at_every_call(packings):
+    module = a_module()
+    outputs(module)
+    module.freeze().unfreeze()
+    outputs(module)
+    # One of them is enough.
+    module.freeze().bias_ih_l0.data = module.bias_ih_l0.data.copy()
+    outputs(module)
+    assert packings == []
+
+
+def test_other_weights_are_packed_anew(packings):
+    module, other = a_module().freeze(), a_module()
+    before = outputs(module)
+    for parameter in other.parameters():
+        parameter.data *= 0.5
+    expected = outputs(other)
+    module.unfreeze().load_state_dict(other.state_dict())
+    assert_equal(outputs(module), expected)
+    assert_equal(outputs(module.freeze()), expected)
+    assert not np.array_equal(before[0], expected[0])
+    module.weight_hh_l0 = nn.Parameter(module.weight_hh_l0.numpy() * 2)
+    other.weight_hh_l0.data *= 2
+    assert_equal(outputs(module.freeze()), outputs(other))
+    assert len(packings) == 3
+
+
+def test_another_instruction_set_packs_anew(packings):
+    extension = rk.backend.native()
+    module = a_module().freeze()
+    used = extension.isa_in_use()
+    outputs(module)
+    try:
+        for isa in extension.isa_supported():
+            extension.choose_isa(isa)
+            assert_equal(outputs(module), outputs(copy.deepcopy(module).unfreeze()))
+    finally:
+        extension.choose_isa(used)
+    assert len(packings) >= len(extension.isa_supported())
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_copy_that_can_be_written_to_is_not_taken_for_a_frozen_one(protocol, packings):
+    frozen = a_module().freeze()
+    expected = outputs(frozen)
+    # NumPy lets an array that it has read from a pickle write into the very bytes it came in.
+    for module in (pickle.loads(pickle.dumps(frozen, protocol)), copy.deepcopy(frozen)):
+        assert_equal(outputs(module), expected)
+        module.unfreeze().weight_hh_l0.data[...] *= -1
+        assert not np.array_equal(outputs(module)[0], expected[0])
+    assert_equal(outputs(frozen), expected)
+    assert len(packings) == 1
+
+
+def test_weights_that_are_made_for_a_call_are_not_kept(packings):
+    module = nn.LSTM(5, 7, weight_dropout=0.5).freeze()
+    outputs(module)
+    assert packings == []
+
+
+def test_a_frozen_layer_still_gives_gradients(native):
+    module, twin = a_module().freeze(), a_module()
+    x = rk.as_tensor(np.ones((4, 3, 5), np.float32)).requires_grad_()
+    for each in (module, twin):
+        y, _ = each(x)
+        y.sum().backward()
+    np.testing.assert_array_equal(module.weight_hh_l0.grad.numpy(), twin.weight_hh_l0.grad.numpy())
