@@ -162,34 +162,6 @@ class Program:
         output_widths: tuple[int, ...],
     ) -> None: ...
 
-def run_program(
-    program: Program,
-    dtype: str,
-    n_threads: int,
-    T: int,
-    N: int,
-    schedule: Schedule | None,
-    reverse: bool,
-    invariants: tuple[Array, ...],
-    sequences: tuple[tuple[Array, str], ...],
-    outputs: tuple[tuple[Array, str], ...],
-    initial: tuple[Array, ...],
-    restart: tuple[Array | None, ...],
-    final: tuple[Array, ...],
-    kept: Array | None,
-    kept_states: tuple[tuple[int, int], ...],
-    kept_size: int,
-    backward: bool = False,
-    d_final: tuple[Array | None, ...] = (),
-    d_initial: tuple[Array | None, ...] = (),
-    d_restart: tuple[Array | None, ...] = (),
-    summands: Array | None = None,
-    sums: Array | None = None,
-    first: int = 0,
-    count: int = -1,
-    packed: Packed | None = None,
-) -> None: ...
-
 class Plan:
     def __init__(
         self,
@@ -216,6 +188,7 @@ class Passes:
         reverse: bool,
         layout: str,
         block: int,
+        packed: Packed | None = None,
     ) -> None: ...
     def forget(self) -> None: ...
     def forward(

@@ -27,7 +27,7 @@ cdef class Plan:
 
     cdef Program forward, backward
     cdef tuple kept_states, forward_sequences, backward_sequences, backward_outputs, sums
-    cdef idx kept_size
+    cdef idx kept_size, left_size           # elements of a row of what is kept; of that and of all products
     cdef int n_products
     cdef int rows_of[MOST_PRODUCTS]
     cdef int matrix_of[MOST_PRODUCTS]
@@ -44,8 +44,10 @@ cdef class Plan:
         self.kept_states, self.kept_size = kept_states, kept_size
         self.forward_sequences, self.backward_sequences = forward_sequences, backward_sequences
         self.backward_outputs, self.sums = backward_outputs, sums
+        check_range("kept_size", kept_size, 0, (1 << 31) - 1)
         check_range("products", len(products), 0, MOST_PRODUCTS)
         self.n_products = len(products)
+        self.left_size = kept_size
         for i, (rows, matrix, transposed, bias, width) in enumerate(products):
             check_range(f"products {i}: rows", rows, 0, MOST_PRODUCTS - 1)
             check_range(f"products {i}: matrix", matrix, 0, MOST_PRODUCTS - 1)
@@ -53,7 +55,7 @@ cdef class Plan:
             check_range(f"products {i}: width", width, 1, (1 << 31) - 1)
             self.rows_of[i], self.matrix_of[i], self.bias_of[i] = rows, matrix, bias
             self.transposed[i], self.width[i] = transposed, width
-        check_range("kept_size", kept_size, 0, (1 << 31) - 1)
+            self.left_size += width
         self.check_numbers("forward_sequences", forward_sequences, forward.sequence_widths)
         forward.check_kept(kept_states, kept_size, False)
         if backward is None:
@@ -80,8 +82,10 @@ cdef class Plan:
 
 
 cdef class Passes:
-    """The passes of one direction over one batch, which hold what a forward pass leaves for a backward
-    pass over the same steps.
+    """The passes of one direction over one batch.
+
+    They hold what a forward pass leaves for a backward pass over the same steps; where the plan has no
+    backward program nothing is left, and the same passes serve any number of runs.
 
     Args:
         plan, dtype: of the programs.
@@ -92,13 +96,20 @@ cdef class Passes:
         layout: of rows of several steps: "time_first", all of a step after each other, "batch_first", all of
             a row, or "packed", as they are kept, in the direction's own order.
         block: steps of a block: a sum over steps is a sum over blocks, from the last to the first.
+        packed: keeps the weights of the forward program for later runs with the same invariants; None: they
+            are packed anew by each.
 
     Both passes take the steps from ``first`` on, ``count`` of them, in the direction's own order, and of
     the arrays that the steps share:
         rows: (rows of these steps, width) contiguous, what products are made of.
         operands: their matrices, one axis contiguous, and vectors.
-        invariants, given, outputs, initial, restart: as ``run_program`` has them; given and outputs are
-            those sequences and outputs that are no products.
+        invariants: flat arrays, contiguous.
+        given, outputs: (array, layout) each of those sequences and outputs that are no products. Layout
+            "time_first" (T, N, width), "batch_first" (N, T, width) or "shared" (1, N, width), of all steps of
+            the run; with "local_" before it, of these steps alone; "packed" (rows, width): the rows of these
+            steps, as they are kept.
+        initial, restart: N rows each, contiguous: the states before the first of the steps, and where a
+            restart begins. restart empty: zero.
 
     Raises TypeError or ValueError naming the array for anything that the executor could not take,
     MemoryError, and whatever a signal handler raised meanwhile (KeyboardInterrupt).
@@ -108,11 +119,12 @@ cdef class Passes:
     cdef int code, n_threads
     cdef idx itemsize, T, N, block
     cdef Schedule schedule
+    cdef Packed weights
     cdef bint reverse, packed, batch_first
     cdef Left left                          # by the last forward pass; None: nothing
 
     def __cinit__(self, Plan plan, str dtype, int n_threads, idx T, idx N, Schedule schedule, bint reverse,
-                  str layout, idx block):
+                  str layout, idx block, Packed packed=None):
         if plan is None:
             raise TypeError("plan: expected a Plan, got None")
         if T < 1 or N < 1 or block < 1:
@@ -127,9 +139,12 @@ cdef class Passes:
         self.reverse, self.packed, self.batch_first = reverse, layout == "packed", layout == "batch_first"
         if not self.packed and schedule is not None and schedule.ragged:
             raise ValueError(f"layout: expected packed, since the batch is ragged, got {layout}")
-        plan.forward.check_size(T, N, plan.kept_size)
+        plan.forward.check_size(T, N, plan.left_size)
         if plan.backward is not None:
-            plan.backward.check_size(T, N, plan.kept_size)
+            plan.backward.check_size(T, N, plan.left_size)
+        if packed is not None and (packed.program is not plan.forward or packed.code != self.code):
+            raise ValueError("packed: expected the weights of this program and dtype")
+        self.weights = packed
 
     def forget(self):
         """Let go of what the forward pass has left."""
@@ -140,7 +155,9 @@ cdef class Passes:
         """Run forward.
 
         Args:
-            final: for the states after the last of the steps, or at a row's own end.
+            final: for the states after the last of the steps, or at a row's own end. Each may be the array
+                of the same state in ``initial``, which then moves on in place: a row's own is written once
+                nothing more of that row is read.
         """
         cdef Plan plan = self.plan
         cdef Arrays arrays = Arrays(self.code)
@@ -157,8 +174,13 @@ cdef class Passes:
         for i in range(plan.forward.program.n_states):
             r.final[i] = arrays.flat(require_array(final[i], _ARRAY_NAMES["final"][i]),
                                      _ARRAY_NAMES["final"][i], self.N * r.kept_states[i].width, True)
+        if self.weights is not None:
+            self.weights.lend(&r)
         execute(&r, self.code, False)
-        self.left = left
+        if self.weights is not None:
+            self.weights.ready = True
+        if plan.backward is not None:
+            self.left = left
 
     def backward(self, idx first, idx count, tuple rows, tuple operands, tuple invariants, tuple given,
                  tuple outputs, tuple initial, tuple restart, tuple d_final, tuple d_initial,
@@ -513,7 +535,8 @@ cdef class Passes:
 
 
 cdef class Left:
-    """What a forward pass leaves for a backward pass over the same steps."""
+    """What a forward pass computes before its loop, and what it keeps for a backward pass over the same
+    steps."""
 
     cdef char *memory                       # of the next two
     cdef char *kept                         # (rows, kept_size)

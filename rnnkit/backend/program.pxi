@@ -1,4 +1,4 @@
-# Programs over time: the tables of a program, and one run of it. csrc/program.h tells what they mean.
+# Programs over time: their tables, and what a run brings for one. csrc/program.h tells what they mean.
 
 # What messages call the arrays of a run; made once.
 _ARRAY_NAMES = {
@@ -79,44 +79,13 @@ cdef class Program:
         self.tables[name] = copied
         return <const void *><const char *>copied if view.shape[0] else NULL
 
-    cdef int check_run(self, idx T, idx N, tuple invariants, tuple sequences, tuple outputs, tuple initial,
-                       tuple restart, tuple final, kept, tuple kept_states, idx kept_size, bint backward,
-                       tuple d_final, tuple d_initial, tuple d_restart) except -1:
-        """What a run brings, as far as its own checks of arrays do not see it."""
-        count = self.program.n_states
-        self.check_kept(kept_states, kept_size, backward)
-        self.check_size(T, N, kept_size)
-        check_count("invariants", invariants, len(self.invariant_sizes))
-        check_count("sequences", sequences, len(self.sequence_widths))
-        check_count("outputs", outputs, len(self.output_widths))
-        check_count("initial", initial, count)
-        if len(restart):
-            check_count("restart", restart, count)
-        if backward:
-            check_count("d_final", d_final, count)
-            check_count("d_initial", d_initial, count)
-            if len(d_restart):
-                check_count("d_restart", d_restart, count)
-        else:
-            check_count("final", final, count)
-        for name, arrays in (("invariant", invariants), ("initial", initial)):
-            for i, array in enumerate(arrays):
-                if array is None:
-                    require_array(None, f"{name} {i}")
-        for name, given in (("sequence", sequences), ("output", outputs)):
-            for i, (array, layout) in enumerate(given):
-                if array is None:
-                    require_array(None, f"{name} {i}")
-        if self.kept_needed or RK_KEPT in [kind for kind, _ in kept_states]:
-            require_array(kept, "kept")
-        return 0
-
-    cdef int check_size(self, idx T, idx N, idx kept_size) except -1:
-        """Of arrays as long as a run."""
-        cdef idx widest = max(kept_size, self.program.summands_size, self.program.sums_size, 1)
+    cdef int check_size(self, idx T, idx N, idx left_size) except -1:
+        """Of arrays as long as a run, of which a row of what is left has so many elements."""
+        cdef const rk_program *p = &self.program
+        cdef idx widest = max(left_size, p.summands_size, p.sums_size, p.states_size, p.wide_size, 1)
         cdef int i
-        for i in range(self.program.n_states):
-            widest = max(widest, self.program.states[i].width)
+        for i in range(p.n_states):
+            widest = max(widest, p.states[i].width)
         if <double>T * N * widest >= 1e18:
             raise ValueError(f"sizes are too large, got T={T} N={N}")
         return 0
@@ -329,7 +298,7 @@ cdef class Arrays:
                           "shared", "packed"):
             raise ValueError(f"{name}: there is no layout {layout!r}")
         cdef Buffers room = self.room()
-        cdef Py_buffer *view = room.take(array, name, 2 if layout == "packed" else 3, writable)
+        cdef Py_buffer *view = room.take(require_array(array, name), name, 2 if layout == "packed" else 3, writable)
         cdef int last = view.ndim - 1
         cdef idx size = room.itemsize
         cdef idx t, n, T
@@ -380,109 +349,15 @@ cdef class Packed:
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
 
-    cdef int lend(self, rk_program_run *r, Program program, int code) except -1:
+    cdef int lend(self, rk_program_run *r) except -1:
         """To a run, as the instruction set in use wants them."""
-        if program is not self.program or code != self.code:
-            raise ValueError("packed: expected the weights of this program and dtype")
         if self.of != kernels:
             self.ready = False
             PyMem_RawFree(self.memory)
             self.memory = NULL
-            self.memory = PyMem_RawMalloc(kernels.executor[code].packed_size(&program.program) + 64)
+            self.memory = PyMem_RawMalloc(kernels.executor[self.code].packed_size(&self.program.program) + 64)
             if self.memory == NULL:
                 raise MemoryError
             self.of = kernels
         r.packed, r.is_packed = aligned(self.memory), self.ready
         return 0
-
-
-def run_program(Program program, str dtype, int n_threads, idx T, idx N, Schedule schedule,
-                bint reverse, tuple invariants, tuple sequences, tuple outputs, tuple initial,
-                tuple restart, tuple final, kept, tuple kept_states, idx kept_size,
-                bint backward=False, tuple d_final=(), tuple d_initial=(), tuple d_restart=(),
-                summands=None, sums=None, idx first=0, idx count=-1, Packed packed=None):
-    """Run a program over all steps.
-
-    Args:
-        T, N: steps of the longest row, and rows.
-        schedule: lengths and resets, or None.
-        reverse: whether steps are taken from the last to the first.
-        invariants: flat arrays.
-        sequences, outputs: (array, layout) each; layout "time_first" (T, N, width), "batch_first"
-            (N, T, width), "shared" (1, N, width) or "packed" (rows, width), in the order of the kept.
-        initial, restart: flat arrays of N rows each; restart empty: zero.
-        final: for the states at each row's own end; empty in a backward pass.
-        kept: flat, kept_size elements for each row of each step; None: keep nothing.
-        kept_states: (base kind, offset) of each state.
-        d_final, d_initial, d_restart: flat arrays of N rows each; None: zero, or not wanted.
-        summands, sums: flat; for what the backward pass sums.
-        first, count: the steps that are run, in the direction's own order; count -1: all. Then
-            initial and final are the states before and after these; kept, summands, and arrays of
-            a layout "local_..." or "packed", have their rows alone.
-        packed: keeps the weights for later runs with the same invariants; None: pack them anew.
-    """
-    cdef int code = dtype_code(dtype)
-    cdef Arrays arrays = Arrays(code)
-    cdef rk_program_run r
-    cdef const rk_program *p = &program.program
-    cdef const void *invariant_at[256]
-    cdef rk_steps sequence_at[64]
-    cdef rk_steps output_at[64]
-    cdef rk_sequence *s = &r.run
-    cdef idx i, width, rows
-    memset(&r, 0, sizeof(r))
-    if T < 1 or N < 1:
-        raise ValueError(f"sizes must be positive, got T={T} N={N}")
-    if program is None:
-        raise TypeError("program: expected a Program, got None")
-    program.check_run(T, N, invariants, sequences, outputs, initial, restart, final, kept, kept_states,
-                      kept_size, backward, d_final, d_initial, d_restart)
-    s.T, s.N, s.n_threads, s.interrupted = T, N, n_threads, ask_for_interruption
-    if schedule is not None:
-        if schedule.steps != T or schedule.N != N:
-            raise ValueError(f"schedule: expected T={T} N={N}, got {schedule.steps}, {schedule.N}")
-        schedule.fill(&s.schedule, reverse)
-    if count < 0:
-        count = T - first
-    if first < 0 or count < 1 or first + count > T:
-        raise ValueError(f"first, count: expected steps of {T}, got {first} and {count}")
-    cut_schedule(&s.schedule, N, first)
-    s.T = count
-    rows = rk_all_rows(s)
-    r.program = p
-    cdef dict names = _ARRAY_NAMES
-    for i in range(len(invariants)):
-        invariant_at[i] = arrays.flat(invariants[i], names["invariant"][i], program.invariant_sizes[i], False)
-    for i in range(len(sequences)):
-        arrays.steps(&sequence_at[i], sequences[i], names["sequence"][i], program.sequence_widths[i], s,
-                     T, first, reverse, False)
-    for i in range(len(outputs)):
-        arrays.steps(&output_at[i], outputs[i], names["output"][i], program.output_widths[i], s,
-                     T, first, reverse, True)
-    r.invariants, r.sequences, r.outputs = invariant_at, sequence_at, output_at
-    for i in range(p.n_states):
-        width = p.states[i].width
-        r.initial[i] = arrays.flat(initial[i], names["initial"][i], N * width, False)
-        if restart:
-            r.restart[i] = arrays.flat(restart[i], names["restart"][i], N * width, False)
-        if backward:
-            r.d_final[i] = arrays.flat(d_final[i], names["d_final"][i], N * width, False)
-            r.d_initial[i] = arrays.flat(d_initial[i], names["d_initial"][i], N * width, True)
-            if d_restart:
-                r.d_restart[i] = arrays.flat(d_restart[i], names["d_restart"][i], N * width, True)
-        else:
-            r.final[i] = arrays.flat(require_array(final[i], names["final"][i]), names["final"][i], N * width, True)
-        r.kept_states[i] = rk_state_place(kept_states[i][0], kept_states[i][1], width)
-    r.kept_size = kept_size
-    if kept is not None:
-        r.kept = arrays.flat(kept, "kept", rows * kept_size, True)
-    if p.summands_size:
-        r.summands = arrays.flat(require_array(summands, "summands"), "summands",
-                                 rows * p.summands_size, True)
-    if p.sums_size:
-        r.sums = arrays.flat(require_array(sums, "sums"), "sums", N * p.sums_size, True)
-    if packed is not None:
-        packed.lend(&r, program, code)
-    execute(&r, code, backward)
-    if packed is not None:
-        packed.ready = True

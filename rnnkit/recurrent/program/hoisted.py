@@ -13,7 +13,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.products import always_native, matmul
+from rnnkit.backend.products import always_native
 from rnnkit.recurrent.program.prologue import leaf
 from rnnkit.recurrent.program.variant import Source
 
@@ -32,20 +32,6 @@ ROWS_OF_BLOCK = 4096
 
 def steps_of_block(N: int) -> int:
     return max(SHORTEST_BLOCK, -(-ROWS_OF_BLOCK // N))
-
-
-def products_of(
-    variant: Variant, invariants: Invariants, rows: dict[Value, Array]
-) -> dict[Value, Array]:
-    """The hoisted values that are products, from the rows of x and of what the run draws."""
-    found = {}
-    for value, of, matrix, transposed, bias in variant.products or ():
-        array = invariants.array(matrix)
-        found[value] = matmul(
-            rows[of], array.T if transposed else array,
-            None if bias is None else invariants.array(bias),
-        )
-    return found
 
 
 class Block:

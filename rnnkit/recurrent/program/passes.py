@@ -21,7 +21,7 @@ from rnnkit.errors import BackendError
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.hoisted import Graphs, steps_of_block
 from rnnkit.recurrent.program.invariants import Invariants
-from rnnkit.recurrent.program.steps import Steps
+from rnnkit.recurrent.program.steps import Steps, placed_drawn
 
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.run import DirectionOfLayer
@@ -117,9 +117,7 @@ class Passes:
         step = self.layer.step
         if value is step.x:
             return rows(self.x), self.steps.layout
-        array = np.asarray(self.drawn[step.drawn.index(value)], self.dtype)
-        layout = "shared" if array.shape[0] == 1 else "time_first"
-        return rows(array.reshape(*array.shape[:2], -1)), layout
+        return placed_drawn(self.drawn[step.drawn.index(value)], self.dtype)
 
     def _forward_segment(
         self, segment: Segment, outputs: Sequence[Placed], initial: Sequence[Array],

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.backend.arrays import rows
+
 if TYPE_CHECKING:
     from rnnkit.recurrent.options import Options
 
@@ -146,3 +148,9 @@ def places_of_rows(
     time = sorted_lengths[n] - 1 - t if reverse else t
     row = order[n]
     return row * T + time if batch_first else time * N + row, before.tolist()
+
+
+def placed_drawn(array: Array, dtype: Any) -> Placed:
+    """What a run draws, (T or 1, N, ...), as the native side takes it."""
+    layout = "shared" if array.shape[0] == 1 else "time_first"
+    return rows(np.asarray(array, dtype).reshape(*array.shape[:2], -1)), layout

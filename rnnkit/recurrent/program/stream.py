@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit import backend, ops
+from rnnkit import backend
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import rows
+from rnnkit.backend.arrays import dense, lined_up, rows
 from rnnkit.backend.products import always_native
-from rnnkit.recurrent.program.hoisted import products_of
 from rnnkit.recurrent.program.invariants import Invariants
 from rnnkit.recurrent.program.run import traced
+from rnnkit.recurrent.program.steps import placed_drawn
 from rnnkit.recurrent.program.traced import tensors_of
 from rnnkit.recurrent.program.variant import Variant
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
+    from rnnkit.recurrent.program.steps import Placed
     from rnnkit.recurrent.program.values import Value
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -60,52 +61,65 @@ class _Layer:
     def __init__(self, cell: Cell, state: tuple[Array, ...]) -> None:
         self._cell = cell
         self._state = state
-        self._step = step = traced(cell)
+        self._step = traced(cell)
         held = tensors_of(cell)
-        self._variant = variant = Variant(step, list(held))
-        self._dtype = backend.DTYPE_NAMES[cell.dtype]
-        arrays = [tensor._data for tensor in held.values()]
+        self._variant = variant = Variant(self._step, list(held))
+        # Copies: weights that change are others when they are taken again, and not before.
+        arrays = [tensor._data.copy() for tensor in held.values()]
         needs = [False] * len(arrays)
-        self._invariants = Invariants(variant, list(held), arrays, needs, cell.dtype)
+        self._invariants = invariants = Invariants(variant, list(held), arrays, needs, cell.dtype)
         tables = variant.compiled.forward
-        self._given = self._invariants.native(tables.invariants)
+        self._given = invariants.native(tables.invariants)
+        self._operands = tuple([lined_up(invariants.array(each)) for each in variant.operands])
+        self._dtype = backend.DTYPE_NAMES[cell.dtype]
         extension = backend.native()
         assert extension is not None
+        self._make_passes = extension.Passes
         self._packed = extension.Packed(tables.native, self._dtype)
+        self._sizes: tuple[int, int, int] | None = None
+        self._passes: Any = None
 
     def run(self, x: Array, y: Array | None) -> Array:
         """(T, N, I) to (T, N, features of the output), in ``y`` where that is given."""
         T, N, _ = x.shape
-        programs = self._variant.compiled
-        sequences = self._sequences(x)
+        sizes = T, N, backend.get_num_threads()
+        if self._sizes != sizes:
+            self._passes = self._make_passes(
+                self._variant.plan, self._dtype, sizes[2], T, N, None, False, "time_first", T,
+                self._packed,
+            )
+            self._sizes = sizes
+        multiplied, given = self._inputs(x)
         if y is None:
             y = np.empty((T, N, self._step.y.size), x.dtype)
-        extension = backend.native()
-        assert extension is not None
-        extension.run_program(
-            programs.forward.native, self._dtype, backend.get_num_threads(), T, N, None, False,
-            self._given, sequences, ((y, "time_first"),), self._state, (), self._state, None,
-            programs.state_places, programs.kept.size, packed=self._packed,
+        self._passes.forward(
+            0, T, multiplied, self._operands, self._given, given, ((y, "time_first"),),
+            self._state, (), self._state,
         )
         return y
 
-    def _sequences(self, x: Array) -> tuple[tuple[Array, str], ...]:
-        """The inputs of every step."""
+    def _inputs(self, x: Array) -> tuple[tuple[Array, ...], tuple[Placed, ...]]:
+        """The rows that products before the loop are made of, and the program's other inputs."""
         step, variant = self._step, self._variant
         T, N, _ = x.shape
-        inputs: dict[Value, Array] = {step.x: x.reshape(T * N, -1)}
+        arrays = {step.x: x}
+        placed: dict[Value, Placed] = {step.x: (x, "time_first")}
         for value, each in zip(step.drawn, self._cell.drawn_for(T, N), strict=True):
-            spread = ops.broadcast_to(each, (T, *each.shape[1:]))
-            inputs[value] = ops.reshape(spread, T * N, *each.shape[2:])._data
-        with always_native():
-            if variant.products is not None:
-                inputs |= products_of(variant, self._invariants, inputs)
-            else:
-                given = {value: wrap(array) for value, array in inputs.items()}
+            array = each._data
+            placed[value] = placed_drawn(array, x.dtype)
+            arrays[value] = np.broadcast_to(array, (T, *array.shape[1:]))
+        inputs = {
+            value: (array := arrays[value]).reshape(T * N, *array.shape[2:])
+            for value in variant.inputs
+        }
+        if variant.products is None:
+            given = {value: wrap(array) for value, array in inputs.items()}
+            with always_native():
                 prologue = self._invariants.prologue.for_inputs(given)
                 for value in step.hoisted:
-                    inputs[value] = prologue.sequence(value)._data
-        return tuple([
-            (rows(inputs[value].reshape(T, N, -1)), "time_first")
-            for value in variant.compiled.forward.sequences
-        ])
+                    computed = prologue.sequence(value)._data
+                    placed[value] = rows(computed.reshape(T, N, -1)), "time_first"
+        return (
+            dense([inputs[value] for value in variant.rows]),
+            tuple([placed[value] for value in variant.forward_given]),
+        )
