@@ -67,7 +67,8 @@ cdef class Plan:
             if number >= 0:
                 self.has_gradient[number] = True
         summands = backward.program.summands_size
-        for i, (a, width_a, b, width_b) in enumerate(sums):
+        for i in range(len(sums)):
+            a, width_a, b, width_b = sums[i]
             for offset, width in ((a, width_a), (b, width_b)):
                 check_range(f"sums {i}: width", width, 1, summands)
                 check_range(f"sums {i}: offset", offset, 0, summands - width)

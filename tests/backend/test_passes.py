@@ -2,73 +2,61 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from program_tables import (
+    KINDS,
+    ROW,
+    H,
+    K,
+    N,
+    T,
+    a_program,
+    a_run,
+    instruction,
+    make,
+    native,
+    of_rows,
+    passes_of,
+    plan_of,
+)
 
-native = pytest.importorskip("rnnkit.backend._native")
-
-T, N, I, H = 5, 3, 4, 5
-ROW = 16  # elements of a row of a record
-OPS = native.program_ops()
-KINDS = ("temp", "invariant", "sequence", "state", "kept", "summands", "wide", "output", "next",
-         "flowing", "flowed", "sums")
-WIDTHS = (2, 24, 6, 5, 4, 3)
-
-
-def instruction(op, out, *inputs):
-    """Operands are (base, offset), their last stride 1."""
-    row = [OPS.index(op), 1, 1, H, *out, 0, 0, 1]
-    for base, offset in inputs:
-        row += [base, offset, 0, 0, 1]
-    return row + [*out, 0, 0, 0] * (3 - len(inputs))
-
-
-def program(kinds, instructions, state, sizes, sequences, outputs):
-    tables = [[[KINDS.index(kind), index] for kind, index in kinds], instructions, [], [],
-              [[0, len(instructions), 0, 0]], [[KINDS.index(state), 0, H]]]
-    arrays = [np.array(table, np.int32).reshape(-1, width)
-              for table, width in zip(tables, WIDTHS, strict=True)]
-    return native.Program(*arrays, sizes, (), sequences, outputs)
+I = K
 
 
 def forward_program():
     """h' = p + h, shown as y; h' is kept."""
-    return program(
+    return make(of_rows(
         [("sequence", 0), ("state", 0), ("kept", 0), ("output", 0)],
         [instruction("add", (2, 0), (0, 0), (1, 0)), instruction("copy", (3, 0), (2, 0))],
         "kept", (0, 0, ROW, 0, 0, 0), (H,), (H,),
-    )
+    ))
 
 
 def backward_program():
     """d_h = d_h' + d_y = d_p; what d_h and h' have in common is left to be summed."""
-    return program(
+    return make(of_rows(
         [("sequence", 0), ("flowing", 0), ("flowed", 0), ("output", 0), ("summands", 0),
          ("kept", 0)],
         [instruction("add", (2, 0), (0, 0), (1, 0)), instruction("copy", (3, 0), (2, 0)),
          instruction("copy", (4, 0), (2, 0)), instruction("copy", (4, ROW), (5, 0))],
         "flowed", (0, 0, 0, 2 * ROW, ROW, 0), (H,), (H,),
-    )
-
-
-KEPT = ((KINDS.index("kept"), 0),)
+    ))
 
 
 def a_plan(**changes):
     arguments = {
-        "forward": forward_program(), "backward": backward_program(), "kept_states": KEPT,
-        "kept_size": ROW, "products": ((0, 0, True, 1, H),), "forward_sequences": (0,),
+        "program": forward_program(), "backward": backward_program(),
+        "products": ((0, 0, True, 1, H),), "forward_sequences": (0,),
         "backward_sequences": (-1,), "backward_outputs": (0,), "sums": ((0, H, ROW, H),),
     }
-    return native.Plan(**{**arguments, **changes})
+    return plan_of(**{**arguments, **changes})
 
 
 def passes(plan=None, **changes):
-    arguments = {
-        "plan": a_plan() if plan is None else plan, "dtype": "float64", "n_threads": 2, "T": T,
-        "N": N, "schedule": None, "reverse": False, "layout": "time_first", "block": 2,
-    }
-    return native.Passes(**{**arguments, **changes})
+    return passes_of(a_plan() if plan is None else plan, **changes)
 
 
 def inputs(seed=0):
@@ -200,15 +188,164 @@ def test_a_ragged_batch_comes_packed():
     np.testing.assert_allclose(back["d_matrices"][0], d_w, rtol=1e-12)
 
 
+def moving_program():
+    """``a_program``, of which nothing is kept."""
+    program = a_program()
+    program["bases"][3] = [KINDS.index("next"), 0]
+    program["states"] = [[KINDS.index("next"), 0, H]]
+    program["sizes"] = [0, ROW, 0, 0, ROW, 0]
+    return make(program)
+
+
+def looking_back():
+    """d_h = d_h' * h, of a state that has to have been kept; a row sums its d_h'."""
+    return make(of_rows(
+        [("flowing", 0), ("flowed", 0), ("state", 0), ("sums", 0)],
+        [instruction("mul", (1, 0), (0, 0), (2, 0)), instruction("add", (3, 0), (3, 0), (0, 0))],
+        "flowed", (0, 0, 0, 0, ROW, ROW),
+    ))
+
+
 FAR = 1 << 31
+NEXT = ((KINDS.index("next"), 0),)
+NOTHING_KEPT = {"program": moving_program(), "kept_states": NEXT, "kept_size": 0}
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("kept", [{"program": make(a_program())}, NOTHING_KEPT],
+                         ids=["states kept", "nothing kept"])
+def test_states_move_on_in_place(kept, n_threads):
+    """Of ragged rows too, one of them without steps, and of rows that restart from them."""
+    reset = np.zeros((T, N), np.uint8)
+    reset[[0, 2, 4], [0, 0, 1]] = True
+    schedule = native.Schedule(T, N, np.array([3, 5, 0]), reset)
+    run = passes_of(plan_of(**kept), schedule=schedule, layout="packed", n_threads=n_threads)
+    apart, together = a_run(), a_run()
+    (start,) = together["initial"]
+    apart["restart"] = (apart["initial"][0].copy(),)
+    together["restart"] = together["final"] = (start,)
+    for arguments in (apart, together):
+        run.forward(**arguments)
+    np.testing.assert_array_equal(start, apart["final"][0])
+    np.testing.assert_array_equal(together["outputs"][0][0], apart["outputs"][0][0])
+    assert not np.array_equal(start[:H], apart["initial"][0][:H])
+    np.testing.assert_array_equal(start[2 * H :], apart["initial"][0][2 * H :])
+
+
+@pytest.mark.parametrize("kept", [{"program": make(a_program())}, NOTHING_KEPT],
+                         ids=["states kept", "nothing kept"])
+def test_pieces_of_a_run_have_the_bits_of_the_whole(kept):
+    whole, parts = a_run(), a_run()
+    passes_of(plan_of(**kept)).forward(**whole)
+    run, state = passes_of(plan_of(**kept)), parts["initial"]
+    for first, count in ((0, 1), (1, 3), (4, 1)):
+        run.forward(**{**parts, "first": first, "count": count, "final": state})
+    np.testing.assert_array_equal(parts["outputs"][0][0], whole["outputs"][0][0])
+    np.testing.assert_array_equal(state[0], whole["final"][0])
+
+
+def test_nothing_is_left_where_no_backward_pass_can_follow():
+    given, wide = inputs(), 1 << 14
+    alone = {"backward": None, "backward_sequences": (), "backward_outputs": (), "sums": ()}
+    held = []
+    for changes in ({}, alone):
+        run = passes(a_plan(kept_size=wide, **changes))
+        arguments = forward_arguments(given)
+        tracemalloc.start()
+        try:
+            run.forward(**arguments)
+            held.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+    there, nothing = held
+    assert there - nothing > T * N * wide * 8 * 0.9
+
+
+def test_a_row_sums_and_looks_back_at_what_was_kept():
+    plan = plan_of(make(a_program()), backward=looking_back())
+    run, there, row_sums = passes_of(plan), a_run(), np.ones(N * ROW)
+    d_end, d_start = np.random.default_rng(2).normal(size=(N, H)), np.zeros((N, H))
+    back = {
+        **{name: there[name] for name in ("first", "count", "rows", "operands", "initial",
+                                          "restart")},
+        "invariants": (), "given": (), "outputs": (), "d_final": (d_end,),
+        "d_initial": (d_start,), "d_restart": (), "row_sums": row_sums, "sums": (),
+        "d_rows": (), "d_matrices": (), "d_biases": (), "add": False,
+    }
+    run.forward(**there)
+    run.backward(**back)
+    flow, total = d_end, np.ones((N, H))
+    for h in (*there["outputs"][0][0][-2::-1], there["initial"][0].reshape(N, H)):
+        total = total + flow
+        flow = flow * h
+    np.testing.assert_allclose(d_start, flow, rtol=1e-12)
+    np.testing.assert_allclose(row_sums.reshape(N, ROW)[:, :H], total, rtol=1e-12)
+    for value, message in ((None, "row_sums: missing"),
+                           (np.zeros(N * ROW + 1), "row_sums: .*expected 48")):
+        with pytest.raises(ValueError, match=message):
+            run.backward(**{**back, "row_sums": value})
+
+
+# ---- packed weights
+
+def test_weights_packed_by_the_first_run_serve_the_later_ones():
+    program, arguments = make(a_program()), a_run()
+    passes_of(plan_of(program)).forward(**arguments)
+    expected = arguments["outputs"][0][0].copy()
+    packed = native.Packed(program, "float64")
+    for n_threads in (2, 2, 1):
+        run = passes_of(plan_of(program), packed=packed, n_threads=n_threads)
+        for _ in range(2):
+            arguments["outputs"][0][0][...] = 0
+            run.forward(**arguments)
+            np.testing.assert_array_equal(arguments["outputs"][0][0], expected)
+            # What is packed stays so, whatever becomes of the invariants.
+            arguments["invariants"] = (np.zeros(K * H),)
+
+
+def test_packed_weights_are_packed_anew_for_another_instruction_set():
+    program, arguments = make(a_program()), a_run()
+    run = passes_of(plan_of(program), packed=native.Packed(program, "float64"))
+    before = native.isa_in_use()
+    try:
+        for isa in native.isa_supported() * 2:
+            native.choose_isa(isa)
+            expected = a_run()
+            passes_of(plan_of(program)).forward(**expected)
+            run.forward(**arguments)
+            np.testing.assert_array_equal(arguments["outputs"][0][0], expected["outputs"][0][0])
+    finally:
+        native.choose_isa(before)
+
+
+def test_weights_packed_for_another_program_or_dtype_are_refused():
+    program = make(a_program())
+    for packed in (native.Packed(make(a_program()), "float64"), native.Packed(program, "float32")):
+        with pytest.raises(ValueError, match="packed: expected the weights of this program"):
+            passes_of(plan_of(program), packed=packed)
+    with pytest.raises(TypeError, match="program: expected a Program"):
+        native.Packed(None, "float64")
+    with pytest.raises(TypeError, match="dtype"):
+        native.Packed(program, "float16")
+
+
+# ---- what is refused
+
 WRONG_PLANS = [
     ("backward", forward_program(), "program is one of a forward pass"),
-    ("forward", backward_program(), "program is one of a backward pass"),
+    ("program", backward_program(), "program is one of a backward pass"),
     ("kept_size", H - 1, "kept_size: expected at least 5"), ("kept_size", -1, "kept_size"),
     ("kept_size", FAR, "kept_size"), ("kept_states", (), "kept_states: expected 1"),
     ("kept_states", ((KINDS.index("kept"), ROW),), "kept_states 0: offset"),
+    ("kept_states", ((KINDS.index("kept"), -1),), "kept_states 0: offset"),
+    ("kept_states", NEXT, "kept_states 0: offset"),
+    ("kept_states", ((KINDS.index("temp"), 0),), "kept_states 0: base kind"),
+    ("kept_states", ((),), "not enough values|unpack"),
     ("products", ((64, 0, True, 1, H),), "products 0: rows"),
     ("products", ((-1, 0, True, 1, H),), "products 0: rows"),
+    ("products", ((0, 64, True, 1, H),), "products 0: matrix"),
+    ("products", ((0, 0, True, 64, H),), "products 0: bias"),
+    ("products", ((0, 0, True, 1, FAR),), "products 0: width"),
     ("products", ((0, -1, True, 1, H),), "products 0: matrix"),
     ("products", ((0, 0, True, -2, H),), "products 0: bias"),
     ("products", ((0, 0, True, 1, 0),), "products 0: width"),
@@ -219,6 +356,7 @@ WRONG_PLANS = [
     ("forward_sequences", (1,), "forward_sequences 0"),
     ("backward_sequences", (0, 0), "backward_sequences: expected 1"),
     ("backward_outputs", (-2,), "backward_outputs 0"),
+    ("backward_outputs", (), "backward_outputs: expected 1"),
     ("sums", ((0, H, 2 * ROW, H),), "sums 0: offset"), ("sums", ((0, 0, 0, H),), "sums 0: width"),
     ("sums", ((-1, H, 0, H),), "sums 0: offset"),
 ]
@@ -228,6 +366,11 @@ WRONG_PLANS = [
 def test_a_plan_that_does_not_fit_its_programs(name, value, message):
     with pytest.raises(ValueError, match=message):
         a_plan(**{name: value})
+
+
+def test_a_state_that_was_not_kept():
+    with pytest.raises(ValueError, match="kept_states 0: the program reads a state that was not"):
+        plan_of(**NOTHING_KEPT, backward=looking_back())
 
 
 WRONG_RUNS = [
@@ -242,6 +385,19 @@ WRONG_RUNS = [
 def test_sizes_of_a_run(name, value, message):
     with pytest.raises(ValueError, match=message):
         passes(**{name: value})
+
+
+@pytest.mark.parametrize("changes", [
+    {"kept_size": FAR - 1}, {"products": ((0, 0, True, 1, H), (0, 0, True, 1, FAR - 1))},
+    {"backward": make(of_rows([], [], "flowed", (0, 0, 0, FAR - 1, ROW, 0), (H,), (H,)))},
+    {"backward": make(of_rows([], [], "flowed", (0, 0, 0, 2 * ROW, ROW, FAR - 1), (H,), (H,)))},
+    {"backward": make(of_rows([], [], "flowed", (0, FAR - 1, 0, 2 * ROW, ROW, 0), (H,), (H,)))},
+    {"backward": make(of_rows([], [], "flowed", (0, 0, 0, 2 * ROW, FAR - 1, 0), (H,), (H,)))},
+])
+def test_rows_too_wide_for_so_many(changes):
+    passes(N=1 << 31)
+    with pytest.raises(ValueError, match="sizes are too large"):
+        passes(a_plan(**changes), N=1 << 31)
 
 
 def test_there_is_a_plan_and_a_dtype():
@@ -263,9 +419,12 @@ WRONG_SHARED = [
     ("rows", (), "rows 0: missing"), ("rows", (None,), "rows 0: missing"),
     ("rows", (np.zeros((T * N - 1, I)),), "rows 0: expected 15 rows, got 14"),
     ("rows", (strided(T * N, I),), "rows 0: not contiguous"),
+    ("rows", (np.zeros((2 * T * N, I))[::2],), "rows 0: not contiguous"),
+    ("rows", (np.zeros(T * N * I),), "rows: expected 2 axes"),
     ("initial", (), "initial: expected 1"), ("initial", (None,), "initial 0: missing"),
     ("initial", (np.zeros((N, H + 1)),), "initial 0: .*expected 15"),
     ("restart", (None, None), "restart: expected 1"),
+    ("restart", (np.zeros(1),), "restart 0: .*expected 15"),
     ("invariants", (np.zeros(1),), "invariants: expected 0"),
 ]
 WRONG_THERE = [
@@ -281,6 +440,7 @@ WRONG_THERE = [
     ("outputs", ((np.zeros((T, N, H)), "time_first"),) * 2, "outputs: expected 1"),
     ("outputs", ((np.zeros((T, N, H + 1)), "time_first"),), "output 0: expected 5 features"),
     ("final", (), "final: expected 1"), ("final", (None,), "final 0: missing"),
+    ("final", (np.zeros(N * H + 1),), "final 0: .*expected 15"),
 ]
 WRONG_BACK = [
     ("given", (), "given: expected more than 0"),
@@ -288,7 +448,9 @@ WRONG_BACK = [
     ("outputs", ((np.zeros((T, N, H)), "time_first"),), "outputs: expected 0"),
     ("d_final", (), "d_final: expected 1"), ("d_initial", (), "d_initial: expected 1"),
     ("d_initial", (np.zeros(1),), "d_initial 0: .*expected 15"),
+    ("d_final", (np.zeros(1),), "d_final 0: .*expected 15"),
     ("d_restart", (None, None), "d_restart: expected 1"),
+    ("d_restart", (np.zeros(1),), "d_restart 0: .*expected 15"),
     ("sums", (), "sums: expected 1"), ("sums", (None,), "sum: missing"),
     ("sums", (np.zeros((H, H + 1)),), "sum: .*expected 25"),
     ("d_rows", (np.zeros((T * N + 1, I)),), "d_rows 0: expected 15 rows"),
@@ -312,6 +474,91 @@ def test_what_a_backward_pass_refuses(name, value, message):
     run.forward(**forward_arguments(given))
     with pytest.raises(ValueError, match=message):
         run.backward(**{**backward_arguments(given), name: value})
+
+
+def placed(layout, *shape):
+    return ((np.zeros(shape), layout),)
+
+
+WRONG_ARRAYS = [
+    ("invariants", (), "invariants: expected 1, got 0"),
+    ("invariants", (None,), "invariant 0: missing"),
+    ("invariants", (np.zeros(K * H + 1),), "invariant 0: .*expected 20"),
+    ("invariants", (strided(K * H),), "invariant 0: not contiguous"),
+    ("given", (), "given: expected more than 0"),
+    ("given", ((None, "time_first"),), "sequence 0: missing"),
+    ("given", placed("sideways", T, N, K), "no layout 'sideways'"),
+    ("given", placed("time_first", T, N, K + 1), "sequence 0: expected 4 features"),
+    ("given", ((strided(T, N, K), "time_first"),), "sequence 0: expected 4 features"),
+    ("given", placed("time_first", T - 1, N, K), "sequence 0: expected T=5 N=3, got 4, 3"),
+    ("given", placed("local_time_first", T - 1, N, K), "sequence 0: expected T=5"),
+    ("given", placed("time_first", T, N + 1, K), "sequence 0: expected T=5 N=3, got 5, 4"),
+    ("given", placed("shared", 0, N, K), "sequence 0: expected T=5"),
+    ("given", placed("batch_first", T, N, K), "sequence 0: expected T=5"),
+    ("given", placed("packed", T * N - 1, K), "sequence 0: expected 15 rows"),
+    ("given", placed("time_first", T * N, K), "sequence 0: expected 3 axes"),
+    ("outputs", ((None, "time_first"),), "output 0: missing"),
+    ("outputs", placed("time_first", T - 1, N, H), "output 0: expected T=5"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG_ARRAYS)
+def test_an_array_that_does_not_fit_is_named(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        passes_of(plan_of(make(a_program()))).forward(**{**a_run(), name: value})
+
+
+def test_strides_are_whole_elements():
+    array = np.lib.stride_tricks.as_strided(
+        np.zeros(2 * T * N * K), (T, N, K), (N * K * 8 + 4, K * 8, 8))
+    with pytest.raises((TypeError, ValueError), match="sequence 0: "):
+        passes_of(plan_of(make(a_program()))).forward(
+            **{**a_run(), "given": ((array, "time_first"),)})
+
+
+@pytest.mark.parametrize("name", ["outputs", "final"])
+def test_a_read_only_result(name):
+    arguments = a_run()
+    (given,) = arguments[name]
+    (given[0] if isinstance(given, tuple) else given).flags.writeable = False
+    with pytest.raises(ValueError, match=r"read-only|writeable|writable"):
+        passes_of(plan_of(make(a_program()))).forward(**arguments)
+
+
+@pytest.mark.parametrize("name", ["rows", "operands", "invariants", "given", "outputs", "initial",
+                                  "restart", "final"])
+def test_nothing_in_place_of_a_tuple(name):
+    given = inputs()
+    with pytest.raises(TypeError):
+        passes().forward(**{**forward_arguments(given), name: None})
+    if name != "final":
+        run = passes()
+        run.forward(**forward_arguments(given))
+        with pytest.raises(TypeError):
+            run.backward(**{**backward_arguments(given), name: None})
+
+
+@pytest.mark.parametrize("name", ["d_final", "d_initial", "d_restart", "sums", "d_rows",
+                                  "d_matrices", "d_biases"])
+def test_nothing_in_place_of_a_tuple_of_gradients(name):
+    given = inputs()
+    run = passes()
+    run.forward(**forward_arguments(given))
+    with pytest.raises(TypeError):
+        run.backward(**{**backward_arguments(given), name: None})
+
+
+@pytest.mark.parametrize("name", ["kept_states", "products", "forward_sequences",
+                                  "backward_sequences", "backward_outputs", "sums"])
+def test_a_plan_with_nothing_in_place_of_a_tuple(name):
+    with pytest.raises(TypeError):
+        a_plan(**{name: None})
+
+
+@pytest.mark.parametrize("name", ["invariants", "given"])
+def test_a_wrong_dtype_of_what_a_program_reads(name):
+    with pytest.raises(TypeError, match="expected format"):
+        passes_of(plan_of(make(a_program()))).forward(**{**a_run(), name: a_run("float32")[name]})
 
 
 @pytest.mark.parametrize("name", ["rows", "operands", "initial", "final", "outputs"])
