@@ -18,6 +18,14 @@ def native():
         pytest.skip(reason)
 
 
+@pytest.fixture
+def threads(native):
+    """Sets the number of threads, and puts it back after the test."""
+    before = rk.get_num_threads()
+    yield rk.set_num_threads
+    rk.set_num_threads(before)
+
+
 @pytest.fixture(params=["python", "native"])
 def path(request):
     """The name of a backend; the native one under the conditions of ``native``.

@@ -208,14 +208,6 @@ def test_recording_a_graph_does_not_change_the_outputs(name, options, dtype):
 # ---- bits
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of threads, and puts it back after the test."""
-    before = rk.get_num_threads()
-    yield rk.set_num_threads
-    rk.set_num_threads(before)
-
-
 @EACH
 def test_any_number_of_threads(name, options, threads):
     number = PROGRAMS.index((name, options))

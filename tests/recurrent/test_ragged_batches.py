@@ -31,14 +31,6 @@ EACH = pytest.mark.parametrize(("name", "options"), VARIANTS)
 EVERYTHING = {"lengths": "mixed", "reset": True, "reset_state": True, "return_steps": True}
 
 
-@pytest.fixture
-def threads(native):
-    """Sets the number of threads, and puts it back after the test."""
-    before = rk.get_num_threads()
-    yield rk.set_num_threads
-    rk.set_num_threads(before)
-
-
 # ---- native equals tape, and both the finite differences
 
 

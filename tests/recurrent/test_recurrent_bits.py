@@ -24,14 +24,6 @@ pytestmark = pytest.mark.usefixtures("native")
 BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-@pytest.fixture
-def threads():
-    """Sets the number of threads, and puts it back after the test."""
-    before = rk.get_num_threads()
-    yield rk.set_num_threads
-    rk.set_num_threads(before)
-
-
 @BOTH
 @pytest.mark.parametrize(
     "case",

@@ -108,18 +108,21 @@ class _Layer:
             array = each._data
             placed[value] = placed_drawn(array, x.dtype)
             arrays[value] = np.broadcast_to(array, (T, *array.shape[1:]))
-        inputs = {
-            value: (array := arrays[value]).reshape(T * N, *array.shape[2:])
-            for value in variant.inputs
-        }
-        if variant.products is None:
-            given = {value: wrap(array) for value, array in inputs.items()}
+        multiplied: tuple[Array, ...] = ()
+        if variant.products is not None:
+            multiplied = dense([_as_rows(arrays[value]) for value in variant.rows])
+        else:
+            inputs = {value: wrap(_as_rows(arrays[value])) for value in variant.inputs}
             with always_native():
-                prologue = self._invariants.prologue.for_inputs(given)
-                for value in step.hoisted:
-                    computed = prologue.sequence(value)._data
-                    placed[value] = rows(computed.reshape(T, N, -1)), "time_first"
-        return (
-            dense([inputs[value] for value in variant.rows]),
-            tuple([placed[value] for value in variant.forward_given]),
-        )
+                prologue = self._invariants.prologue.for_inputs(inputs)
+                for value in variant.forward_given:
+                    if value not in placed:
+                        computed = prologue.sequence(value)._data.reshape(T, N, -1)
+                        placed[value] = rows(computed), "time_first"
+        return multiplied, tuple([placed[value] for value in variant.forward_given])
+
+
+def _as_rows(array: Array) -> Array:
+    """(T, N, ...) as (T * N, ...)."""
+    T, N, *shape = array.shape
+    return array.reshape(T * N, *shape)

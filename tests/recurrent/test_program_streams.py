@@ -1,0 +1,175 @@
+"""Streams of traced cells: the bits of the whole sequence, whatever is computed before the loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import nn
+
+T, N, SIZE = 9, 3, 7
+
+
+class Base(rk.Cell):
+    """What it draws is there in evaluation mode too, and the same at every step."""
+
+    steps_share = True
+
+    def __init__(self, input_size, hidden_size, dtype):
+        super().__init__(input_size, hidden_size)
+        normal = np.random.default_rng(hidden_size).normal
+        for name, columns in (("W", input_size), ("U", hidden_size), ("V", SIZE)):
+            matrix = normal(size=(hidden_size, columns)).astype(dtype)
+            setattr(self, name, nn.Parameter(0.4 * matrix))
+        self.b = nn.Parameter(normal(size=hidden_size).astype(dtype))
+        self.mask = rk.tensor(np.linspace(-1, 1, SIZE).astype(dtype))
+
+    def noise(self, steps, batch):
+        steps = 1 if self.steps_share else steps
+        rows = np.linspace(0.2, 1.5, batch).astype(self.dtype)
+        return self.mask * rk.tensor(rows[:, None]) * rk.ones(steps, 1, 1, dtype=self.dtype)
+
+
+class Products(Base):
+    def step(self, x, state):
+        h = (x @ self.W.T + self.b + state[0] @ self.U.T).tanh()
+        return h, (h,)
+
+
+class OfTransposed(Base):
+    """Of a matrix that is computed, and not as it lies."""
+
+    def step(self, x, state):
+        h = (x @ (self.W * 0.5).T + rk.ops.linear(state[0], self.U, self.b)).tanh()
+        return h + x.sum(-1, keepdims=True), (h,)
+
+
+class More(Base):
+    """A product of a product, so that neither is one of an input of every step alone."""
+
+    def step(self, x, state):
+        z = (x @ self.W.T).tanh() @ self.U
+        h = (z + state[0] @ self.U.T).tanh()
+        return h, (h,)
+
+
+class Nothing(Base):
+    """Nothing is computed before the loop."""
+
+    def step(self, x, state):
+        h = (x + state[0] @ self.U.T).tanh()
+        return h, (h,)
+
+
+class Drawn(Base):
+    def draw(self, steps, batch):
+        return (self.noise(steps, batch),)
+
+    def step(self, x, state, noise):
+        h = (x @ self.W.T + state[0] @ self.U.T + noise * self.b).tanh()
+        return h, (h,)
+
+
+class DrawnAtEveryStep(Drawn):
+    steps_share = False
+
+
+class ProductOfDrawn(Drawn):
+    def step(self, x, state, noise):
+        h = (noise @ self.V.T + x @ self.W.T + state[0] @ self.U.T).tanh()
+        return h + noise, (h,)
+
+
+class MoreOfDrawn(ProductOfDrawn):
+    steps_share = False
+
+    def step(self, x, state, noise):
+        h = ((x * noise) @ self.W.T + state[0] @ self.U.T).tanh()
+        return h, (h,)
+
+
+CELLS = [
+    Products, OfTransposed, More, Nothing, Drawn, DrawnAtEveryStep, ProductOfDrawn, MoreOfDrawn,
+]
+
+
+def sequence(dtype):
+    return np.random.default_rng(1).standard_normal((T, N, SIZE)).astype(dtype)
+
+
+def whole(module, x):
+    with rk.no_grad():
+        y, final = module.eval()(x)
+    assert rk.why(1)[0].path == "program"
+    return y.numpy(), final.numpy()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_and_blocks_have_the_bits_of_the_whole_sequence(threads, cell, dtype, n_threads):
+    module = nn.Recurrent(cell(SIZE, SIZE, dtype), num_layers=2)
+    x = sequence(dtype)
+    threads(n_threads)
+    expected, final = whole(module, x)
+    for cut in ([1] * T, [2, 1, 5, 1], [T], [3, 3, 3]):
+        stepper, start = module.stream(N), 0
+        assert rk.why(1)[0].path == "program"
+        out = np.full((T, N, 2 * SIZE), np.nan, dtype)
+        for steps in cut:
+            part = out[start : start + steps, :, 1 : 1 + SIZE]
+            block = x[start : start + steps]
+            stepper(*(block[0], part[0]) if steps == 1 else (block, part))
+            start += steps
+        np.testing.assert_array_equal(out[..., 1 : 1 + SIZE], expected)
+        np.testing.assert_array_equal(stepper.state[0], final)
+        assert np.isnan(out[..., [0, *range(SIZE + 1, 2 * SIZE)]]).all()
+
+
+class Random(Base):
+    def draw(self, steps, batch):
+        return (rk.randn(steps, batch, SIZE, dtype=self.dtype),)
+
+    def step(self, x, state, noise):
+        h = (x @ self.W.T + noise @ self.V.T + state[0] @ self.U.T).tanh()
+        return h + noise, (h,)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_block_draws_what_the_whole_sequence_does(native, dtype):
+    module = nn.Recurrent(Random(SIZE, SIZE, dtype), num_layers=2)
+    x = sequence(dtype)
+    rk.manual_seed(3)
+    expected, final = whole(module, x)
+    stepper = module.stream(N)
+    rk.manual_seed(3)
+    np.testing.assert_array_equal(stepper(x), expected)
+    np.testing.assert_array_equal(stepper.state[0], final)
+
+
+@pytest.mark.parametrize("cell", [Products, OfTransposed, More])
+def test_weights_are_those_of_the_time_when_they_were_taken(native, cell):
+    """All of them: those that are packed, and those that are not."""
+    module = nn.Recurrent(cell(SIZE, SIZE, "float64"))
+    x = sequence("float64")
+    before, _ = whole(module, x)
+    stepper = module.stream(N)
+    for parameter in module.parameters():
+        parameter.data *= 0.5
+    after, _ = whole(module, x)
+    np.testing.assert_array_equal(stepper(x), before)
+    stepper.refresh()
+    stepper.reset()
+    np.testing.assert_array_equal(stepper(x), after)
+
+
+def test_another_number_of_threads_is_taken_at_once(threads):
+    module = nn.Recurrent(Products(SIZE, SIZE, "float64"))
+    x = np.random.default_rng(0).normal(size=(64, 16, SIZE))
+    expected, _ = whole(module, x)
+    stepper = module.stream(16)
+    for n_threads in (1, 2, 1):
+        threads(n_threads)
+        stepper.reset()
+        np.testing.assert_array_equal(stepper(x), expected)
