@@ -167,7 +167,7 @@ typedef struct {
 /* Elementwise functions, exposed so that their accuracy can be measured: y[i] = f(x[i]), n values. */
 typedef void (*rk_map)(const void *x, void *y, idx n);
 typedef struct {
-    rk_map exp, tanh, sigmoid;
+    rk_map exp, tanh, sigmoid, log, log1p;
 } rk_math;
 
 #include "program.h"

@@ -96,6 +96,9 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
     {program_packed_size_##type, program_workspace_##type, program_forward_##type,                 \
      program_backward_##type}
 
+#define MATH_ENTRY(type)                                                                           \
+    {map_exp_##type, map_tanh_##type, map_sigmoid_##type, map_log_##type, map_log1p_##type}
+
 #define TABLE_NAME_OF(isa) rk_kernels_##isa
 #define TABLE_NAME(isa) TABLE_NAME_OF(isa)
 #define STRING_OF(text) #text
@@ -103,7 +106,7 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
 
 const rk_kernels TABLE_NAME(ISA_NAME) = {
     .isa = STRING(ISA_NAME),
-    .math = {{map_exp_f32, map_tanh_f32, map_sigmoid_f32}, {map_exp_f64, map_tanh_f64, map_sigmoid_f64}},
+    .math = {MATH_ENTRY(f32), MATH_ENTRY(f64)},
     .matmul = {{matmul_workspace_f32, matmul_f32}, {matmul_workspace_f64, matmul_f64}},
     .cells = {cells_f32, cells_f64},
     .training = {TRAINING_ENTRY(f32), TRAINING_ENTRY(f64)},

@@ -182,7 +182,7 @@ cdef extern from "rnnkit.h" nogil:
         rk_status (*backward)(const rk_sequence *) noexcept nogil
     ctypedef void (*rk_map)(const void *, void *, idx) noexcept nogil
     ctypedef struct rk_math:
-        rk_map exp, tanh, sigmoid
+        rk_map exp, tanh, sigmoid, log, log1p
     ctypedef struct rk_product:
         idx M, N, K
         const void *a
@@ -640,7 +640,7 @@ include "training.pxi"
 # ---- elementwise functions, for the test of their accuracy ----------------------------------------
 
 def evaluate(str function, x, out, str dtype):
-    """out[i] = function(x[i]) for "exp", "tanh" or "sigmoid", over two vectors of one size."""
+    """out[i] = function(x[i]) for "exp", "tanh", "sigmoid", "log" or "log1p", over vectors of one size."""
     cdef int code = dtype_code(dtype)
     cdef Buffers buffers = Buffers(code)
     cdef idx n = len(x)
@@ -654,7 +654,11 @@ def evaluate(str function, x, out, str dtype):
         chosen = math.tanh
     elif function == "sigmoid":
         chosen = math.sigmoid
+    elif function == "log":
+        chosen = math.log
+    elif function == "log1p":
+        chosen = math.log1p
     else:
-        raise ValueError(f"function: expected exp, tanh or sigmoid, got {function!r}")
+        raise ValueError(f"function: expected exp, tanh, sigmoid, log or log1p, got {function!r}")
     with nogil:
         chosen(source, target, n)

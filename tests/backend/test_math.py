@@ -1,4 +1,4 @@
-"""Accuracy of the kernels' exp, tanh and sigmoid against references of higher precision."""
+"""Accuracy of the kernels' functions of one number against references of higher precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 
 native = pytest.importorskip("rnnkit.backend._native")
 
-FUNCTIONS = ("exp", "tanh", "sigmoid")
+FUNCTIONS = ("exp", "tanh", "sigmoid", "log", "log1p")
+BEGINS_AT = {"log": 0.0, "log1p": -1.0}
+"""Where a logarithm is minus infinity."""
 # float: what the design promises. double: 2, but 2.5 where a multiply-add rounds twice.
 MOST_ULP = {"float32": 2.5, "float64": 2.0}
 MOST_ULP_WITHOUT_FMA = {"float32": 2.5, "float64": 2.5}
@@ -40,6 +42,8 @@ def reference_in_double(function: str, x: np.ndarray) -> np.ndarray:
             return np.exp(wide)
         if function == "tanh":
             return np.tanh(wide)
+        if function in BEGINS_AT:
+            return getattr(np, function)(wide)
         return np.where(wide < 0, np.exp(wide) / (1 + np.exp(wide)), 1 / (1 + np.exp(-wide)))
 
 
@@ -49,6 +53,12 @@ def reference_in_decimal(function: str, x: float) -> decimal.Decimal:
         return value.exp()
     if function == "sigmoid":
         return 1 / (1 + (-value).exp())
+    if function == "log":
+        return value.ln()
+    if function == "log1p":
+        # Below, the next term of the series is 40 digits down; ln would not see the 1.
+        small = abs(value) < decimal.Decimal("1e-20")
+        return value - value**2 / 2 if small else (1 + value).ln()
     if abs(value) < decimal.Decimal("1e-12"):
         return value - value**3 / 3  # the next term is 48 digits down; exp would cancel
     e = (2 * value).exp()
@@ -65,7 +75,8 @@ def every_nth_float(n: int) -> np.ndarray:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_float32_over_every_exponent(isa, function):
     dense = np.linspace(-110, 100, 1 << 19, dtype=np.float32)
-    x = np.concatenate([every_nth_float(4001), dense, dense / 64])
+    x = np.concatenate([every_nth_float(4001), dense, dense / 64, 1 + dense / 512])
+    x = x[x > BEGINS_AT.get(function, -np.inf)]
     expected = reference_in_double(function, x)
     with np.errstate(over="ignore"):
         rounded = expected.astype(np.float32)
@@ -88,7 +99,12 @@ def test_float64_over_the_whole_range(isa, function):
         np.exp(rng.uniform(-700, 3, 400)) * rng.choice([-1, 1], 400),
         rng.uniform(-745, -707, 300),
         5e-324 * np.array([1.0, 2, 3, 1000, 2.0**51]),
+        1 + rng.uniform(-1e-3, 1e-3, 300),
+        rng.uniform(-1, -0.99, 300),
     ])
+    if function in BEGINS_AT:
+        x = np.concatenate([x, np.exp(rng.uniform(3, 700, 300))])
+        x = x[x > BEGINS_AT[function]]
     out = evaluate(function, x)
     with decimal.localcontext(prec=60):
         for value, result in zip(x.tolist(), out.tolist(), strict=True):
@@ -110,6 +126,12 @@ def test_special_values(isa, dtype):
         evaluate("sigmoid", x), np.array([0.5, 0.5, 1, 0, nan, 0.5, 0.5], dtype)
     )
     np.testing.assert_array_equal(evaluate("exp", x), np.array([1, 1, inf, 0, nan, 1, 1], dtype))
+    log1p = evaluate("log1p", x)
+    np.testing.assert_array_equal(log1p, np.array([0.0, -0.0, inf, nan, nan, tiny, -tiny], dtype))
+    np.testing.assert_array_equal(np.signbit(log1p[:2]), [False, True])
+    for function, start in BEGINS_AT.items():
+        x = np.array([start, np.nextafter(start, -inf, dtype=dtype), start + 1, inf, nan], dtype)
+        np.testing.assert_array_equal(evaluate(function, x), np.array([-inf, nan, 0, inf, nan]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

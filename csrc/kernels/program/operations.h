@@ -5,8 +5,6 @@
  * minimum hand it on, comparisons with it are false. Truth is 1 and 0.
  */
 
-VEC_INLINE vec R(choose)(veci mask, vec a, vec b) { return (vec)((mask & (veci)a) | (~mask & (veci)b)); }
-
 VEC_INLINE vec R(truth)(veci mask) { return (vec)(mask & (veci)v_set1(1)); }
 
 VEC_INLINE veci R(is_true)(vec a) { return (veci)(a != v_set1(0)); }
@@ -28,8 +26,6 @@ VEC_INLINE veci R(is_true)(vec a) { return (veci)(a != v_set1(0)); }
     }
 DEFINE_BY_LANES(floor, LIBM(floor)(x))
 DEFINE_BY_LANES(expm1, LIBM(expm1)(x))
-DEFINE_BY_LANES(log, LIBM(log)(x))
-DEFINE_BY_LANES(log1p, LIBM(log1p)(x))
 DEFINE_BY_LANES(sin, LIBM(sin)(x))
 DEFINE_BY_LANES(cos, LIBM(cos)(x))
 #undef DEFINE_BY_LANES
