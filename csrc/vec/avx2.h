@@ -1,7 +1,5 @@
 /* AVX2 with FMA: 32-byte vectors. */
-#include <immintrin.h>
-
-#include "vec/common.h"
+#include "vec/x86.h"
 
 #define VF_LANES 8
 #define VD_LANES 4
@@ -53,7 +51,7 @@ VEC_DEFINE_SCALE(vf, vf, vfi, 23, 0x1.8p23f)
 VEC_DEFINE_SCALE(vd, vd, vdi, 52, 0x1.8p52)
 VEC_DEFINE_FIRST(vf, vf, float, VF_LANES)
 VEC_DEFINE_FIRST(vd, vd, double, VD_LANES)
-VEC_DEFINE_SUM(vf, vf, float, VF_LANES)
-VEC_DEFINE_SUM(vd, vd, double, VD_LANES)
+VEC_INLINE float vf_sum(vf v) { return sum_of_8_floats(v); }
+VEC_INLINE double vd_sum(vd v) { return sum_of_4_doubles(v); }
 VEC_DEFINE_ZIP(vf, vf, VF_LANES)
 VEC_DEFINE_ZIP(vd, vd, VD_LANES)

@@ -1,7 +1,5 @@
 /* AVX-512 (F and DQ): 64-byte vectors, masks, and scalef, which builds subnormals in one rounding. */
-#include <immintrin.h>
-
-#include "vec/common.h"
+#include "vec/x86.h"
 
 #define VF_LANES 16
 #define VD_LANES 8
@@ -71,7 +69,13 @@ VEC_INLINE void vf_store_n(float *p, vf v, idx n) { _mm512_mask_storeu_ps(p, vf_
 VEC_INLINE void vd_store_n(double *p, vd v, idx n) { _mm512_mask_storeu_pd(p, vd_lane_mask(n), v); }
 VEC_INLINE vf vf_first(vf v, idx n) { return _mm512_maskz_mov_ps(vf_lane_mask(n), v); }
 VEC_INLINE vd vd_first(vd v, idx n) { return _mm512_maskz_mov_pd(vd_lane_mask(n), v); }
-VEC_DEFINE_SUM(vf, vf, float, VF_LANES)
-VEC_DEFINE_SUM(vd, vd, double, VD_LANES)
+VEC_INLINE float vf_sum(vf v)
+{
+    return sum_of_8_floats(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
+}
+VEC_INLINE double vd_sum(vd v)
+{
+    return sum_of_4_doubles(_mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1)));
+}
 VEC_DEFINE_ZIP(vf, vf, VF_LANES)
 VEC_DEFINE_ZIP(vd, vd, VD_LANES)

@@ -89,75 +89,92 @@ VEC_INLINE vec R(t_clip)(vec a, vec b, vec c) { return R(b_minimum)(R(b_maximum)
 VEC_INLINE vec R(t_muladd)(vec a, vec b, vec c) { return v_fma(a, b, c); }
 #undef V
 
-/* Loops over n elements; a1, b1, c1: that operand is one number for all of them. */
-#define DEFINE_UNARY(name)                                                                         \
-    static void R(row_##name)(idx n, real *out, const real *a, const real *b, const real *c, int a1, \
-                              int b1, int c1)                                                      \
+/* Elementwise operations on n elements of rows whose bases, n_bases each, follow each other. An operand has as many
+   elements or, where its stride is 0, is one number for all. */
+#define BEGIN_ROWS(name)                                                                           \
+    static void R(rows_##name)(const rk_instruction *in, real *const *bases, int n_bases, idx n_rows) \
     {                                                                                              \
-        (void)b, (void)c, (void)a1, (void)b1, (void)c1;                                            \
-        if (a1) {                                                                                  \
-            vec v = R(u_##name)(v_set1(*a));                                                       \
-            for (idx i = 0; i < n; i += VL) R(store_lanes)(out + i, v, min_idx(VL, n - i));        \
-            return;                                                                                \
-        }                                                                                          \
-        idx i = 0;                                                                                 \
-        for (; i + VL <= n; i += VL) v_store(out + i, R(u_##name)(v_load(a + i)));                 \
-        if (i < n) v_store_n(out + i, R(u_##name)(v_load_n(a + i, n - i)), n - i);                 \
+        const rk_operand *o = in->in;                                                              \
+        const idx n = in->size[2];                                                                 \
+        for (idx r = 0; r < n_rows; r++, bases += n_bases) {                                       \
+            real *out = bases[in->out.base] + in->out.offset;
+#define END_ROWS                                                                                   \
+    }                                                                                              \
     }
+#define OPERAND(i) (bases[o[i].base] + o[i].offset)
+#define LOOP(value, of_last)                                                                       \
+    do {                                                                                           \
+        idx i = 0;                                                                                 \
+        for (; i + VL <= n; i += VL) v_store(out + i, value);                                      \
+        if (i < n) v_store_n(out + i, of_last, n - i);                                             \
+    } while (0)
+#define AT(x) v_load((x) + i)
+#define LAST(x) v_load_n((x) + i, n - i)
+
+#define DEFINE_UNARY(name)                                                                         \
+    BEGIN_ROWS(name)                                                                               \
+    const real *a = OPERAND(0);                                                                    \
+    if (o[0].stride[2]) {                                                                          \
+        LOOP(R(u_##name)(AT(a)), R(u_##name)(LAST(a)));                                            \
+    } else {                                                                                       \
+        vec all = R(u_##name)(v_set1(*a));                                                         \
+        LOOP(all, all);                                                                            \
+    }                                                                                              \
+    END_ROWS
 RK_UNARY_OPS(DEFINE_UNARY)
 #undef DEFINE_UNARY
 
 #define DEFINE_BINARY(name)                                                                        \
-    static void R(row_##name)(idx n, real *out, const real *a, const real *b, const real *c, int a1, \
-                              int b1, int c1)                                                      \
-    {                                                                                              \
-        (void)c, (void)c1;                                                                         \
-        idx i = 0;                                                                                 \
-        if (!a1 && !b1) {                                                                          \
-            for (; i + VL <= n; i += VL)                                                           \
-                v_store(out + i, R(b_##name)(v_load(a + i), v_load(b + i)));                       \
-            if (i < n)                                                                             \
-                v_store_n(out + i, R(b_##name)(v_load_n(a + i, n - i), v_load_n(b + i, n - i)), n - i); \
-        } else if (!a1) {                                                                          \
-            vec all = v_set1(*b);                                                                  \
-            for (; i + VL <= n; i += VL) v_store(out + i, R(b_##name)(v_load(a + i), all));        \
-            if (i < n) v_store_n(out + i, R(b_##name)(v_load_n(a + i, n - i), all), n - i);        \
-        } else {                                                                                   \
-            vec all = v_set1(*a);                                                                  \
-            for (; i < n; i += VL) {                                                               \
-                idx lanes = min_idx(VL, n - i);                                                    \
-                vec other = b1 ? v_set1(*b) : R(load_lanes)(b + i, lanes);                         \
-                R(store_lanes)(out + i, R(b_##name)(all, other), lanes);                           \
-            }                                                                                      \
-        }                                                                                          \
-    }
+    BEGIN_ROWS(name)                                                                               \
+    const real *a = OPERAND(0), *b = OPERAND(1);                                                   \
+    if (o[0].stride[2] && o[1].stride[2]) {                                                        \
+        LOOP(R(b_##name)(AT(a), AT(b)), R(b_##name)(LAST(a), LAST(b)));                            \
+    } else if (o[0].stride[2]) {                                                                   \
+        vec all = v_set1(*b);                                                                      \
+        LOOP(R(b_##name)(AT(a), all), R(b_##name)(LAST(a), all));                                  \
+    } else if (o[1].stride[2]) {                                                                   \
+        vec all = v_set1(*a);                                                                      \
+        LOOP(R(b_##name)(all, AT(b)), R(b_##name)(all, LAST(b)));                                  \
+    } else {                                                                                       \
+        vec all = R(b_##name)(v_set1(*a), v_set1(*b));                                             \
+        LOOP(all, all);                                                                            \
+    }                                                                                              \
+    END_ROWS
 RK_BINARY_OPS(DEFINE_BINARY)
 #undef DEFINE_BINARY
 
 #define DEFINE_TERNARY(name)                                                                       \
-    static void R(row_##name)(idx n, real *out, const real *a, const real *b, const real *c, int a1, \
-                              int b1, int c1)                                                      \
-    {                                                                                              \
-        for (idx i = 0; i < n; i += VL) {                                                          \
-            idx lanes = min_idx(VL, n - i);                                                        \
-            vec va = a1 ? v_set1(*a) : R(load_lanes)(a + i, lanes);                                \
-            vec vb = b1 ? v_set1(*b) : R(load_lanes)(b + i, lanes);                                \
-            vec vc = c1 ? v_set1(*c) : R(load_lanes)(c + i, lanes);                                \
-            R(store_lanes)(out + i, R(t_##name)(va, vb, vc), lanes);                               \
-        }                                                                                          \
-    }
+    BEGIN_ROWS(name)                                                                               \
+    const real *a = OPERAND(0), *b = OPERAND(1), *c = OPERAND(2);                                  \
+    if (o[0].stride[2] && o[1].stride[2] && o[2].stride[2]) {                                      \
+        LOOP(R(t_##name)(AT(a), AT(b), AT(c)), R(t_##name)(LAST(a), LAST(b), LAST(c)));            \
+        continue;                                                                                  \
+    }                                                                                              \
+    for (idx i = 0; i < n; i += VL) {                                                              \
+        idx lanes = min_idx(VL, n - i);                                                            \
+        vec va = o[0].stride[2] ? R(load_lanes)(a + i, lanes) : v_set1(*a);                        \
+        vec vb = o[1].stride[2] ? R(load_lanes)(b + i, lanes) : v_set1(*b);                        \
+        vec vc = o[2].stride[2] ? R(load_lanes)(c + i, lanes) : v_set1(*c);                        \
+        R(store_lanes)(out + i, R(t_##name)(va, vb, vc), lanes);                                   \
+    }                                                                                              \
+    END_ROWS
 RK_TERNARY_OPS(DEFINE_TERNARY)
 #undef DEFINE_TERNARY
+#undef BEGIN_ROWS
+#undef END_ROWS
+#undef OPERAND
+#undef LOOP
+#undef AT
+#undef LAST
 
-typedef void (*R(row_function))(idx n, real *out, const real *a, const real *b, const real *c, int a1,
-                                int b1, int c1);
+typedef void (*R(rows_function))(const rk_instruction *in, real *const *bases, int n_bases, idx n_rows);
 
-#define ROW_FUNCTION(name) R(row_##name),
-static const R(row_function) R(row_functions)[] = {
-    RK_UNARY_OPS(ROW_FUNCTION) RK_BINARY_OPS(ROW_FUNCTION) RK_TERNARY_OPS(ROW_FUNCTION)};
-#undef ROW_FUNCTION
+#define ROWS_FUNCTION(name) R(rows_##name),
+static const R(rows_function) R(rows_functions)[] = {
+    RK_UNARY_OPS(ROWS_FUNCTION) RK_BINARY_OPS(ROWS_FUNCTION) RK_TERNARY_OPS(ROWS_FUNCTION)};
+#undef ROWS_FUNCTION
 
-enum { R(ELEMENTWISE) = sizeof R(row_functions) / sizeof R(row_functions)[0] };
+enum { R(ELEMENTWISE) = sizeof R(rows_functions) / sizeof R(rows_functions)[0] };
 
 static real R(sum_of_row)(const real *a, idx n)
 {
@@ -242,24 +259,13 @@ static void R(row_product)(const rk_instruction *in, real *out, const real *a, c
     }
 }
 
-/* Any operation but the usual, on one row. */
+/* Any operation that is not elementwise, on one row. */
 static void R(run_on_row)(const rk_instruction *in, real *const *bases)
 {
     real *out = bases[in->out.base] + in->out.offset;
     const rk_operand *o = in->in;
     const real *a = bases[o[0].base] + o[0].offset;
     const int32_t *size = in->size;
-    if (in->op < (int32_t)R(ELEMENTWISE)) {
-        const real *b = bases[o[1].base] + o[1].offset, *c = bases[o[2].base] + o[2].offset;
-        R(row_function) f = R(row_functions)[in->op];
-        int a1 = !o[0].stride[2], b1 = !o[1].stride[2], c1 = !o[2].stride[2];
-        for (idx i = 0; i < size[0]; i++)
-            for (idx j = 0; j < size[1]; j++)
-                f(size[2], out + i * in->out.stride[0] + j * in->out.stride[1],
-                  a + i * o[0].stride[0] + j * o[0].stride[1], b + i * o[1].stride[0] + j * o[1].stride[1],
-                  c + i * o[2].stride[0] + j * o[2].stride[1], a1, b1, c1);
-        return;
-    }
     switch (in->op) {
     case RK_OP_row_product: R(row_product)(in, out, a, bases[o[1].base] + o[1].offset); return;
     case RK_OP_gather:
@@ -277,18 +283,26 @@ static void R(run_on_row)(const rk_instruction *in, real *const *bases)
     }
 }
 
+/* An elementwise operation over size[0] * size[1] parts of a row. */
+static void R(run_in_parts)(const rk_instruction *in, real *const *bases, int n_bases, idx n_rows)
+{
+    for (int32_t i = 0; i < in->size[0]; i++)
+        for (int32_t j = 0; j < in->size[1]; j++) {
+            rk_instruction part = *in;
+            part.out.offset += i * in->out.stride[0] + j * in->out.stride[1];
+            for (int k = 0; k < 3; k++)
+                part.in[k].offset += i * in->in[k].stride[0] + j * in->in[k].stride[1];
+            R(rows_functions)[in->op](&part, bases, n_bases, n_rows);
+        }
+}
+
 /* On rows whose bases, n_bases each, follow each other. */
 VEC_INLINE void R(run_operation)(const rk_instruction *in, real *const *bases, int n_bases, idx n_rows)
 {
-    const int32_t *size = in->size;
-    if (in->op >= (int32_t)R(ELEMENTWISE) || size[0] != 1 || size[1] != 1) {
+    if (in->op >= (int32_t)R(ELEMENTWISE))
         for (idx r = 0; r < n_rows; r++, bases += n_bases) R(run_on_row)(in, bases);
-        return;
-    }
-    const rk_operand *o = in->in;
-    R(row_function) f = R(row_functions)[in->op];
-    int a1 = !o[0].stride[2], b1 = !o[1].stride[2], c1 = !o[2].stride[2];
-    for (idx r = 0; r < n_rows; r++, bases += n_bases)
-        f(size[2], bases[in->out.base] + in->out.offset, bases[o[0].base] + o[0].offset,
-          bases[o[1].base] + o[1].offset, bases[o[2].base] + o[2].offset, a1, b1, c1);
+    else if (in->size[0] == 1 && in->size[1] == 1)
+        R(rows_functions)[in->op](in, bases, n_bases, n_rows);
+    else
+        R(run_in_parts)(in, bases, n_bases, n_rows);
 }
