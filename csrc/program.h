@@ -41,7 +41,7 @@ typedef struct {
     X(add) X(sub) X(mul) X(div) X(maximum) X(minimum) X(power) X(equal) X(not_equal) X(less)         \
     X(less_equal) X(greater) X(greater_equal) X(logical_and) X(logical_or) X(logical_xor)            \
     X(tanh_gradient) X(sigmoid_gradient)
-#define RK_TERNARY_OPS(X) X(where) X(clip) X(muladd)
+#define RK_TERNARY_OPS(X) X(where) X(clip) X(muladd) X(mulsub)
 #define RK_OTHER_OPS(X) X(gather) X(fill) X(reduce_sum) X(reduce_max) X(reduce_min) X(row_product)
 
 #define RK_OP_NAME(name) RK_OP_##name,

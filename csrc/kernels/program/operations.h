@@ -87,6 +87,7 @@ VEC_INLINE vec R(b_sigmoid_gradient)(vec a, vec b) { return a * (b * (V(1) - b))
 VEC_INLINE vec R(t_where)(vec a, vec b, vec c) { return R(choose)(R(is_true)(a), b, c); }
 VEC_INLINE vec R(t_clip)(vec a, vec b, vec c) { return R(b_minimum)(R(b_maximum)(a, b), c); }
 VEC_INLINE vec R(t_muladd)(vec a, vec b, vec c) { return v_fma(a, b, c); }
+VEC_INLINE vec R(t_mulsub)(vec a, vec b, vec c) { return v_fnma(a, b, c); }
 #undef V
 
 /* Elementwise operations on n elements of rows whose bases, n_bases each, follow each other. An operand has as many
@@ -146,8 +147,18 @@ RK_BINARY_OPS(DEFINE_BINARY)
 #define DEFINE_TERNARY(name)                                                                       \
     BEGIN_ROWS(name)                                                                               \
     const real *a = OPERAND(0), *b = OPERAND(1), *c = OPERAND(2);                                  \
-    if (o[0].stride[2] && o[1].stride[2] && o[2].stride[2]) {                                      \
+    if (o[2].stride[2] && o[0].stride[2] && o[1].stride[2]) {                                      \
         LOOP(R(t_##name)(AT(a), AT(b), AT(c)), R(t_##name)(LAST(a), LAST(b), LAST(c)));            \
+        continue;                                                                                  \
+    }                                                                                              \
+    if (o[2].stride[2] && o[0].stride[2]) {                                                        \
+        vec all = v_set1(*b);                                                                      \
+        LOOP(R(t_##name)(AT(a), all, AT(c)), R(t_##name)(LAST(a), all, LAST(c)));                  \
+        continue;                                                                                  \
+    }                                                                                              \
+    if (o[2].stride[2] && o[1].stride[2]) {                                                        \
+        vec all = v_set1(*a);                                                                      \
+        LOOP(R(t_##name)(all, AT(b), AT(c)), R(t_##name)(all, LAST(b), LAST(c)));                  \
         continue;                                                                                  \
     }                                                                                              \
     for (idx i = 0; i < n; i += VL) {                                                              \

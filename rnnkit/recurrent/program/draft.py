@@ -95,7 +95,11 @@ class Draft:
         return found.inputs[1]
 
     def _fuse(self) -> None:
-        """The gradients of tanh and sigmoid, and products that are added to, as one operation."""
+        """The gradients of tanh and sigmoid as one operation, and sums with their products.
+
+        ``muladd(a, b, c)`` is c + a b, ``mulsub`` c - a b, ``dot(a, b)`` the sum of a b over a row,
+        and ``sum_rows(a, b)`` that over rows.
+        """
         uses = self._count_uses()
         for value, definition in self.definitions.items():
             if definition.name == "mul":
@@ -114,14 +118,35 @@ class Draft:
                         definition.name, definition.inputs = "sigmoid_gradient", [d, y]
                         break
         for value, definition in self.definitions.items():
-            if definition.name != "add":
-                continue
-            for factor, other in (definition.inputs, definition.inputs[::-1]):
+            for i, factor in enumerate(definition.inputs):
                 inner = self._is(factor, "mul")
-                if inner is not None and uses[factor] == 1 and factor.shape == value.shape:
-                    definition.name, definition.inputs = "muladd", [*inner.inputs, other]
+                if inner is None or uses[factor] > 1:
+                    continue
+                rest = [v for k, v in enumerate(definition.inputs) if k != i]
+                if self._take_product(value, definition, factor, inner.inputs, rest):
                     break
         self._drop_unused()
+
+    @staticmethod
+    def _take_product(
+        value: Value, definition: Definition, factor: Value, factors: list[Value],
+        rest: list[Value],
+    ) -> bool:
+        """Whether an operation now multiplies itself: its input ``factor`` is a product of two."""
+        name = definition.name
+        if name == "sum_rows" or (name == "add" and factor.shape == value.shape):
+            definition.name = "sum_rows" if name == "sum_rows" else "muladd"
+        elif name == "sub" and factor is definition.inputs[1] and factor.shape == value.shape:
+            definition.name = "mulsub"
+        elif (
+            name == "reduce_sum" and len(factor.shape) == 1
+            and all(v.rows and v.shape == factor.shape for v in factors)
+        ):
+            definition.name = "dot"
+        else:
+            return False
+        definition.inputs = [*factors, *rest]
+        return True
 
     def _square_root_of(self, value: Value | None) -> Value | None:
         if value is None:

@@ -307,9 +307,12 @@ class Encoder:
         if name in VIEWS or name == "turn":
             return
         if name == "sum_rows":
-            (x,) = definition.inputs
             total = self.sums.field(value, value.shape)
-            self._elementwise("add", total, [total, self.place(x)])
+            summed = [self.place(v) for v in definition.inputs]
+            if len(summed) == 1:
+                self._elementwise("add", total, [total, *summed])
+            else:
+                self._elementwise("muladd", total, [*summed, total])
             return
         if name == "outer":
             for x in definition.inputs:
@@ -338,6 +341,11 @@ class Encoder:
             self._gather(to, inputs[0])
         elif name.startswith("reduce_"):
             self._reduce(name, out, inputs[0], definition.params["axes"])
+        elif name == "dot":
+            a, b = inputs
+            self._write("row_product", [1, a.shape[0], 1], out, [0, 0, 0], [
+                (a, [0, *a.strides, 0]), (b, [*b.strides, 0, 0]),
+            ])
         elif name == "row_product":
             a, b = inputs
             sizes = [a.shape[0], a.shape[1], b.shape[1]]

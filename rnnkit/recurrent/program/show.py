@@ -404,6 +404,11 @@ class _Writer:
             text = f"{inputs[0]} @ {weight}" + (f" + {inputs[2]}" if len(inputs) > 2 else "")
         elif op == "muladd":
             text = f"{inputs[0]} * {inputs[1]} + {inputs[2]}"
+        elif op == "mulsub":
+            text = f"{inputs[2]} - {inputs[0]} * {inputs[1]}"
+        elif op == "dot":
+            flops = 2 * definition.inputs[0].size
+            text = f"sum({inputs[0]} * {inputs[1]}, axis 0)"
         elif op in _INFIX:
             text = f"{inputs[0]} {_INFIX[op]} {inputs[1]}"
             if op == "row_product":
@@ -430,15 +435,17 @@ class _Writer:
     def _sums(self) -> list[Line]:
         """Gradients of invariants, from sums over rows and steps."""
         found = self.compiled.found
+        assert self.compiled.backward is not None
+        definitions = self.compiled.backward.encoder.draft.definitions
         lines = []
         for value in found["sums"]:
-            inputs = [self._name(v) for v in value.of.inputs]
+            inputs = [self._name(v) for v in definitions[value].inputs]
             if value.of.name == "outer":
                 text = f"sum of {inputs[0]}[:, None] * {inputs[1]}[None, :]"
                 a, b = value.of.inputs
                 flops = 2 * a.size * b.size
             else:
-                text, flops = f"sum of {inputs[0]}", value.size
+                text, flops = f"sum of {' * '.join(inputs)}", len(inputs) * value.size
             of = [self._name(v) for v, d in found["invariants"] if d is value]
             name = f"d_{of[0]}" if of else self._new()
             self.names[value] = name

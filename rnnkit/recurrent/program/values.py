@@ -108,7 +108,7 @@ VIEWS = frozenset({"reshape", "permute", "slice", "broadcast", "flip"})
 CHEAP = frozenset({
     "add", "sub", "mul", "neg", "abs", "square", "maximum", "minimum", "relu", "where", "clip",
     "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and",
-    "logical_or", "logical_xor", "logical_not", "muladd", "tanh_gradient", "sigmoid_gradient",
-    "sign", "copy",
+    "logical_or", "logical_xor", "logical_not", "muladd", "mulsub", "tanh_gradient",
+    "sigmoid_gradient", "sign", "copy",
 })
 """Operations that the backward pass rather repeats than finds kept."""
