@@ -175,11 +175,14 @@ cdef class Passes:
         for i in range(plan.forward.program.n_states):
             r.final[i] = arrays.flat(require_array(final[i], _ARRAY_NAMES["final"][i]),
                                      _ARRAY_NAMES["final"][i], self.N * r.kept_states[i].width, True)
-        if self.weights is not None:
-            self.weights.lend(&r)
-        execute(&r, self.code, False)
-        if self.weights is not None:
-            self.weights.ready = True
+        cdef bint lent = self.weights is not None and self.weights.lend(&r)
+        cdef bint done = False
+        try:
+            execute(&r, self.code, False)
+            done = True
+        finally:
+            if lent:
+                self.weights.give_back(done)
         if plan.backward is not None:
             self.left = left
 

@@ -337,7 +337,7 @@ cdef class Packed:
 
     cdef Program program
     cdef const rk_kernels *of
-    cdef int code
+    cdef int code, users
     cdef void *memory
     cdef bint ready
 
@@ -349,8 +349,13 @@ cdef class Packed:
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
 
-    cdef int lend(self, rk_program_run *r) except -1:
-        """To a run, as the instruction set in use wants them."""
+    cdef bint lend(self, rk_program_run *r) except -1:
+        """To a run, as the instruction set in use wants them, until it gives them back; whether it gets them.
+
+        While another run packs them, or uses what is packed for another instruction set, it does not.
+        """
+        if self.users and (self.of != kernels or not self.ready):
+            return False
         if self.of != kernels:
             self.ready = False
             PyMem_RawFree(self.memory)
@@ -360,4 +365,11 @@ cdef class Packed:
                 raise MemoryError
             self.of = kernels
         r.packed, r.is_packed = aligned(self.memory), self.ready
-        return 0
+        self.users += 1
+        return True
+
+    cdef void give_back(self, bint packed) noexcept:
+        """`packed`: whether they are packed now."""
+        self.users -= 1
+        if packed:
+            self.ready = True

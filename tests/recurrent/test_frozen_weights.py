@@ -1,14 +1,16 @@
-"""A frozen layer packs its weights once, and computes what it computed before, bit for bit."""
+"""A frozen layer prepares its weights once, and computes what it computed before, bit for bit."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from recurrent_contract import (
     FUSED,
+    PROGRAMS,
     SMALL_SIZES,
     Case,
     assert_same_bits,
@@ -21,6 +23,7 @@ from recurrent_contract import (
 
 import rnnkit as rk
 from rnnkit import nn
+from rnnkit.recurrent.program import prepared as preparing
 
 CASES = [
     case.with_(directions=directions)
@@ -165,3 +168,119 @@ def test_a_frozen_layer_still_gives_gradients(native):
         y, _ = each(x)
         y.sum().backward()
     np.testing.assert_array_equal(module.weight_hh_l0.grad.numpy(), twin.weight_hh_l0.grad.numpy())
+
+
+# ---- programs
+
+
+@pytest.fixture
+def preparations(native, monkeypatch):
+    """What was prepared so far: for many runs, or not."""
+    made = []
+
+    class Counted(preparing.Prepared):
+        def __init__(self, *arguments):
+            made.append(arguments[-1])
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(preparing, "Prepared", Counted)
+    return made
+
+
+@pytest.mark.parametrize(("cell", "options"), PROGRAMS)
+@pytest.mark.parametrize("directions", [1, 2])
+def test_bits_of_programs(cell, options, directions, preparations):
+    case = Case(cell, options, (9, 3, 4, 6), directions=directions, dtype="float32")
+    layer = make_ragged(case, "mixed", reset=True, reset_state=True)
+    for each in layer.cells:
+        each.eval()
+    expected = forward(layer, "native"), forward_backward(layer, "native")
+    for each in layer.cells:
+        each.freeze()
+    preparations.clear()
+    for _ in range(3):
+        assert_same_bits(forward(layer, "native"), expected[0])
+    assert preparations == [True] * directions
+    assert_same_bits(forward_backward(layer, "native"), expected[1])
+    for each in layer.cells:
+        each.unfreeze()
+        for parameter in each.parameters():
+            parameter.data *= 0.5
+    changed = forward(layer, "native")
+    assert not np.array_equal(changed["y"], expected[0]["y"])
+    for each in layer.cells:
+        each.freeze()
+    assert_same_bits(forward(layer, "native"), changed)
+
+
+class Scaled(rk.Cell):
+    """h' = tanh(x w + s h), where s is a tensor that the cell does not hold."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.make_parameters("float32")
+
+    def parameter_shapes(self):
+        return {"weight": (self.hidden_size, self.input_size)}
+
+    def step(self, x, state):
+        (h,) = state
+        h = rk.tanh(x @ self.weight.T + SCALE * h)
+        return h, (h,)
+
+
+SCALE = rk.tensor(np.full(7, 0.5, np.float32))
+
+
+def test_what_a_frozen_cell_takes_from_elsewhere_may_change(preparations):
+    module = nn.Recurrent(Scaled(5, 7)).freeze()
+    x = np.random.default_rng(0).standard_normal((4, 3, 5), np.float32)
+
+    def run():
+        with rk.no_grad():
+            return module(x)[0].numpy()
+
+    before = run()
+    np.testing.assert_array_equal(run(), before)
+    assert preparations == [True]
+    SCALE.data *= 2
+    try:
+        after = run()
+        with rk.backend("python"):
+            np.testing.assert_allclose(after, run(), rtol=1e-5, atol=1e-6)
+        assert not np.array_equal(after, before)
+    finally:
+        SCALE.data /= 2
+    assert preparations == [True, True]
+
+
+@pytest.mark.parametrize("make", [nn.GRU, lambda *sizes: nn.Recurrent(rk.cells.MGUCell(*sizes))])
+def test_threads_share_a_frozen_module(make, native):
+    rk.set_num_threads(1)
+    module = make(24, 40)
+    xs = np.random.default_rng(1).standard_normal((8, 6, 2, 24)).astype(np.float32)
+
+    def run(x):
+        with rk.no_grad():
+            return module(x)[0].numpy()
+
+    expected = [run(x) for x in xs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            module.unfreeze().freeze()
+            assert_equal(list(pool.map(run, xs)), expected)
+
+
+def test_a_frozen_program_on_another_instruction_set(native):
+    extension = rk.backend.native()
+    module = nn.Recurrent(rk.cells.MGUCell(5, 7)).freeze()
+    used = extension.isa_in_use()
+    try:
+        for isa in (*extension.isa_supported(), used):
+            extension.choose_isa(isa)
+            x = np.ones((4, 3, 5), np.float32)
+            with rk.no_grad():
+                thawed = copy.deepcopy(module).unfreeze()
+                assert_equal([module(x)[0].numpy()], [thawed(x)[0].numpy()])
+    finally:
+        extension.choose_isa(used)

@@ -20,8 +20,7 @@ typedef struct {
     real *states;         /* forward: rows of RK_NEXT; backward: of RK_FLOWING and RK_FLOWED; twice (N, size) */
     real *scratch;        /* per thread: rows of RK_TEMP that are worked on at once, then rows of RK_WIDE */
     idx scratch_size;
-    const real **pointers; /* per thread: of each state, one for each row; then two for a product; then of
-                              each row, one for each base */
+    const real **pointers; /* per thread and row: two for a product, and one for each base */
 } R(execution);
 
 /* What a thread works on. */
@@ -29,10 +28,8 @@ typedef struct {
     R(execution) *e;
     R(share) share;
     real *temp, *wide;
-    idx rows_each;
-    const real **states;     /* [state][row] */
     const real **in, **out;  /* of a product */
-    real **bases;            /* [row][base], at the step under way */
+    real **bases;            /* [row][base], as it stands at the step under way */
     int parity;              /* which half of `states` the step writes */
 } R(worker);
 
@@ -64,7 +61,7 @@ static size_t R(program_packed_size)(const rk_program *program)
 
 VEC_INLINE idx R(pointers_of_row)(const rk_program *program)
 {
-    return program->n_states + 2 + program->n_bases;
+    return 2 + program->n_bases;
 }
 
 static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *arena)
@@ -128,9 +125,7 @@ static R(worker) R(worker_of)(R(execution) *e, int tid, int n_threads)
     /* A thread that runs alone, since the pool is taken, has all rows: it needs all of the scratch. */
     w.temp = e->scratch + (n_threads > 1 ? tid * e->scratch_size : 0);
     w.wide = w.temp + ROWS_AT_ONCE * program->temp_size;
-    w.states = e->pointers + (n_threads > 1 ? tid * R(pointers_of_row)(program) * rows_each : 0);
-    w.rows_each = rows_each;
-    w.in = w.states + program->n_states * rows_each;
+    w.in = e->pointers + (n_threads > 1 ? tid * R(pointers_of_row)(program) * rows_each : 0);
     w.out = w.in + rows_each;
     w.bases = (real **)(w.out + rows_each);
     return w;
@@ -152,13 +147,6 @@ static void R(pack_weights)(R(worker) *w)
     }
 }
 
-VEC_INLINE real *R(row_in)(const R(worker) *w, const rk_steps *rows, idx t, idx n)
-{
-    const rk_sequence *s = w->e->s;
-    if (rows->packed) return (real *)rows->grid.at + (rows_before(s, t) + n) * rows->grid.n;
-    return (real *)rows->grid.at + place_in_grid(s, &rows->grid, t, n);
-}
-
 VEC_INLINE real *R(kept_row)(const R(worker) *w, idx t, idx n)
 {
     const rk_program_run *p = w->e->p;
@@ -172,58 +160,113 @@ VEC_INLINE real *R(states_row)(const R(worker) *w, int parity, idx n)
     return e->states + (parity * e->s->N + n) * e->p->program->states_size;
 }
 
-/* State i of row n before step t. */
-static const real *R(state_before)(const R(worker) *w, int i, idx t, idx n)
+/* Rows at even distances, one of this thread's after the other. */
+typedef struct {
+    real *first;
+    idx apart;
+} R(even_rows);
+
+/* Set base b of the thread's first n_rows rows. */
+VEC_INLINE void R(set_base)(const R(worker) *w, int b, idx n_rows, R(even_rows) rows)
 {
-    const rk_program_run *p = w->e->p;
-    const rk_state_place *at = &p->kept_states[i];
-    idx row = callers_row(w->e->s, n) * p->program->states[i].width;
-    if (restarts(w->e->s, t, n))
-        return p->restart[i] ? (const real *)p->restart[i] + row : w->e->zeros;
-    if (t == 0) return (const real *)p->initial[i] + row;
-    if (at->base_kind == RK_KEPT) return R(kept_row)(w, t - 1, n) + at->offset;
-    return R(states_row)(w, !w->parity, n) + at->offset;
+    int n_bases = w->e->p->program->n_bases;
+    real **to = w->bases + b;
+    for (idx i = 0; i < n_rows; i++, to += n_bases, rows.first += rows.apart) *to = rows.first;
 }
 
-/* Where a base stands for the thread's row i, which is row n of step t. */
-VEC_INLINE real *R(find_base)(const R(worker) *w, const rk_base *base, idx t, idx i, idx n)
+/* Its rows of a matrix that has a row for each of the batch, in the order of the schedule. */
+VEC_INLINE R(even_rows) R(rows_of_worker)(const R(worker) *w, const void *matrix, idx ld)
+{
+    return (R(even_rows)){(real *)matrix + w->share.n0 * ld, w->share.n_step * ld};
+}
+
+/* Set base b to the rows of step t of an input or output. */
+static void R(set_base_in_steps)(const R(worker) *w, int b, const rk_steps *steps, idx t, idx n_rows)
+{
+    const rk_sequence *s = w->e->s;
+    const rk_grid *grid = &steps->grid;
+    if (steps->packed || !s->schedule.order) {
+        idx start = steps->packed ? rows_before(s, t) * grid->n : t * grid->t;
+        R(set_base)(w, b, n_rows, R(rows_of_worker)(w, (real *)grid->at + start, grid->n));
+        return;
+    }
+    real **to = w->bases + b;
+    for (idx i = 0; i < n_rows; i++, to += w->e->p->program->n_bases)
+        *to = (real *)grid->at + place_in_grid(s, grid, t, R(row_of)(w, i));
+}
+
+/* Set base b to the rows of state i before step t. */
+static void R(set_base_to_state)(const R(worker) *w, int b, int i, idx t, idx n_rows)
+{
+    const rk_program_run *p = w->e->p;
+    const rk_sequence *s = w->e->s;
+    const rk_state_place *at = &p->kept_states[i];
+    idx width = p->program->states[i].width;
+    real **to = w->bases + b;
+    int n_bases = p->program->n_bases;
+    if (t && at->base_kind == RK_KEPT)
+        R(set_base)(w, b, n_rows, R(rows_of_worker)(w, R(kept_row)(w, t - 1, 0) + at->offset, p->kept_size));
+    else if (t)
+        R(set_base)(w, b, n_rows, R(rows_of_worker)(w, R(states_row)(w, !w->parity, 0) + at->offset,
+                                                    p->program->states_size));
+    else
+        for (idx r = 0; r < n_rows; r++)
+            to[r * n_bases] = (real *)p->initial[i] + callers_row(s, R(row_of)(w, r)) * width;
+    const unsigned char *restarts = restarts_of_step(s, 0, t);
+    for (idx r = 0; restarts && r < n_rows; r++) {
+        idx n = R(row_of)(w, r);
+        if (restarts[n])
+            to[r * n_bases] = p->restart[i] ? (real *)p->restart[i] + callers_row(s, n) * width : w->e->zeros;
+    }
+}
+
+/* Set the bases of the thread's first n_rows rows: those that are the same at every step (`at_every` step), or
+   the others, for step t. */
+static void R(set_bases)(const R(worker) *w, int at_every, idx t, idx n_rows)
 {
     const rk_program_run *p = w->e->p;
     const rk_program *program = p->program;
     const rk_sequence *s = w->e->s;
-    int index = base->index;
-    switch ((rk_base_kind)base->kind) {
-    case RK_TEMP: return w->temp + i % ROWS_AT_ONCE * program->temp_size;
-    case RK_INVARIANT: return (real *)p->invariants[index];
-    case RK_SEQUENCE: return R(row_in)(w, &p->sequences[index], t, n);
-    case RK_STATE: return (real *)w->states[index * w->rows_each + i];
-    case RK_KEPT: return R(kept_row)(w, t, n);
-    case RK_SUMMANDS: {
-        idx later = rows_before(s, s->T) - rows_before(s, t + 1);
-        return (real *)p->summands + (later + n) * program->summands_size;
+    for (int b = 0; b < program->n_bases; b++) {
+        int index = program->bases[b].index;
+        rk_base_kind kind = (rk_base_kind)program->bases[b].kind;
+        R(even_rows) rows = {NULL, 0};
+        if ((kind == RK_TEMP || kind == RK_INVARIANT || kind == RK_WIDE || kind == RK_SUMS) != at_every) continue;
+        switch (kind) {
+        case RK_TEMP:
+            for (idx i = 0; i < n_rows; i++)
+                w->bases[i * program->n_bases + b] = w->temp + i % ROWS_AT_ONCE * program->temp_size;
+            continue;
+        case RK_SEQUENCE: R(set_base_in_steps)(w, b, &p->sequences[index], t, n_rows); continue;
+        case RK_OUTPUT: R(set_base_in_steps)(w, b, &p->outputs[index], t, n_rows); continue;
+        case RK_STATE: R(set_base_to_state)(w, b, index, t, n_rows); continue;
+        case RK_INVARIANT: rows.first = (real *)p->invariants[index]; break;
+        case RK_WIDE: rows = (R(even_rows)){w->wide, program->wide_size}; break;
+        case RK_SUMS: rows = R(rows_of_worker)(w, p->sums, program->sums_size); break;
+        case RK_KEPT: rows = R(rows_of_worker)(w, R(kept_row)(w, t, 0), p->kept_size); break;
+        case RK_SUMMANDS: {
+            idx later = rows_before(s, s->T) - rows_before(s, t + 1);
+            rows = R(rows_of_worker)(w, (real *)p->summands + later * program->summands_size,
+                                     program->summands_size);
+            break;
+        }
+        case RK_NEXT:
+        case RK_FLOWED:
+        case RK_FLOWING:
+            rows = R(rows_of_worker)(w, R(states_row)(w, kind == RK_FLOWING ? !w->parity : w->parity, 0),
+                                     program->states_size);
+        }
+        R(set_base)(w, b, n_rows, rows);
     }
-    case RK_WIDE: return w->wide + i * program->wide_size;
-    case RK_OUTPUT: return R(row_in)(w, &p->outputs[index], t, n);
-    case RK_NEXT:
-    case RK_FLOWED: return R(states_row)(w, w->parity, n);
-    case RK_FLOWING: return R(states_row)(w, !w->parity, n);
-    case RK_SUMS: return (real *)p->sums + n * program->sums_size;
-    }
-    return NULL;
 }
 
 /* The program, for the thread's n_rows rows of step t. */
 static void R(run_step)(R(worker) *w, idx t, idx n_rows)
 {
     const rk_program *program = w->e->p->program;
-    for (int i = 0; i < program->n_states; i++)
-        for (idx r = 0; r < n_rows; r++)
-            w->states[i * w->rows_each + r] = R(state_before)(w, i, t, R(row_of)(w, r));
     int n_bases = program->n_bases;
-    real **bases = w->bases;
-    for (idx r = 0; r < n_rows; r++)
-        for (int b = 0; b < n_bases; b++)
-            *bases++ = R(find_base)(w, &program->bases[b], t, r, R(row_of)(w, r));
+    real **bases;
+    R(set_bases)(w, 0, t, n_rows);
     for (int k = 0; k < program->n_stages; k++) {
         const rk_stage *stage = &program->stages[k];
         bases = w->bases;
@@ -260,6 +303,7 @@ static R(worker) R(begin_work)(R(execution) *e, int tid, int n_threads)
 {
     R(worker) w = R(worker_of)(e, tid, n_threads);
     R(pack_weights)(&w);
+    R(set_bases)(&w, 1, 0, R(rows_of_share)(&w.share, e->s->N));
     rk_barrier_wait(tid, n_threads);
     return w;
 }

@@ -122,30 +122,32 @@ class Draft:
                 inner = self._is(factor, "mul")
                 if inner is None or uses[factor] > 1:
                     continue
-                rest = [v for k, v in enumerate(definition.inputs) if k != i]
-                if self._take_product(value, definition, factor, inner.inputs, rest):
+                others = [v for k, v in enumerate(definition.inputs) if k != i]
+                if self._take_product(value, definition, factor, inner.inputs, others):
                     break
         self._drop_unused()
 
     @staticmethod
     def _take_product(
         value: Value, definition: Definition, factor: Value, factors: list[Value],
-        rest: list[Value],
+        others: list[Value],
     ) -> bool:
         """Whether an operation now multiplies itself: its input ``factor`` is a product of two."""
-        name = definition.name
-        if name == "sum_rows" or (name == "add" and factor.shape == value.shape):
-            definition.name = "sum_rows" if name == "sum_rows" else "muladd"
-        elif name == "sub" and factor is definition.inputs[1] and factor.shape == value.shape:
-            definition.name = "mulsub"
+        name, is_whole = definition.name, factor.shape == value.shape
+        if name == "sum_rows":
+            fused = "sum_rows"
+        elif name == "add" and is_whole:
+            fused = "muladd"
+        elif name == "sub" and is_whole and factor is definition.inputs[1]:
+            fused = "mulsub"
         elif (
             name == "reduce_sum" and len(factor.shape) == 1
             and all(v.rows and v.shape == factor.shape for v in factors)
         ):
-            definition.name = "dot"
+            fused = "dot"
         else:
             return False
-        definition.inputs = [*factors, *rest]
+        definition.name, definition.inputs = fused, [*factors, *others]
         return True
 
     def _square_root_of(self, value: Value | None) -> Value | None:

@@ -16,11 +16,11 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import dense, lined_up, rows
+from rnnkit.backend.arrays import dense, rows
 from rnnkit.errors import BackendError
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.hoisted import Graphs, steps_of_block
-from rnnkit.recurrent.program.invariants import Invariants
+from rnnkit.recurrent.program.prepared import prepared
 from rnnkit.recurrent.program.steps import Steps, placed_drawn
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ class Passes:
         self.dtype = self.x.dtype
         self.steps = steps = Steps(self.x, layer.options, layer.reverse)
         self.N = steps.N
-        self.invariants = Invariants(
-            variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors], self.dtype
+        self.prepared = made = prepared(
+            layer.cell, variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors],
+            self.dtype,
         )
+        self.invariants, self.operands = made.invariants, made.operands
         self.graphs = None
         if variant.products is None:
             self.graphs = Graphs(variant, steps, self.invariants, self._like_x)
@@ -71,9 +73,8 @@ class Passes:
         self.native = extension.Passes(
             variant.plan, backend.DTYPE_NAMES[self.dtype], backend.get_num_threads(), steps.count,
             steps.N, None if schedule is None else schedule.native, layer.reverse,
-            steps.layout if steps.lengths is None else "packed", self.block,
+            steps.layout if steps.lengths is None else "packed", self.block, made.packed,
         )
-        self.operands = tuple([lined_up(self.invariants.array(s)) for s in variant.operands])
         # The states after all segments but the last.
         self.between: list[Sequence[Array]] = []
         # What the forward pass has left of one segment, if that is whole.
@@ -132,8 +133,7 @@ class Passes:
             self.steps.rows(self._like_x(value), first, last) for value in variant.rows
         ])
         self.native.forward(
-            first, last - first, self.rows, self.operands,
-            self.invariants.native(self.compiled.forward.invariants),
+            first, last - first, self.rows, self.operands, self.prepared.given,
             self._given(variant.forward_given, self.computed), tuple(outputs), tuple(initial),
             self.restart, tuple(final),
         )

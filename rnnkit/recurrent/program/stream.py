@@ -9,9 +9,9 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import dense, lined_up, rows
+from rnnkit.backend.arrays import dense, rows
 from rnnkit.backend.products import always_native
-from rnnkit.recurrent.program.invariants import Invariants
+from rnnkit.recurrent.program.prepared import Prepared
 from rnnkit.recurrent.program.run import traced
 from rnnkit.recurrent.program.steps import placed_drawn
 from rnnkit.recurrent.program.traced import tensors_of
@@ -67,15 +67,11 @@ class _Layer:
         # Copies: weights that change are others when they are taken again, and not before.
         arrays = [tensor._data.copy() for tensor in held.values()]
         needs = [False] * len(arrays)
-        self._invariants = invariants = Invariants(variant, list(held), arrays, needs, cell.dtype)
-        tables = variant.compiled.forward
-        self._given = invariants.native(tables.invariants)
-        self._operands = tuple([lined_up(invariants.array(each)) for each in variant.operands])
+        self._prepared = Prepared(variant, list(held), arrays, needs, cell.dtype, True)
         self._dtype = backend.DTYPE_NAMES[cell.dtype]
         extension = backend.native()
         assert extension is not None
         self._make_passes = extension.Passes
-        self._packed = extension.Packed(tables.native, self._dtype)
         self._sizes: tuple[int, int, int] | None = None
         self._passes: Any = None
 
@@ -86,15 +82,15 @@ class _Layer:
         if self._sizes != sizes:
             self._passes = self._make_passes(
                 self._variant.plan, self._dtype, sizes[2], T, N, None, False, "time_first", T,
-                self._packed,
+                self._prepared.packed,
             )
             self._sizes = sizes
         multiplied, given = self._inputs(x)
         if y is None:
             y = np.empty((T, N, self._step.y.size), x.dtype)
         self._passes.forward(
-            0, T, multiplied, self._operands, self._given, given, ((y, "time_first"),),
-            self._state, (), self._state,
+            0, T, multiplied, self._prepared.operands, self._prepared.given, given,
+            ((y, "time_first"),), self._state, (), self._state,
         )
         return y
 
@@ -114,7 +110,7 @@ class _Layer:
         else:
             inputs = {value: wrap(_as_rows(arrays[value])) for value in variant.inputs}
             with always_native():
-                prologue = self._invariants.prologue.for_inputs(inputs)
+                prologue = self._prepared.invariants.prologue.for_inputs(inputs)
                 for value in variant.forward_given:
                     if value not in placed:
                         computed = prologue.sequence(value)._data.reshape(T, N, -1)
