@@ -367,7 +367,8 @@ class Module:
         For a model that is in use and no longer trained. The arrays become read-only copies, so
         that what kernels derive from them can be kept: a recurrent layer packs its weights once in
         place of at every call, which few steps of wide layers gain most from. Results have the
-        same bits. Modes and ``requires_grad`` stay as they are.
+        same bits. Modes and ``requires_grad`` stay as they are; arrays that share memory with
+        others no longer do.
 
         Returns:
             self. Whoever writes to an array gets NumPy's ValueError; ``load_state_dict`` raises

@@ -1,5 +1,5 @@
-/* Compile a cell's forward and backward step for dense runs and for any run: the functions of those names
-   with a constant `dense` as third argument. */
+/* Compile a cell's forward and backward step for dense steps and for any: the functions of those names with a
+   constant `dense` as third argument. */
 #define DEFINE_STEPS(forward, backward)                                                            \
     static void R(forward##_dense)(R(run) * r, const R(share) * share, idx t, idx n_rows, real *g) \
     {                                                                                              \
@@ -18,17 +18,9 @@
         R(backward)(r, share, 0, t, n_rows);                                                       \
     }
 
-/* The loop with whichever of the two fits the run. */
-#define FORWARD_LOOP(r, share, step)                                                               \
-    do {                                                                                           \
-        if (is_dense((r)->s)) R(forward_loop)(r, share, 1, R(step##_dense));                       \
-        else R(forward_loop)(r, share, 0, R(step##_any));                                          \
-    } while (0)
-#define BACKWARD_LOOP(r, share, step)                                                              \
-    do {                                                                                           \
-        if (is_dense((r)->s)) R(backward_loop)(r, share, 1, R(step##_dense));                      \
-        else R(backward_loop)(r, share, 0, R(step##_any));                                         \
-    } while (0)
+/* The loop, with whichever of the two fits a step. */
+#define FORWARD_LOOP(r, share, step) R(forward_loop)(r, share, R(step##_dense), R(step##_any))
+#define BACKWARD_LOOP(r, share, step) R(backward_loop)(r, share, R(step##_dense), R(step##_any))
 
 /* The functions of a cell that the table of kernels lists, from its plans and tasks. */
 #define DEFINE_CELL(cell)                                                                          \

@@ -119,16 +119,18 @@ static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1)
    input product; the step leaves there what backward needs. */
 typedef void (*R(forward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g);
 
-VEC_INLINE void R(forward_loop)(R(run) *r, const R(share) *share, const int dense, R(forward_step) step)
+/* `dense` runs a step of which no row has ended and none restarts, `any` whatever step there is. */
+VEC_INLINE void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step) dense, R(forward_step) any)
 {
     const rk_sequence *s = r->s;
     for (idx t0 = 0; t0 < s->T; t0 += r->chunk) {
         idx t1 = min_idx(t0 + r->chunk, s->T);
         R(input_product)(r, share, t0, t1);
         for (idx t = t0; t < t1; t++) {
-            idx active = dense ? s->N : active_rows(s, t);
-            idx n_rows = dense ? share->n1 - share->n0 : R(rows_of_share)(share, active);
-            if (dense || n_rows) step(r, share, t, n_rows, R(gates_of_step)(r, t0, t));
+            idx n_rows = R(rows_of_share)(share, active_rows(s, t));
+            real *g = R(gates_of_step)(r, t0, t);
+            if (!s->schedule.order && !any_restarts(s, t)) dense(r, share, t, n_rows, g);
+            else if (n_rows) any(r, share, t, n_rows, g);
             if (R(end_of_step)(r, share, (long)t + 1, t + 1 == t1)) return;
         }
     }
@@ -325,13 +327,14 @@ VEC_INLINE void R(pass_on)(const R(run) *r, int i, int restarted, idx at, vec d)
 /* One step back for this thread's `n_rows` rows. */
 typedef void (*R(backward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows);
 
-VEC_INLINE void R(backward_loop)(R(run) *r, const R(share) *share, const int dense, R(backward_step) step)
+VEC_INLINE void R(backward_loop)(R(run) *r, const R(share) *share, R(backward_step) dense, R(backward_step) any)
 {
-    idx T = r->s->T;
-    for (idx t = T - 1; t >= 0; t--) {
-        idx n_rows = dense ? share->n1 - share->n0 : R(rows_of_share)(share, active_rows(r->s, t));
-        if (dense || n_rows) step(r, share, t, n_rows);
-        if (R(end_of_step)(r, share, (long)(T - t), t % STEPS_BETWEEN_QUESTIONS == 0)) return;
+    const rk_sequence *s = r->s;
+    for (idx t = s->T - 1; t >= 0; t--) {
+        idx n_rows = R(rows_of_share)(share, active_rows(s, t));
+        if (!s->schedule.order && !any_restarts(s, t) && !any_restarts(s, t + 1)) dense(r, share, t, n_rows);
+        else if (n_rows) any(r, share, t, n_rows);
+        if (R(end_of_step)(r, share, (long)(s->T - t), t % STEPS_BETWEEN_QUESTIONS == 0)) return;
     }
 }
 

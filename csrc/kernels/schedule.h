@@ -49,10 +49,11 @@ VEC_INLINE int restarts(const rk_sequence *s, idx t, idx n)
     return any_restarts(s, t) && s->schedule.restart[rows_before(s, t) + n];
 }
 
-/* Whether all rows take all steps and none restarts. What runs at each step is compiled for both answers:
-   its constant `dense` tells. */
+/* Whether all rows take all steps and none restarts. */
 VEC_INLINE int is_dense(const rk_sequence *s) { return !s->schedule.order && !s->schedule.restart; }
 
+/* What runs at each step is compiled twice: its constant `dense` tells that all rows take the step and none
+   restarts on the way. */
 VEC_INLINE idx rows_before_step(const rk_sequence *s, const int dense, idx t)
 {
     return dense ? t * s->N : rows_before(s, t);

@@ -28,6 +28,7 @@ cdef class Schedule:
     cdef idx *before
     cdef unsigned char *flags # per direction, once `make_flags` has made them
     cdef bint has_flags[2]
+    cdef const unsigned char *restart[2] # where those of each row then are
     cdef const unsigned char[:, ::1] begins
 
     def __cinit__(self, idx T, idx N, lengths, reset):
@@ -94,7 +95,7 @@ cdef class Schedule:
 
     cdef int take_resets(self, const unsigned char[:, ::1] begins) except -1:
         self.resets = True
-        self.flags = <unsigned char *>PyMem_RawCalloc(2 * (self.rows + self.steps) + 1, 1)
+        self.flags = <unsigned char *>PyMem_RawMalloc(2 * (self.rows + self.steps) + 1)
         if self.flags == NULL:
             raise MemoryError
         self.begins = begins
@@ -105,23 +106,25 @@ cdef class Schedule:
         """One for each row of each step, then one for each step, in the direction's order."""
         cdef unsigned char *flags = self.flags + direction * (self.rows + self.steps)
         cdef unsigned char *any_of_step = flags + self.rows
-        cdef const unsigned char *begins
         cdef unsigned char restart, some
         cdef idx n, t, active
         self.has_flags[direction] = True
+        if not self.ragged and not direction:
+            # As they stand.
+            self.restart[0] = &self.begins[0, 0] if self.rows else NULL
+            for t in range(self.steps):
+                any_of_step[t] = has_any(&self.begins[t, 0], self.N)
+            return
+        self.restart[direction] = flags
         for t in range(self.steps):
             active = self.active[t] if self.ragged else self.N
             some = 0
-            if not self.ragged and not direction:
-                begins = &self.begins[t, 0]
-                for n in range(active):
-                    flags[n] = begins[n] != 0
-                    some |= flags[n]
-            elif t or not direction:
-                for n in range(active):
+            for n in range(active):
+                restart = 0
+                if t or not direction:
                     restart = self.begins[self.time_of(t, n, direction), self.order[n] if self.ragged else n] != 0
-                    flags[n] = restart
-                    some |= restart
+                flags[n] = restart
+                some |= restart
             any_of_step[t] = some
             flags += active
 
@@ -160,8 +163,22 @@ cdef class Schedule:
         if self.resets:
             if not self.has_flags[direction]:
                 self.make_flags(direction)
-            schedule.restart = self.flags + direction * (self.rows + self.steps)
-            schedule.restarting = schedule.restart + self.rows
+            schedule.restart = self.restart[direction]
+            schedule.restarting = self.flags + direction * (self.rows + self.steps) + self.rows
+
+
+cdef unsigned char has_any(const unsigned char *flags, idx n) noexcept:
+    """Whether one of them is not 0."""
+    cdef uint64_t some = 0, eight
+    cdef idx i = 0
+    while i + 8 <= n:
+        memcpy(&eight, flags + i, 8)
+        some |= eight
+        i += 8
+    while i < n:
+        some |= flags[i]
+        i += 1
+    return some != 0
 
 
 cdef void cut_schedule(rk_schedule *schedule, idx N, idx t) noexcept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,8 @@ class Schedule:
 
     Attributes:
         lengths: int64 (N,), or None where every row has all T steps.
-        reset: bool (T, N), True where a new sequence begins; None: nowhere.
+        reset: bool (T, N), contiguous, True where a new sequence begins; None: nowhere.
+        steps: of the longest row.
     """
 
     def __init__(self, T: int, N: int, lengths: Array | None, reset: Array | None) -> None:
@@ -27,15 +27,18 @@ class Schedule:
         self.N = N
         self.lengths = lengths
         self.reset = reset
+        self.steps = T if lengths is None else int(lengths.max(initial=0))
+        self._native: Any = None
 
-    @cached_property
+    @property
     def native(self) -> Any:
         """The same as the kernels take it."""
-        extension = backend.native()
-        assert extension is not None
-        reset = self.reset
-        flags = None if reset is None else np.ascontiguousarray(reset).view(np.uint8)
-        return extension.Schedule(self.T, self.N, self.lengths, flags)
+        if self._native is None:
+            extension = backend.native()
+            assert extension is not None
+            flags = None if self.reset is None else self.reset.view(np.uint8)
+            self._native = extension.Schedule(self.T, self.N, self.lengths, flags)
+        return self._native
 
     def empty(self, shape: tuple[int, ...], dtype: Any, batch_first: bool) -> Array:
         """Room for (T, N, ...), or (N, T, ...), with zeros where no row reaches."""
@@ -43,13 +46,6 @@ class Schedule:
         if self.lengths is not None and array.size:
             self.native.clear_padding(array.view(np.uint8), batch_first)
         return array
-
-    @cached_property
-    def steps(self) -> int:
-        """Of the longest row."""
-        if self.lengths is None:
-            return self.T
-        return int(self.lengths.max(initial=0))
 
     @property
     def describes(self) -> str:
