@@ -11,6 +11,7 @@ cdef class PackedWeights:
     Raises TypeError or ValueError naming the array for anything the kernel could not take; MemoryError.
     """
 
+    cdef const rk_kernels *of
     cdef const rk_cell *kernel
     cdef int code
     cdef rk_sequence s        # what packing knows of a run
@@ -19,7 +20,7 @@ cdef class PackedWeights:
 
     def __cinit__(self, str cell, str variant, str dtype, idx I, idx H, tuple weights):
         self.code = dtype_code(dtype)
-        self.kernel = find_cell(cell, self.code)
+        self.of, self.kernel = kernels, find_cell(cell, self.code)
         fill_sizes(&self.s, self.kernel, variant, 1, 1, I, H, 1)
         self.block = PyMem_RawMalloc(self.kernel.packed_size(&self.s) + CACHE_LINE)
         if self.block == NULL:
@@ -33,7 +34,7 @@ cdef class PackedWeights:
     @property
     def serves(self):
         """Whether the instruction set in use is still the one that they were packed for."""
-        return find_cell(self.kernel.name.decode(), self.code) == self.kernel
+        return self.of == kernels
 
     def pack(self, tuple weights):
         """Take other values, of the same shapes. No run may be using the old ones."""

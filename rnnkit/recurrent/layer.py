@@ -113,11 +113,12 @@ def run_checked_layer(
     schedule = options.schedule
     more = "" if schedule is None else schedule.describes
     traced_steps: list[TracedStep] = []
+    kernel = cell.kernel
     decision = backend.decide(
         ("{} layer T={} N={} I={} H={} {}{}", (name, T, N, I, cell.hidden_size, dtype, more)),
-        cell.kernel,
+        kernel,
         dtype,
-        None if cell.kernel is not None else partial(obstacle, cells, traced_steps),
+        None if kernel is not None else partial(obstacle, cells, traced_steps),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":

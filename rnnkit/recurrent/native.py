@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
@@ -83,32 +83,35 @@ def weights_of(cell: Cell) -> tuple[Array | None, ...]:
     return dense([None if weight is None else weight.data for weight in weights])
 
 
-class _Packed(NamedTuple):
+class _Packed:
     """The weights of a cell that nothing can change, and the same packed."""
 
-    weights: tuple[Array | None, ...]
-    native: Any
+    def __init__(self, cell: Cell, weights: tuple[Array | None, ...]) -> None:
+        self.weights = weights
+        self.native = _extension().PackedWeights(
+            *_kernel_of(cell), cell.input_size, cell.hidden_size, weights
+        )
 
 
-_packed_of: WeakKeyDictionary[Cell, _Packed] = WeakKeyDictionary()
+# A cell keeps what was packed for it last. It is found by the arrays that it holds, whose ids no
+# others have meanwhile.
+_packed_of_cell: WeakKeyDictionary[Cell, _Packed] = WeakKeyDictionary()
+_packed_of_weights: WeakValueDictionary[tuple[Any, ...], _Packed] = WeakValueDictionary()
 
 
 def _packed(cells: Sequence[Cell], weights: tuple[Array | None, ...]) -> tuple[Any, ...] | None:
     """The cells' weights, packed by the first call with these; None where they may change."""
-    for each in weights:
-        if each is not None and not is_unchangeable(each):
-            return None
+    if not is_unchangeable(weights[0]):  # type: ignore[arg-type]
+        return None
     found = []
     for i, cell in enumerate(cells):
         own = weights[i * len(WEIGHTS) : (i + 1) * len(WEIGHTS)]
-        packed = _packed_of.get(cell)
-        if packed is None or not packed.native.serves or any(
-            a is not b for a, b in zip(packed.weights, own, strict=True)
-        ):
-            native = _extension().PackedWeights(
-                *_kernel_of(cell), cell.input_size, cell.hidden_size, own
-            )
-            packed = _packed_of[cell] = _Packed(own, native)
+        key: tuple[Any, ...] = (cell.kernel_variant, *map(id, own))
+        packed = _packed_of_weights.get(key)
+        if packed is None or not packed.native.serves:
+            if any(a is not None and not is_unchangeable(a) for a in own):
+                return None
+            packed = _packed_of_cell[cell] = _packed_of_weights[key] = _Packed(cell, own)
         found.append(packed.native)
     return tuple(found)
 

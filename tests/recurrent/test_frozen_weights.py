@@ -128,6 +128,20 @@ def test_other_weights_are_packed_anew(packings):
     assert len(packings) == 3
 
 
+def test_layers_of_the_same_weights_and_other_equations(packings):
+    layers = [nn.RNN(5, 7, nonlinearity=name) for name in ("tanh", "relu")]
+    for name, parameter in layers[0].freeze().named_parameters():
+        setattr(layers[1], name, parameter)
+    x = np.random.default_rng(0).standard_normal((4, 3, 5), np.float32)
+    with rk.no_grad():
+        for _ in range(2):
+            tanh, relu = (layer(x)[0].numpy() for layer in layers)
+            with rk.backend("python"):
+                np.testing.assert_allclose(tanh, layers[0](x)[0].numpy(), rtol=1e-5, atol=1e-6)
+                np.testing.assert_allclose(relu, layers[1](x)[0].numpy(), rtol=1e-5, atol=1e-6)
+    assert len(packings) == 2
+
+
 def test_another_instruction_set_packs_anew(packings):
     extension = rk.backend.native()
     module = a_module().freeze()
