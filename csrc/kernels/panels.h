@@ -152,12 +152,6 @@ VEC_INLINE void R(skip_columns)(R(rows) *rows, idx columns)
     else rows->column += columns;
 }
 
-/* Row i of rows that are no grid. */
-VEC_INLINE const real *R(row_at)(const R(rows) *rows, idx i)
-{
-    return rows->list ? rows->list[i] + rows->column : rows->base + i * rows->inner;
-}
-
 /* A place among rows, which are taken in their order from there on. */
 typedef struct {
     const real *row; /* the next one, and how many there are up to the next outer row of the grid; */

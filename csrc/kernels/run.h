@@ -218,36 +218,35 @@ static R(rows) R(list_rows)(const R(run) *r, const R(share) *share, int list, co
     return R(rows_listed)(rows);
 }
 
-/* The same in whatever form they take: listed only where the batch is ragged. */
+/* The same, listed unless the step is dense. */
 VEC_INLINE R(rows) R(rows_of_step)(const R(run) *r, const R(share) *share, const int dense, int list,
                                    const rk_grid *grid, idx t, idx n_rows)
 {
-    if (dense || !r->s->schedule.order)
-        return R(rows_of)((const real *)grid->at + t * grid->t + share->n0 * grid->n,
-                          R(row_step)(share, dense) * grid->n);
+    if (dense) return R(rows_of)((const real *)grid->at + t * grid->t + share->n0 * grid->n, grid->n);
     return R(list_rows)(r, share, list, grid, t, n_rows);
 }
 
-/* `rows` one by one in this thread's list `list`; those that restart before step t, of which there are some,
-   are where the restart begins, state i (0: h, 1: c). */
-static R(rows) R(list_restarts)(const R(run) *r, const R(share) *share, int list, int i, idx t, idx n_rows,
-                                const R(rows) *rows)
+/* One of those. */
+VEC_INLINE const real *R(row_of_step)(const R(rows) *rows, const int dense, idx i)
 {
-    const real **listed = share->lists + list * r->s->N;
-    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
-    for (idx j = 0; j < n_rows; j++) {
-        idx n = share->n0 + j * share->n_step;
-        listed[j] = restarts[n] ? r->restart[i] + n * r->restart_ld : R(row_at)(rows, j);
-    }
-    return R(rows_listed)(listed);
+    return dense ? rows->base + i * rows->inner : rows->list[i];
 }
 
-/* What step t takes for state i of this thread's rows: what `rows` has, unless a row restarts. */
+/* What step t takes for state i of this thread's rows: what `rows` has, or where a restart begins. Listed in
+   `list` unless the step is dense. */
 VEC_INLINE R(rows) R(rows_or_restarts)(const R(run) *r, const R(share) *share, const int dense, int list,
                                        int i, idx t, idx n_rows, R(rows) rows)
 {
-    if (dense || !any_restarts(r->s, t)) return rows;
-    return R(list_restarts)(r, share, list, i, t, n_rows, &rows);
+    if (dense) return rows;
+    const real **listed = share->lists + list * r->s->N;
+    if (rows.base)
+        for (idx j = 0; j < n_rows; j++) listed[j] = rows.base + j * rows.inner;
+    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
+    for (idx j = 0; restarts && j < n_rows; j++) {
+        idx n = share->n0 + j * share->n_step;
+        if (restarts[n]) listed[j] = r->restart[i] + n * r->restart_ld;
+    }
+    return R(rows_listed)(listed);
 }
 
 /* What step t takes for h_{t-1} of this thread's rows. */

@@ -62,8 +62,8 @@ VEC_INLINE void R(gru_after_forward_step)(R(run) *r, const R(share) *share, cons
         R(rows) products = R(rows_of)(share->scratch, ld);
         R(multiply)(w, u, u1, n_rows, h, products, products);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
-            const real *h_row = R(row_at)(&h, i);
-            real *y = (real *)R(row_at)(&h_after, i);
+            const real *h_row = R(row_of_step)(&h, dense, i);
+            real *y = (real *)R(row_of_step)(&h_after, dense, i);
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 3 * VL;
                 const real *product = share->scratch + i * ld + (v - u) * 3 * VL;
@@ -108,7 +108,7 @@ VEC_INLINE void R(gru_after_backward_step)(R(run) *r, const R(share) *share, con
                 real *d_gates = d_g + n * r->ldg + v * 3 * VL;
                 idx unit = n * r->ldu + v * VL;
                 vec reset = v_load(gates), z = v_load(gates + VL), new = v_load(gates + 2 * VL);
-                vec h_before = R(load_units)(R(row_at)(&h, i), v * VL, s->H);
+                vec h_before = R(load_units)(R(row_of_step)(&h, dense, i), v * VL, s->H);
                 vec d_h = v_load(d_h_row + (v - u) * VL);
                 vec d_n = d_h * (one - z) * v_fnma(new, new, one);
                 vec d_z = d_h * (h_before - new) * (z * (one - z));
@@ -157,7 +157,7 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
                 vec reset = R(v_sigmoid)(v_load(gates));
                 v_store(gates, reset);
                 v_store(gates + VL, R(v_sigmoid)(v_load(gates + VL)));
-                const real *h_row = R(row_at)(&h, i);
+                const real *h_row = R(row_of_step)(&h, dense, i);
                 vec h_before = R(load_units)(h_row, v * VL, s->H);
                 v_store(reset_h + n * r->ldu + v * VL, reset * h_before);
             }
@@ -170,8 +170,8 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
         R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, n_step * r->ldu);
         R(multiply)(&r->hh[1], u, u1, n_rows, reset_rows, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
-            const real *h_row = R(row_at)(&h, i);
-            real *y = (real *)R(row_at)(&h_after, i);
+            const real *h_row = R(row_of_step)(&h, dense, i);
+            real *y = (real *)R(row_of_step)(&h_after, dense, i);
             for (idx v = u; v < u1; v++) {
                 vec z = v_load(g + n * r->ldg + (v * 2 + GATE_Z) * VL);
                 vec new = R(v_tanh)(v_load(g_new + n * r->ldg + v * VL));
@@ -203,7 +203,7 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
                 idx unit = n * r->ldu + v * VL;
                 vec z = v_load(g + n * r->ldg + (v * 2 + GATE_Z) * VL);
                 vec new = v_load(g_new + n * r->ldg + v * VL);
-                vec h_before = R(load_units)(R(row_at)(&h, i), v * VL, s->H);
+                vec h_before = R(load_units)(R(row_of_step)(&h, dense, i), v * VL, s->H);
                 vec d_h = v_load(d_h_row + (v - u) * VL);
                 vec d_n = d_h * (one - z) * v_fnma(new, new, one);
                 vec d_z = d_h * (h_before - new) * (z * (one - z));
@@ -227,7 +227,7 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
             for (idx v = u; v < u1; v++) {
                 idx unit = n * r->ldu + v * VL;
                 vec reset = v_load(g + n * r->ldg + (v * 2 + GATE_R) * VL);
-                vec h_before = R(load_units)(R(row_at)(&h, i), v * VL, s->H);
+                vec h_before = R(load_units)(R(row_of_step)(&h, dense, i), v * VL, s->H);
                 vec d_reset_h = v_load(q_row + (v - u) * VL);
                 vec d_r = d_reset_h * h_before * (reset * (one - reset));
                 vec carry = v_fma(d_reset_h, reset, v_load(r->carry + unit));

@@ -46,7 +46,7 @@ static void R(lstm_show_c)(const R(run) *r, const R(share) *share, idx t, idx n_
     idx width = min_idx(u1 * VL, s->H) - u * VL;
     for (idx i = 0; i < n_rows; i++) {
         real *to = R(grid_row)(r, &s->c, t, share->n0 + i * share->n_step);
-        memcpy(to + u * VL, R(row_at)(c, i) + u * VL, (size_t)width * sizeof(real));
+        memcpy(to + u * VL, c->base + i * c->inner + u * VL, (size_t)width * sizeof(real));
     }
 }
 
@@ -78,8 +78,9 @@ VEC_INLINE void R(lstm_forward_step)(R(run) *r, const R(share) *share, const int
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 4 * VL, n_step * r->ldg);
         R(multiply)(w, u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
-            real *h_after = (real *)R(row_at)(&y, i), *c_after = (real *)R(row_at)(&after, i);
-            const real *c_before = R(row_at)(&before, i);
+            real *h_after = (real *)R(row_of_step)(&y, dense, i);
+            real *c_after = (real *)after.base + i * after.inner;
+            const real *c_before = R(row_of_step)(&before, dense, i);
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 4 * VL;
                 vec i_ = R(v_sigmoid)(v_load(gates));
@@ -120,7 +121,8 @@ VEC_INLINE void R(lstm_backward_step)(R(run) *r, const R(share) *share, const in
         if (s->d_c.at) R(lstm_collect_d_c)(r, share, t, n_rows, u, u1);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *d_h_row = share->scratch + i * ld;
-            const real *c_after = R(row_at)(&after, i), *c_before = R(row_at)(&before, i);
+            const real *c_after = after.base + i * after.inner;
+            const real *c_before = R(row_of_step)(&before, dense, i);
             real *seen_d_c = s->d_c_all.at ? R(grid_row)(r, &s->d_c_all, t, n) : NULL;
             int restarted = restarts && restarts[n];
             for (idx v = u; v < u1; v++) {

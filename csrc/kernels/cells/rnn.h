@@ -30,7 +30,7 @@ VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int 
         R(multiply)(w, u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *row = g + n * r->ldg;
-            real *y = (real *)R(row_at)(&h_after, i);
+            real *y = (real *)R(row_of_step)(&h_after, dense, i);
             for (idx v = u; v < u1; v++) {
                 vec arg = v_load(row + v * VL);
                 vec out = s->variant == RK_RNN_RELU ? v_max(v_set1(0), arg) : R(v_tanh)(arg);
@@ -51,7 +51,7 @@ VEC_INLINE void R(rnn_backward_step)(R(run) *r, const R(share) *share, const int
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, NULL);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
-            const real *y = R(row_at)(&h_after, i);
+            const real *y = R(row_of_step)(&h_after, dense, i);
             const real *d_h_row = share->scratch + i * ld;
             for (idx v = u; v < u1; v++) {
                 vec h = R(load_units)(y, v * VL, s->H);
