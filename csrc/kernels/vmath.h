@@ -150,22 +150,24 @@ VEC_INLINE vec R(log_at_end)(vec x, vec zero)
 VEC_INLINE vec R(v_log)(vec x)
 {
     const real up = REAL_BITS == 32 ? (real)0x1p32 : (real)0x1p64;
-    veci is_small = (veci)(x < v_set1(1 / up));
-    vec u = R(choose)(is_small, x * v_set1(up), x);
+    veci inside = (veci)(x > v_set1(0)) & (veci)(x < v_set1((real)INFINITY));
+    vec u = R(choose)(inside, x, v_set1(1));
+    veci is_small = (veci)(u < v_set1(1 / up));
+    u = R(choose)(is_small, u * v_set1(up), u);
     vec scale = R(choose)(is_small, v_set1(REAL_BITS == 32 ? -32 : -64), v_set1(0));
     vec y = R(log_of)(u, v_set1(0), u - v_set1(1), scale);
-    veci inside = (veci)(x > v_set1(0)) & (veci)(x < v_set1((real)INFINITY));
     return R(choose)(inside, y, R(log_at_end)(x, v_set1(0)));
 }
 
 VEC_INLINE vec R(v_log1p)(vec x)
 {
-    vec one = v_set1(1), u = one + x;
-    vec lost = R(choose)((veci)(x > one), one - (u - x), x - (u - one));
-    vec y = R(log_of)(u, lost, x, v_set1(0));
+    vec one = v_set1(1);
+    veci inside = (veci)(x > -one) & (veci)(x < v_set1((real)INFINITY));
+    vec v = R(choose)(inside, x, v_set1(0)), u = one + v;
+    vec lost = R(choose)((veci)(v > one), one - (u - v), v - (u - one));
+    vec y = R(log_of)(u, lost, v, v_set1(0));
     /* Also keeps the sign of zero. */
     y = R(choose)((veci)(v_abs(x) < v_set1(REAL_BITS == 32 ? (real)0x1p-25 : (real)0x1p-54)), x, y);
-    veci inside = (veci)(x > -one) & (veci)(x < v_set1((real)INFINITY));
     return R(choose)(inside, y, R(log_at_end)(x, -one));
 }
 
