@@ -55,11 +55,9 @@ static void R(dense_gradient_rows)(const R(run) *r, idx first, int count, R(oper
 /* h_{t-1} of rows n, n + 1, ... as step t takes it. */
 static void R(list_h_before)(const R(run) *r, idx t, idx n, const real **rows, int count)
 {
-    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
     rk_grid h = R(grid_of_h_before)(r->s, t);
     R(list_some_rows)(r, &h, t - 1, n, 1, rows, count);
-    for (int i = 0; restarts && i < count; i++)
-        if (restarts[n + i]) rows[i] = r->restart[0] + (n + i) * r->restart_ld;
+    R(list_restarts)(r, 0, t, n, 1, rows, count);
 }
 
 /* The next `count` rows, from row `first` on, which is `at`, of an operand and of d_gates in the order in

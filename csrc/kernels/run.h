@@ -232,6 +232,15 @@ VEC_INLINE const real *R(row_of_step)(const R(rows) *rows, const int dense, idx 
     return dense ? rows->base + i * rows->inner : rows->list[i];
 }
 
+/* Of rows n, n + n_step, ..., which are listed, those that restart before step t: where the restart of state i
+   (0: h, 1: c) begins. */
+static void R(list_restarts)(const R(run) *r, int i, idx t, idx n, idx n_step, const real **rows, idx count)
+{
+    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
+    for (idx j = 0; restarts && j < count; j++, n += n_step)
+        if (restarts[n]) rows[j] = r->restart[i] + n * r->restart_ld;
+}
+
 /* What step t takes for state i of this thread's rows: what `rows` has, or where a restart begins. Listed in
    `list` unless the step is dense. */
 VEC_INLINE R(rows) R(rows_or_restarts)(const R(run) *r, const R(share) *share, const int dense, int list,
@@ -241,11 +250,7 @@ VEC_INLINE R(rows) R(rows_or_restarts)(const R(run) *r, const R(share) *share, c
     const real **listed = share->lists + list * r->s->N;
     if (rows.base)
         for (idx j = 0; j < n_rows; j++) listed[j] = rows.base + j * rows.inner;
-    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
-    for (idx j = 0; restarts && j < n_rows; j++) {
-        idx n = share->n0 + j * share->n_step;
-        if (restarts[n]) listed[j] = r->restart[i] + n * r->restart_ld;
-    }
+    R(list_restarts)(r, i, t, share->n0, share->n_step, listed, n_rows);
     return R(rows_listed)(listed);
 }
 

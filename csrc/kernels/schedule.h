@@ -44,11 +44,6 @@ VEC_INLINE int any_restarts(const rk_sequence *s, idx t)
     return s->schedule.restarting && t < s->T && s->schedule.restarting[t];
 }
 
-VEC_INLINE int restarts(const rk_sequence *s, idx t, idx n)
-{
-    return any_restarts(s, t) && s->schedule.restart[rows_before(s, t) + n];
-}
-
 /* Whether all rows take all steps and none restarts. */
 VEC_INLINE int is_dense(const rk_sequence *s) { return !s->schedule.order && !s->schedule.restart; }
 

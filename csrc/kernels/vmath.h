@@ -1,7 +1,7 @@
 /*
  * exp, tanh, sigmoid and logarithms of a vector, accurate over the whole range.
  *
- * One reduction serves all three: x = n ln2 + r and
+ * One reduction serves the first three: x = n ln2 + r and
  *     expm1(r) = r + r^2 q(r),  q a minimax polynomial on [-ln2/2, 3 ln2/4] with q(0) = 1/2,
  * whose relative error is 2^-29 (float), 2^-63 (double).
  *
@@ -9,13 +9,13 @@
  *     tanh(x)    = sign(x) m / (m + 2),       m = expm1(2|x|) = 2^n expm1(r) + (2^n - 1)
  *     sigmoid(x) = (x < 0 ? e : 1) / (1 + e), e = exp(-|x|)
  *
+ * For tanh, r lies in [-ln2/4, 3 ln2/4], so that the sum for m never cancels badly. ln2 is split in
+ * two so that n times its upper part is exact with or without a fused multiply-add.
+ *
  * A logarithm takes x = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2), and
  *     log(1 + f) = 2 atanh(s) = f - (f^2/2 - s (f^2/2 + s^2 g(s^2))),   s = f / (2 + f)
  * with g a minimax polynomial, whose relative error is 2^-29 (float), 2^-50 (double): of the result,
  * 2^-35 and 2^-57.
- *
- * For tanh, r lies in [-ln2/4, 3 ln2/4], so that the sum for m never cancels badly. ln2 is split in
- * two so that n times its upper part is exact with or without a fused multiply-add.
  *
  * NaN gives NaN, and +-inf, +-0 and subnormals give what the function's limit says.
  */

@@ -387,9 +387,9 @@ static void R(program_backward_task)(void *arg, int tid, int n_threads)
         idx n_rows = R(rows_of_share)(&w.share, active_rows(s, t));
         R(begin_flow)(&w, R(rows_of_share)(&w.share, active_rows(s, t + 1)), n_rows);
         if (n_rows) R(run_step)(&w, t, n_rows);
-        if (any_restarts(s, t))
-            for (idx r = 0; r < n_rows; r++)
-                if (restarts(s, t, R(row_of)(&w, r))) R(cut_flow)(&w, R(row_of)(&w, r));
+        const unsigned char *restarts = restarts_of_step(s, 0, t);
+        for (idx r = 0; restarts && r < n_rows; r++)
+            if (restarts[R(row_of)(&w, r)]) R(cut_flow)(&w, R(row_of)(&w, r));
         if (R(step_ends)(&w, s->T - t)) return;
     }
     for (idx n = w.share.n0; n < w.share.n1; n += w.share.n_step)

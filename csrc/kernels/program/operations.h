@@ -149,24 +149,20 @@ RK_BINARY_OPS(DEFINE_BINARY)
     const real *a = OPERAND(0), *b = OPERAND(1), *c = OPERAND(2);                                  \
     if (o[2].stride[2] && o[0].stride[2] && o[1].stride[2]) {                                      \
         LOOP(R(t_##name)(AT(a), AT(b), AT(c)), R(t_##name)(LAST(a), LAST(b), LAST(c)));            \
-        continue;                                                                                  \
-    }                                                                                              \
-    if (o[2].stride[2] && o[0].stride[2]) {                                                        \
+    } else if (o[2].stride[2] && o[0].stride[2]) {                                                 \
         vec all = v_set1(*b);                                                                      \
         LOOP(R(t_##name)(AT(a), all, AT(c)), R(t_##name)(LAST(a), all, LAST(c)));                  \
-        continue;                                                                                  \
-    }                                                                                              \
-    if (o[2].stride[2] && o[1].stride[2]) {                                                        \
+    } else if (o[2].stride[2] && o[1].stride[2]) {                                                 \
         vec all = v_set1(*a);                                                                      \
         LOOP(R(t_##name)(all, AT(b), AT(c)), R(t_##name)(all, LAST(b), LAST(c)));                  \
-        continue;                                                                                  \
-    }                                                                                              \
-    for (idx i = 0; i < n; i += VL) {                                                              \
-        idx lanes = min_idx(VL, n - i);                                                            \
-        vec va = o[0].stride[2] ? R(load_lanes)(a + i, lanes) : v_set1(*a);                        \
-        vec vb = o[1].stride[2] ? R(load_lanes)(b + i, lanes) : v_set1(*b);                        \
-        vec vc = o[2].stride[2] ? R(load_lanes)(c + i, lanes) : v_set1(*c);                        \
-        R(store_lanes)(out + i, R(t_##name)(va, vb, vc), lanes);                                   \
+    } else {                                                                                       \
+        for (idx i = 0; i < n; i += VL) {                                                          \
+            idx lanes = min_idx(VL, n - i);                                                        \
+            vec va = o[0].stride[2] ? R(load_lanes)(a + i, lanes) : v_set1(*a);                    \
+            vec vb = o[1].stride[2] ? R(load_lanes)(b + i, lanes) : v_set1(*b);                    \
+            vec vc = o[2].stride[2] ? R(load_lanes)(c + i, lanes) : v_set1(*c);                    \
+            R(store_lanes)(out + i, R(t_##name)(va, vb, vc), lanes);                               \
+        }                                                                                          \
     }                                                                                              \
     END_ROWS
 RK_TERNARY_OPS(DEFINE_TERNARY)
