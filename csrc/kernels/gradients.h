@@ -22,6 +22,27 @@ static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share
     return w;
 }
 
+/*
+ * The sums of a weight gradient, while they grow: for each panel of groups of a thread's share, a row for each
+ * feature with the panel's columns, [feature][group][gate][lane]. So what a tile writes adjoins, and what the
+ * next one writes follows it.
+ */
+typedef struct {
+    idx u, u1, width; /* groups, and the columns of a row */
+    idx column;       /* where they are in a row of gates */
+    real *sums;
+} R(gradient_panel);
+
+/* The panel that begins at group u. */
+VEC_INLINE R(gradient_panel) R(gradient_panel_at)(const R(run) *r, const R(weight_share) *w, int section,
+                                                  idx n_features, real *sums, idx u)
+{
+    int ng = r->sections[section].gates;
+    idx u1 = min_idx(u + (ng == 1 ? 4 : 1), w->u1);
+    idx column = r->sections[section].gate0 * r->ldu + u * ng * VL;
+    return (R(gradient_panel)){u, u1, (u1 - u) * ng * VL, column, sums ? sums + column * n_features : NULL};
+}
+
 /* What a product with the gradients of the gates reads beside them: x, h_{t-1}, or rows that were kept. */
 typedef enum { R(operand_x), R(operand_h), R(operand_kept) } R(operand);
 
@@ -104,21 +125,16 @@ static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx
 }
 
 /*
- * d_w[i][c] = sum over rows of a[row][i] * d_gates[row][c] for one section of gates, and the sums of the
- * columns of d_gates into d_bias (NULL: not wanted). d_w has row length ldg; sums go on from what the arrays
- * hold where the run adds.
+ * sums[i][c] = sum over rows of a[row][i] * d_gates[row][c] for one section of gates, and the sums of the
+ * columns of d_gates into d_bias (NULL: not wanted). They go on from what the arrays hold where the run adds.
  */
 static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, int section,
-                                       R(operand) operand, const real *kept, idx n_features, real *d_w,
+                                       R(operand) operand, const real *kept, idx n_features, real *sums,
                                        real *d_bias)
 {
     const rk_sequence *s = r->s;
-    int ng = r->sections[section].gates;
-    int nv_full = ng == 1 ? 4 : ng;
-    idx groups_per_panel = nv_full / ng;
-    idx first_column = r->sections[section].gate0 * r->ldu;
     R(weight_share) w = R(weight_share_of)(r, share, n_features);
-    int tile_rows = R(tile_rows)(nv_full);
+    int ng = r->sections[section].gates, tile_rows = R(tile_rows)(ng == 1 ? 4 : ng);
     real *features = share->scratch;
     real *columns = features + GRADIENT_BLOCK * round_up(n_features, 8) + VL;
     int want_bias = d_bias && w.i0 == 0;
@@ -130,25 +146,26 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
         idx K = min_idx(GRADIENT_BLOCK, n_rows - k0);
         int begins = !s->d_w_add && k0 == 0;
         R(gradient_rows)(r, &at, k0, (int)K, operand, kept, a_of_block, d_g_of_block);
-        if (d_w) R(pack_features)(features, a_of_block, K, w.i0, w.i1, tile_rows);
-        for (idx u = w.u0; u < w.u1; u += groups_per_panel) {
-            int nv = (int)min_idx(groups_per_panel, w.u1 - u) * ng;
-            idx width = (idx)nv * VL, column = first_column + u * ng * VL;
+        if (sums) R(pack_features)(features, a_of_block, K, w.i0, w.i1, tile_rows);
+        for (idx u = w.u0; u < w.u1;) {
+            R(gradient_panel) panel = R(gradient_panel_at)(r, &w, section, n_features, sums, u);
+            int nv = (int)(panel.width / VL);
+            u = panel.u1;
             vec sum[4];
             if (want_bias)
                 for (int v = 0; v < nv; v++)
-                    sum[v] = begins ? v_set1(0) : v_load(d_bias + column + v * VL);
+                    sum[v] = begins ? v_set1(0) : v_load(d_bias + panel.column + v * VL);
             for (idx k = 0; k < K; k++) {
-                const real *from = d_g_of_block[k] + column;
+                const real *from = d_g_of_block[k] + panel.column;
                 for (int v = 0; v < nv; v++) {
                     vec d = v_load(from + v * VL);
-                    v_store(columns + k * width + v * VL, d);
+                    v_store(columns + k * panel.width + v * VL, d);
                     if (want_bias) sum[v] = sum[v] + d;
                 }
             }
             if (want_bias)
-                for (int v = 0; v < nv; v++) v_store(d_bias + column + v * VL, sum[v]);
-            if (!d_w) continue;
+                for (int v = 0; v < nv; v++) v_store(d_bias + panel.column + v * VL, sum[v]);
+            if (!sums) continue;
             const real *packed = features;
             for (idx i = w.i0; i < w.i1; i += tile_rows) {
                 int count = (int)min_idx(tile_rows, w.i1 - i);
@@ -156,10 +173,10 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
                 real *out_rows[8];
                 for (int c = 0; c < count; c++) {
                     a_rows[c] = packed + c;
-                    out_rows[c] = d_w + (i + c) * r->ldg + column;
+                    out_rows[c] = panel.sums + (i + c) * panel.width;
                 }
                 R(tile) tile = {
-                    .K = K, .a = a_rows, .a_k = count, .b = columns, .b_k = width,
+                    .K = K, .a = a_rows, .a_k = count, .b = columns, .b_k = panel.width,
                     .init = begins ? NULL : (const real *const *)out_rows, .out = out_rows,
                 };
                 R(tiles)[nv - 1][count - 1](&tile);
@@ -169,48 +186,50 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
     }
 }
 
-/* The inverse of the next function, for sums that go on: d_w in its (gH, n_features) form to this thread's
-   part of the transposed one. */
+/* The inverse of the next function, for sums that go on: from d_w in its (gH, n_features) form. */
 static void R(pack_weight_gradient)(const R(run) *r, const R(share) *share, int section, idx n_features,
-                                    const real *d_w, real *packed)
+                                    const real *d_w, real *sums)
 {
     R(weight_share) w = R(weight_share_of)(r, share, n_features);
     idx H = r->s->H;
     int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
-    for (idx i = w.i0; i < w.i1; i++)
-        for (idx u = w.u0; u < w.u1; u++)
-            for (int g = 0; g < ng; g++) {
-                real *to = packed + i * r->ldg + gate0 * r->ldu + (u * ng + g) * VL;
-                const real *from = d_w + ((gate0 + g) * H + u * VL) * n_features + i;
-                for (idx lane = 0; lane < VL; lane++)
-                    to[lane] = u * VL + lane < H ? from[lane * n_features] : 0;
+    for (idx u = w.u0; u < w.u1;) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, &w, section, n_features, sums, u);
+        for (idx i = w.i0; i < w.i1; i++)
+            for (idx c = 0; c < panel.width; c++) {
+                idx gate = gate0 + c / VL % ng, unit = (panel.u + c / VL / ng) * VL + c % VL;
+                panel.sums[i * panel.width + c] = unit < H ? d_w[(gate * H + unit) * n_features + i] : 0;
             }
+        u = panel.u1;
+    }
 }
 
-/* Bring this thread's part of a transposed gradient (n_features, ldg) into its (gH, n_features) form,
-   and its bias gradient, a row of gates, into (gH). */
+/* Bring this thread's sums of a weight gradient into its (gH, n_features) form. */
 static void R(unpack_weight_gradient)(const R(run) *r, const R(share) *share, int section,
-                                      idx n_features, const real *packed, real *d_w)
+                                      idx n_features, const real *sums, real *d_w)
 {
     R(weight_share) w = R(weight_share_of)(r, share, n_features);
     idx H = r->s->H;
     int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
     real block[VL * VL];
-    for (idx i = w.i0; i < w.i1; i += VL) {
-        int features = (int)min_idx(VL, w.i1 - i);
-        for (idx u = w.u0; u < w.u1; u++) {
-            int units = (int)min_idx(VL, H - u * VL);
-            for (int g = 0; g < ng; g++) {
-                const real *from = packed + i * r->ldg + gate0 * r->ldu + (u * ng + g) * VL;
-                real *to = d_w + ((gate0 + g) * H + u * VL) * n_features + i;
+    for (idx u = w.u0; u < w.u1;) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, &w, section, n_features, (real *)sums, u);
+        for (idx i = w.i0; i < w.i1; i += VL) {
+            int features = (int)min_idx(VL, w.i1 - i);
+            for (idx c = 0; c < panel.width; c += VL) {
+                idx gate = gate0 + c / VL % ng, unit = (panel.u + c / VL / ng) * VL;
+                int units = (int)min_idx(VL, H - unit);
+                const real *from = panel.sums + i * panel.width + c;
+                real *to = d_w + (gate * H + unit) * n_features + i;
                 if (features == VL) {
-                    R(transpose_block)(from, r->ldg, VL, units, to, n_features);
+                    R(transpose_block)(from, panel.width, VL, units, to, n_features);
                     continue;
                 }
-                R(transpose_block)(from, r->ldg, features, units, block, VL);
+                R(transpose_block)(from, panel.width, features, units, block, VL);
                 R(copy_out)(to, n_features, block, VL, units, features);
             }
         }
+        u = panel.u1;
     }
 }
 
@@ -238,14 +257,14 @@ static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, i
                                 const real *instead, int want_bias)
 {
     const rk_sequence *s = r->s;
-    real *d_w = which ? s->d_w_hh : s->d_w_ih, *packed = r->d_w[which];
+    real *d_w = which ? s->d_w_hh : s->d_w_ih, *sums = r->d_w[which];
     real *d_bias = want_bias ? r->d_bias[which] : NULL;
     if (!d_w && !d_bias) return;
     idx features = which ? s->H : s->I;
     R(operand) operand = !which ? R(operand_x) : instead ? R(operand_kept) : R(operand_h);
-    if (d_w && s->d_w_add) R(pack_weight_gradient)(r, share, section, features, d_w, packed);
-    R(section_weight_gradient)(r, share, section, operand, instead, features, d_w ? packed : NULL, d_bias);
-    if (d_w) R(unpack_weight_gradient)(r, share, section, features, packed, d_w);
+    if (d_w && s->d_w_add) R(pack_weight_gradient)(r, share, section, features, d_w, sums);
+    R(section_weight_gradient)(r, share, section, operand, instead, features, d_w ? sums : NULL, d_bias);
+    if (d_w) R(unpack_weight_gradient)(r, share, section, features, sums, d_w);
 }
 
 /* d_x of this thread's part of all rows. */

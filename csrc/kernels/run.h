@@ -51,7 +51,7 @@ typedef struct {
     real *d_gates;                   /* rows of gate gradients of all steps */
     R(panels) hh_back[MAX_SECTIONS]; /* one per section: d_h += d_gates . w_hh */
     R(panels) ih_back;               /* d_x = d_gates . w_ih */
-    real *d_w[2];                    /* transposed gradients (I, ldg) and (H, ldg) */
+    real *d_w[2];                    /* sums of gradients of w_ih (I * ldg) and w_hh (H * ldg) */
     real *d_bias[2];                 /* rows of gates */
     real *carry;                     /* per row: what flows to the step before (LSTM d_c, GRU d_h) */
     real *d_restart[2];              /* rows of gradients of where a restart begins; NULL: not wanted */

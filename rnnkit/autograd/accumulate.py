@@ -103,8 +103,8 @@ class Collector:
 _PRIVATE = 0x1 | 0x4 | 0x400  # NumPy's flags: contiguous in C order, owns its data, writeable
 
 
-def own(holder: list[Tensor]) -> Array:
-    """The array of the one tensor in `holder`, copied unless nothing else can refer to it.
+def own(holder: list[Tensor]) -> Tensor:
+    """The one tensor in `holder` without its history, copied unless nothing else can refer to it.
 
     Two references are the holder's (or the slot's) and that of getrefcount's argument.
     """
@@ -113,8 +113,9 @@ def own(holder: list[Tensor]) -> Array:
         and getrefcount(holder[0]) <= 2
         and getrefcount(holder[0]._data) <= 2
     ):
-        return holder[0]._data
-    return holder[0]._data.copy()
+        plain = type(holder[0]) is Tensor and not holder[0]._requires_grad
+        return holder[0] if plain else wrap(holder[0]._data)
+    return wrap(holder[0]._data.copy())
 
 
 def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:

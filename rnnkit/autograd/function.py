@@ -161,34 +161,38 @@ class FunctionNode(Node):
             raise MissingRuleError(f"{self.name}: the Function defines no backward")
         ctx = self._ctx
         assert ctx is not None
-        needs = [asked and ready for asked, ready in zip(needs, self._prepared, strict=True)]
+        wanted = tuple(needs)
+        if wanted != self._prepared:
+            wanted = tuple([a and b for a, b in zip(needs, self._prepared, strict=True)])
         given = d_outputs if self.n_outputs else (d_outputs,)
         with self._lock:
-            ctx.needs_input_grad = tuple(needs)
+            ctx.needs_input_grad = wanted
             ctx.retain_graph = retain_graph
             result = self._function.backward(ctx, *given)
-        gradients: Sequence[Gradient] = result if isinstance(result, tuple) else (result,)
-        if len(gradients) != len(ctx.inputs):
+        if not isinstance(result, tuple):
+            result = (result,)
+        if len(result) != len(wanted):
             raise GraphError(
-                f"{self.name}.backward: expected {len(ctx.inputs)} gradients, one per input, got "
-                f"{len(gradients)}"
+                f"{self.name}.backward: expected {len(wanted)} gradients, one per input, got "
+                f"{len(result)}"
             )
-        for i, (tensor, need, gradient) in enumerate(
-            zip(ctx.inputs, needs, gradients, strict=True)
-        ):
-            if not need or gradient is None or isinstance(gradient, PartialGradient):
+        gradients: list[Gradient] = []
+        for tensor, need, gradient in zip(ctx.inputs, wanted, result, strict=True):
+            if not need or gradient is None:
+                gradients.append(None)
                 continue
             assert tensor is not None
             fits = (
-                isinstance(gradient, Tensor)
-                and gradient._data.shape == tensor._data.shape
-                and gradient._data.dtype == tensor._data.dtype
+                type(gradient) is Tensor
+                and (array := gradient._data).dtype is (like := tensor._data).dtype
+                and array.shape == like.shape
             )
-            if not fits:  # the message costs more than the check
-                check_gradient(gradient, tensor, f"{self.name}.backward: gradient {i}")
-        return [
-            gradient if need else None for gradient, need in zip(gradients, needs, strict=True)
-        ]
+            # The message costs more than the check.
+            if not fits and not isinstance(gradient, PartialGradient):
+                what = f"{self.name}.backward: gradient {len(gradients)}"
+                check_gradient(gradient, tensor, what)
+            gradients.append(gradient)
+        return gradients
 
     def free(self) -> None:
         self.inputs = None

@@ -20,7 +20,7 @@ from rnnkit.autograd.tensor import Tensor, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from rnnkit.autograd.accumulate import Slot
     from rnnkit.autograd.node import Gradient, Node
@@ -56,21 +56,30 @@ def history(roots: Iterable[Tensor], since: int = 0) -> list[Node]:
     return sorted(seen, key=attrgetter("number"), reverse=True)
 
 
-def _leading_to(targets: set[Slot], nodes: list[Node]) -> set[Node]:
-    """The nodes with a target among the tensors they were computed from."""
-    found: set[Node] = set()
+def _leading_to(targets: Container[Slot], nodes: list[Node]) -> dict[Node, list[bool]]:
+    """The nodes with a target among the tensors they were computed from, and which of their inputs
+    lead to one."""
+    found: dict[Node, list[bool]] = {}
     for node in reversed(nodes):
-        for tensor in node.inputs or ():
-            if tensor is not None and (tensor.grad_fn in found or slot_of(tensor) in targets):
-                found.add(node)
-                break
+        needs = [
+            tensor is not None
+            and tensor._requires_grad
+            and (
+                tensor in targets
+                if (before := tensor.grad_fn) is None
+                else before in found or slot_of(tensor) in targets
+            )
+            for tensor in node.inputs or ()
+        ]
+        if True in needs:
+            found[node] = needs
     return found
 
 
 def _walk(
     roots: Sequence[Tensor],
     seeds: Sequence[Tensor],
-    targets: set[Slot] | None,
+    targets: Container[Slot] | None,
     retain_graph: bool,
     create_graph: bool,
 ) -> tuple[Collector, dict[Slot, Tensor]]:
@@ -91,7 +100,7 @@ def _walk(
 
 
 def walk_on(
-    collector: Collector, nodes: list[Node], targets: set[Slot], retain_graph: bool
+    collector: Collector, nodes: list[Node], targets: Container[Slot], retain_graph: bool
 ) -> None:
     """Go on with a walk through operations that a node has just recorded: see `Node.gradients`.
 
@@ -108,8 +117,8 @@ def walk_on(
 
 def _visit(
     nodes: list[Node],
-    useful: set[Node] | None,
-    targets: set[Slot] | None,
+    useful: dict[Node, list[bool]] | None,
+    targets: Container[Slot] | None,
     collector: Collector,
     captured: dict[Slot, Tensor],
     retain_graph: bool,
@@ -142,13 +151,7 @@ def _visit(
         if useful is None:
             needs = [tensor is not None and tensor._requires_grad for tensor in inputs]
         else:
-            assert targets is not None
-            needs = [
-                tensor is not None
-                and tensor._requires_grad
-                and (tensor.grad_fn in useful or slot_of(tensor) in targets)
-                for tensor in inputs
-            ]
+            needs = useful[node]
         if True in needs:
             gradients = node.gradients(d_outputs, needs, retain_graph, collector)
             _distribute(collector, inputs, needs, gradients)
@@ -194,7 +197,7 @@ def _accumulate(leaf: Tensor, collector: Collector, create_graph: bool) -> None:
     if create_graph:
         leaf._grad = holder[0].clone() if leaf._grad is None else leaf._grad + holder[0]
     elif leaf._grad is None:
-        leaf._grad = wrap(own(holder))
+        leaf._grad = own(holder)
     else:
         add_to_grad(leaf, holder[0])
 
@@ -247,8 +250,7 @@ def grad(
         GraphError: an output or input does not require a gradient, the graph was freed, or an
             input was not used and `allow_unused` is false.
     """
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    roots, wanted = _differentiable("outputs", outputs), _differentiable("inputs", inputs)
     given: list[Any]
     if grad_outputs is None:
         given = [None] * len(roots)
@@ -260,42 +262,60 @@ def grad(
         raise ArgumentError(
             f"grad_outputs: expected one per output ({len(roots)}), got {len(given)}"
         )
-    for what, tensors in (("outputs", roots), ("inputs", wanted)):
-        for i, tensor in enumerate(tensors):
-            if not isinstance(tensor, Tensor):
-                raise DTypeError(f"{what}[{i}]: expected a Tensor, got {type(tensor).__name__}")
-            if not tensor._requires_grad:
-                raise GraphError(f"{what}[{i}] does not require a gradient")
     seeds = [
         value if _fits(value, root) else _seed(root, value, f"grad_outputs[{i}]")
         for i, (root, value) in enumerate(zip(roots, given, strict=True))
     ]
     retain = create_graph if retain_graph is None else retain_graph
-    slots = [slot_of(tensor) for tensor in wanted]
+    slots = [tensor if tensor.grad_fn is None else slot_of(tensor) for tensor in wanted]
+    targets = dict.fromkeys(slots)  # in their order
     with GradMode(create_graph):
-        collector, found = _walk(roots, seeds, set(slots), retain, create_graph)
-        for tensor in collector.leaves():
-            total = collector.take(tensor)
-            if total is not None:
-                found[tensor] = run_hooks(tensor._hooks, total) if tensor._hooks else total
-            del total
-    last_use = {slot: i for i, slot in enumerate(slots)}
-    results: list[Tensor | None] = []
-    for i, slot in enumerate(slots):
-        if slot not in found:
-            if not allow_unused:
-                raise GraphError(
-                    f"inputs[{i}] was not used in computing the outputs; pass allow_unused=True "
-                    "to get None for it"
-                )
-            results.append(None)
-        elif create_graph:
-            results.append(found[slot])
-        else:
-            # A tensor may stand for several inputs: all but the last find it shared, and copy.
-            holder = [found.pop(slot) if last_use[slot] == i else found[slot]]
-            results.append(wrap(own(holder)))
+        collector, found = _walk(roots, seeds, targets, retain, create_graph)
+        for slot in targets:
+            # What is there still is a leaf's.
+            if slot in collector.slots:
+                total = collector.take(slot)
+                assert isinstance(slot, Tensor) and total is not None
+                found[slot] = run_hooks(slot._hooks, total) if slot._hooks else total
+                del total
+    if not create_graph:
+        # One reference is the list's.
+        found = {slot: own([found.pop(slot)]) for slot in targets if slot in found}
+    results = [found.get(slot) for slot in slots]
+    if len(found) < len(targets) and not allow_unused:
+        unused = next(i for i, slot in enumerate(slots) if slot not in found)
+        raise GraphError(
+            f"inputs[{unused}] was not used in computing the outputs; pass allow_unused=True to "
+            "get None for it"
+        )
+    if len(found) < len(slots) and not create_graph:
+        _set_apart(results)
     return tuple(results)
+
+
+def _differentiable(name: str, given: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """The tensors of an argument of `grad`, checked."""
+    tensors = [given] if isinstance(given, Tensor) else list(given)
+    for tensor in tensors:
+        if isinstance(tensor, Tensor) and tensor._requires_grad:
+            continue
+        i = next(i for i, each in enumerate(tensors) if each is tensor)
+        place = f"{name}[{i}]"
+        if not isinstance(tensor, Tensor):
+            raise DTypeError(f"{place}: expected a Tensor, got {type(tensor).__name__}")
+        raise GraphError(f"{place} does not require a gradient")
+    return tensors
+
+
+def _set_apart(gradients: list[Tensor | None]) -> None:
+    """Put copies where one of them stands for a second time."""
+    seen: set[int] = set()
+    for i, gradient in enumerate(gradients):
+        if gradient is None:
+            continue
+        if id(gradient) in seen:
+            gradients[i] = wrap(gradient._data.copy())
+        seen.add(id(gradient))
 
 
 def _fits(gradient: Any, root: Tensor) -> bool:
