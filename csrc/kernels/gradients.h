@@ -3,44 +3,26 @@
  * loop, from d_gates of all steps.
  */
 
-/* Split for weight gradients: by groups where these divide well, else by features. */
+/* Split for weight gradients: by groups where these divide well, else by features; the first thread then sums
+   the bias. */
 typedef struct {
     idx u0, u1, i0, i1;
+    int sums_bias;
 } R(weight_share);
 
 static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share, idx n_features)
 {
     int tid = share->tid, n = share->n_threads;
-    R(weight_share) w = {0, r->U, 0, n_features};
+    R(weight_share) w = {0, r->U, 0, n_features, 1};
     if (r->U % n == 0 || r->U >= 4 * n) {
         w.u0 = r->U * tid / n;
         w.u1 = r->U * (tid + 1) / n;
     } else {
         w.i0 = n_features * tid / n;
         w.i1 = n_features * (tid + 1) / n;
+        w.sums_bias = tid == 0;
     }
     return w;
-}
-
-/*
- * The sums of a weight gradient, while they grow: for each panel of groups of a thread's share, a row for each
- * feature with the panel's columns, [feature][group][gate][lane]. So what a tile writes adjoins, and what the
- * next one writes follows it.
- */
-typedef struct {
-    idx u, u1, width; /* groups, and the columns of a row */
-    idx column;       /* where they are in a row of gates */
-    real *sums;
-} R(gradient_panel);
-
-/* The panel that begins at group u. */
-VEC_INLINE R(gradient_panel) R(gradient_panel_at)(const R(run) *r, const R(weight_share) *w, int section,
-                                                  idx n_features, real *sums, idx u)
-{
-    int ng = r->sections[section].gates;
-    idx u1 = min_idx(u + (ng == 1 ? 4 : 1), w->u1);
-    idx column = r->sections[section].gate0 * r->ldu + u * ng * VL;
-    return (R(gradient_panel)){u, u1, (u1 - u) * ng * VL, column, sums ? sums + column * n_features : NULL};
 }
 
 /* What a product with the gradients of the gates reads beside them: x, h_{t-1}, or rows that were kept. */
@@ -124,20 +106,50 @@ static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx
     }
 }
 
+/* One of the products that make up a weight gradient: a^T . d_gates. */
+typedef struct {
+    R(operand) operand;   /* a */
+    const real *kept;
+    idx n_features;       /* of a */
+    R(weight_share) share;
+    real *sums, *d_w;     /* NULL: not wanted */
+    real *features;       /* rows of a for the tiles */
+} R(weight_product);
+
 /*
- * sums[i][c] = sum over rows of a[row][i] * d_gates[row][c] for one section of gates, and the sums of the
- * columns of d_gates into d_bias (NULL: not wanted). They go on from what the arrays hold where the run adds.
+ * The sums of a weight gradient, while they grow: for each panel of groups of a thread's share, a row for each
+ * feature with the panel's columns, [feature][group][gate][lane]. So what a tile writes adjoins, and what the
+ * next one writes follows it.
  */
-static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, int section,
-                                       R(operand) operand, const real *kept, idx n_features, real *sums,
-                                       real *d_bias)
+typedef struct {
+    idx u, u1, width; /* groups, and the columns of a row */
+    idx column;       /* where they are in a row of gates */
+} R(gradient_panel);
+
+/* The panel that begins at group u. */
+VEC_INLINE R(gradient_panel) R(gradient_panel_at)(const R(run) *r, const R(weight_share) *w, int section, idx u)
+{
+    int ng = r->sections[section].gates;
+    idx u1 = min_idx(u + (ng == 1 ? 4 : 1), w->u1);
+    return (R(gradient_panel)){u, u1, (u1 - u) * ng * VL, r->sections[section].gate0 * r->ldu + u * ng * VL};
+}
+
+VEC_INLINE real *R(sums_of_panel)(const R(gradient_panel) *panel, const R(weight_product) *p)
+{
+    return p->sums + panel->column * p->n_features;
+}
+
+/*
+ * sums[i][c] = sum over rows of a[row][i] * d_gates[row][c] for one section of gates and each of the products,
+ * and the sums of the columns of d_gates into d_bias (NULL: not wanted). They go on from what the arrays hold
+ * where the run adds.
+ */
+static void R(section_weight_gradient)(const R(run) *r, int section, const R(weight_product) *products,
+                                       int n_products, real *columns, real *d_bias)
 {
     const rk_sequence *s = r->s;
-    R(weight_share) w = R(weight_share_of)(r, share, n_features);
     int ng = r->sections[section].gates, tile_rows = R(tile_rows)(ng == 1 ? 4 : ng);
-    real *features = share->scratch;
-    real *columns = features + GRADIENT_BLOCK * round_up(n_features, 8) + VL;
-    int want_bias = d_bias && w.i0 == 0;
+    const R(weight_share) *all = &products[0].share; /* the groups are the same in all */
     const real *a_of_block[GRADIENT_BLOCK], *d_g_of_block[GRADIENT_BLOCK];
     place at = {s->T - 1, 0};
     idx n_rows = rk_all_rows(s);
@@ -145,14 +157,19 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
     for (idx k0 = 0; k0 < n_rows; k0 += GRADIENT_BLOCK) {
         idx K = min_idx(GRADIENT_BLOCK, n_rows - k0);
         int begins = !s->d_w_add && k0 == 0;
-        R(gradient_rows)(r, &at, k0, (int)K, operand, kept, a_of_block, d_g_of_block);
-        if (sums) R(pack_features)(features, a_of_block, K, w.i0, w.i1, tile_rows);
-        for (idx u = w.u0; u < w.u1;) {
-            R(gradient_panel) panel = R(gradient_panel_at)(r, &w, section, n_features, sums, u);
+        place next = at;
+        for (const R(weight_product) *p = products; p < products + n_products; p++) {
+            next = at;
+            R(gradient_rows)(r, &next, k0, (int)K, p->operand, p->kept, a_of_block, d_g_of_block);
+            if (p->sums) R(pack_features)(p->features, a_of_block, K, p->share.i0, p->share.i1, tile_rows);
+        }
+        at = next;
+        for (idx u = all->u0; u < all->u1;) {
+            R(gradient_panel) panel = R(gradient_panel_at)(r, all, section, u);
             int nv = (int)(panel.width / VL);
             u = panel.u1;
             vec sum[4];
-            if (want_bias)
+            if (d_bias)
                 for (int v = 0; v < nv; v++)
                     sum[v] = begins ? v_set1(0) : v_load(d_bias + panel.column + v * VL);
             for (idx k = 0; k < K; k++) {
@@ -160,67 +177,72 @@ static void R(section_weight_gradient)(const R(run) *r, const R(share) *share, i
                 for (int v = 0; v < nv; v++) {
                     vec d = v_load(from + v * VL);
                     v_store(columns + k * panel.width + v * VL, d);
-                    if (want_bias) sum[v] = sum[v] + d;
+                    if (d_bias) sum[v] = sum[v] + d;
                 }
             }
-            if (want_bias)
+            if (d_bias)
                 for (int v = 0; v < nv; v++) v_store(d_bias + panel.column + v * VL, sum[v]);
-            if (!sums) continue;
-            const real *packed = features;
-            for (idx i = w.i0; i < w.i1; i += tile_rows) {
-                int count = (int)min_idx(tile_rows, w.i1 - i);
-                const real *a_rows[8];
-                real *out_rows[8];
-                for (int c = 0; c < count; c++) {
-                    a_rows[c] = packed + c;
-                    out_rows[c] = panel.sums + (i + c) * panel.width;
+            for (const R(weight_product) *p = products; p < products + n_products; p++) {
+                if (!p->sums) continue;
+                const real *features = p->features;
+                real *sums = R(sums_of_panel)(&panel, p);
+                for (idx i = p->share.i0; i < p->share.i1; i += tile_rows) {
+                    int count = (int)min_idx(tile_rows, p->share.i1 - i);
+                    const real *a_rows[8];
+                    real *out_rows[8];
+                    for (int c = 0; c < count; c++) {
+                        a_rows[c] = features + c;
+                        out_rows[c] = sums + (i + c) * panel.width;
+                    }
+                    R(tile) tile = {
+                        .K = K, .a = a_rows, .a_k = count, .b = columns, .b_k = panel.width,
+                        .init = begins ? NULL : (const real *const *)out_rows, .out = out_rows,
+                    };
+                    R(prefetch_to_write)(out_rows[count - 1] + panel.width, tile_rows * panel.width);
+                    R(tiles)[nv - 1][count - 1](&tile);
+                    features += count * K;
                 }
-                R(tile) tile = {
-                    .K = K, .a = a_rows, .a_k = count, .b = columns, .b_k = panel.width,
-                    .init = begins ? NULL : (const real *const *)out_rows, .out = out_rows,
-                };
-                R(tiles)[nv - 1][count - 1](&tile);
-                packed += count * K;
             }
         }
     }
 }
 
 /* The inverse of the next function, for sums that go on: from d_w in its (gH, n_features) form. */
-static void R(pack_weight_gradient)(const R(run) *r, const R(share) *share, int section, idx n_features,
-                                    const real *d_w, real *sums)
+static void R(pack_weight_gradient)(const R(run) *r, int section, const R(weight_product) *p)
 {
-    R(weight_share) w = R(weight_share_of)(r, share, n_features);
     idx H = r->s->H;
     int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
-    for (idx u = w.u0; u < w.u1;) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, &w, section, n_features, sums, u);
-        for (idx i = w.i0; i < w.i1; i++)
+    for (idx u = p->share.u0; u < p->share.u1;) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, u);
+        real *sums = R(sums_of_panel)(&panel, p);
+        for (idx i = p->share.i0; i < p->share.i1; i++)
             for (idx c = 0; c < panel.width; c++) {
-                idx gate = gate0 + c / VL % ng, unit = (panel.u + c / VL / ng) * VL + c % VL;
-                panel.sums[i * panel.width + c] = unit < H ? d_w[(gate * H + unit) * n_features + i] : 0;
+                idx gate = gate0 + c / VL % ng, unit = (u + c / VL / ng) * VL + c % VL;
+                sums[i * panel.width + c] = unit < H ? p->d_w[(gate * H + unit) * p->n_features + i] : 0;
             }
         u = panel.u1;
     }
 }
 
 /* Bring this thread's sums of a weight gradient into its (gH, n_features) form. */
-static void R(unpack_weight_gradient)(const R(run) *r, const R(share) *share, int section,
-                                      idx n_features, const real *sums, real *d_w)
+static void R(unpack_weight_gradient)(const R(run) *r, int section, const R(weight_product) *p)
 {
-    R(weight_share) w = R(weight_share_of)(r, share, n_features);
-    idx H = r->s->H;
+    idx H = r->s->H, n_features = p->n_features;
     int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
+    int to_afar = n_features * r->ldg * (idx)sizeof(real) > SECOND_CACHE;
     real block[VL * VL];
-    for (idx u = w.u0; u < w.u1;) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, &w, section, n_features, (real *)sums, u);
-        for (idx i = w.i0; i < w.i1; i += VL) {
-            int features = (int)min_idx(VL, w.i1 - i);
+    for (idx u = p->share.u0; u < p->share.u1;) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, u);
+        const real *sums = R(sums_of_panel)(&panel, p);
+        for (idx i = p->share.i0; i < p->share.i1; i += VL) {
+            int features = (int)min_idx(VL, p->share.i1 - i);
             for (idx c = 0; c < panel.width; c += VL) {
-                idx gate = gate0 + c / VL % ng, unit = (panel.u + c / VL / ng) * VL;
+                idx gate = gate0 + c / VL % ng, unit = (u + c / VL / ng) * VL;
                 int units = (int)min_idx(VL, H - unit);
-                const real *from = panel.sums + i * panel.width + c;
-                real *to = d_w + (gate * H + unit) * n_features + i;
+                const real *from = sums + i * panel.width + c;
+                real *to = p->d_w + (gate * H + unit) * n_features + i;
+                for (int j = 0; to_afar && j < units; j++)
+                    __builtin_prefetch(to + j * n_features + 2 * VL, 1, 3);
                 if (features == VL) {
                     R(transpose_block)(from, panel.width, VL, units, to, n_features);
                     continue;
@@ -251,20 +273,42 @@ static void R(pack_bias_gradient)(const R(run) *r, const real *d_b, real *packed
                      r->sections[i].gate0, 0);
 }
 
-/* Gradients of w_ih (which = 0) or w_hh (1) and their bias for one section, whose recurrent operand is
-   h_{t-1}, or `instead` (rows of all steps) where the cell multiplies something else. */
-static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, int which,
+/* Which weights a sum belongs to. */
+typedef enum { R(of_input), R(of_hidden), R(of_both) } R(weights);
+
+/* Gradients of the weights of one section, whose recurrent operand is h_{t-1}, or `instead` (rows of all steps)
+   where the cell multiplies something else; and of their bias: the sum of the hidden one where it is of
+   these alone. */
+static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, R(weights) of,
                                 const real *instead, int want_bias)
 {
     const rk_sequence *s = r->s;
-    real *d_w = which ? s->d_w_hh : s->d_w_ih, *sums = r->d_w[which];
-    real *d_bias = want_bias ? r->d_bias[which] : NULL;
-    if (!d_w && !d_bias) return;
-    idx features = which ? s->H : s->I;
-    R(operand) operand = !which ? R(operand_x) : instead ? R(operand_kept) : R(operand_h);
-    if (d_w && s->d_w_add) R(pack_weight_gradient)(r, share, section, features, d_w, sums);
-    R(section_weight_gradient)(r, share, section, operand, instead, features, d_w ? sums : NULL, d_bias);
-    if (d_w) R(unpack_weight_gradient)(r, share, section, features, sums, d_w);
+    R(weight_product) products[2];
+    int n = 0;
+    real *scratch = share->scratch;
+    if (of != R(of_input))
+        products[n++] = (R(weight_product)){
+            .operand = instead ? R(operand_kept) : R(operand_h), .kept = instead, .n_features = s->H,
+            .sums = s->d_w_hh ? r->d_w[1] : NULL, .d_w = s->d_w_hh,
+        };
+    if (of != R(of_hidden))
+        products[n++] = (R(weight_product)){
+            .operand = R(operand_x), .n_features = s->I,
+            .sums = s->d_w_ih ? r->d_w[0] : NULL, .d_w = s->d_w_ih,
+        };
+    int wanted = 0;
+    for (R(weight_product) *p = products; p < products + n; p++) {
+        p->share = R(weight_share_of)(r, share, p->n_features);
+        p->features = scratch;
+        scratch += R(packed_features)(p->n_features);
+        if (p->sums) wanted = 1;
+        if (p->sums && s->d_w_add) R(pack_weight_gradient)(r, section, p);
+    }
+    real *d_bias = want_bias && products[0].share.sums_bias ? r->d_bias[of == R(of_hidden)] : NULL;
+    if (!wanted && !d_bias) return;
+    R(section_weight_gradient)(r, section, products, n, scratch, d_bias);
+    for (const R(weight_product) *p = products; p < products + n; p++)
+        if (p->sums) R(unpack_weight_gradient)(r, section, p);
 }
 
 /* d_x of this thread's part of all rows. */
@@ -332,11 +376,9 @@ static void R(gradients_after_loop)(R(run) *r, const R(share) *share)
 {
     const rk_sequence *s = r->s;
     R(d_initial_h)(r, share, NULL);
+    R(input_gradient)(r, share);
     R(begin_bias)(r, share, 0, 0);
     R(wait_all)(share);
-    R(weight_gradients)(r, share, 0, 1, NULL, 0);
-    R(input_gradient)(r, share);
-    R(wait_all)(share);
-    R(weight_gradients)(r, share, 0, 0, NULL, s->d_b_ih || s->d_b_hh);
+    R(weight_gradients)(r, share, 0, R(of_both), NULL, s->d_b_ih || s->d_b_hh);
     R(finish_bias)(r, share, 0, 0);
 }

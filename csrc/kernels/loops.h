@@ -155,6 +155,12 @@ static void R(final_h)(const R(run) *r, const R(share) *share)
 
 /* ---- backward: the loop ----------------------------------------------------------------------- */
 
+/* Elements that a block of rows takes where it is packed for the tiles of a weight gradient. */
+VEC_INLINE idx R(packed_features)(idx n_features)
+{
+    return GRADIENT_BLOCK * round_up(n_features, 8) + VL;
+}
+
 /* Take the memory that every backward pass needs. */
 static void R(plan_backward)(R(run) *r, R(arena) *arena)
 {
@@ -166,7 +172,7 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
         idx groups = (s->I + VL - 1) / VL;
         r->ih_back = R(plan_panels)(arena, r->ldg, groups, 1, (int)min_idx(4, groups));
     }
-    /* A transposed gradient takes the place of the packed weights, once these have served. */
+    /* The sums of a gradient take the place of the packed weights, once these have served. */
     if (s->d_w_ih) r->d_w[0] = s->d_x.at ? r->ih_back.data : R(take)(arena, s->I * r->ldg);
     if (s->d_w_hh) r->d_w[1] = r->hh_back[0].data;
     for (int i = 0; i < 2; i++) r->d_bias[i] = R(take)(arena, r->ldg);
@@ -176,10 +182,9 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     if (s->schedule.restart && s->d_c_r) r->d_restart[1] = R(take)(arena, s->N * r->ldu);
 
     /* A thread's scratch serves in turn: d_h of up to 16 groups for all rows in the loop; packed
-       features and gate gradients; rows of d_x. */
-    idx widest = s->I > s->H ? s->I : s->H;
+       features of x and h and gate gradients; rows of d_x. */
     idx loop = s->N * 4 * 4 * VL;
-    idx weights = GRADIENT_BLOCK * (round_up(widest, 8) + 4 * VL) + VL;
+    idx weights = R(packed_features)(s->I) + R(packed_features)(s->H) + GRADIENT_BLOCK * 4 * VL;
     idx input = INPUT_ROWS_AT_ONCE * 4 * VL;
     r->scratch_size = loop > weights ? loop : weights;
     if (input > r->scratch_size) r->scratch_size = input;

@@ -26,6 +26,8 @@ VEC_INLINE int R(groups_in_panel)(const R(panels) *w, idx u) { return (int)min_i
    src[((gate0 + gate)*H + unit) * ld + k]. Groups u0 <= u < u1; u0 begins a panel. */
 static void R(pack_rows)(const R(panels) *w, const real *src, idx ld, idx H, int gate0, idx u0, idx u1)
 {
+    /* A panel has more rows than the processor follows by itself. */
+    int from_afar = R(panels_size)(w) * (idx)sizeof(real) > SECOND_CACHE;
     for (idx p = u0; p < u1; p += w->ug) {
         idx width = (idx)R(groups_in_panel)(w, p) * w->ng * VL;
         real *panel = w->data + p * w->ng * VL * w->K;
@@ -34,8 +36,10 @@ static void R(pack_rows)(const R(panels) *w, const real *src, idx ld, idx H, int
             for (idx c = 0; c < width; c += VL) {
                 idx unit = (p + c / (w->ng * VL)) * VL, gate = gate0 + c / VL % w->ng;
                 int units = (int)min_idx(VL, H - unit);
-                R(transpose_block)(src + (gate * H + unit) * ld + k, ld, units, n_k,
-                                   panel + k * width + c, width);
+                const real *from = src + (gate * H + unit) * ld + k;
+                if (from_afar)
+                    for (int i = 0; i < units; i++) __builtin_prefetch(from + i * ld + 2 * VL);
+                R(transpose_block)(from, ld, units, n_k, panel + k * width + c, width);
             }
         }
     }
@@ -55,22 +59,23 @@ static void R(pack_columns)(const R(panels) *w, const real *src, idx n_cols, idx
                             const R(section) *sections, int n_sections, idx u0, idx u1)
 {
     idx hidden_groups = (H + VL - 1) / VL;
-    for (idx p = u0; p < u1; p += w->ug) {
-        idx width = (idx)R(groups_in_panel)(w, p) * VL;
-        idx valid = min_idx(width, n_cols - p * VL);
-        real *dst = w->data + p * VL * w->K;
+    const idx together = 4 * w->ug; /* a few panels, so that a row is read in longer pieces */
+    for (idx p0 = u0; p0 < u1; p0 += together) {
+        idx p1 = min_idx(p0 + together, u1), k = 0;
         for (int s = 0; s < n_sections; s++)
             for (idx u = 0; u < hidden_groups; u++)
                 for (int g = 0; g < sections[s].gates; g++)
-                    for (idx lane = 0; lane < VL; lane++, dst += width) {
-                        idx unit = u * VL + lane;
-                        idx copied = 0;
-                        if (unit < H) {
-                            const real *row =
-                                src + ((sections[s].gate0 + g) * H + unit) * n_cols + p * VL;
-                            for (; copied < valid; copied++) dst[copied] = row[copied];
+                    for (idx unit = u * VL; unit < (u + 1) * VL; unit++, k++) {
+                        const real *row = src + ((sections[s].gate0 + g) * H + unit) * n_cols;
+                        for (idx p = p0; p < p1; p += w->ug) {
+                            int groups = R(groups_in_panel)(w, p);
+                            real *to = w->data + (p * w->K + k * groups) * VL;
+                            for (idx c = p * VL; c < (p + groups) * VL; c += VL, to += VL) {
+                                vec v = v_set1(0);
+                                if (unit < H) v = c + VL <= n_cols ? v_load(row + c) : v_load_n(row + c, n_cols - c);
+                                v_store(to, v);
+                            }
                         }
-                        for (; copied < width; copied++) dst[copied] = 0;
                     }
     }
 }

@@ -14,8 +14,6 @@ from rnnkit.autograd.tensor import Tensor, wrap
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from rnnkit.autograd.tensor import Array
-
     # Where a gradient is collected: a leaf, a node with one output, or one output of several.
     Slot: TypeAlias = Tensor | Node | tuple[Node, int]
 

@@ -275,7 +275,8 @@ def grad(
             # What is there still is a leaf's.
             if slot in collector.slots:
                 total = collector.take(slot)
-                assert isinstance(slot, Tensor) and total is not None
+                assert isinstance(slot, Tensor)
+                assert total is not None
                 found[slot] = run_hooks(slot._hooks, total) if slot._hooks else total
                 del total
     if not create_graph:

@@ -470,7 +470,7 @@ def test_grad_copies_only_what_is_shared(monkeypatch, twice):
     monkeypatch.setattr(mul, "rules", (rule, None))
     x = leaf(1.0)
     results = rk.grad(x * 2.0, [x, x] if twice else x)
-    assert results[-1].data.ctypes.data == made[0]
+    assert results[0].data.ctypes.data == made[0]
     assert len({d_x.data.ctypes.data for d_x in results}) == len(results)
 
 

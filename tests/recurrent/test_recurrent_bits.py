@@ -33,6 +33,9 @@ BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
         (8, 17, 40, 130),
         (5, 1, 300, 256),
         (4, 33, 20, 31),
+        # Fewer features than threads, of which each has some.
+        (60, 40, 1, 48),
+        (40, 70, 2, 40),
         directions=2,
     ),
     ids=str,

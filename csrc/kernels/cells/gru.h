@@ -299,18 +299,20 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     R(d_initial_h)(r, &share, r->carry);
     R(begin_bias)(r, &share, 0, before ? 0 : 1);
     R(wait_all)(&share);
-    if (before) {
-        R(weight_gradients)(r, &share, 0, 1, NULL, 0);
-        R(weight_gradients)(r, &share, 1, 1, s->extra, 0);
-    } else {
-        R(weight_gradients)(r, &share, 0, 1, NULL, want_bias);
+    if (!before) {
+        R(weight_gradients)(r, &share, 0, R(of_hidden), NULL, want_bias);
         R(wait_all)(&share);
         R(gru_after_use_d_n)(r, &share);
         R(wait_all)(&share);
     }
     R(input_gradient)(r, &share);
     R(wait_all)(&share);
-    for (int i = 0; i < r->n_sections; i++) R(weight_gradients)(r, &share, i, 0, NULL, want_bias);
+    if (before) {
+        R(weight_gradients)(r, &share, 0, R(of_both), NULL, want_bias);
+        R(weight_gradients)(r, &share, 1, R(of_both), s->extra, want_bias);
+    } else {
+        R(weight_gradients)(r, &share, 0, R(of_input), NULL, want_bias);
+    }
     R(finish_bias)(r, &share, 0, before ? 0 : 1);
 }
 
