@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
+_DENSE = 0x1 | 0x100  # NumPy's flags: contiguous in C order, aligned
+
+
 def dense(arrays: Sequence[Array | None]) -> tuple[Any, ...]:
     """C-contiguous and aligned; None stays None."""
     return tuple([
         a
-        if a is None or ((flags := a.flags).c_contiguous and flags.aligned)
+        if a is None or a.flags.num & _DENSE == _DENSE
         else np.require(a, requirements=("C", "A"))
         for a in arrays
     ])
@@ -24,8 +27,7 @@ def dense(arrays: Sequence[Array | None]) -> tuple[Any, ...]:
 
 def flat(a: Array) -> Array:
     """As one vector, in C order and aligned."""
-    flags = a.flags
-    if not (flags.c_contiguous and flags.aligned):
+    if a.flags.num & _DENSE != _DENSE:
         a = np.require(a, requirements=("C", "A"))
     return a if a.ndim == 1 else a.reshape(-1)
 
@@ -33,7 +35,7 @@ def flat(a: Array) -> Array:
 def rows(a: Array) -> Array:
     """Aligned, with a contiguous last axis and whole strides."""
     flags = a.flags
-    if flags.c_contiguous and flags.aligned:
+    if flags.num & _DENSE == _DENSE:
         return a
     size = a.itemsize
     good = flags.aligned and (a.shape[-1] == 1 or a.strides[-1] == size)

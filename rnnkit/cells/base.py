@@ -65,7 +65,10 @@ class Cell(Module):
         variants: the constructor options that change the equations, one dict per variant, the
             defaults first.
         gate_names: what ``gate_values`` returns, by name; empty where the cell shows no gates.
+        short_name: of the class, for messages: without "Cell".
     """
+
+    short_name: ClassVar[str] = "Cell"
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
     gate_names: ClassVar[tuple[str, ...]] = ()
@@ -77,6 +80,7 @@ class Cell(Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls.short_name = cls.__name__.removesuffix("Cell")
         # A fused kernel stands for one set of equations: who overrides any leaves the kernel.
         equations = {
             "step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out",
@@ -257,7 +261,6 @@ class Cell(Module):
         Parameters can be replaced after construction. Those of ``parameter_shapes`` are checked
         here, before anything native is called.
         """
-        first = next(iter(self._shapes), "")
         dtype = self.dtype
         for name, shape in self._shapes.items():
             parameter = getattr(self, name)
@@ -265,10 +268,11 @@ class Cell(Module):
                 if shape is not None:
                     raise ShapeError(f"{name}: expected shape {shape}, got None")
                 continue
-            array = parameter.data
+            array = parameter._data
             if array.shape != shape:
                 raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
-            if array.dtype != dtype:
+            if array.dtype is not dtype and array.dtype != dtype:
+                first = next(iter(self._shapes))
                 raise DTypeError(f"{name}: expected {dtype} as {first} is, got {array.dtype}")
 
     def unpack_state(self, state: Any, name: str = "state") -> Sequence[Any]:
@@ -436,7 +440,7 @@ class GatedCell(Cell):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.weight_ih.dtype
+        return self.weight_ih._data.dtype
 
     def draw(self, steps: int, batch: int) -> tuple[Tensor, ...]:
         """In training, the masks (1, N, H) of recurrent dropout and (T, N, H) of zoneout."""

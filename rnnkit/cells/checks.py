@@ -83,8 +83,8 @@ def check_tensor(
                 f"{name}: expected a Tensor or a NumPy array, got {type(value).__name__}"
             )
         value = as_tensor(value)
-    array = value.data
-    if array.dtype != dtype:
+    array = value._data
+    if array.dtype is not dtype and array.dtype != dtype:
         raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {array.dtype}")
     if shape is not None:
         if array.shape != shape:

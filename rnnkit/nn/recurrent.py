@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MERGES = ("concat", "sum", "mean", "separate")
 
+# Of an input, by its rank, without and with `batch_first`.
+AXES = {2: "(T, I)", 3: "(T, N, I)"}, {2: "(T, I)", 3: "(N, T, I)"}
+
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
 
 
@@ -229,15 +232,15 @@ class Recurrent(Module):
                 return_steps=return_steps,
             )
             return self._packed(x, packing, on_padded, return_sequences)
-        axes = "(N, T, I)" if self.batch_first else "(T, N, I)"
-        x = check_tensor("x", x, first.dtype, {2: "(T, I)", 3: axes}, last=self.input_size)
+        x = check_tensor("x", x, first.dtype, AXES[self.batch_first], last=self.input_size)
         batch = 0 if self.batch_first else 1
-        single = x.ndim == 2
+        shape = x._data.shape
+        single = len(shape) == 2
         if single:
             x = x.unsqueeze(batch)
+            shape = x.shape
             lengths = None if lengths is None else np.atleast_1d(np.asarray(lengths))
             reset = None if reset is None else np.expand_dims(np.asarray(reset), batch)
-        shape = x.shape
         T, N = shape[1 - batch], shape[batch]
         states = self._states_of_layers("", state, N, single)
         restarts = self._states_of_layers("reset_state: ", reset_state, N, single)
@@ -389,8 +392,9 @@ class Recurrent(Module):
         L, D = self.num_layers, len(self._layers[0])
         batch = (L * D,) if single else (L * D, N)
         given = first.unpack_state(state, (prefix or "state: ")[:-2])
+        dtype = first.dtype
         checked = [
-            check_tensor(prefix + name, value, first.dtype, shape=batch + shape)
+            check_tensor(prefix + name, value, dtype, shape=batch + shape)
             for name, value, shape in zip(
                 first.state_names, given, first.state_shapes, strict=True
             )

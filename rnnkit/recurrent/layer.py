@@ -109,19 +109,20 @@ def run_checked_layer(
         state = _initial_state(cells, N)
     for each in cells:
         each.check_parameters()
-    name = type(cell).__name__.removesuffix("Cell")
     schedule = options.schedule
     more = "" if schedule is None else schedule.describes
     traced_steps: list[TracedStep] = []
     kernel = cell.kernel
     decision = backend.decide(
-        ("{} layer T={} N={} I={} H={} {}{}", (name, T, N, I, cell.hidden_size, dtype, more)),
+        ("{} layer T={} N={} I={} H={} {}{}", (cell.short_name, T, N, I, cell.hidden_size, dtype, more)),
         kernel,
         dtype,
         None if kernel is not None else partial(obstacle, cells, traced_steps),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":
+        if not observe.here.observers:
+            return native.run_layer(cells, x, state, restart, options, decision)
         run = partial(native.run_layer, decision=decision)
     elif decision.path == "program":
         run = partial(runner().run_layer, decision=decision, traced_steps=traced_steps)

@@ -50,18 +50,16 @@ def run_layer(
 ) -> Result:
     """As ``recurrent.run_checked_layer``; the state is not None."""
     n_states = len(state)
-    inputs = (
-        x,
-        *state,
-        *[getattr(cell, name) for cell in cells for name in WEIGHTS],
-        *(restart or ()),
-    )
-    outputs: list[Any]
-    if is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
-        found = FusedLayer.apply(
+    inputs = [x, *state]
+    for cell in cells:
+        inputs += [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+    if restart is not None:
+        inputs += restart
+    outputs: Sequence[Any]
+    if is_grad_enabled() and _any_requires_grad(inputs):
+        outputs = FusedLayer.apply(
             *inputs, cells=tuple(cells), n_states=n_states, options=options, decision=decision
         )
-        outputs = list(found)
     else:
         arrays = [None if t is None else t._data for t in inputs]
         call = _Call(cells, n_states, options, arrays, keep=False)
@@ -75,6 +73,13 @@ def run_layer(
         )
     steps = (outputs[0], *outputs[1:-n_states]) if options.steps else None
     return Result(y, final, steps)
+
+
+def _any_requires_grad(tensors: Sequence[Tensor | None]) -> bool:
+    for tensor in tensors:
+        if tensor is not None and tensor._requires_grad:
+            return True
+    return False
 
 
 def weights_of(cell: Cell) -> tuple[Array | None, ...]:
@@ -358,4 +363,4 @@ def _extension() -> Any:
 
 
 def _kernel_of(cell: Cell) -> tuple[Any, str, str]:
-    return cell.kernel, cell.kernel_variant, backend.DTYPE_NAMES[cell.dtype]
+    return type(cell).kernel, cell.kernel_variant, backend.DTYPE_NAMES[cell.dtype]
