@@ -409,6 +409,7 @@ cdef void return_workspace(void *memory, size_t size) noexcept:
 
 cdef enum:
     MOST_BUFFERS = 32
+    CACHE_LINE = 64
 
 
 cdef class Buffers:
@@ -495,6 +496,30 @@ cdef class Buffers:
     cdef void *flat(self, object array, str name, size_t size, bint writable) except? NULL:
         """A contiguous vector of that size; None: NULL."""
         return self.dense(array, name, 0, <idx>size, writable)
+
+
+cdef int take_plain(Py_buffer *view, object array, str name, bytes formats, int ndim,
+                    bint writable) except -1:
+    """A C-contiguous buffer of elements of one of the formats, which the caller releases."""
+    cdef int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
+    if writable:
+        flags |= PyBUF_WRITABLE
+    if PyObject_GetBuffer(array, view, flags):
+        raise ValueError(name)
+    if view.ndim == ndim and view.format != NULL and strlen(view.format) == 1 and view.format[0] in formats:
+        return 0
+    got = f"{view.ndim} axes of {view.format!r}"
+    PyBuffer_Release(view)
+    raise ValueError(f"{name}: expected {ndim} axes of one of the formats {formats!r}, got {got}")
+
+
+def elements_before_line(vector):
+    """How many elements of a vector come before the first cache line that begins in it."""
+    cdef Py_buffer view
+    take_plain(&view, vector, "vector", b"fd", 1, False)
+    cdef idx elements = <idx>(-<uintptr_t>view.buf % CACHE_LINE) // view.itemsize
+    PyBuffer_Release(&view)
+    return elements
 
 
 # ---- interruption -------------------------------------------------------------------------------

@@ -5,7 +5,6 @@
 cdef enum:
     MOST_DIRECTIONS = 2
     WEIGHTS_EACH = 4
-    CACHE_LINE = 64
 
 
 def stored(str cell, str variant, str dtype, idx T, idx N, idx I, idx H):

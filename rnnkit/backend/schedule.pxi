@@ -6,7 +6,7 @@ cdef class Schedule:
     Args:
         T, N: steps and rows of the arrays.
         lengths: int64 (N,), each from 0 to T; None: all T.
-        reset: uint8 (T, N), not 0 where a sequence begins: the forward direction restarts before that
+        reset: bool or uint8 (T, N), not 0 where a sequence begins: the forward direction restarts before that
             step, the reverse direction before the step that precedes it in time. None: nowhere. It must
             stay as it is.
 
@@ -29,29 +29,38 @@ cdef class Schedule:
     cdef unsigned char *flags # per direction, once `make_flags` has made them
     cdef bint has_flags[2]
     cdef const unsigned char *restart[2] # where those of each row then are
-    cdef const unsigned char[:, ::1] begins
+    cdef Py_buffer reset      # held where there are resets
+    cdef const unsigned char *begins # (T, N), in it
 
     def __cinit__(self, idx T, idx N, lengths, reset):
-        cdef const int64_t[::1] of_row
-        cdef const unsigned char[:, ::1] begins
+        cdef Py_buffer of_row
         self.T, self.N = T, N
         self.steps, self.rows = T, T * N
         if lengths is not None:
-            of_row = lengths
-            if of_row.shape[0] != N:
-                raise ValueError(f"lengths: expected {N}, got {of_row.shape[0]}")
-            self.take_lengths(of_row)
+            take_plain(&of_row, lengths, "lengths", b"lq", 1, False)
+            try:
+                if of_row.shape[0] != N:
+                    raise ValueError(f"lengths: expected {N}, got {of_row.shape[0]}")
+                self.take_lengths(<const int64_t *>of_row.buf)
+            finally:
+                PyBuffer_Release(&of_row)
         if reset is not None:
-            begins = reset
-            if begins.shape[0] != T or begins.shape[1] != N:
-                raise ValueError(f"reset: expected {(T, N)}, got {(begins.shape[0], begins.shape[1])}")
-            self.take_resets(begins)
+            take_plain(&self.reset, reset, "reset", b"?B", 2, False)
+            self.resets = True
+            if self.reset.shape[0] != T or self.reset.shape[1] != N:
+                raise ValueError(
+                    f"reset: expected {(T, N)}, got {(self.reset.shape[0], self.reset.shape[1])}"
+                )
+            self.begins = <const unsigned char *>self.reset.buf
+            self.take_resets()
 
     def __dealloc__(self):
+        if self.resets:
+            PyBuffer_Release(&self.reset)
         PyMem_RawFree(self.memory)
         PyMem_RawFree(self.flags)
 
-    cdef int take_lengths(self, const int64_t[::1] lengths) except -1:
+    cdef int take_lengths(self, const int64_t *lengths) except -1:
         cdef idx T = self.T, N = self.N, n, t, longest = 0, shortest = T, rows = 0
         for n in range(N):
             if lengths[n] < 0 or lengths[n] > T:
@@ -93,12 +102,10 @@ cdef class Schedule:
         self.before[longest] = self.rows = rows
         return 0
 
-    cdef int take_resets(self, const unsigned char[:, ::1] begins) except -1:
-        self.resets = True
+    cdef int take_resets(self) except -1:
         self.flags = <unsigned char *>PyMem_RawMalloc(2 * (self.rows + self.steps) + 1)
         if self.flags == NULL:
             raise MemoryError
-        self.begins = begins
         self.make_flags(0)
         return 0
 
@@ -107,13 +114,13 @@ cdef class Schedule:
         cdef unsigned char *flags = self.flags + direction * (self.rows + self.steps)
         cdef unsigned char *any_of_step = flags + self.rows
         cdef unsigned char restart, some
-        cdef idx n, t, active
+        cdef idx n, t, row, active
         self.has_flags[direction] = True
         if not self.ragged and not direction:
             # As they stand.
-            self.restart[0] = &self.begins[0, 0] if self.rows else NULL
+            self.restart[0] = self.begins if self.rows else NULL
             for t in range(self.steps):
-                any_of_step[t] = has_any(&self.begins[t, 0], self.N)
+                any_of_step[t] = has_any(self.begins + t * self.N, self.N)
             return
         self.restart[direction] = flags
         for t in range(self.steps):
@@ -122,7 +129,8 @@ cdef class Schedule:
             for n in range(active):
                 restart = 0
                 if t or not direction:
-                    restart = self.begins[self.time_of(t, n, direction), self.order[n] if self.ragged else n] != 0
+                    row = self.order[n] if self.ragged else n
+                    restart = self.begins[self.time_of(t, n, direction) * self.N + row] != 0
                 flags[n] = restart
                 some |= restart
             any_of_step[t] = some
@@ -135,25 +143,35 @@ cdef class Schedule:
         # The step taken before this one is a later one in time.
         return (self.length[n] if self.ragged else self.steps) - t
 
-    def clear_padding(self, unsigned char[:, :, ::1] cells, bint batch_first):
-        """Set to zero what no row reaches, in the bytes (T, N, ...) or (N, T, ...) of an array."""
+    def clear_padding(self, cells, bint batch_first):
+        """Set to zero what no row reaches, in a real (T, N, width) or (N, T, width) array."""
+        cdef Py_buffer view
         cdef idx t_axis = 1 if batch_first else 0
-        cdef idx i, n, t, active, T = self.T, N = self.N
-        cdef size_t width = cells.shape[2]
-        if cells.shape[t_axis] != T or cells.shape[1 - t_axis] != N:
-            raise ValueError(f"cells: expected T={T} N={N}, got {cells.shape[t_axis]} and {cells.shape[1 - t_axis]}")
-        if not width:
-            return
+        take_plain(&view, cells, "cells", b"fd", 3, True)
+        try:
+            if view.shape[t_axis] != self.T or view.shape[1 - t_axis] != self.N:
+                raise ValueError(
+                    f"cells: expected T={self.T} N={self.N}, got {view.shape[t_axis]} and "
+                    f"{view.shape[1 - t_axis]}"
+                )
+            self.clear(<char *>view.buf, view.shape[2] * view.itemsize, batch_first)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef void clear(self, char *cells, idx width, bint batch_first) noexcept:
+        """The same for cells of `width` bytes."""
+        cdef idx i, n, t, row, T = self.T, N = self.N
         if batch_first:
             for n in range(N):
                 t = self.length[n] if self.ragged else self.steps
-                memset(&cells[self.order[n] if self.ragged else n, t, 0], 0, (T - t) * width)
+                row = self.order[n] if self.ragged else n
+                memset(cells + (row * T + t) * width, 0, (T - t) * width)
             return
         # In the order of memory.
         for t in range(self.steps if self.ragged else 0):
             for i in range(self.active[t], N):
-                memset(&cells[t, self.order[i], 0], 0, width)
-        memset(&cells[self.steps, 0, 0], 0, (T - self.steps) * N * width)
+                memset(cells + (t * N + self.order[i]) * width, 0, width)
+        memset(cells + self.steps * N * width, 0, (T - self.steps) * N * width)
 
     cdef void fill(self, rk_schedule *schedule, int direction) noexcept:
         if self.ragged:

@@ -114,7 +114,10 @@ def run_checked_layer(
     traced_steps: list[TracedStep] = []
     kernel = cell.kernel
     decision = backend.decide(
-        ("{} layer T={} N={} I={} H={} {}{}", (cell.short_name, T, N, I, cell.hidden_size, dtype, more)),
+        (
+            "{} layer T={} N={} I={} H={} {}{}",
+            (cell.short_name, T, N, I, cell.hidden_size, dtype, more),
+        ),
         kernel,
         dtype,
         None if kernel is not None else partial(obstacle, cells, traced_steps),

@@ -52,11 +52,11 @@ def run_layer(
     n_states = len(state)
     inputs = [x, *state]
     for cell in cells:
-        inputs += [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        inputs += [getattr(cell, name) for name in WEIGHTS]
     if restart is not None:
         inputs += restart
     outputs: Sequence[Any]
-    if is_grad_enabled() and _any_requires_grad(inputs):
+    if is_grad_enabled() and True in [t is not None and t._requires_grad for t in inputs]:
         outputs = FusedLayer.apply(
             *inputs, cells=tuple(cells), n_states=n_states, options=options, decision=decision
         )
@@ -73,13 +73,6 @@ def run_layer(
         )
     steps = (outputs[0], *outputs[1:-n_states]) if options.steps else None
     return Result(y, final, steps)
-
-
-def _any_requires_grad(tensors: Sequence[Tensor | None]) -> bool:
-    for tensor in tensors:
-        if tensor is not None and tensor._requires_grad:
-            return True
-    return False
 
 
 def weights_of(cell: Cell) -> tuple[Array | None, ...]:
@@ -161,9 +154,10 @@ class _Call:
         state_shape = D, _, H = initial[0].shape
         # What no row reaches must read as zero.
         self._make: Callable[..., Array] = np.empty
+        make: Callable[..., Array] = np.empty
         if schedule is not None:
             self._make = partial(schedule.empty, batch_first=options.batch_first)
-        make = self._make
+            make = partial(schedule.empty, batch_first=options.batch_first, of_rows=True)
         self._y = self._c = None
         outputs = []
         if options.sequences or options.steps:

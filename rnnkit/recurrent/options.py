@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from rnnkit.recurrent.schedule import Schedule
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take four times as long to make
 class Options:
-    """
+    """Not to be changed: calls share them.
+
     Attributes:
         batch_first: whether x, y and their like have the batch as the first axis.
         schedule: lengths and resets; None: every row takes every step.

@@ -232,3 +232,52 @@ def test_packed_weights_of_another_layer_are_refused():
     other = native.PackedWeights(*LSTM, I + 1, H, (wider, *arguments[-1][1:]))
     with pytest.raises(ValueError, match=f"packed: expected I={I} H={H}, got I={I + 1}"):
         layer_with((other,))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "reset", "error", "message"),
+    [
+        (np.array([1.0, 2.0]), None, ValueError, "lengths: expected 1 axes .*lq"),
+        (np.array([1, 2], np.int32), None, ValueError, "lengths: expected 1 axes"),
+        (np.array([[1, 2]]), None, ValueError, "lengths: expected 1 axes"),
+        (np.array([1, 2, 3]), None, ValueError, "lengths: expected 2, got 3"),
+        (np.array([1, -1]), None, ValueError, "lengths: expected 0 to 3, got -1"),
+        (np.array([1, 4]), None, ValueError, "lengths: expected 0 to 3, got 4"),
+        ([1, 2], None, TypeError, "buffer|bytes-like"),
+        (None, np.zeros((T, N), np.int64), ValueError, "reset: expected 2 axes"),
+        (None, np.zeros(T, bool), ValueError, "reset: expected 2 axes"),
+        (None, np.zeros((N, T), bool), ValueError, r"reset: expected \(3, 2\)"),
+        (None, np.zeros((T, 2 * N), bool)[:, ::2], ValueError, "contiguous"),
+    ],
+)
+def test_a_schedule_is_refused(lengths, reset, error, message):
+    with pytest.raises(error, match=message):
+        native.Schedule(T, N, lengths, reset)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_padding_of_a_schedule_is_cleared(dtype):
+    schedule = native.Schedule(T, N, np.array([2, 0]), None)
+    cells = np.ones((T, N, 3), dtype)
+    schedule.clear_padding(cells, False)
+    np.testing.assert_array_equal(cells[:, :, 0], [[1, 0], [1, 0], [0, 0]])
+    by_row = np.ones((N, T, 3), dtype)
+    schedule.clear_padding(by_row, True)
+    np.testing.assert_array_equal(by_row[:, :, 0], [[1, 1, 0], [0, 0, 0]])
+    with pytest.raises(ValueError, match="cells: expected T=3 N=2, got 2 and 3"):
+        schedule.clear_padding(by_row, False)
+    with pytest.raises(ValueError, match="cells: expected 3 axes"):
+        schedule.clear_padding(np.ones((T, N, 3), np.int32), False)
+    cells.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        schedule.clear_padding(cells, False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_a_cache_line_begins(dtype):
+    memory = np.zeros(64, dtype)
+    for start in range(20):
+        vector = memory[start:]
+        first = vector[native.elements_before_line(vector) :]
+        assert first.ctypes.data % 64 == 0
+        assert 0 <= vector.size - first.size < 64 // vector.itemsize
