@@ -415,19 +415,23 @@ cdef enum:
 cdef class Buffers:
     """Buffers held for the time of one call, each checked as it is taken."""
 
-    cdef Py_buffer views[MOST_BUFFERS]
+    cdef Py_buffer *views     # MOST_BUFFERS; apart, since Python would clear them with the object
     cdef int count
     cdef bytes format
     cdef idx itemsize
 
     def __cinit__(self, int dtype):
         self.count = 0
+        self.views = <Py_buffer *>PyMem_RawMalloc(MOST_BUFFERS * sizeof(Py_buffer))
+        if self.views == NULL:
+            raise MemoryError
         self.format = b"f" if dtype == RK_FLOAT32 else b"d"
         self.itemsize = 4 if dtype == RK_FLOAT32 else 8
 
     def __dealloc__(self):
         for i in range(self.count):
             PyBuffer_Release(&self.views[i])
+        PyMem_RawFree(self.views)
 
     cdef Py_buffer *take(self, object array, str name, int ndim, bint writable) except NULL:
         """The array's buffer; ndim -1: any number of axes."""
