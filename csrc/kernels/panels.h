@@ -187,6 +187,13 @@ VEC_INLINE void R(next_rows)(R(cursor) *at, const R(rows) *rows, int count, cons
         for (int i = 0; i < count; i++) pointers[i] = *at->list++ + at->column;
         return;
     }
+    if (at->left > count) {
+        const real *row = at->row;
+        for (int i = 0; i < count; i++, row += rows->inner) pointers[i] = row;
+        at->row = row;
+        at->left -= count;
+        return;
+    }
     for (int i = 0; i < count; i++) {
         pointers[i] = at->row;
         at->row += rows->inner;
