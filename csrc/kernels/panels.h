@@ -52,6 +52,20 @@ typedef struct {
     int gate0;  /* first gate of the section in the (gH, ...) matrix */
 } R(section);
 
+/* Row k of the panels of groups p0 .. p1-1, from a row of n_cols columns; NULL: zeros. */
+VEC_INLINE void R(pack_row)(const R(panels) *w, idx k, idx p0, idx p1, const real *row, idx n_cols)
+{
+    for (idx p = p0; p < p1; p += w->ug) {
+        int groups = R(groups_in_panel)(w, p);
+        real *to = w->data + (p * w->K + k * groups) * VL;
+        for (idx c = p * VL; c < (p + groups) * VL; c += VL, to += VL) {
+            vec v = v_set1(0);
+            if (row) v = c + VL <= n_cols ? v_load(row + c) : v_load_n(row + c, n_cols - c);
+            v_store(to, v);
+        }
+    }
+}
+
 /* Pack a (gH, n_cols) matrix for a product over the gates: row k of the product is the matrix row of
    the k-th element of a row of gate gradients (zero for padding lanes), columns are plain
    (w->ng == 1). Groups u0 <= u < u1; u0 begins a panel. */
@@ -67,15 +81,7 @@ static void R(pack_columns)(const R(panels) *w, const real *src, idx n_cols, idx
                 for (int g = 0; g < sections[s].gates; g++)
                     for (idx unit = u * VL; unit < (u + 1) * VL; unit++, k++) {
                         const real *row = src + ((sections[s].gate0 + g) * H + unit) * n_cols;
-                        for (idx p = p0; p < p1; p += w->ug) {
-                            int groups = R(groups_in_panel)(w, p);
-                            real *to = w->data + (p * w->K + k * groups) * VL;
-                            for (idx c = p * VL; c < (p + groups) * VL; c += VL, to += VL) {
-                                vec v = v_set1(0);
-                                if (unit < H) v = c + VL <= n_cols ? v_load(row + c) : v_load_n(row + c, n_cols - c);
-                                v_store(to, v);
-                            }
-                        }
+                        R(pack_row)(w, k, p0, p1, unit < H ? row : NULL, n_cols);
                     }
     }
 }
