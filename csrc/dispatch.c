@@ -6,6 +6,11 @@
 extern const rk_kernels rk_kernels_generic;
 #if defined(__x86_64__)
 extern const rk_kernels rk_kernels_avx2, rk_kernels_avx512;
+#ifdef RK_AMX_BUILT
+#include <sys/syscall.h>
+#include <unistd.h>
+extern const rk_kernels rk_kernels_amx;
+#endif
 #elif defined(__aarch64__)
 extern const rk_kernels rk_kernels_neon;
 #endif
@@ -14,6 +19,9 @@ const rk_kernels *const *rk_kernels_built(void)
 {
     static const rk_kernels *const built[] = {
 #if defined(__x86_64__)
+#ifdef RK_AMX_BUILT
+        &rk_kernels_amx,
+#endif
         &rk_kernels_avx512,
         &rk_kernels_avx2,
 #elif defined(__aarch64__)
@@ -25,11 +33,25 @@ const rk_kernels *const *rk_kernels_built(void)
     return built;
 }
 
+#ifdef RK_AMX_BUILT
+/* A process has to ask Linux for the state of the tile registers (ARCH_REQ_XCOMP_PERM, XTILEDATA). */
+static int tiles_are_granted(void)
+{
+    enum { REQUEST = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+}
+#endif
+
 int rk_isa_supported(const char *isa)
 {
 #if defined(__x86_64__)
     /* The compiler's run-time check includes the operating system's part (XGETBV). */
     __builtin_cpu_init();
+#ifdef RK_AMX_BUILT
+    if (!strcmp(isa, "amx"))
+        return rk_isa_supported("avx512") && __builtin_cpu_supports("amx-tile") &&
+               __builtin_cpu_supports("amx-bf16") && tiles_are_granted();
+#endif
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("fma");

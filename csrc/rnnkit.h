@@ -71,6 +71,7 @@ typedef struct {
 typedef struct {
     idx T, N, I, H;
     int variant;
+    int matrix_unit;          /* gradients of inputs and weights may be formed on the processor's matrix unit */
     int n_threads;            /* upper bound; small problems use fewer */
     double barrier_time;      /* rk_barrier_time(), or 0 where it does not matter */
     int (*interrupted)(void); /* polled now and then by the calling thread; NULL: never */
@@ -129,6 +130,10 @@ typedef struct {
     const char *name;
     int n_gates, n_states;             /* states: h, and c where there are two */
     const char *variants[RK_VARIANTS]; /* names; NULL where there are fewer */
+    int matrix_unit;                   /* what rk_sequence.matrix_unit may be */
+    /* Segments of a run are to begin at multiples of so many steps, so that sums over steps have the bits of a
+       run of one piece. */
+    idx (*steps_together)(const rk_sequence *s);
     /* elements of the arrays `gates` and `extra` that a training step keeps */
     void (*stored)(const rk_sequence *s, size_t *gates, size_t *extra);
     /* bytes */
@@ -181,6 +186,12 @@ typedef struct {
     rk_training training[RK_DTYPES];
     rk_executor executor[RK_DTYPES];
 } rk_kernels;
+
+/* Whether the compiler knows AMX; whether the processor has it is asked at run time. */
+#if defined(__x86_64__) && defined(__linux__) && \
+    (defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11)
+#define RK_AMX_BUILT 1
+#endif
 
 /* Instruction sets, best first; ended by NULL. `supported` says whether this processor runs it. */
 const rk_kernels *const *rk_kernels_built(void);

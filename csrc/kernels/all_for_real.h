@@ -7,6 +7,10 @@
 
 #include "kernels/transpose.h"
 
+#if HAS_MATRIX_UNIT
+#include "kernels/amx.h"
+#endif
+
 #include "kernels/panels.h"
 
 #include "kernels/copy.h"
@@ -15,9 +19,10 @@
 
 #include "kernels/run.h"
 
-#include "kernels/loops.h"
+#include "kernels/input_gradient.h"
+#include "kernels/weight_gradients.h"
 
-#include "kernels/gradients.h"
+#include "kernels/loops.h"
 
 #include "kernels/arrays.h"
 

@@ -38,6 +38,12 @@
         R(cell##_plan_backward)(&r, s, &arena);                                                    \
         return arena.used;                                                                         \
     }                                                                                              \
+    static idx R(cell##_steps_together)(const rk_sequence *s)                                      \
+    {                                                                                              \
+        R(run) r;                                                                                  \
+        R(cell##_plan)(&r, s);                                                                     \
+        return r.steps_together;                                                                   \
+    }                                                                                              \
     static size_t R(cell##_packed_size)(const rk_sequence *s)                                      \
     {                                                                                              \
         rk_sequence packing = *s;                                                                  \

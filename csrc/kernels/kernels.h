@@ -32,6 +32,9 @@ enum {
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
     LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */
     PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
+    UNIT_BLOCK = 16,              /* rows and columns of a block on the matrix unit, */
+    UNIT_DEPTH = 32,              /* and k's that it takes together */
+    UNIT_ROWS = 256,              /* rows of gate gradients that a weight gradient there reads together */
 };
 
 /* Multiply-adds that repay a second thread: once per region, or where that thread is at hand
@@ -44,6 +47,8 @@ enum {
 #define WORK_FOR_A_SPLIT 1000.0
 #define WORK_FROM_AFAR 1200000.0
 #define USUAL_BARRIER_TIME 100.0
+/* Multiply-adds of a row and step from which on the matrix unit repays splitting its operands. */
+#define WORK_FOR_THE_UNIT 8192.0
 
 #include "kernels/define_cell.h"
 
@@ -56,12 +61,14 @@ enum {
 #include "kernels/all_for_real.h"
 #undef REAL_BITS
 
-#define CELL_ENTRY_OF(type, cell, gates, states, ...)                                              \
+#define CELL_ENTRY_OF(type, matrix_unit, cell, gates, states, ...)                                 \
     {                                                                                              \
         #cell,                                                                                     \
         gates,                                                                                     \
         states,                                                                                    \
         {__VA_ARGS__},                                                                             \
+        matrix_unit,                                                                               \
+        cell##_steps_together_##type,                                                              \
         cell##_stored_##type,                                                                      \
         cell##_forward_workspace_##type,                                                           \
         cell##_backward_workspace_##type,                                                          \
@@ -70,8 +77,8 @@ enum {
         cell##_forward_##type,                                                                     \
         cell##_backward_##type,                                                                    \
     },
-#define CELL_ENTRY_F32(...) CELL_ENTRY_OF(f32, __VA_ARGS__)
-#define CELL_ENTRY_F64(...) CELL_ENTRY_OF(f64, __VA_ARGS__)
+#define CELL_ENTRY_F32(...) CELL_ENTRY_OF(f32, 0, __VA_ARGS__)
+#define CELL_ENTRY_F64(...) CELL_ENTRY_OF(f64, 0, __VA_ARGS__)
 
 static const rk_cell cells_f32[] = {CELLS(CELL_ENTRY_F32){0}};
 static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
@@ -104,11 +111,21 @@ static const rk_cell cells_f64[] = {CELLS(CELL_ENTRY_F64){0}};
 #define STRING_OF(text) #text
 #define STRING(text) STRING_OF(text)
 
-const rk_kernels TABLE_NAME(ISA_NAME) = {
-    .isa = STRING(ISA_NAME),
-    .math = {MATH_ENTRY(f32), MATH_ENTRY(f64)},
-    .matmul = {{matmul_workspace_f32, matmul_f32}, {matmul_workspace_f64, matmul_f64}},
-    .cells = {cells_f32, cells_f64},
-    .training = {TRAINING_ENTRY(f32), TRAINING_ENTRY(f64)},
-    .executor = {EXECUTOR_ENTRY(f32), EXECUTOR_ENTRY(f64)},
-};
+#define TABLE_OF(isa_name, cells_of_f32)                                                           \
+    {                                                                                              \
+        .isa = isa_name,                                                                           \
+        .math = {MATH_ENTRY(f32), MATH_ENTRY(f64)},                                                \
+        .matmul = {{matmul_workspace_f32, matmul_f32}, {matmul_workspace_f64, matmul_f64}},        \
+        .cells = {cells_of_f32, cells_f64},                                                        \
+        .training = {TRAINING_ENTRY(f32), TRAINING_ENTRY(f64)},                                    \
+        .executor = {EXECUTOR_ENTRY(f32), EXECUTOR_ENTRY(f64)},                                    \
+    }
+
+const rk_kernels TABLE_NAME(ISA_NAME) = TABLE_OF(STRING(ISA_NAME), cells_f32);
+
+#ifdef VEC_HAS_MATRIX_UNIT
+/* The same kernels, with the matrix unit. */
+#define CELL_ENTRY_ON_UNIT(...) CELL_ENTRY_OF(f32, 1, __VA_ARGS__)
+static const rk_cell cells_on_unit[] = {CELLS(CELL_ENTRY_ON_UNIT){0}};
+const rk_kernels TABLE_NAME(MATRIX_UNIT_NAME) = TABLE_OF(STRING(MATRIX_UNIT_NAME), cells_on_unit);
+#endif

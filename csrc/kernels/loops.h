@@ -155,12 +155,6 @@ static void R(final_h)(const R(run) *r, const R(share) *share)
 
 /* ---- backward: the loop ----------------------------------------------------------------------- */
 
-/* Elements that a block of rows takes where it is packed for the tiles of a weight gradient. */
-VEC_INLINE idx R(packed_features)(idx n_features)
-{
-    return GRADIENT_BLOCK * round_up(n_features, 8) + VL;
-}
-
 /* Take the memory that every backward pass needs. */
 static void R(plan_backward)(R(run) *r, R(arena) *arena)
 {
@@ -168,12 +162,11 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     for (int i = 0; i < r->n_sections; i++)
         r->hh_back[i] =
             R(plan_panels)(arena, r->sections[i].gates * r->ldu, r->U, 1, r->units_per_panel);
-    if (s->d_x.at) {
-        idx groups = (s->I + VL - 1) / VL;
-        r->ih_back = R(plan_panels)(arena, r->ldg, groups, 1, (int)min_idx(4, groups));
-    }
+    size_t at = arena->used;
+    idx input = s->d_x.at ? R(plan_input_gradient)(r, arena) : 0;
     /* The sums of a gradient take the place of the packed weights, once these have served. */
-    if (s->d_w_ih) r->d_w[0] = s->d_x.at ? r->ih_back.data : R(take)(arena, s->I * r->ldg);
+    if (s->d_w_ih)
+        r->d_w[0] = s->d_x.at ? R(place)(arena, at) : R(take)(arena, R(rows_of_sums)(r, s->I) * r->ldg);
     if (s->d_w_hh) r->d_w[1] = r->hh_back[0].data;
     for (int i = 0; i < 2; i++) r->d_bias[i] = R(take)(arena, r->ldg);
     r->carry = R(take)(arena, s->N * r->ldu);
@@ -184,8 +177,7 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     /* A thread's scratch serves in turn: d_h of up to 16 groups for all rows in the loop; packed
        features of x and h and gate gradients; rows of d_x. */
     idx loop = s->N * 4 * 4 * VL;
-    idx weights = R(packed_features)(s->I) + R(packed_features)(s->H) + GRADIENT_BLOCK * 4 * VL;
-    idx input = INPUT_ROWS_AT_ONCE * 4 * VL;
+    idx weights = R(packed_features)(r, s->I) + R(packed_features)(r, s->H) + R(packed_columns)(r);
     r->scratch_size = loop > weights ? loop : weights;
     if (input > r->scratch_size) r->scratch_size = input;
     r->scratch_size = round_up(r->scratch_size, 64);
@@ -200,10 +192,7 @@ static void R(pack_backward)(R(run) *r, const R(share) *share)
         R(packing_share)(&r->hh_back[i], share->tid, share->n_threads, &u0, &u1);
         R(pack_columns)(&r->hh_back[i], s->w_hh, s->H, s->H, &r->sections[i], 1, u0, u1);
     }
-    if (s->d_x.at) {
-        R(packing_share)(&r->ih_back, share->tid, share->n_threads, &u0, &u1);
-        R(pack_columns)(&r->ih_back, s->w_ih, s->I, s->H, r->sections, r->n_sections, u0, u1);
-    }
+    if (s->d_x.at) R(pack_for_input_gradient)(r, share);
     if (share->tid != 0) return;
     R(gather_restarts)(r);
     const void *d[2] = {s->d_h_r, s->d_c_r};
@@ -366,4 +355,16 @@ static void R(d_initial_h)(R(run) *r, const R(share) *share, const real *carry)
                            (size_t)width * sizeof(real));
         }
     }
+}
+
+/* What follows the loop of a cell with one section, whose two products receive the same gradients. */
+static void R(gradients_after_loop)(R(run) *r, const R(share) *share)
+{
+    const rk_sequence *s = r->s;
+    R(d_initial_h)(r, share, NULL);
+    R(input_gradient)(r, share);
+    R(begin_bias)(r, share, 0, 0);
+    R(wait_all)(share);
+    R(weight_gradients)(r, share, 0, R(of_both), NULL, s->d_b_ih || s->d_b_hh);
+    R(finish_bias)(r, share, 0, 0);
 }

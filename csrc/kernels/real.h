@@ -10,6 +10,7 @@
 #undef R
 #undef VOP
 #undef v_load_wide
+#undef HAS_MATRIX_UNIT
 
 #if REAL_BITS == 32
 #define real float
@@ -49,4 +50,11 @@
 #define v_first VOP(first)
 #define v_zip_lower VOP(zip_lower)
 #define v_zip_upper VOP(zip_upper)
+#endif
+
+/* Whether there are products on the matrix unit (amx.h) for this type. */
+#if defined(VEC_HAS_MATRIX_UNIT) && REAL_BITS == 32
+#define HAS_MATRIX_UNIT 1
+#else
+#define HAS_MATRIX_UNIT 0
 #endif

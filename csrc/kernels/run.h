@@ -12,6 +12,12 @@ typedef struct {
     size_t used;
 } R(arena);
 
+/* What was taken when so much was in use. */
+VEC_INLINE real *R(place)(const R(arena) *arena, idx used)
+{
+    return arena->base ? (real *)(arena->base + used) : NULL;
+}
+
 static real *R(take)(R(arena) *arena, idx count)
 {
     size_t at = arena->used;
@@ -51,6 +57,10 @@ typedef struct {
     real *d_gates;                   /* rows of gate gradients of all steps */
     R(panels) hh_back[MAX_SECTIONS]; /* one per section: d_h += d_gates . w_hh */
     R(panels) ih_back;               /* d_x = d_gates . w_ih */
+    int on_matrix_unit;              /* that product, and those of the weights' gradients */
+    idx steps_together;              /* then: whose rows a weight gradient takes in one block */
+    void *ih_back_on_unit;           /* then: in place of ih_back */
+    idx rows_on_unit;                /* then: of d_x at once */
     real *d_w[2];                    /* sums of gradients of w_ih (I * ldg) and w_hh (H * ldg) */
     real *d_bias[2];                 /* rows of gates */
     real *carry;                     /* per row: what flows to the step before (LSTM d_c, GRU d_h) */
@@ -101,9 +111,18 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
         threads = (int)min_idx(threads, s->N);
     }
     r->n_threads = threads;
+    r->on_matrix_unit = HAS_MATRIX_UNIT && s->matrix_unit &&
+                        (double)s->H * n_gates * (double)(s->H + s->I) >= WORK_FOR_THE_UNIT;
+    r->steps_together = r->on_matrix_unit ? steps_together(s->N) : 1;
     /* Weights packed beforehand serve any number of threads. */
     idx panel = r->split_units && !s->packed ? (r->U + threads - 1) / threads : r->U;
     r->units_per_panel = (int)min_idx(4, panel);
+}
+
+/* Features that a weight gradient has rows for: whole blocks where the matrix unit forms it. */
+VEC_INLINE idx R(rows_of_sums)(const R(run) *r, idx n_features)
+{
+    return r->on_matrix_unit ? round_up(n_features, UNIT_BLOCK) : n_features;
 }
 
 /* Panels of a product whose columns are hidden units (or, for ih_back, input features). */

@@ -77,3 +77,18 @@ static inline place place_of_kept(const rk_sequence *s, idx row)
     }
     return (place){t, row - rows_before(s, t)};
 }
+
+/* Steps whose rows a weight gradient on the matrix unit takes together, in groups of UNIT_DEPTH, from a step that
+   such steps divide: so many that little of the last group is wasted. */
+static inline idx steps_together(idx N)
+{
+    idx most = UNIT_ROWS > N ? UNIT_ROWS / N : 1, best = most;
+    double least = 2;
+    for (idx steps = most; steps > most / 2; steps--) {
+        double padded = (double)round_up(steps * N, UNIT_DEPTH) / (double)(steps * N);
+        if (padded >= least) continue;
+        least = padded;
+        best = steps;
+    }
+    return best;
+}

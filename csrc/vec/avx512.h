@@ -79,3 +79,8 @@ VEC_INLINE double vd_sum(vd v)
 }
 VEC_DEFINE_ZIP(vf, vf, VF_LANES)
 VEC_DEFINE_ZIP(vd, vd, VD_LANES)
+
+#ifdef RK_AMX_BUILT
+#define VEC_HAS_MATRIX_UNIT 1
+#include "vec/amx.h"
+#endif

@@ -131,7 +131,7 @@ cdef extern from "rnnkit.h" nogil:
         const unsigned char *restarting
     ctypedef struct rk_sequence:
         idx T, N, I, H
-        int variant, n_threads
+        int variant, matrix_unit, n_threads
         double barrier_time
         int (*interrupted)() noexcept nogil
         rk_schedule schedule
@@ -173,6 +173,8 @@ cdef extern from "rnnkit.h" nogil:
         const char *name
         int n_gates, n_states
         const char *variants[2]
+        int matrix_unit
+        idx (*steps_together)(const rk_sequence *) noexcept nogil
         void (*stored)(const rk_sequence *, size_t *, size_t *) noexcept nogil
         size_t (*forward_workspace)(const rk_sequence *) noexcept nogil
         size_t (*backward_workspace)(const rk_sequence *) noexcept nogil
@@ -561,6 +563,7 @@ cdef int fill_sizes(rk_sequence *s, const rk_cell *kernel, str variant, idx T, i
         raise ValueError(f"sizes must be positive, got T={T} N={N} I={I} H={H}")
     s.T, s.N, s.I, s.H = T, N, I, H
     s.n_threads = n_threads
+    s.matrix_unit = kernel.matrix_unit
     s.interrupted = ask_for_interruption
     # Few rows may share out their units, which a barrier a step must be worth.
     if n_threads > 1 and N < 4 * n_threads and <double>T * N * H * (H + I) > MATTERS:

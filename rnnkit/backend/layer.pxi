@@ -17,6 +17,14 @@ def stored(str cell, str variant, str dtype, idx T, idx N, idx I, idx H):
     return gates + extra
 
 
+def steps_together(str cell, str variant, str dtype, idx N, idx I, idx H):
+    """A layer's segments have a multiple of so many steps."""
+    cdef rk_sequence s
+    cdef const rk_cell *kernel = find_cell(cell, dtype_code(dtype))
+    fill_sizes(&s, kernel, variant, 1, N, I, H, 1)
+    return kernel.steps_together(&s)
+
+
 cdef class Layer:
     """One layer over one sequence; csrc/rnnkit.h tells what it computes. None stands for an absent array.
 
@@ -33,7 +41,7 @@ cdef class Layer:
         y: (T, N, D*H), or (N, T, D*H); None where nobody wants the output of every step.
         schedule: lengths and resets.
         restart: where a restart begins, as `initial`, each of them or the whole None: zero.
-        segment: steps of a segment; 0: all.
+        segment: steps of a segment, a multiple of `steps_together`; 0: all.
         packed: the weights of each direction as PackedWeights, of the same values; None: the forward pass
             packs them anew.
 
@@ -72,6 +80,9 @@ cdef class Layer:
         if packed is not None:
             self.take_packed(packed)
         cdef idx T = self.s[0].T
+        cdef idx together = self.kernel.steps_together(&self.s[0])
+        if segment % together:
+            raise ValueError(f"segment: expected a multiple of {together} steps, got {segment}")
         self.segment = segment if 0 < segment < T else T
         self.n_segments = (T + self.segment - 1) // self.segment
         # The first segment has the most rows.

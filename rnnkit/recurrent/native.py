@@ -264,9 +264,12 @@ def _segment(
     if options.schedule is not None:
         T = options.schedule.steps
     row = N * cell.hidden_size * x.itemsize
+    sizes = N, cell.input_size, cell.hidden_size
+    together: int = _extension().steps_together(*_kernel_of(cell), *sizes)
     if not keep:
         # Outputs that nobody wants live in a small buffer.
-        return max(SHORTEST_SEGMENT, OUTPUTS_BUFFER // row) if drops_outputs else 0
+        steps = max(SHORTEST_SEGMENT, OUTPUTS_BUFFER // row)
+        return -(-steps // together) * together if drops_outputs else 0
     if options.memory is None:
         return 0
 
@@ -274,7 +277,10 @@ def _segment(
         outputs = D * steps * row if drops_outputs else 0
         return outputs + stored_bytes(cell, steps, N, D)
 
-    return segment_within(options.memory, T, segment_bytes, D * len(cell.state_names) * row)
+    return together * segment_within(
+        options.memory, -(-T // together), lambda blocks: segment_bytes(min(T, blocks * together)),
+        D * len(cell.state_names) * row,
+    )
 
 
 class FusedLayer(Function):

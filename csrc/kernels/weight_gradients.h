@@ -1,7 +1,27 @@
 /*
- * Gradients of weights, biases and input: the large products over all steps that follow the backward
- * loop, from d_gates of all steps.
+ * Gradients of weights and biases: the large products over all steps that follow the backward loop, from
+ * d_gates of all steps.
  */
+
+/* Elements that a block of rows takes where it is packed for the tiles of a weight gradient: its features, and
+   the columns of a panel. */
+VEC_INLINE idx R(packed_features)(const R(run) *r, idx n_features)
+{
+#if HAS_MATRIX_UNIT
+    if (r->on_matrix_unit) return amx_operand_size(n_features, UNIT_ROWS) / (idx)sizeof(real);
+#endif
+    (void)r;
+    return GRADIENT_BLOCK * round_up(n_features, 8) + VL;
+}
+
+VEC_INLINE idx R(packed_columns)(const R(run) *r)
+{
+#if HAS_MATRIX_UNIT
+    if (r->on_matrix_unit) return amx_operand_size(AMX_COLUMNS * UNIT_BLOCK, UNIT_ROWS) / (idx)sizeof(real);
+#endif
+    (void)r;
+    return GRADIENT_BLOCK * 4 * VL;
+}
 
 /* Split for weight gradients: by groups where these divide well, else by features; the first thread then sums
    the bias. */
@@ -18,8 +38,9 @@ static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share
         w.u0 = r->U * tid / n;
         w.u1 = r->U * (tid + 1) / n;
     } else {
-        w.i0 = n_features * tid / n;
-        w.i1 = n_features * (tid + 1) / n;
+        idx unit = r->on_matrix_unit ? UNIT_BLOCK : 1, units = (n_features + unit - 1) / unit;
+        w.i0 = min_idx(units * tid / n * unit, n_features);
+        w.i1 = min_idx(units * (tid + 1) / n * unit, n_features);
         w.sums_bias = tid == 0;
     }
     return w;
@@ -111,33 +132,138 @@ typedef struct {
     R(operand) operand;   /* a */
     const real *kept;
     idx n_features;       /* of a */
+    idx n_rows;           /* of the sums: n_features, or more */
     R(weight_share) share;
     real *sums, *d_w;     /* NULL: not wanted */
     real *features;       /* rows of a for the tiles */
 } R(weight_product);
 
 /*
- * The sums of a weight gradient, while they grow: for each panel of groups of a thread's share, a row for each
- * feature with the panel's columns, [feature][group][gate][lane]. So what a tile writes adjoins, and what the
- * next one writes follows it.
+ * The sums of a weight gradient, while they grow: for each panel of vectors of a thread's share, a row for each
+ * feature with the panel's columns. So what a tile writes adjoins, and what the next one writes follows it.
  */
 typedef struct {
-    idx u, u1, width; /* groups, and the columns of a row */
+    idx v, v1, width; /* vectors of a section's row of gates, and the columns of a row */
     idx column;       /* where they are in a row of gates */
 } R(gradient_panel);
 
-/* The panel that begins at group u. */
-VEC_INLINE R(gradient_panel) R(gradient_panel_at)(const R(run) *r, const R(weight_share) *w, int section, idx u)
+/* Vectors of a panel: as wide as a tile, and made of whole groups of gates where they are that. */
+VEC_INLINE int R(vectors_of_panel)(const R(run) *r, int ng)
+{
+    if (r->on_matrix_unit) return 2;
+    return ng == 1 ? 4 : ng;
+}
+
+/* The panel that begins at vector v. */
+VEC_INLINE R(gradient_panel) R(gradient_panel_at)(const R(run) *r, const R(weight_share) *w, int section, idx v)
 {
     int ng = r->sections[section].gates;
-    idx u1 = min_idx(u + (ng == 1 ? 4 : 1), w->u1);
-    return (R(gradient_panel)){u, u1, (u1 - u) * ng * VL, r->sections[section].gate0 * r->ldu + u * ng * VL};
+    idx v1 = min_idx(v + R(vectors_of_panel)(r, ng), w->u1 * ng);
+    return (R(gradient_panel)){v, v1, (v1 - v) * VL, (r->sections[section].gate0 * r->U + v) * VL};
+}
+
+/* Gate and unit of its column c. */
+VEC_INLINE idx R(gate_of_column)(const R(run) *r, int section, const R(gradient_panel) *panel, idx c)
+{
+    return r->sections[section].gate0 + (panel->v + c / VL) % r->sections[section].gates;
+}
+
+VEC_INLINE idx R(unit_of_column)(const R(run) *r, int section, const R(gradient_panel) *panel, idx c)
+{
+    return (panel->v + c / VL) / r->sections[section].gates * VL + c % VL;
 }
 
 VEC_INLINE real *R(sums_of_panel)(const R(gradient_panel) *panel, const R(weight_product) *p)
 {
-    return p->sums + panel->column * p->n_features;
+    return p->sums + panel->column * p->n_rows;
 }
+
+/* The next rows that a weight gradient takes together, from `at` on: on the matrix unit no further than the
+   beginning of a block of steps, and all others as many as there are. */
+VEC_INLINE idx R(rows_together)(const R(run) *r, place at, idx left)
+{
+    if (!r->on_matrix_unit) return min_idx(GRADIENT_BLOCK, left);
+    idx begins = at.t - at.t % r->steps_together;
+    return min_idx(UNIT_ROWS, rows_before(r->s, at.t) - rows_before(r->s, begins) + active_rows(r->s, at.t) - at.n);
+}
+
+/* Copy the columns of a panel from rows of gate gradients, and add them to the sums of the bias (NULL: not
+   wanted), which begin here or go on. */
+static void R(take_columns)(const R(gradient_panel) *panel, const real *const *rows, idx n_rows, real *columns,
+                            real *d_bias, int begins)
+{
+    int nv = (int)(panel->width / VL);
+    vec sum[4];
+    if (d_bias)
+        for (int v = 0; v < nv; v++)
+            sum[v] = begins ? v_set1(0) : v_load(d_bias + panel->column + v * VL);
+    for (idx k = 0; k < n_rows; k++) {
+        const real *from = rows[k] + panel->column;
+        for (int v = 0; v < nv; v++) {
+            vec d = v_load(from + v * VL);
+            v_store(columns + k * panel->width + v * VL, d);
+            if (d_bias) sum[v] = sum[v] + d;
+        }
+    }
+    if (d_bias)
+        for (int v = 0; v < nv; v++) v_store(d_bias + panel->column + v * VL, sum[v]);
+}
+
+/* Add the product of n_rows packed features with the columns of a panel to its sums, or begin these. */
+static void R(add_product)(const R(weight_product) *p, const R(gradient_panel) *panel, const real *columns,
+                           idx n_rows, int tile_rows, int begins)
+{
+    const real *features = p->features;
+    real *sums = R(sums_of_panel)(panel, p);
+    for (idx i = p->share.i0; i < p->share.i1; i += tile_rows) {
+        int count = (int)min_idx(tile_rows, p->share.i1 - i);
+        const real *a_rows[8];
+        real *out_rows[8];
+        for (int c = 0; c < count; c++) {
+            a_rows[c] = features + c;
+            out_rows[c] = sums + (i + c) * panel->width;
+        }
+        R(tile) tile = {
+            .K = n_rows, .a = a_rows, .a_k = count, .b = columns, .b_k = panel->width,
+            .init = begins ? NULL : (const real *const *)out_rows, .out = out_rows,
+        };
+        R(prefetch_to_write)(out_rows[count - 1] + panel->width, tile_rows * panel->width);
+        R(tiles)[panel->width / VL - 1][count - 1](&tile);
+        features += count * n_rows;
+    }
+}
+
+#if HAS_MATRIX_UNIT
+/* The same on the matrix unit: products of a block's packed features with the thread's columns of its rows of gate
+   gradients, some panels at a time. */
+static void R(add_products_on_unit)(const R(run) *r, int section, const R(weight_product) *products,
+                                    int n_products, const real *const *rows, idx n_rows, void *columns,
+                                    real *d_bias, int begins)
+{
+    const R(weight_share) *all = &products[0].share;
+    int ng = r->sections[section].gates;
+    idx end = all->u1 * ng;
+    for (idx v = all->u0 * ng; v < end; v += AMX_COLUMNS) {
+        idx count = min_idx(AMX_COLUMNS, end - v);
+        R(gradient_panel) panel = R(gradient_panel_at)(r, all, section, v);
+        amx_pack_right(columns, rows, n_rows, panel.column, count);
+        for (idx c = panel.column; d_bias && c < panel.column + count * VL; c += VL) {
+            vec sum = begins ? v_set1(0) : v_load(d_bias + c);
+            for (idx k = 0; k < n_rows; k++) sum = sum + v_load(rows[k] + c);
+            v_store(d_bias + c, sum);
+        }
+        amx_begin();
+        for (const R(weight_product) *p = products; p < products + n_products; p++) {
+            const R(weight_share) *w = &p->share;
+            idx blocks = (w->i1 - w->i0 + UNIT_BLOCK - 1) / UNIT_BLOCK;
+            if (p->sums)
+                amx_multiply_all((const char *)p->features, blocks, w->i0, columns, count, amx_groups(n_rows),
+                                 R(sums_of_panel)(&panel, p), p->n_rows, begins);
+        }
+        amx_end();
+    }
+}
+#endif
 
 /*
  * sums[i][c] = sum over rows of a[row][i] * d_gates[row][c] for one section of gates and each of the products,
@@ -150,59 +276,39 @@ static void R(section_weight_gradient)(const R(run) *r, int section, const R(wei
     const rk_sequence *s = r->s;
     int ng = r->sections[section].gates, tile_rows = R(tile_rows)(ng == 1 ? 4 : ng);
     const R(weight_share) *all = &products[0].share; /* the groups are the same in all */
-    const real *a_of_block[GRADIENT_BLOCK], *d_g_of_block[GRADIENT_BLOCK];
+    const real *a_of_block[UNIT_ROWS], *d_g_of_block[UNIT_ROWS];
     place at = {s->T - 1, 0};
     idx n_rows = rk_all_rows(s);
 
-    for (idx k0 = 0; k0 < n_rows; k0 += GRADIENT_BLOCK) {
-        idx K = min_idx(GRADIENT_BLOCK, n_rows - k0);
+    for (idx k0 = 0, K; k0 < n_rows; k0 += K) {
+        K = R(rows_together)(r, at, n_rows - k0);
         int begins = !s->d_w_add && k0 == 0;
         place next = at;
         for (const R(weight_product) *p = products; p < products + n_products; p++) {
             next = at;
             R(gradient_rows)(r, &next, k0, (int)K, p->operand, p->kept, a_of_block, d_g_of_block);
-            if (p->sums) R(pack_features)(p->features, a_of_block, K, p->share.i0, p->share.i1, tile_rows);
+            if (!p->sums) continue;
+#if HAS_MATRIX_UNIT
+            if (r->on_matrix_unit) {
+                amx_pack_left_turned((char *)p->features, a_of_block, K, p->share.i0, p->share.i1);
+                continue;
+            }
+#endif
+            R(pack_features)(p->features, a_of_block, K, p->share.i0, p->share.i1, tile_rows);
         }
         at = next;
-        for (idx u = all->u0; u < all->u1;) {
-            R(gradient_panel) panel = R(gradient_panel_at)(r, all, section, u);
-            int nv = (int)(panel.width / VL);
-            u = panel.u1;
-            vec sum[4];
-            if (d_bias)
-                for (int v = 0; v < nv; v++)
-                    sum[v] = begins ? v_set1(0) : v_load(d_bias + panel.column + v * VL);
-            for (idx k = 0; k < K; k++) {
-                const real *from = d_g_of_block[k] + panel.column;
-                for (int v = 0; v < nv; v++) {
-                    vec d = v_load(from + v * VL);
-                    v_store(columns + k * panel.width + v * VL, d);
-                    if (d_bias) sum[v] = sum[v] + d;
-                }
-            }
-            if (d_bias)
-                for (int v = 0; v < nv; v++) v_store(d_bias + panel.column + v * VL, sum[v]);
-            for (const R(weight_product) *p = products; p < products + n_products; p++) {
-                if (!p->sums) continue;
-                const real *features = p->features;
-                real *sums = R(sums_of_panel)(&panel, p);
-                for (idx i = p->share.i0; i < p->share.i1; i += tile_rows) {
-                    int count = (int)min_idx(tile_rows, p->share.i1 - i);
-                    const real *a_rows[8];
-                    real *out_rows[8];
-                    for (int c = 0; c < count; c++) {
-                        a_rows[c] = features + c;
-                        out_rows[c] = sums + (i + c) * panel.width;
-                    }
-                    R(tile) tile = {
-                        .K = K, .a = a_rows, .a_k = count, .b = columns, .b_k = panel.width,
-                        .init = begins ? NULL : (const real *const *)out_rows, .out = out_rows,
-                    };
-                    R(prefetch_to_write)(out_rows[count - 1] + panel.width, tile_rows * panel.width);
-                    R(tiles)[nv - 1][count - 1](&tile);
-                    features += count * K;
-                }
-            }
+#if HAS_MATRIX_UNIT
+        if (r->on_matrix_unit) {
+            R(add_products_on_unit)(r, section, products, n_products, d_g_of_block, K, columns, d_bias, begins);
+            continue;
+        }
+#endif
+        for (idx v = all->u0 * ng; v < all->u1 * ng;) {
+            R(gradient_panel) panel = R(gradient_panel_at)(r, all, section, v);
+            v = panel.v1;
+            R(take_columns)(&panel, d_g_of_block, K, columns, d_bias, begins);
+            for (const R(weight_product) *p = products; p < products + n_products; p++)
+                if (p->sums) R(add_product)(p, &panel, columns, K, tile_rows, begins);
         }
     }
 }
@@ -210,34 +316,34 @@ static void R(section_weight_gradient)(const R(run) *r, int section, const R(wei
 /* The inverse of the next function, for sums that go on: from d_w in its (gH, n_features) form. */
 static void R(pack_weight_gradient)(const R(run) *r, int section, const R(weight_product) *p)
 {
-    idx H = r->s->H;
-    int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
-    for (idx u = p->share.u0; u < p->share.u1;) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, u);
+    idx H = r->s->H, ng = r->sections[section].gates;
+    for (idx v = p->share.u0 * ng; v < p->share.u1 * ng;) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, v);
         real *sums = R(sums_of_panel)(&panel, p);
         for (idx i = p->share.i0; i < p->share.i1; i++)
             for (idx c = 0; c < panel.width; c++) {
-                idx gate = gate0 + c / VL % ng, unit = (u + c / VL / ng) * VL + c % VL;
+                idx gate = R(gate_of_column)(r, section, &panel, c);
+                idx unit = R(unit_of_column)(r, section, &panel, c);
                 sums[i * panel.width + c] = unit < H ? p->d_w[(gate * H + unit) * p->n_features + i] : 0;
             }
-        u = panel.u1;
+        v = panel.v1;
     }
 }
 
 /* Bring this thread's sums of a weight gradient into its (gH, n_features) form. */
 static void R(unpack_weight_gradient)(const R(run) *r, int section, const R(weight_product) *p)
 {
-    idx H = r->s->H, n_features = p->n_features;
-    int ng = r->sections[section].gates, gate0 = r->sections[section].gate0;
+    idx H = r->s->H, n_features = p->n_features, ng = r->sections[section].gates;
     int to_afar = n_features * r->ldg * (idx)sizeof(real) > SECOND_CACHE;
     real block[VL * VL];
-    for (idx u = p->share.u0; u < p->share.u1;) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, u);
+    for (idx v = p->share.u0 * ng; v < p->share.u1 * ng;) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, v);
         const real *sums = R(sums_of_panel)(&panel, p);
         for (idx i = p->share.i0; i < p->share.i1; i += VL) {
             int features = (int)min_idx(VL, p->share.i1 - i);
             for (idx c = 0; c < panel.width; c += VL) {
-                idx gate = gate0 + c / VL % ng, unit = (u + c / VL / ng) * VL;
+                idx gate = R(gate_of_column)(r, section, &panel, c);
+                idx unit = R(unit_of_column)(r, section, &panel, c);
                 int units = (int)min_idx(VL, H - unit);
                 const real *from = sums + i * panel.width + c;
                 real *to = p->d_w + (gate * H + unit) * n_features + i;
@@ -251,7 +357,7 @@ static void R(unpack_weight_gradient)(const R(run) *r, int section, const R(weig
                 R(copy_out)(to, n_features, block, VL, units, features);
             }
         }
-        u = panel.u1;
+        v = panel.v1;
     }
 }
 
@@ -289,18 +395,18 @@ static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, R
     if (of != R(of_input))
         products[n++] = (R(weight_product)){
             .operand = instead ? R(operand_kept) : R(operand_h), .kept = instead, .n_features = s->H,
-            .sums = s->d_w_hh ? r->d_w[1] : NULL, .d_w = s->d_w_hh,
+            .n_rows = R(rows_of_sums)(r, s->H), .sums = s->d_w_hh ? r->d_w[1] : NULL, .d_w = s->d_w_hh,
         };
     if (of != R(of_hidden))
         products[n++] = (R(weight_product)){
-            .operand = R(operand_x), .n_features = s->I,
+            .operand = R(operand_x), .n_features = s->I, .n_rows = R(rows_of_sums)(r, s->I),
             .sums = s->d_w_ih ? r->d_w[0] : NULL, .d_w = s->d_w_ih,
         };
     int wanted = 0;
     for (R(weight_product) *p = products; p < products + n; p++) {
         p->share = R(weight_share_of)(r, share, p->n_features);
         p->features = scratch;
-        scratch += R(packed_features)(p->n_features);
+        scratch += R(packed_features)(r, p->n_features);
         if (p->sums) wanted = 1;
         if (p->sums && s->d_w_add) R(pack_weight_gradient)(r, section, p);
     }
@@ -309,44 +415,6 @@ static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, R
     R(section_weight_gradient)(r, section, products, n, scratch, d_bias);
     for (const R(weight_product) *p = products; p < products + n; p++)
         if (p->sums) R(unpack_weight_gradient)(r, section, p);
-}
-
-/* d_x of this thread's part of all rows. */
-static void R(input_gradient)(R(run) *r, const R(share) *share)
-{
-    const rk_sequence *s = r->s;
-    if (!s->d_x.at) return;
-    idx all = rk_all_rows(s);
-    idx first = all * share->tid / share->n_threads, last = all * (share->tid + 1) / share->n_threads;
-    place at = place_of_kept(s, first);
-    R(rows) d_x = R(rows_of_grid)(s->d_x.at, s->d_x.n, s->d_x.t, s->N);
-    R(cursor) at_d_x = R(later_row)(&d_x, first);
-    real *block = share->scratch;
-    for (idx row = first; row < last; row += INPUT_ROWS_AT_ONCE) {
-        idx count = min_idx(INPUT_ROWS_AT_ONCE, last - row);
-        R(rows) d_g = R(rows_of)(r->d_gates + row * r->ldg, r->ldg);
-        const real *d_x_rows[INPUT_ROWS_AT_ONCE];
-        if (!s->schedule.order) R(next_rows)(&at_d_x, &d_x, (int)count, d_x_rows);
-        else
-            for (idx i = 0; i < count; i++) {
-                d_x_rows[i] = R(grid_row)(r, &s->d_x, at.t, at.n);
-                if (++at.n < active_rows(s, at.t)) continue;
-                at.n = 0;
-                at.t++;
-            }
-        for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
-            idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
-            R(multiply)(&r->ih_back, u, u1, count, d_g, (R(rows)){0}, R(rows_of)(block, ld));
-            idx width = min_idx(ld, s->I - u * VL);
-            for (idx i = 0; i < count; i++) {
-                real *to = (real *)d_x_rows[i] + u * VL;
-                if (s->d_x_add)
-                    for (idx j = 0; j < width; j++) to[j] += block[i * ld + j];
-                else
-                    memcpy(to, block + i * ld, (size_t)width * sizeof(real));
-            }
-        }
-    }
 }
 
 /* Where sums go on, those of the bias begin with the caller's: sum `ih` with d_b_ih, sum `hh` with d_b_hh. */
@@ -369,16 +437,4 @@ static void R(finish_bias)(R(run) *r, const R(share) *share, int ih, int hh)
         if (s->d_b_ih) R(unpack_bias_gradient)(r, i, r->d_bias[ih], s->d_b_ih);
         if (s->d_b_hh) R(unpack_bias_gradient)(r, i, r->d_bias[hh], s->d_b_hh);
     }
-}
-
-/* What follows the loop of a cell with one section, whose two products receive the same gradients. */
-static void R(gradients_after_loop)(R(run) *r, const R(share) *share)
-{
-    const rk_sequence *s = r->s;
-    R(d_initial_h)(r, share, NULL);
-    R(input_gradient)(r, share);
-    R(begin_bias)(r, share, 0, 0);
-    R(wait_all)(share);
-    R(weight_gradients)(r, share, 0, R(of_both), NULL, s->d_b_ih || s->d_b_hh);
-    R(finish_bias)(r, share, 0, 0);
 }
