@@ -155,28 +155,92 @@ static void R(final_h)(const R(run) *r, const R(share) *share)
 
 /* ---- backward: the loop ----------------------------------------------------------------------- */
 
+/* Groups of d_h that are formed together. */
+VEC_INLINE idx R(d_h_at_once)(const R(run) *r, idx n_rows)
+{
+    return r->loop_on_unit ? 2 : R(groups_at_once)(&r->hh_back[0], n_rows);
+}
+
+#if HAS_MATRIX_UNIT
+/* Elements of d_h for all rows, in whole blocks, and groups that are formed together. */
+VEC_INLINE idx R(d_h_on_unit)(const rk_sequence *s) { return round_up(s->N, UNIT_BLOCK) * 2 * VL; }
+
+/* This thread's groups of the first section of w_hh, as the right operand of d_gates . w_hh. */
+static void R(pack_loop_for_unit)(const R(run) *r, const R(share) *share)
+{
+    const rk_sequence *s = r->s;
+    idx all = r->sections[0].gates * r->ldu, block = amx_groups(all) * AMX_BLOCK_BYTES;
+    idx first = r->U * share->tid / share->n_threads, last = r->U * (share->tid + 1) / share->n_threads;
+    for (idx k = 0; k < all; k += AMX_PIECE) {
+        idx K = min_idx(AMX_PIECE, all - k);
+        const real *rows[AMX_PIECE];
+        R(list_weight_rows)(r, s->w_hh, s->H, k, K, rows);
+        amx_pack_weights((char *)r->hh_back_on_unit + k / UNIT_DEPTH * AMX_BLOCK_BYTES, block, rows, K, s->H, first,
+                         last);
+    }
+}
+
+/* The next function on the matrix unit. */
+static void R(carry_back_on_unit)(const R(run) *r, const R(share) *share, idx u, idx u1, idx n_rows, R(rows) later)
+{
+    idx K = r->sections[0].gates * r->ldu, groups = amx_groups(K), blocks = (n_rows + UNIT_BLOCK - 1) / UNIT_BLOCK;
+    char *left = (char *)(share->scratch + R(d_h_on_unit)(r->s));
+    if (u == share->u0) amx_pack_left(left, later.base, later.inner, n_rows, K);
+    amx_begin();
+    amx_multiply_all(left, blocks, 0, (const char *)r->hh_back_on_unit + u * groups * AMX_BLOCK_BYTES, u1 - u,
+                     groups, share->scratch, blocks * UNIT_BLOCK, 0);
+    amx_end();
+}
+#endif
+
+/* Groups u .. u1-1 of d_h, in this thread's scratch: add what flows from the step after through w_hh, from the
+   first section of its rows of gate gradients. u goes from the thread's first group to its last. */
+VEC_INLINE void R(carry_back)(const R(run) *r, const R(share) *share, idx u, idx u1, idx n_rows, R(rows) later)
+{
+#if HAS_MATRIX_UNIT
+    if (r->loop_on_unit) {
+        R(carry_back_on_unit)(r, share, u, u1, n_rows, later);
+        return;
+    }
+#endif
+    R(rows) d_h = R(rows_of)(share->scratch, (u1 - u) * VL);
+    R(multiply)(&r->hh_back[0], u, u1, n_rows, later, d_h, d_h);
+}
+
 /* Take the memory that every backward pass needs. */
 static void R(plan_backward)(R(run) *r, R(arena) *arena)
 {
     const rk_sequence *s = r->s;
-    for (int i = 0; i < r->n_sections; i++)
-        r->hh_back[i] =
-            R(plan_panels)(arena, r->sections[i].gates * r->ldu, r->U, 1, r->units_per_panel);
     size_t at = arena->used;
-    idx input = s->d_x.at ? R(plan_input_gradient)(r, arena) : 0;
+    for (int i = 0; i < r->n_sections; i++) {
+        idx K = r->sections[i].gates * r->ldu;
+#if HAS_MATRIX_UNIT
+        if (i == 0 && r->loop_on_unit) {
+            r->hh_back_on_unit = R(take)(arena, amx_operand_size(r->ldu, K) / (idx)sizeof(real));
+            continue;
+        }
+#endif
+        r->hh_back[i] = R(plan_panels)(arena, K, r->U, 1, r->units_per_panel);
+    }
     /* The sums of a gradient take the place of the packed weights, once these have served. */
+    if (s->d_w_hh) r->d_w[1] = R(place)(arena, at);
+    at = arena->used;
+    idx input = s->d_x.at ? R(plan_input_gradient)(r, arena) : 0;
     if (s->d_w_ih)
         r->d_w[0] = s->d_x.at ? R(place)(arena, at) : R(take)(arena, R(rows_of_sums)(r, s->I) * r->ldg);
-    if (s->d_w_hh) r->d_w[1] = r->hh_back[0].data;
     for (int i = 0; i < 2; i++) r->d_bias[i] = R(take)(arena, r->ldg);
     r->carry = R(take)(arena, s->N * r->ldu);
     R(plan_restarts)(r, arena);
     if (s->schedule.restart && s->d_h_r) r->d_restart[0] = R(take)(arena, s->N * r->ldu);
     if (s->schedule.restart && s->d_c_r) r->d_restart[1] = R(take)(arena, s->N * r->ldu);
 
-    /* A thread's scratch serves in turn: d_h of up to 16 groups for all rows in the loop; packed
-       features of x and h and gate gradients; rows of d_x. */
+    /* A thread's scratch serves in turn: d_h of up to 16 groups for all rows in the loop, or of two and packed
+       gate gradients; packed features of x and h and gate gradients; rows of d_x. */
     idx loop = s->N * 4 * 4 * VL;
+#if HAS_MATRIX_UNIT
+    if (r->loop_on_unit)
+        loop = R(d_h_on_unit)(s) + amx_operand_size(s->N, r->sections[0].gates * r->ldu) / (idx)sizeof(real);
+#endif
     idx weights = R(packed_features)(r, s->I) + R(packed_features)(r, s->H) + R(packed_columns)(r);
     r->scratch_size = loop > weights ? loop : weights;
     if (input > r->scratch_size) r->scratch_size = input;
@@ -189,6 +253,12 @@ static void R(pack_backward)(R(run) *r, const R(share) *share)
     const rk_sequence *s = r->s;
     idx u0, u1;
     for (int i = 0; i < r->n_sections; i++) {
+#if HAS_MATRIX_UNIT
+        if (i == 0 && r->loop_on_unit) {
+            R(pack_loop_for_unit)(r, share);
+            continue;
+        }
+#endif
         R(packing_share)(&r->hh_back[i], share->tid, share->n_threads, &u0, &u1);
         R(pack_columns)(&r->hh_back[i], s->w_hh, s->H, s->H, &r->sections[i], 1, u0, u1);
     }
@@ -267,14 +337,13 @@ static void R(collect_any_d_h)(const R(run) *r, const R(share) *share, idx t, id
     const unsigned char *restarts = restarts_of_step(s, 0, t + 1);
     real *scratch = share->scratch;
     if (t >= 0 && !s->schedule.order) R(start_even_d_h)(r, share, t, u, u1, n_rows, carry, scratch, ld);
-    else R(start_d_h)(r, share, t, u, u1, 0, n_rows, carry, scratch, ld);
+    else R(start_d_h)(r, share, t, u, u1, 0, going_on, carry, scratch, ld);
     if (going_on) {
         for (idx i = 0; restarts && i < going_on; i++)
             if (restarts[share->n0 + i * share->n_step])
                 memset(scratch + i * ld, 0, (size_t)ld * sizeof(real));
         const real *later = r->d_gates + (rows_before(s, t + 1) + share->n0) * r->ldg;
-        R(rows) d_h = R(rows_of)(scratch, ld);
-        R(multiply)(&r->hh_back[0], u, u1, going_on, R(rows_of)(later, share->n_step * r->ldg), d_h, d_h);
+        R(carry_back)(r, share, u, u1, going_on, R(rows_of)(later, share->n_step * r->ldg));
         for (idx i = 0; restarts && i < going_on; i++) {
             idx n = share->n0 + i * share->n_step;
             if (!restarts[n]) continue;
@@ -285,6 +354,8 @@ static void R(collect_any_d_h)(const R(run) *r, const R(share) *share, idx t, id
             R(start_d_h)(r, share, t, u, u1, i, i + 1, carry, scratch, ld);
         }
     }
+    /* Last, since a product on the matrix unit takes whole blocks of rows. */
+    if (s->schedule.order || t < 0) R(start_d_h)(r, share, t, u, u1, going_on, n_rows, carry, scratch, ld);
     if (t >= 0 && s->d_h.at) R(show_d_h)(r, share, t, n_rows, u, u1);
 }
 
@@ -301,8 +372,7 @@ VEC_INLINE void R(collect_d_h)(const R(run) *r, const R(share) *share, const int
     R(start_even_d_h)(r, share, t, u, u1, n_rows, carry, share->scratch, ld);
     if (t + 1 < s->T) {
         R(rows) later = R(rows_of)(r->d_gates + ((t + 1) * s->N + share->n0) * r->ldg, r->ldg);
-        R(rows) d_h = R(rows_of)(share->scratch, ld);
-        R(multiply)(&r->hh_back[0], u, u1, n_rows, later, d_h, d_h);
+        R(carry_back)(r, share, u, u1, n_rows, later);
     }
     if (s->d_h.at) R(show_d_h)(r, share, t, n_rows, u, u1);
 }
@@ -338,7 +408,7 @@ static void R(d_initial_h)(R(run) *r, const R(share) *share, const real *carry)
     const rk_sequence *s = r->s;
     idx n_rows = R(rows_of_share)(share, s->N);
     if (!n_rows || (!s->d_h_0 && !r->d_restart[0] && !r->d_restart[1])) return;
-    idx at_once = R(groups_at_once)(&r->hh_back[0], n_rows);
+    idx at_once = R(d_h_at_once)(r, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
         idx width = min_idx(ld, s->H - u * VL);

@@ -58,8 +58,10 @@ typedef struct {
     R(panels) hh_back[MAX_SECTIONS]; /* one per section: d_h += d_gates . w_hh */
     R(panels) ih_back;               /* d_x = d_gates . w_ih */
     int on_matrix_unit;              /* that product, and those of the weights' gradients */
+    int loop_on_unit;                /* and that of the loop, of the first section */
     idx steps_together;              /* then: whose rows a weight gradient takes in one block */
-    void *ih_back_on_unit;           /* then: in place of ih_back */
+    void *ih_back_on_unit;           /* then: in place of ih_back, */
+    void *hh_back_on_unit;           /* and of the first of hh_back */
     idx rows_on_unit;                /* then: of d_x at once */
     real *d_w[2];                    /* sums of gradients of w_ih (I * ldg) and w_hh (H * ldg) */
     real *d_bias[2];                 /* rows of gates */
@@ -111,12 +113,16 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
         threads = (int)min_idx(threads, s->N);
     }
     r->n_threads = threads;
-    r->on_matrix_unit = HAS_MATRIX_UNIT && s->matrix_unit &&
-                        (double)s->H * n_gates * (double)(s->H + s->I) >= WORK_FOR_THE_UNIT;
+    r->on_matrix_unit = HAS_MATRIX_UNIT && s->matrix_unit && s->N >= ROWS_FOR_THE_UNIT &&
+                        step_work >= WORK_FOR_THE_UNIT * (double)s->N;
+    /* Weights take half as much memory again there. */
+    r->loop_on_unit = r->on_matrix_unit && s->N >= UNIT_BLOCK &&
+                      (1.5 * weight_bytes <= 4 * SECOND_CACHE || s->N >= 4 * UNIT_BLOCK);
     r->steps_together = r->on_matrix_unit ? steps_together(s->N) : 1;
     /* Weights packed beforehand serve any number of threads. */
     idx panel = r->split_units && !s->packed ? (r->U + threads - 1) / threads : r->U;
     r->units_per_panel = (int)min_idx(4, panel);
+    if (r->loop_on_unit) r->units_per_panel = (int)round_up(r->units_per_panel, 2); /* two blocks at a time */
 }
 
 /* Features that a weight gradient has rows for: whole blocks where the matrix unit forms it. */

@@ -92,6 +92,7 @@ static void R(gradient_rows)(const R(run) *r, place *at, idx first, int count, R
     const rk_sequence *s = r->s;
     if (is_dense(s)) {
         R(dense_gradient_rows)(r, first, count, operand, kept, a, d_g);
+        *at = (place){s->T - 1 - (first + count) / s->N, (first + count) % s->N};
         return;
     }
     for (int i = 0; i < count;) {

@@ -88,8 +88,7 @@ VEC_INLINE void R(gru_after_backward_step)(R(run) *r, const R(share) *share, con
                                            idx n_rows)
 {
     const rk_sequence *s = r->s;
-    const R(panels) *w = &r->hh_back[0];
-    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(d_h_at_once)(r, n_rows), n_step = R(row_step)(share, dense);
     const real *g = (const real *)s->gates + rows_before_step(s, dense, t) * r->ldg;
     const real *kept = (const real *)s->extra + rows_before_step(s, dense, t) * r->ldu;
     real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg;
@@ -187,8 +186,7 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
                                            idx n_rows)
 {
     const rk_sequence *s = r->s;
-    const R(panels) *w = &r->hh_back[0];
-    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(d_h_at_once)(r, n_rows), n_step = R(row_step)(share, dense);
     const real *g = (const real *)s->gates + rows_before_step(s, dense, t) * r->ldg, *g_new = g + 2 * r->ldu;
     real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg, *d_g_new = d_g + 2 * r->ldu;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
@@ -215,7 +213,8 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
         }
     }
     R(wait_step)(r, share);
-    w = &r->hh_back[1];
+    const R(panels) *w = &r->hh_back[1];
+    at_once = R(groups_at_once)(w, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
         idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
         R(rows) q = R(rows_of)(share->scratch, ld);

@@ -105,8 +105,7 @@ VEC_INLINE void R(lstm_forward_step)(R(run) *r, const R(share) *share, const int
 VEC_INLINE void R(lstm_backward_step)(R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
-    const R(panels) *w = &r->hh_back[0];
-    idx at_once = R(groups_at_once)(w, n_rows);
+    idx at_once = R(d_h_at_once)(r, n_rows);
     idx n_step = R(row_step)(share, dense), first = rows_before_step(s, dense, t);
     const real *g = (const real *)s->gates + first * r->ldg;
     real *d_g = r->d_gates + first * r->ldg;

@@ -43,8 +43,7 @@ VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int 
 VEC_INLINE void R(rnn_backward_step)(R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
-    const R(panels) *w = &r->hh_back[0];
-    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(d_h_at_once)(r, n_rows), n_step = R(row_step)(share, dense);
     real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg;
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_H, &s->y, t, n_rows);
     for (idx u = share->u0; u < share->u1; u += at_once) {
