@@ -17,10 +17,9 @@
 enum {
     AMX_BLOCK_BYTES = 3 * AMX_TILE_BYTES,
     AMX_PIECE = 128,         /* k's of a product that are packed together */
-    AMX_COLUMNS = 16,        /* blocks of columns that are packed together, which stay in the second cache */
+    AMX_COLUMNS = 8,         /* blocks of columns that are packed together, which stay in the second cache */
     AMX_FETCHED = 3,         /* cache lines fetched between two products of tiles */
-    AMX_MOST_ROWS = 256,     /* rows of a product that are packed together, */
-    AMX_RESULTS = 256 << 10, /* fewer where their results would be more floats */
+    AMX_RESULTS = 256 << 10, /* floats of a product that are formed together, and stay in the second cache */
 };
 
 VEC_INLINE idx amx_groups(idx K) { return (K + UNIT_DEPTH - 1) / UNIT_DEPTH; }
@@ -34,7 +33,7 @@ VEC_INLINE idx amx_operand_size(idx rows, idx K)
 VEC_INLINE idx amx_rows_at_once(idx columns)
 {
     idx rows = AMX_RESULTS / columns / UNIT_BLOCK * UNIT_BLOCK;
-    return rows < 2 * UNIT_BLOCK ? 2 * UNIT_BLOCK : min_idx(rows, AMX_MOST_ROWS);
+    return rows < 2 * UNIT_BLOCK ? 2 * UNIT_BLOCK : min_idx(rows, MOST_ROWS_OF_D_X);
 }
 
 /* ---- operands --------------------------------------------------------------------------------- */
@@ -219,13 +218,13 @@ VEC_INLINE void amx_multiply(const char *left, idx left_block, const char *right
  * and `ld` rows each, of which `rows` blocks are formed, from row `first` on: rows of a panel adjoin, and so do
  * panels.
  *
- * A piece of two blocks of rows stays in the first cache while those of all columns go by; results of all pieces
- * stay in the second.
+ * A piece of two blocks of rows stays in the first cache while those of all columns go by, if there are several;
+ * results of all pieces stay in the second.
  */
 static void amx_multiply_all(const char *left, idx rows, idx first, const char *right, idx columns, idx groups,
                              float *out, idx ld, int begins)
 {
-    const idx block = groups * AMX_BLOCK_BYTES, piece = AMX_PIECE / UNIT_DEPTH;
+    const idx block = groups * AMX_BLOCK_BYTES, piece = columns <= 2 ? groups : AMX_PIECE / UNIT_DEPTH;
     for (idx r = 0; r < rows; r += 2)
         for (idx g = 0; g < groups; g += piece)
             for (idx c = 0; c < columns; c += 2) {

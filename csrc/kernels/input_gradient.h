@@ -2,6 +2,15 @@
  * The gradient of the input, for all steps together: d_x = d_gates . w_ih.
  */
 
+/* Rows that a thread takes at once, `most` or fewer: the same number of times for each thread, and more than once. */
+static idx R(plan_rows_of_d_x)(const R(run) *r, idx most, idx multiple)
+{
+    idx all = rk_all_rows(r->s), n = r->n_threads;
+    if (n == 1) return most;
+    idx times = (all + n * most - 1) / (n * most), pieces = n * (times > 1 ? times : 2);
+    return min_idx(most, round_up((all + pieces - 1) / pieces, multiple));
+}
+
 /* Take the packed weights of d_x, and return what a thread needs to form it. */
 static idx R(plan_input_gradient)(R(run) *r, R(arena) *arena)
 {
@@ -10,13 +19,14 @@ static idx R(plan_input_gradient)(R(run) *r, R(arena) *arena)
     if (r->on_matrix_unit) {
         idx blocks = (s->I + UNIT_BLOCK - 1) / UNIT_BLOCK, groups = amx_groups(r->ldg);
         r->ih_back_on_unit = R(take)(arena, blocks * groups * AMX_BLOCK_BYTES / (idx)sizeof(real));
-        r->rows_on_unit = amx_rows_at_once(s->I);
-        return amx_operand_size(r->rows_on_unit, AMX_PIECE) / (idx)sizeof(real) +
-               r->rows_on_unit * blocks * UNIT_BLOCK;
+        r->rows_of_d_x = R(plan_rows_of_d_x)(r, amx_rows_at_once(s->I), UNIT_BLOCK);
+        return amx_operand_size(r->rows_of_d_x, AMX_PIECE) / (idx)sizeof(real) +
+               r->rows_of_d_x * blocks * UNIT_BLOCK;
     }
 #endif
     idx groups = (s->I + VL - 1) / VL;
     r->ih_back = R(plan_panels)(arena, r->ldg, groups, 1, (int)min_idx(4, groups));
+    r->rows_of_d_x = R(plan_rows_of_d_x)(r, INPUT_ROWS_AT_ONCE, 1);
     return INPUT_ROWS_AT_ONCE * 4 * VL;
 }
 
@@ -66,33 +76,22 @@ static void R(pack_for_input_gradient)(R(run) *r, const R(share) *share)
     R(pack_columns)(&r->ih_back, s->w_ih, s->I, s->H, r->sections, r->n_sections, u0, u1);
 }
 
-/* The rows of d_x, one after the other. */
-typedef struct {
-    R(rows) rows;
-    R(cursor) cursor;
-    place at;
-} R(d_x_rows);
-
-static R(d_x_rows) R(d_x_from)(const R(run) *r, idx first)
+/* Where rows first .. first + count - 1 of d_x are. */
+static void R(list_d_x)(const R(run) *r, idx first, idx count, const real **rows)
 {
     const rk_sequence *s = r->s;
-    R(d_x_rows) d_x = {.rows = R(rows_of_grid)(s->d_x.at, s->d_x.n, s->d_x.t, s->N)};
-    d_x.cursor = R(later_row)(&d_x.rows, first);
-    d_x.at = place_of_kept(s, first);
-    return d_x;
-}
-
-static void R(next_d_x_rows)(const R(run) *r, R(d_x_rows) *d_x, idx count, const real **rows)
-{
-    if (!r->s->schedule.order) {
-        R(next_rows)(&d_x->cursor, &d_x->rows, (int)count, rows);
+    if (!s->schedule.order) {
+        R(rows) d_x = R(rows_of_grid)(s->d_x.at, s->d_x.n, s->d_x.t, s->N);
+        R(cursor) at = R(later_row)(&d_x, first);
+        R(next_rows)(&at, &d_x, (int)count, rows);
         return;
     }
+    place at = place_of_kept(s, first);
     for (idx i = 0; i < count; i++) {
-        rows[i] = R(grid_row)(r, &r->s->d_x, d_x->at.t, d_x->at.n);
-        if (++d_x->at.n < active_rows(r->s, d_x->at.t)) continue;
-        d_x->at.n = 0;
-        d_x->at.t++;
+        rows[i] = R(grid_row)(r, &s->d_x, at.t, at.n);
+        if (++at.n < active_rows(s, at.t)) continue;
+        at.n = 0;
+        at.t++;
     }
 }
 
@@ -110,61 +109,59 @@ VEC_INLINE void R(put_d_x)(const R(run) *r, const real *const *d_x_rows, idx cou
 }
 
 #if HAS_MATRIX_UNIT
-/* d_x of rows first .. last - 1 on the matrix unit: for some rows at a time, one piece of k after the other, whose
-   packed rows stay in the second cache while a pair of blocks of columns stays in the first. */
-static void R(input_gradient_on_unit)(R(run) *r, const R(share) *share, idx first, idx last)
+/* The next function on the matrix unit: one piece of k after the other, whose packed rows stay in the second cache
+   while a pair of their blocks stays in the first. */
+static void R(input_gradient_on_unit)(const R(run) *r, const R(share) *share, const real *d_g, idx count,
+                                      const real *const *d_x_rows)
 {
-    const rk_sequence *s = r->s;
-    idx columns = (s->I + UNIT_BLOCK - 1) / UNIT_BLOCK;
+    idx I = r->s->I, columns = (I + UNIT_BLOCK - 1) / UNIT_BLOCK;
     char *left = (char *)share->scratch;
-    real *out = (real *)(left + amx_operand_size(r->rows_on_unit, AMX_PIECE));
-    R(d_x_rows) d_x = R(d_x_from)(r, first);
+    const char *right = r->ih_back_on_unit;
+    real *out = (real *)(left + amx_operand_size(r->rows_of_d_x, AMX_PIECE));
     amx_begin();
-    for (idx row = first; row < last; row += r->rows_on_unit) {
-        idx count = min_idx(r->rows_on_unit, last - row);
-        const real *d_g = r->d_gates + row * r->ldg, *d_x_rows[AMX_MOST_ROWS];
-        const char *right = r->ih_back_on_unit;
-        for (idx k = 0; k < r->ldg; k += AMX_PIECE) {
-            idx K = min_idx(AMX_PIECE, r->ldg - k), groups = amx_groups(K);
-            amx_pack_left(left, d_g + k, r->ldg, count, K);
-            amx_multiply_all(left, (count + UNIT_BLOCK - 1) / UNIT_BLOCK, 0, right, columns, groups, out,
-                             r->rows_on_unit, k == 0);
-            right += columns * groups * AMX_BLOCK_BYTES;
-        }
-        R(next_d_x_rows)(r, &d_x, count, d_x_rows);
-        for (idx c = 0; c < columns; c += 2) {
-            idx ld = min_idx(2, columns - c) * UNIT_BLOCK, i = c * UNIT_BLOCK;
-            R(put_d_x)(r, d_x_rows, count, i, min_idx(ld, s->I - i), out + i * r->rows_on_unit, ld);
-        }
+    for (idx k = 0; k < r->ldg; k += AMX_PIECE) {
+        idx K = min_idx(AMX_PIECE, r->ldg - k), groups = amx_groups(K);
+        amx_pack_left(left, d_g + k, r->ldg, count, K);
+        amx_multiply_all(left, (count + UNIT_BLOCK - 1) / UNIT_BLOCK, 0, right, columns, groups, out,
+                         r->rows_of_d_x, k == 0);
+        right += columns * groups * AMX_BLOCK_BYTES;
     }
     amx_end();
+    for (idx c = 0; c < columns; c += 2) {
+        idx ld = min_idx(2, columns - c) * UNIT_BLOCK, i = c * UNIT_BLOCK;
+        R(put_d_x)(r, d_x_rows, count, i, min_idx(ld, I - i), out + i * r->rows_of_d_x, ld);
+    }
 }
 #endif
 
-/* d_x of this thread's part of all rows. */
-static void R(input_gradient)(R(run) *r, const R(share) *share)
+/* d_x of some rows, from their gate gradients. */
+static void R(form_d_x)(const R(run) *r, const R(share) *share, const real *d_g, idx count,
+                        const real *const *d_x_rows)
 {
-    const rk_sequence *s = r->s;
-    if (!s->d_x.at) return;
-    idx all = rk_all_rows(s);
-    idx first = all * share->tid / share->n_threads, last = all * (share->tid + 1) / share->n_threads;
 #if HAS_MATRIX_UNIT
     if (r->on_matrix_unit) {
-        R(input_gradient_on_unit)(r, share, first, last);
+        R(input_gradient_on_unit)(r, share, d_g, count, d_x_rows);
         return;
     }
 #endif
-    R(d_x_rows) d_x = R(d_x_from)(r, first);
-    real *block = share->scratch;
-    for (idx row = first; row < last; row += INPUT_ROWS_AT_ONCE) {
-        idx count = min_idx(INPUT_ROWS_AT_ONCE, last - row);
-        R(rows) d_g = R(rows_of)(r->d_gates + row * r->ldg, r->ldg);
-        const real *d_x_rows[INPUT_ROWS_AT_ONCE];
-        R(next_d_x_rows)(r, &d_x, count, d_x_rows);
-        for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
-            idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
-            R(multiply)(&r->ih_back, u, u1, count, d_g, (R(rows)){0}, R(rows_of)(block, ld));
-            R(put_d_x)(r, d_x_rows, count, u * VL, min_idx(ld, s->I - u * VL), block, ld);
-        }
+    for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
+        idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
+        R(multiply)(&r->ih_back, u, u1, count, R(rows_of)(d_g, r->ldg), (R(rows)){0}, R(rows_of)(share->scratch, ld));
+        R(put_d_x)(r, d_x_rows, count, u * VL, min_idx(ld, r->s->I - u * VL), share->scratch, ld);
+    }
+}
+
+/* d_x of all rows, of which threads take some as they come to it. */
+static void R(input_gradient)(R(run) *r, const R(share) *share)
+{
+    if (!r->s->d_x.at) return;
+    const idx all = rk_all_rows(r->s), each = r->rows_of_d_x;
+    for (;;) {
+        idx first = atomic_fetch_add_explicit(&r->rows_taken, each, memory_order_relaxed);
+        if (first >= all) return;
+        const real *d_x_rows[MOST_ROWS_OF_D_X];
+        idx count = min_idx(each, all - first);
+        R(list_d_x)(r, first, count, d_x_rows);
+        R(form_d_x)(r, share, r->d_gates + first * r->ldg, count, d_x_rows);
     }
 }

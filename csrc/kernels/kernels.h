@@ -30,8 +30,10 @@ enum {
     STEPS_BETWEEN_QUESTIONS = 32, /* backward loop: how often the caller is asked whether to stop */
     GRADIENT_BLOCK = 128,         /* rows of gate gradients that a weight gradient reads together */
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
+    MOST_ROWS_OF_D_X = 256,       /* and on the matrix unit */
     LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */
     PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
+    ITEMS_FOR_A_THREAD = 4,       /* pieces of work that threads take as they come to it */
     UNIT_BLOCK = 16,              /* rows and columns of a block on the matrix unit, */
     UNIT_DEPTH = 32,              /* and k's that it takes together */
     UNIT_ROWS = 256,              /* rows of gate gradients that a weight gradient there reads together */

@@ -234,14 +234,16 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     if (s->schedule.restart && s->d_h_r) r->d_restart[0] = R(take)(arena, s->N * r->ldu);
     if (s->schedule.restart && s->d_c_r) r->d_restart[1] = R(take)(arena, s->N * r->ldu);
 
+    r->features = R(take)(arena, 2 * (R(packed_features)(r, s->I) + R(packed_features)(r, s->H)));
+
     /* A thread's scratch serves in turn: d_h of up to 16 groups for all rows in the loop, or of two and packed
-       gate gradients; packed features of x and h and gate gradients; rows of d_x. */
+       gate gradients; columns of gate gradients; rows of d_x. */
     idx loop = s->N * 4 * 4 * VL;
 #if HAS_MATRIX_UNIT
     if (r->loop_on_unit)
         loop = R(d_h_on_unit)(s) + amx_operand_size(s->N, r->sections[0].gates * r->ldu) / (idx)sizeof(real);
 #endif
-    idx weights = R(packed_features)(r, s->I) + R(packed_features)(r, s->H) + R(packed_columns)(r);
+    idx weights = R(packed_columns)(r);
     r->scratch_size = loop > weights ? loop : weights;
     if (input > r->scratch_size) r->scratch_size = input;
     r->scratch_size = round_up(r->scratch_size, 64);

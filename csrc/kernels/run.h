@@ -62,9 +62,12 @@ typedef struct {
     idx steps_together;              /* then: whose rows a weight gradient takes in one block */
     void *ih_back_on_unit;           /* then: in place of ih_back, */
     void *hh_back_on_unit;           /* and of the first of hh_back */
-    idx rows_on_unit;                /* then: of d_x at once */
     real *d_w[2];                    /* sums of gradients of w_ih (I * ldg) and w_hh (H * ldg) */
     real *d_bias[2];                 /* rows of gates */
+    real *features;                  /* of blocks of rows, packed for the weights' gradients */
+    atomic_long items_taken[2];      /* of what threads take as they come to it, of each kind of block */
+    idx rows_of_d_x;                 /* that a thread forms at once, */
+    atomic_long rows_taken;          /* and how many are taken */
     real *carry;                     /* per row: what flows to the step before (LSTM d_c, GRU d_h) */
     real *d_restart[2];              /* rows of gradients of where a restart begins; NULL: not wanted */
 } R(run);

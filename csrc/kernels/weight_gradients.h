@@ -23,29 +23,6 @@ VEC_INLINE idx R(packed_columns)(const R(run) *r)
     return GRADIENT_BLOCK * 4 * VL;
 }
 
-/* Split for weight gradients: by groups where these divide well, else by features; the first thread then sums
-   the bias. */
-typedef struct {
-    idx u0, u1, i0, i1;
-    int sums_bias;
-} R(weight_share);
-
-static R(weight_share) R(weight_share_of)(const R(run) *r, const R(share) *share, idx n_features)
-{
-    int tid = share->tid, n = share->n_threads;
-    R(weight_share) w = {0, r->U, 0, n_features, 1};
-    if (r->U % n == 0 || r->U >= 4 * n) {
-        w.u0 = r->U * tid / n;
-        w.u1 = r->U * (tid + 1) / n;
-    } else {
-        idx unit = r->on_matrix_unit ? UNIT_BLOCK : 1, units = (n_features + unit - 1) / unit;
-        w.i0 = min_idx(units * tid / n * unit, n_features);
-        w.i1 = min_idx(units * (tid + 1) / n * unit, n_features);
-        w.sums_bias = tid == 0;
-    }
-    return w;
-}
-
 /* What a product with the gradients of the gates reads beside them: x, h_{t-1}, or rows that were kept. */
 typedef enum { R(operand_x), R(operand_h), R(operand_kept) } R(operand);
 
@@ -109,22 +86,16 @@ static void R(gradient_rows)(const R(run) *r, place *at, idx first, int count, R
     }
 }
 
-/* Copy features i0..i1 of n_rows rows so that a tile reads them in order: [tile][row][row of tile]. Whole
-   vectors are written: what exceeds a row of the tile is overwritten by the next, and dst has room for
-   a vector more. */
+/* Copy features i0..i1 of n_rows rows so that a tile reads them in order: [tile][row][row of tile]. Whole vectors
+   are written where what exceeds a row of the tile is overwritten by the next. */
 static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx i0, idx i1, int tile_rows)
 {
     for (idx i = i0; i < i1; i += tile_rows) {
         int count = (int)min_idx(tile_rows, i1 - i);
-        if (VL < count) {
-            for (idx k = 0; k < n_rows; k++, dst += count)
-                for (int c = 0; c < count; c++) dst[c] = rows[k][i + c];
-        } else if (i + VL <= i1) {
-            for (idx k = 0; k < n_rows; k++, dst += count) v_store(dst, v_load(rows[k] + i));
-        } else {
-            for (idx k = 0; k < n_rows; k++, dst += count)
-                v_store(dst, v_load_n(rows[k] + i, i1 - i));
-        }
+        idx k = 0, whole = count < VL && i + VL <= i1 ? n_rows - 1 : 0;
+        for (; k < whole; k++, dst += count) v_store(dst, v_load(rows[k] + i));
+        for (; k < n_rows; k++, dst += count)
+            for (int c = 0; c < count; c++) dst[c] = rows[k][i + c];
     }
 }
 
@@ -134,33 +105,46 @@ typedef struct {
     const real *kept;
     idx n_features;       /* of a */
     idx n_rows;           /* of the sums: n_features, or more */
-    R(weight_share) share;
     real *sums, *d_w;     /* NULL: not wanted */
-    real *features;       /* rows of a for the tiles */
+    real *features[2];    /* rows of a for the tiles: of one block, while threads may still read those of another */
 } R(weight_product);
 
 /*
- * The sums of a weight gradient, while they grow: for each panel of vectors of a thread's share, a row for each
- * feature with the panel's columns. So what a tile writes adjoins, and what the next one writes follows it.
+ * The gradients of one section's weights. Threads take them item by item, as they come to it: some panels of
+ * columns, and a chunk of features where there are few panels. A thread that is slower than others, since
+ * something else runs on its processor, then holds up nobody.
  */
 typedef struct {
-    idx v, v1, width; /* vectors of a section's row of gates, and the columns of a row */
-    idx column;       /* where they are in a row of gates */
+    int section, n_products;
+    R(weight_product) products[2];
+    real *d_bias;                           /* sums of the columns of d_gates; NULL: not wanted */
+    idx n_panels, panels_each, chunks, n_items;
+    int tile_rows;
+} R(weight_work);
+
+/*
+ * The sums of a weight gradient, while they grow: for each panel of vectors of a section's row of gates, a row
+ * for each feature with the panel's columns. So what a tile writes adjoins, and what the next one writes follows
+ * it.
+ */
+typedef struct {
+    idx v, width; /* its first vector, and the columns of a row */
+    idx column;   /* where they are in a row of gates */
 } R(gradient_panel);
 
 /* Vectors of a panel: as wide as a tile, and made of whole groups of gates where they are that. */
-VEC_INLINE int R(vectors_of_panel)(const R(run) *r, int ng)
+VEC_INLINE idx R(vectors_of_panel)(const R(run) *r, int section)
 {
+    int ng = r->sections[section].gates;
     if (r->on_matrix_unit) return 2;
     return ng == 1 ? 4 : ng;
 }
 
-/* The panel that begins at vector v. */
-VEC_INLINE R(gradient_panel) R(gradient_panel_at)(const R(run) *r, const R(weight_share) *w, int section, idx v)
+VEC_INLINE R(gradient_panel) R(gradient_panel_at)(const R(run) *r, int section, idx panel)
 {
-    int ng = r->sections[section].gates;
-    idx v1 = min_idx(v + R(vectors_of_panel)(r, ng), w->u1 * ng);
-    return (R(gradient_panel)){v, v1, (v1 - v) * VL, (r->sections[section].gate0 * r->U + v) * VL};
+    idx most = R(vectors_of_panel)(r, section), v = panel * most;
+    idx count = min_idx(most, r->sections[section].gates * r->U - v);
+    return (R(gradient_panel)){v, count * VL, (r->sections[section].gate0 * r->U + v) * VL};
 }
 
 /* Gate and unit of its column c. */
@@ -177,6 +161,32 @@ VEC_INLINE idx R(unit_of_column)(const R(run) *r, int section, const R(gradient_
 VEC_INLINE real *R(sums_of_panel)(const R(gradient_panel) *panel, const R(weight_product) *p)
 {
     return p->sums + panel->column * p->n_rows;
+}
+
+static void R(plan_weight_work)(const R(run) *r, int n_threads, R(weight_work) *work)
+{
+    idx vectors = r->sections[work->section].gates * r->U, each = R(vectors_of_panel)(r, work->section);
+    work->n_panels = (vectors + each - 1) / each;
+    work->panels_each = 1;
+    work->tile_rows = R(tile_rows)((int)each);
+#if HAS_MATRIX_UNIT
+    if (r->on_matrix_unit) {
+        work->panels_each = AMX_COLUMNS / 2;
+        work->tile_rows = UNIT_BLOCK;
+    }
+#endif
+    idx enough = n_threads > 1 ? ITEMS_FOR_A_THREAD * n_threads : 1;
+    idx pieces = (work->n_panels + work->panels_each - 1) / work->panels_each;
+    work->chunks = pieces < enough ? (enough + pieces - 1) / pieces : 1;
+    work->n_items = pieces * work->chunks;
+}
+
+/* Part k of n of the features, in whole tiles. */
+VEC_INLINE void R(part_of_features)(const R(weight_product) *p, idx tile_rows, idx k, idx n, idx *i0, idx *i1)
+{
+    idx tiles = (p->n_features + tile_rows - 1) / tile_rows;
+    *i0 = min_idx(tiles * k / n * tile_rows, p->n_features);
+    *i1 = min_idx(tiles * (k + 1) / n * tile_rows, p->n_features);
 }
 
 /* The next rows that a weight gradient takes together, from `at` on: on the matrix unit no further than the
@@ -210,18 +220,19 @@ static void R(take_columns)(const R(gradient_panel) *panel, const real *const *r
         for (int v = 0; v < nv; v++) v_store(d_bias + panel->column + v * VL, sum[v]);
 }
 
-/* Add the product of n_rows packed features with the columns of a panel to its sums, or begin these. */
-static void R(add_product)(const R(weight_product) *p, const R(gradient_panel) *panel, const real *columns,
-                           idx n_rows, int tile_rows, int begins)
+/* Add the product of features i0 .. i1-1 of n_rows rows with the columns of a panel to its sums, or begin
+   these. */
+static void R(add_product)(const R(weight_product) *p, const real *features, idx i0, idx i1,
+                           const R(gradient_panel) *panel, const real *columns, idx n_rows, int tile_rows,
+                           int begins)
 {
-    const real *features = p->features;
     real *sums = R(sums_of_panel)(panel, p);
-    for (idx i = p->share.i0; i < p->share.i1; i += tile_rows) {
-        int count = (int)min_idx(tile_rows, p->share.i1 - i);
+    for (idx i = i0; i < i1; i += tile_rows) {
+        int count = (int)min_idx(tile_rows, i1 - i);
         const real *a_rows[8];
         real *out_rows[8];
         for (int c = 0; c < count; c++) {
-            a_rows[c] = features + c;
+            a_rows[c] = features + i * n_rows + c;
             out_rows[c] = sums + (i + c) * panel->width;
         }
         R(tile) tile = {
@@ -230,121 +241,159 @@ static void R(add_product)(const R(weight_product) *p, const R(gradient_panel) *
         };
         R(prefetch_to_write)(out_rows[count - 1] + panel->width, tile_rows * panel->width);
         R(tiles)[panel->width / VL - 1][count - 1](&tile);
-        features += count * n_rows;
     }
 }
 
 #if HAS_MATRIX_UNIT
-/* The same on the matrix unit: products of a block's packed features with the thread's columns of its rows of gate
-   gradients, some panels at a time. */
-static void R(add_products_on_unit)(const R(run) *r, int section, const R(weight_product) *products,
-                                    int n_products, const real *const *rows, idx n_rows, void *columns,
-                                    real *d_bias, int begins)
+/* The next function on the matrix unit. */
+static void R(add_item_on_unit)(const R(run) *r, const R(weight_work) *work, idx item, int block,
+                                const real *const *rows, idx n_rows, void *columns, int begins)
 {
-    const R(weight_share) *all = &products[0].share;
-    int ng = r->sections[section].gates;
-    idx end = all->u1 * ng;
-    for (idx v = all->u0 * ng; v < end; v += AMX_COLUMNS) {
-        idx count = min_idx(AMX_COLUMNS, end - v);
-        R(gradient_panel) panel = R(gradient_panel_at)(r, all, section, v);
-        amx_pack_right(columns, rows, n_rows, panel.column, count);
-        for (idx c = panel.column; d_bias && c < panel.column + count * VL; c += VL) {
-            vec sum = begins ? v_set1(0) : v_load(d_bias + c);
-            for (idx k = 0; k < n_rows; k++) sum = sum + v_load(rows[k] + c);
-            v_store(d_bias + c, sum);
-        }
-        amx_begin();
-        for (const R(weight_product) *p = products; p < products + n_products; p++) {
-            const R(weight_share) *w = &p->share;
-            idx blocks = (w->i1 - w->i0 + UNIT_BLOCK - 1) / UNIT_BLOCK;
-            if (p->sums)
-                amx_multiply_all((const char *)p->features, blocks, w->i0, columns, count, amx_groups(n_rows),
-                                 R(sums_of_panel)(&panel, p), p->n_rows, begins);
-        }
-        amx_end();
+    idx chunk = item % work->chunks, first = item / work->chunks * work->panels_each;
+    R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, first);
+    idx count = min_idx(AMX_COLUMNS, r->sections[work->section].gates * r->U - panel.v);
+    amx_pack_right(columns, rows, n_rows, panel.column, count);
+    for (idx c = panel.column; !chunk && work->d_bias && c < panel.column + count * VL; c += VL) {
+        vec sum = begins ? v_set1(0) : v_load(work->d_bias + c);
+        for (idx k = 0; k < n_rows; k++) sum = sum + v_load(rows[k] + c);
+        v_store(work->d_bias + c, sum);
     }
+    amx_begin();
+    for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
+        idx i0, i1, groups = amx_groups(n_rows);
+        R(part_of_features)(p, UNIT_BLOCK, chunk, work->chunks, &i0, &i1);
+        if (p->sums)
+            amx_multiply_all((const char *)p->features[block] + i0 / UNIT_BLOCK * groups * AMX_BLOCK_BYTES,
+                             (i1 - i0 + UNIT_BLOCK - 1) / UNIT_BLOCK, i0, columns, count, groups,
+                             R(sums_of_panel)(&panel, p), p->n_rows, begins);
+    }
+    amx_end();
 }
 #endif
 
+/* Add what one block of rows contributes to an item. */
+static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, int block, const real *const *rows,
+                        idx n_rows, real *columns, int begins)
+{
+#if HAS_MATRIX_UNIT
+    if (r->on_matrix_unit) {
+        R(add_item_on_unit)(r, work, item, block, rows, n_rows, columns, begins);
+        return;
+    }
+#endif
+    idx chunk = item % work->chunks;
+    R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, item / work->chunks);
+    R(take_columns)(&panel, rows, n_rows, columns, chunk ? NULL : work->d_bias, begins);
+    for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
+        idx i0, i1;
+        R(part_of_features)(p, work->tile_rows, chunk, work->chunks, &i0, &i1);
+        if (p->sums)
+            R(add_product)(p, p->features[block], i0, i1, &panel, columns, n_rows, work->tile_rows, begins);
+    }
+}
+
+/* Pack this thread's part of the features of a block of rows. */
+static void R(pack_block)(const R(run) *r, const R(share) *share, const R(weight_work) *work,
+                          const R(weight_product) *p, int block, const real *const *rows, idx n_rows)
+{
+    idx i0, i1;
+    R(part_of_features)(p, work->tile_rows, share->tid, share->n_threads, &i0, &i1);
+#if HAS_MATRIX_UNIT
+    if (r->on_matrix_unit) {
+        idx done = i0 / UNIT_BLOCK * amx_groups(n_rows) * AMX_BLOCK_BYTES;
+        amx_pack_left_turned((char *)p->features[block] + done, rows, n_rows, i0, i1);
+        return;
+    }
+#endif
+    (void)r;
+    R(pack_features)(p->features[block] + i0 * n_rows, rows, n_rows, i0, i1, work->tile_rows);
+}
+
 /*
- * sums[i][c] = sum over rows of a[row][i] * d_gates[row][c] for one section of gates and each of the products,
- * and the sums of the columns of d_gates into d_bias (NULL: not wanted). They go on from what the arrays hold
- * where the run adds.
+ * sums[i][c] = sum over rows of a[row][i] * d_gates[row][c] for each of the products, and the sums of the columns
+ * of d_gates into d_bias. They go on from what the arrays hold where the run adds.
  */
-static void R(section_weight_gradient)(const R(run) *r, int section, const R(weight_product) *products,
-                                       int n_products, real *columns, real *d_bias)
+static void R(sum_over_rows)(R(run) *r, const R(share) *share, const R(weight_work) *work)
 {
     const rk_sequence *s = r->s;
-    int ng = r->sections[section].gates, tile_rows = R(tile_rows)(ng == 1 ? 4 : ng);
-    const R(weight_share) *all = &products[0].share; /* the groups are the same in all */
     const real *a_of_block[UNIT_ROWS], *d_g_of_block[UNIT_ROWS];
     place at = {s->T - 1, 0};
     idx n_rows = rk_all_rows(s);
-
-    for (idx k0 = 0, K; k0 < n_rows; k0 += K) {
+    int block = 0;
+    for (idx k0 = 0, K; k0 < n_rows; k0 += K, block = !block) {
         K = R(rows_together)(r, at, n_rows - k0);
         int begins = !s->d_w_add && k0 == 0;
         place next = at;
-        for (const R(weight_product) *p = products; p < products + n_products; p++) {
+        for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
             next = at;
             R(gradient_rows)(r, &next, k0, (int)K, p->operand, p->kept, a_of_block, d_g_of_block);
-            if (!p->sums) continue;
-#if HAS_MATRIX_UNIT
-            if (r->on_matrix_unit) {
-                amx_pack_left_turned((char *)p->features, a_of_block, K, p->share.i0, p->share.i1);
-                continue;
-            }
-#endif
-            R(pack_features)(p->features, a_of_block, K, p->share.i0, p->share.i1, tile_rows);
+            if (p->sums) R(pack_block)(r, share, work, p, block, a_of_block, K);
         }
         at = next;
-#if HAS_MATRIX_UNIT
-        if (r->on_matrix_unit) {
-            R(add_products_on_unit)(r, section, products, n_products, d_g_of_block, K, columns, d_bias, begins);
-            continue;
-        }
-#endif
-        for (idx v = all->u0 * ng; v < all->u1 * ng;) {
-            R(gradient_panel) panel = R(gradient_panel_at)(r, all, section, v);
-            v = panel.v1;
-            R(take_columns)(&panel, d_g_of_block, K, columns, d_bias, begins);
-            for (const R(weight_product) *p = products; p < products + n_products; p++)
-                if (p->sums) R(add_product)(p, &panel, columns, K, tile_rows, begins);
+        /* All have left the block before the last, whose places these were. */
+        if (share->tid == 0) atomic_store_explicit(&r->items_taken[block], 0, memory_order_relaxed);
+        R(wait_all)(share);
+        for (;;) {
+            idx item = atomic_fetch_add_explicit(&r->items_taken[block], 1, memory_order_relaxed);
+            if (item >= work->n_items) break;
+            R(add_item)(r, work, item, block, d_g_of_block, K, share->scratch, begins);
         }
     }
+    R(wait_all)(share);
+}
+
+/* The panels that this thread brings from or to the form (gH, n_features) of a gradient, and of which features. */
+typedef struct {
+    idx first, last, i0, i1;
+} R(form_share);
+
+static R(form_share) R(form_share_of)(const R(share) *share, const R(weight_work) *work, const R(weight_product) *p)
+{
+    idx tid = share->tid, n = share->n_threads;
+    R(form_share) form = {0, work->n_panels, 0, p->n_features};
+    if (work->n_panels >= 2 * n) {
+        form.first = work->n_panels * tid / n;
+        form.last = work->n_panels * (tid + 1) / n;
+    } else {
+        R(part_of_features)(p, VL, tid, n, &form.i0, &form.i1);
+    }
+    return form;
 }
 
 /* The inverse of the next function, for sums that go on: from d_w in its (gH, n_features) form. */
-static void R(pack_weight_gradient)(const R(run) *r, int section, const R(weight_product) *p)
+static void R(pack_weight_gradient)(const R(run) *r, const R(share) *share, const R(weight_work) *work,
+                                    const R(weight_product) *p)
 {
-    idx H = r->s->H, ng = r->sections[section].gates;
-    for (idx v = p->share.u0 * ng; v < p->share.u1 * ng;) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, v);
+    idx H = r->s->H;
+    R(form_share) form = R(form_share_of)(share, work, p);
+    for (idx q = form.first; q < form.last; q++) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, q);
         real *sums = R(sums_of_panel)(&panel, p);
-        for (idx i = p->share.i0; i < p->share.i1; i++)
+        for (idx i = form.i0; i < form.i1; i++)
             for (idx c = 0; c < panel.width; c++) {
-                idx gate = R(gate_of_column)(r, section, &panel, c);
-                idx unit = R(unit_of_column)(r, section, &panel, c);
+                idx gate = R(gate_of_column)(r, work->section, &panel, c);
+                idx unit = R(unit_of_column)(r, work->section, &panel, c);
                 sums[i * panel.width + c] = unit < H ? p->d_w[(gate * H + unit) * p->n_features + i] : 0;
             }
-        v = panel.v1;
     }
 }
 
-/* Bring this thread's sums of a weight gradient into its (gH, n_features) form. */
-static void R(unpack_weight_gradient)(const R(run) *r, int section, const R(weight_product) *p)
+/* Bring this thread's part of the sums of a weight gradient into its (gH, n_features) form. */
+static void R(unpack_weight_gradient)(const R(run) *r, const R(share) *share, const R(weight_work) *work,
+                                      const R(weight_product) *p)
 {
-    idx H = r->s->H, n_features = p->n_features, ng = r->sections[section].gates;
+    idx H = r->s->H, n_features = p->n_features;
     int to_afar = n_features * r->ldg * (idx)sizeof(real) > SECOND_CACHE;
+    R(form_share) form = R(form_share_of)(share, work, p);
     real block[VL * VL];
-    for (idx v = p->share.u0 * ng; v < p->share.u1 * ng;) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, &p->share, section, v);
+    for (idx q = form.first; q < form.last; q++) {
+        R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, q);
         const real *sums = R(sums_of_panel)(&panel, p);
-        for (idx i = p->share.i0; i < p->share.i1; i += VL) {
-            int features = (int)min_idx(VL, p->share.i1 - i);
+        for (idx i = form.i0; i < form.i1; i += VL) {
+            int features = (int)min_idx(VL, form.i1 - i);
             for (idx c = 0; c < panel.width; c += VL) {
-                idx gate = R(gate_of_column)(r, section, &panel, c);
-                idx unit = R(unit_of_column)(r, section, &panel, c);
+                idx gate = R(gate_of_column)(r, work->section, &panel, c);
+                idx unit = R(unit_of_column)(r, work->section, &panel, c);
                 int units = (int)min_idx(VL, H - unit);
                 const real *from = sums + i * panel.width + c;
                 real *to = p->d_w + (gate * H + unit) * n_features + i;
@@ -358,7 +407,6 @@ static void R(unpack_weight_gradient)(const R(run) *r, int section, const R(weig
                 R(copy_out)(to, n_features, block, VL, units, features);
             }
         }
-        v = panel.v1;
     }
 }
 
@@ -390,32 +438,34 @@ static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, R
                                 const real *instead, int want_bias)
 {
     const rk_sequence *s = r->s;
-    R(weight_product) products[2];
-    int n = 0;
-    real *scratch = share->scratch;
+    R(weight_work) work = {.section = section, .d_bias = want_bias ? r->d_bias[of == R(of_hidden)] : NULL};
+    R(weight_product) *end = work.products;
     if (of != R(of_input))
-        products[n++] = (R(weight_product)){
+        *end++ = (R(weight_product)){
             .operand = instead ? R(operand_kept) : R(operand_h), .kept = instead, .n_features = s->H,
             .n_rows = R(rows_of_sums)(r, s->H), .sums = s->d_w_hh ? r->d_w[1] : NULL, .d_w = s->d_w_hh,
         };
     if (of != R(of_hidden))
-        products[n++] = (R(weight_product)){
+        *end++ = (R(weight_product)){
             .operand = R(operand_x), .n_features = s->I, .n_rows = R(rows_of_sums)(r, s->I),
             .sums = s->d_w_ih ? r->d_w[0] : NULL, .d_w = s->d_w_ih,
         };
-    int wanted = 0;
-    for (R(weight_product) *p = products; p < products + n; p++) {
-        p->share = R(weight_share_of)(r, share, p->n_features);
-        p->features = scratch;
-        scratch += R(packed_features)(r, p->n_features);
+    work.n_products = (int)(end - work.products);
+    int wanted = work.d_bias != NULL;
+    real *features = r->features;
+    R(plan_weight_work)(r, share->n_threads, &work);
+    for (R(weight_product) *p = work.products; p < end; p++) {
+        for (int block = 0; block < 2; block++) {
+            p->features[block] = features;
+            features += R(packed_features)(r, p->n_features);
+        }
         if (p->sums) wanted = 1;
-        if (p->sums && s->d_w_add) R(pack_weight_gradient)(r, section, p);
+        if (p->sums && s->d_w_add) R(pack_weight_gradient)(r, share, &work, p);
     }
-    real *d_bias = want_bias && products[0].share.sums_bias ? r->d_bias[of == R(of_hidden)] : NULL;
-    if (!wanted && !d_bias) return;
-    R(section_weight_gradient)(r, section, products, n, scratch, d_bias);
-    for (const R(weight_product) *p = products; p < products + n; p++)
-        if (p->sums) R(unpack_weight_gradient)(r, section, p);
+    if (!wanted) return;
+    R(sum_over_rows)(r, share, &work);
+    for (const R(weight_product) *p = work.products; p < end; p++)
+        if (p->sums) R(unpack_weight_gradient)(r, share, &work, p);
 }
 
 /* Where sums go on, those of the bias begin with the caller's: sum `ih` with d_b_ih, sum `hh` with d_b_hh. */

@@ -15,15 +15,13 @@ enum { AMX_ROWS = 16, AMX_TILE_BYTES = 1024 };
    them any longer. */
 VEC_INLINE void amx_begin(void)
 {
-    struct {
+#define AMX_EIGHT(x) {x, x, x, x, x, x, x, x}
+    static const struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t row_bytes[16];
         uint8_t rows[16];
-    } shapes = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        shapes.row_bytes[i] = 64;
-        shapes.rows[i] = AMX_ROWS;
-    }
+    } shapes = {.palette = 1, .row_bytes = AMX_EIGHT(64), .rows = AMX_EIGHT(AMX_ROWS)};
+#undef AMX_EIGHT
     _tile_loadconfig(&shapes);
 }
 
