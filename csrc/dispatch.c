@@ -7,6 +7,7 @@ extern const rk_kernels rk_kernels_generic;
 #if defined(__x86_64__)
 extern const rk_kernels rk_kernels_avx2, rk_kernels_avx512;
 #ifdef RK_AMX_BUILT
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 extern const rk_kernels rk_kernels_amx;
@@ -34,11 +35,14 @@ const rk_kernels *const *rk_kernels_built(void)
 }
 
 #ifdef RK_AMX_BUILT
-/* A process has to ask Linux for the state of the tile registers (ARCH_REQ_XCOMP_PERM, XTILEDATA). */
-static int tiles_are_granted(void)
+/* AMX with bfloat16; and a process has to ask Linux for the state of the tile registers (ARCH_REQ_XCOMP_PERM,
+   XTILEDATA). */
+static int has_amx(void)
 {
-    enum { REQUEST = 0x1023, TILE_DATA = 18 };
-    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+    enum { LEAF = 7, BFLOAT16 = 1 << 22, TILES = 1 << 24, REQUEST = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(LEAF, 0, &a, &b, &c, &d) && (d & BFLOAT16) && (d & TILES) &&
+           syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 }
 #endif
 
@@ -48,9 +52,7 @@ int rk_isa_supported(const char *isa)
     /* The compiler's run-time check includes the operating system's part (XGETBV). */
     __builtin_cpu_init();
 #ifdef RK_AMX_BUILT
-    if (!strcmp(isa, "amx"))
-        return rk_isa_supported("avx512") && __builtin_cpu_supports("amx-tile") &&
-               __builtin_cpu_supports("amx-bf16") && tiles_are_granted();
+    if (!strcmp(isa, "amx")) return rk_isa_supported("avx512") && has_amx();
 #endif
     if (!strcmp(isa, "avx512"))
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&

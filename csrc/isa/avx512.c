@@ -2,17 +2,15 @@
 #if defined(__x86_64__)
 #include "rnnkit.h"
 
-#if defined(__clang__)
-#ifdef RK_AMX_BUILT
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx2,fma,prfchw,amx-tile,amx-bf16"))), apply_to = function)
-#else
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx2,fma,prfchw"))), apply_to = function)
-#endif
-#else
-#ifdef RK_AMX_BUILT
-#pragma GCC target("avx512f,avx512dq,avx2,fma,prfchw,prefer-vector-width=512,amx-tile,amx-bf16")
+#define TARGET_OF(features) __attribute__((target("avx512f,avx512dq,avx2,fma,prfchw" features)))
+#if defined(__clang__) && defined(RK_AMX_BUILT)
+#pragma clang attribute push(TARGET_OF(",amx-tile,amx-bf16"), apply_to = function)
+#elif defined(__clang__)
+#pragma clang attribute push(TARGET_OF(""), apply_to = function)
 #else
 #pragma GCC target("avx512f,avx512dq,avx2,fma,prfchw,prefer-vector-width=512")
+#ifdef RK_AMX_BUILT
+#pragma GCC target("amx-tile,amx-bf16")
 #endif
 #endif
 
