@@ -33,7 +33,10 @@ enum {
     MOST_ROWS_OF_D_X = 256,       /* and on the matrix unit */
     LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */
     PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
-    ITEMS_FOR_A_THREAD = 4,       /* pieces of work that threads take as they come to it */
+    MOST_BLOCKS = 8,              /* such blocks between two barriers, */
+    ROUND_BYTES = 256 << 10,      /* whose packed features take no more than that, or one */
+    ITEMS_FOR_A_THREAD = 4,       /* pieces of work that threads take as they come to it, or fewer that are */
+    WORK_FOR_AN_ITEM = 4000000,   /* of so many multiply-adds */
     UNIT_BLOCK = 16,              /* rows and columns of a block on the matrix unit, */
     UNIT_DEPTH = 32,              /* and k's that it takes together */
     UNIT_ROWS = 256,              /* rows of gate gradients that a weight gradient there reads together */

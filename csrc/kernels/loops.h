@@ -234,7 +234,7 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     if (s->schedule.restart && s->d_h_r) r->d_restart[0] = R(take)(arena, s->N * r->ldu);
     if (s->schedule.restart && s->d_c_r) r->d_restart[1] = R(take)(arena, s->N * r->ldu);
 
-    r->features = R(take)(arena, 2 * (R(packed_features)(r, s->I) + R(packed_features)(r, s->H)));
+    R(plan_rounds)(r, arena);
 
     /* A thread's scratch serves in turn: d_h of up to 16 groups for all rows in the loop, or of two and packed
        gate gradients; columns of gate gradients; rows of d_x. */

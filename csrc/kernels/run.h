@@ -65,7 +65,8 @@ typedef struct {
     real *d_w[2];                    /* sums of gradients of w_ih (I * ldg) and w_hh (H * ldg) */
     real *d_bias[2];                 /* rows of gates */
     real *features;                  /* of blocks of rows, packed for the weights' gradients */
-    atomic_long items_taken[2];      /* of what threads take as they come to it, of each kind of block */
+    int blocks_in_round;             /* of those gradients; threads wait for each other between two rounds */
+    atomic_long items_taken[2];      /* of what threads take as they come to it, of each second round */
     idx rows_of_d_x;                 /* that a thread forms at once, */
     atomic_long rows_taken;          /* and how many are taken */
     real *carry;                     /* per row: what flows to the step before (LSTM d_c, GRU d_h) */

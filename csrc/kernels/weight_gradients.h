@@ -11,7 +11,7 @@ VEC_INLINE idx R(packed_features)(const R(run) *r, idx n_features)
     if (r->on_matrix_unit) return amx_operand_size(n_features, UNIT_ROWS) / (idx)sizeof(real);
 #endif
     (void)r;
-    return GRADIENT_BLOCK * round_up(n_features, 8) + VL;
+    return GRADIENT_BLOCK * round_up(n_features, 8);
 }
 
 VEC_INLINE idx R(packed_columns)(const R(run) *r)
@@ -21,6 +21,15 @@ VEC_INLINE idx R(packed_columns)(const R(run) *r)
 #endif
     (void)r;
     return GRADIENT_BLOCK * 4 * VL;
+}
+
+/* Take the features of two rounds. A thread by itself, which waits for nobody, has rounds of one block. */
+static void R(plan_rounds)(R(run) *r, R(arena) *arena)
+{
+    idx block = R(packed_features)(r, r->s->I) + R(packed_features)(r, r->s->H);
+    idx fit = ROUND_BYTES / (block * (idx)sizeof(real));
+    r->blocks_in_round = r->n_threads == 1 || fit < 1 ? 1 : (int)min_idx(fit, MOST_BLOCKS);
+    r->features = R(take)(arena, 2 * r->blocks_in_round * block);
 }
 
 /* What a product with the gradients of the gates reads beside them: x, h_{t-1}, or rows that were kept. */
@@ -86,16 +95,22 @@ static void R(gradient_rows)(const R(run) *r, place *at, idx first, int count, R
     }
 }
 
-/* Copy features i0..i1 of n_rows rows so that a tile reads them in order: [tile][row][row of tile]. Whole vectors
-   are written where what exceeds a row of the tile is overwritten by the next. */
-static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx i0, idx i1, int tile_rows)
+/* Copy features i0..i1 of n_rows rows, of n_features, so that a tile reads them in order: [tile][row][row of tile].
+   Whole vectors are written where the next ones overwrite what is too much; what follows the last of them may be
+   another thread's. */
+static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx n_features, idx i0, idx i1,
+                             int tile_rows)
 {
+    const real *end = dst + (i1 - i0) * n_rows;
     for (idx i = i0; i < i1; i += tile_rows) {
-        int count = (int)min_idx(tile_rows, i1 - i);
-        idx k = 0, whole = count < VL && i + VL <= i1 ? n_rows - 1 : 0;
-        for (; k < whole; k++, dst += count) v_store(dst, v_load(rows[k] + i));
+        idx count = min_idx(tile_rows, i1 - i), k = 0, whole = 0;
+        if (count <= VL && end - dst >= VL) whole = min_idx(n_rows, (end - dst - VL) / count + 1);
+        if (i + VL > n_features)
+            for (; k < whole; k++, dst += count) v_store(dst, v_load_n(rows[k] + i, n_features - i));
+        else
+            for (; k < whole; k++, dst += count) v_store(dst, v_load(rows[k] + i));
         for (; k < n_rows; k++, dst += count)
-            for (int c = 0; c < count; c++) dst[c] = rows[k][i + c];
+            for (idx c = 0; c < count; c++) dst[c] = rows[k][i + c];
     }
 }
 
@@ -106,7 +121,7 @@ typedef struct {
     idx n_features;       /* of a */
     idx n_rows;           /* of the sums: n_features, or more */
     real *sums, *d_w;     /* NULL: not wanted */
-    real *features[2];    /* rows of a for the tiles: of one block, while threads may still read those of another */
+    real *features[2];    /* rows of a for the tiles: of one round, while threads may still read those of another */
 } R(weight_product);
 
 /*
@@ -175,7 +190,11 @@ static void R(plan_weight_work)(const R(run) *r, int n_threads, R(weight_work) *
         work->tile_rows = UNIT_BLOCK;
     }
 #endif
-    idx enough = n_threads > 1 ? ITEMS_FOR_A_THREAD * n_threads : 1;
+    double sums = 0;
+    for (int i = 0; i < work->n_products; i++) sums += (double)work->products[i].n_features;
+    sums *= (double)(rk_all_rows(r->s) * vectors * VL);
+    idx enough = (idx)(sums / WORK_FOR_AN_ITEM), most = ITEMS_FOR_A_THREAD * n_threads;
+    enough = n_threads == 1 ? 1 : enough < n_threads ? n_threads : min_idx(enough, most);
     idx pieces = (work->n_panels + work->panels_each - 1) / work->panels_each;
     work->chunks = pieces < enough ? (enough + pieces - 1) / pieces : 1;
     work->n_items = pieces * work->chunks;
@@ -244,14 +263,108 @@ static void R(add_product)(const R(weight_product) *p, const real *features, idx
     }
 }
 
+/* What threads do between two barriers: some blocks of rows, each of which adds to every item. Small layers take
+   several, which a barrier is worth. */
+typedef struct {
+    int n_blocks, first, last; /* whether it is the first round, or the last */
+    int parity;                /* which features are its own */
+    idx n_rows[MOST_BLOCKS];
+    const real *d_g[MOST_BLOCKS][UNIT_ROWS];
+} R(round);
+
+VEC_INLINE real *R(features_of_block)(const R(run) *r, const R(weight_product) *p, const R(round) *round, int block)
+{
+    return p->features[round->parity] + block * R(packed_features)(r, p->n_features);
+}
+
+/* Pack this thread's part of the features of a block. */
+static void R(pack_block)(const R(run) *r, const R(share) *share, const R(weight_work) *work,
+                          const R(weight_product) *p, real *features, const real *const *rows, idx n_rows)
+{
+    idx i0, i1;
+    R(part_of_features)(p, work->tile_rows, share->tid, share->n_threads, &i0, &i1);
+#if HAS_MATRIX_UNIT
+    if (r->on_matrix_unit) {
+        amx_pack_left_turned((char *)features + amx_operand_size(i0, n_rows), rows, n_rows, i0, i1);
+        return;
+    }
+#endif
+    (void)r;
+    R(pack_features)(features + i0 * n_rows, rows, n_rows, p->n_features, i0, i1, work->tile_rows);
+}
+
+/* The next round's blocks, from row k0 on, which is `at`; this thread packs its part of them. */
+static idx R(begin_round)(const R(run) *r, const R(share) *share, const R(weight_work) *work, place *at, idx k0,
+                          R(round) *round)
+{
+    const real *a[UNIT_ROWS];
+    idx all = rk_all_rows(r->s);
+    round->first = k0 == 0;
+    for (round->n_blocks = 0; k0 < all && round->n_blocks < r->blocks_in_round; round->n_blocks++) {
+        int block = round->n_blocks;
+        idx K = round->n_rows[block] = R(rows_together)(r, *at, all - k0);
+        place next = *at;
+        for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
+            next = *at;
+            R(gradient_rows)(r, &next, k0, (int)K, p->operand, p->kept, a, round->d_g[block]);
+            if (p->sums) R(pack_block)(r, share, work, p, R(features_of_block)(r, p, round, block), a, K);
+        }
+        *at = next;
+        k0 += K;
+    }
+    round->last = k0 == all;
+    return k0;
+}
+
+/* The inverse of the next function, for sums that go on: from d_w in its (gH, n_features) form. */
+static void R(pack_sums)(const R(run) *r, int section, const R(gradient_panel) *panel, const R(weight_product) *p,
+                         idx i0, idx i1)
+{
+    idx H = r->s->H;
+    real *sums = R(sums_of_panel)(panel, p);
+    for (idx i = i0; i < i1; i++)
+        for (idx c = 0; c < panel->width; c++) {
+            idx gate = R(gate_of_column)(r, section, panel, c);
+            idx unit = R(unit_of_column)(r, section, panel, c);
+            sums[i * panel->width + c] = unit < H ? p->d_w[(gate * H + unit) * p->n_features + i] : 0;
+        }
+}
+
+/* Bring features i0 .. i1-1 of a panel's sums into the (gH, n_features) form of the gradient. */
+static void R(unpack_sums)(const R(run) *r, int section, const R(gradient_panel) *panel,
+                           const R(weight_product) *p, idx i0, idx i1)
+{
+    idx H = r->s->H, n_features = p->n_features;
+    int to_afar = n_features * r->ldg * (idx)sizeof(real) > SECOND_CACHE;
+    const real *sums = R(sums_of_panel)(panel, p);
+    real block[VL * VL];
+    for (idx i = i0; i < i1; i += VL) {
+        int features = (int)min_idx(VL, i1 - i);
+        for (idx c = 0; c < panel->width; c += VL) {
+            idx gate = R(gate_of_column)(r, section, panel, c), unit = R(unit_of_column)(r, section, panel, c);
+            int units = (int)min_idx(VL, H - unit);
+            const real *from = sums + i * panel->width + c;
+            real *to = p->d_w + (gate * H + unit) * n_features + i;
+            for (int j = 0; to_afar && j < units; j++) __builtin_prefetch(to + j * n_features + 2 * VL, 1, 3);
+            if (features == VL) {
+                R(transpose_block)(from, panel->width, VL, units, to, n_features);
+                continue;
+            }
+            R(transpose_block)(from, panel->width, features, units, block, VL);
+            R(copy_out)(to, n_features, block, VL, units, features);
+        }
+    }
+}
+
 #if HAS_MATRIX_UNIT
 /* The next function on the matrix unit. */
-static void R(add_item_on_unit)(const R(run) *r, const R(weight_work) *work, idx item, int block,
-                                const real *const *rows, idx n_rows, void *columns, int begins)
+static void R(add_block_on_unit)(const R(run) *r, const R(weight_work) *work, idx first, idx chunk,
+                                 const R(round) *round, int block, void *columns, int begins)
 {
-    idx chunk = item % work->chunks, first = item / work->chunks * work->panels_each;
     R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, first);
     idx count = min_idx(AMX_COLUMNS, r->sections[work->section].gates * r->U - panel.v);
+    const real *const *rows = round->d_g[block];
+    idx n_rows = round->n_rows[block], groups = amx_groups(n_rows);
     amx_pack_right(columns, rows, n_rows, panel.column, count);
     for (idx c = panel.column; !chunk && work->d_bias && c < panel.column + count * VL; c += VL) {
         vec sum = begins ? v_set1(0) : v_load(work->d_bias + c);
@@ -260,10 +373,10 @@ static void R(add_item_on_unit)(const R(run) *r, const R(weight_work) *work, idx
     }
     amx_begin();
     for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
-        idx i0, i1, groups = amx_groups(n_rows);
+        idx i0, i1;
         R(part_of_features)(p, UNIT_BLOCK, chunk, work->chunks, &i0, &i1);
         if (p->sums)
-            amx_multiply_all((const char *)p->features[block] + i0 / UNIT_BLOCK * groups * AMX_BLOCK_BYTES,
+            amx_multiply_all((const char *)R(features_of_block)(r, p, round, block) + amx_operand_size(i0, n_rows),
                              (i1 - i0 + UNIT_BLOCK - 1) / UNIT_BLOCK, i0, columns, count, groups,
                              R(sums_of_panel)(&panel, p), p->n_rows, begins);
     }
@@ -271,141 +384,68 @@ static void R(add_item_on_unit)(const R(run) *r, const R(weight_work) *work, idx
 }
 #endif
 
-/* Add what one block of rows contributes to an item. */
-static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, int block, const real *const *rows,
-                        idx n_rows, real *columns, int begins)
+/* Add what one block contributes to an item: to some panels, from the first on, and a chunk of features. */
+static void R(add_block)(const R(run) *r, const R(weight_work) *work, idx first, idx chunk, const R(round) *round,
+                         int block, real *columns, int begins)
 {
 #if HAS_MATRIX_UNIT
     if (r->on_matrix_unit) {
-        R(add_item_on_unit)(r, work, item, block, rows, n_rows, columns, begins);
+        R(add_block_on_unit)(r, work, first, chunk, round, block, columns, begins);
         return;
     }
 #endif
-    idx chunk = item % work->chunks;
-    R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, item / work->chunks);
-    R(take_columns)(&panel, rows, n_rows, columns, chunk ? NULL : work->d_bias, begins);
+    R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, first);
+    idx n_rows = round->n_rows[block];
+    R(take_columns)(&panel, round->d_g[block], n_rows, columns, chunk ? NULL : work->d_bias, begins);
     for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
         idx i0, i1;
         R(part_of_features)(p, work->tile_rows, chunk, work->chunks, &i0, &i1);
         if (p->sums)
-            R(add_product)(p, p->features[block], i0, i1, &panel, columns, n_rows, work->tile_rows, begins);
+            R(add_product)(p, R(features_of_block)(r, p, round, block), i0, i1, &panel, columns, n_rows,
+                           work->tile_rows, begins);
     }
 }
 
-/* Pack this thread's part of the features of a block of rows. */
-static void R(pack_block)(const R(run) *r, const R(share) *share, const R(weight_work) *work,
-                          const R(weight_product) *p, int block, const real *const *rows, idx n_rows)
+/* What a round contributes to an item, which begins in the first round and is brought into its form in the last. */
+static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, const R(round) *round, real *columns)
 {
-    idx i0, i1;
-    R(part_of_features)(p, work->tile_rows, share->tid, share->n_threads, &i0, &i1);
-#if HAS_MATRIX_UNIT
-    if (r->on_matrix_unit) {
-        idx done = i0 / UNIT_BLOCK * amx_groups(n_rows) * AMX_BLOCK_BYTES;
-        amx_pack_left_turned((char *)p->features[block] + done, rows, n_rows, i0, i1);
-        return;
+    idx chunk = item % work->chunks, first = item / work->chunks * work->panels_each;
+    idx last = min_idx(first + work->panels_each, work->n_panels);
+    int going_on = r->s->d_w_add;
+    typedef void (*form)(const R(run) *, int, const R(gradient_panel) *, const R(weight_product) *, idx, idx);
+    form before = round->first && going_on ? R(pack_sums) : NULL, after = round->last ? R(unpack_sums) : NULL;
+    for (int pass = 0; pass < 2; pass++) {
+        form bring = pass == 0 ? before : after;
+        for (const R(weight_product) *p = work->products; bring && p < work->products + work->n_products; p++) {
+            idx i0, i1;
+            R(part_of_features)(p, work->tile_rows, chunk, work->chunks, &i0, &i1);
+            for (idx q = first; p->sums && q < last; q++) {
+                R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, q);
+                bring(r, work->section, &panel, p, i0, i1);
+            }
+        }
+        for (int block = 0; pass == 0 && block < round->n_blocks; block++)
+            R(add_block)(r, work, first, chunk, round, block, columns, round->first && block == 0 && !going_on);
     }
-#endif
-    (void)r;
-    R(pack_features)(p->features[block] + i0 * n_rows, rows, n_rows, i0, i1, work->tile_rows);
 }
 
 /*
- * sums[i][c] = sum over rows of a[row][i] * d_gates[row][c] for each of the products, and the sums of the columns
+ * d_w[c][i] = sum over rows of a[row][i] * d_gates[row][c] for each of the products, and the sums of the columns
  * of d_gates into d_bias. They go on from what the arrays hold where the run adds.
  */
 static void R(sum_over_rows)(R(run) *r, const R(share) *share, const R(weight_work) *work)
 {
-    const rk_sequence *s = r->s;
-    const real *a_of_block[UNIT_ROWS], *d_g_of_block[UNIT_ROWS];
-    place at = {s->T - 1, 0};
-    idx n_rows = rk_all_rows(s);
-    int block = 0;
-    for (idx k0 = 0, K; k0 < n_rows; k0 += K, block = !block) {
-        K = R(rows_together)(r, at, n_rows - k0);
-        int begins = !s->d_w_add && k0 == 0;
-        place next = at;
-        for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
-            next = at;
-            R(gradient_rows)(r, &next, k0, (int)K, p->operand, p->kept, a_of_block, d_g_of_block);
-            if (p->sums) R(pack_block)(r, share, work, p, block, a_of_block, K);
-        }
-        at = next;
-        /* All have left the block before the last, whose places these were. */
-        if (share->tid == 0) atomic_store_explicit(&r->items_taken[block], 0, memory_order_relaxed);
+    place at = {r->s->T - 1, 0};
+    R(round) round = {.parity = 0};
+    for (idx k = 0; k < rk_all_rows(r->s); round.parity = !round.parity) {
+        k = R(begin_round)(r, share, work, &at, k, &round);
+        /* All have left the round before the last, whose features and count these were. */
+        if (share->tid == 0) atomic_store_explicit(&r->items_taken[round.parity], 0, memory_order_relaxed);
         R(wait_all)(share);
         for (;;) {
-            idx item = atomic_fetch_add_explicit(&r->items_taken[block], 1, memory_order_relaxed);
+            idx item = atomic_fetch_add_explicit(&r->items_taken[round.parity], 1, memory_order_relaxed);
             if (item >= work->n_items) break;
-            R(add_item)(r, work, item, block, d_g_of_block, K, share->scratch, begins);
-        }
-    }
-    R(wait_all)(share);
-}
-
-/* The panels that this thread brings from or to the form (gH, n_features) of a gradient, and of which features. */
-typedef struct {
-    idx first, last, i0, i1;
-} R(form_share);
-
-static R(form_share) R(form_share_of)(const R(share) *share, const R(weight_work) *work, const R(weight_product) *p)
-{
-    idx tid = share->tid, n = share->n_threads;
-    R(form_share) form = {0, work->n_panels, 0, p->n_features};
-    if (work->n_panels >= 2 * n) {
-        form.first = work->n_panels * tid / n;
-        form.last = work->n_panels * (tid + 1) / n;
-    } else {
-        R(part_of_features)(p, VL, tid, n, &form.i0, &form.i1);
-    }
-    return form;
-}
-
-/* The inverse of the next function, for sums that go on: from d_w in its (gH, n_features) form. */
-static void R(pack_weight_gradient)(const R(run) *r, const R(share) *share, const R(weight_work) *work,
-                                    const R(weight_product) *p)
-{
-    idx H = r->s->H;
-    R(form_share) form = R(form_share_of)(share, work, p);
-    for (idx q = form.first; q < form.last; q++) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, q);
-        real *sums = R(sums_of_panel)(&panel, p);
-        for (idx i = form.i0; i < form.i1; i++)
-            for (idx c = 0; c < panel.width; c++) {
-                idx gate = R(gate_of_column)(r, work->section, &panel, c);
-                idx unit = R(unit_of_column)(r, work->section, &panel, c);
-                sums[i * panel.width + c] = unit < H ? p->d_w[(gate * H + unit) * p->n_features + i] : 0;
-            }
-    }
-}
-
-/* Bring this thread's part of the sums of a weight gradient into its (gH, n_features) form. */
-static void R(unpack_weight_gradient)(const R(run) *r, const R(share) *share, const R(weight_work) *work,
-                                      const R(weight_product) *p)
-{
-    idx H = r->s->H, n_features = p->n_features;
-    int to_afar = n_features * r->ldg * (idx)sizeof(real) > SECOND_CACHE;
-    R(form_share) form = R(form_share_of)(share, work, p);
-    real block[VL * VL];
-    for (idx q = form.first; q < form.last; q++) {
-        R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, q);
-        const real *sums = R(sums_of_panel)(&panel, p);
-        for (idx i = form.i0; i < form.i1; i += VL) {
-            int features = (int)min_idx(VL, form.i1 - i);
-            for (idx c = 0; c < panel.width; c += VL) {
-                idx gate = R(gate_of_column)(r, work->section, &panel, c);
-                idx unit = R(unit_of_column)(r, work->section, &panel, c);
-                int units = (int)min_idx(VL, H - unit);
-                const real *from = sums + i * panel.width + c;
-                real *to = p->d_w + (gate * H + unit) * n_features + i;
-                for (int j = 0; to_afar && j < units; j++)
-                    __builtin_prefetch(to + j * n_features + 2 * VL, 1, 3);
-                if (features == VL) {
-                    R(transpose_block)(from, panel.width, VL, units, to, n_features);
-                    continue;
-                }
-                R(transpose_block)(from, panel.width, features, units, block, VL);
-                R(copy_out)(to, n_features, block, VL, units, features);
-            }
+            R(add_item)(r, work, item, &round, share->scratch);
         }
     }
 }
@@ -433,7 +473,7 @@ typedef enum { R(of_input), R(of_hidden), R(of_both) } R(weights);
 
 /* Gradients of the weights of one section, whose recurrent operand is h_{t-1}, or `instead` (rows of all steps)
    where the cell multiplies something else; and of their bias: the sum of the hidden one where it is of
-   these alone. */
+   these alone. Threads have to wait for each other before and after. */
 static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, R(weights) of,
                                 const real *instead, int want_bias)
 {
@@ -453,19 +493,16 @@ static void R(weight_gradients)(R(run) *r, const R(share) *share, int section, R
     work.n_products = (int)(end - work.products);
     int wanted = work.d_bias != NULL;
     real *features = r->features;
-    R(plan_weight_work)(r, share->n_threads, &work);
     for (R(weight_product) *p = work.products; p < end; p++) {
-        for (int block = 0; block < 2; block++) {
-            p->features[block] = features;
-            features += R(packed_features)(r, p->n_features);
+        for (int parity = 0; parity < 2; parity++) {
+            p->features[parity] = features;
+            features += r->blocks_in_round * R(packed_features)(r, p->n_features);
         }
         if (p->sums) wanted = 1;
-        if (p->sums && s->d_w_add) R(pack_weight_gradient)(r, share, &work, p);
     }
     if (!wanted) return;
+    R(plan_weight_work)(r, share->n_threads, &work);
     R(sum_over_rows)(r, share, &work);
-    for (const R(weight_product) *p = work.products; p < end; p++)
-        if (p->sums) R(unpack_weight_gradient)(r, share, &work, p);
 }
 
 /* Where sums go on, those of the bias begin with the caller's: sum `ih` with d_b_ih, sum `hh` with d_b_hh. */

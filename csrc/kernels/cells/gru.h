@@ -308,6 +308,7 @@ static void R(gru_backward_task)(void *arg, int tid, int n_threads)
     R(wait_all)(&share);
     if (before) {
         R(weight_gradients)(r, &share, 0, R(of_both), NULL, want_bias);
+        R(wait_all)(&share);
         R(weight_gradients)(r, &share, 1, R(of_both), s->extra, want_bias);
     } else {
         R(weight_gradients)(r, &share, 0, R(of_input), NULL, want_bias);
