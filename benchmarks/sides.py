@@ -90,8 +90,16 @@ class Stepper:
             return np.stack([self.to_numpy(self.step(x)).copy() for x in self.inputs])
 
 
+ISA: str | None = rk.config()["isa_in_use"]
+"""The instruction set that a run of the suite uses, if the extension is there."""
+
+
 def rnnkit_side(
-    problem: Problem, backend: str, threads: int | None = None, name: str | None = None
+    problem: Problem,
+    backend: str,
+    threads: int | None = None,
+    name: str | None = None,
+    isa: str | None = ISA,
 ) -> Side:
     """rnnkit on the path that ``backend`` forces, "native" or "python", or "auto" chooses.
 
@@ -127,13 +135,16 @@ def rnnkit_side(
         forward,
         train,
         lambda tensors: [tensor.detach().numpy() for tensor in tensors],
-        lambda: prepare_rnnkit(backend, threads),
+        lambda: prepare_rnnkit(backend, threads, isa),
     )
 
 
-def prepare_rnnkit(backend: str, threads: int | None = None) -> None:
-    """Puts the whole process on one path and, where given, a number of threads."""
+def prepare_rnnkit(backend: str, threads: int | None = None, isa: str | None = ISA) -> None:
+    """Puts the process on a path, an instruction set and, where given, a number of threads."""
     rk.set_backend(backend)
+    native = rk.backend.native()
+    if native is not None:
+        native.choose_isa(isa)
     if threads is not None:
         rk.set_num_threads(threads)
 

@@ -27,7 +27,7 @@ from .report import (
     speedup_text,
 )
 from .roofline import flops
-from .sides import DisagreementError, Side, peer_sides, rnnkit_side
+from .sides import ISA, DisagreementError, Side, peer_sides, rnnkit_side
 from .timing import AT_ONCE, QUICK, Plan
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ PLANS = {
 }
 GRIDS = {"full": GRID, "standard": GRID, "quick": QUICK_GRID, "tiny": TINY_GRID}
 
-# The name of the native path when it may not use the other threads of the run.
+# The names of the native path when it may not use the other threads of the run, or the matrix unit,
+# which only training steps do.
 ONE_THREAD = "native on 1 thread"
+WITHOUT_UNIT = "native on avx512"
 # A DeepBench problem takes part if its comparison fits in about a minute: some sixty calls of all
 # sides together, at a hundred billion operations a second.
 MINUTE_FLOPS = 1e11
@@ -93,11 +95,15 @@ def _sides(problem: Problem, options: Options) -> list[Side]:
     sides = [rnnkit_side(problem, "native", options.threads)]
     if options.threads > 1:
         sides.append(rnnkit_side(problem, "native", 1, ONE_THREAD))
+    if ISA == "amx" and problem.dtype == "float32":
+        sides.append(rnnkit_side(problem, "native", options.threads, WITHOUT_UNIT, "avx512"))
     sides.append(rnnkit_side(problem, "python", options.threads))
     return sides + peer_sides(problem, options.peers, options.threads)
 
 
 def _takes_part(side: Side, problem: Problem, mode: str) -> bool:
+    if side.name == WITHOUT_UNIT:
+        return mode == "training"
     if side.name == "python":
         return problem.shape.T <= PYTHON_STEPS and flops(problem, mode) <= PYTHON_FLOPS
     return mode == "forward" or side.train is not None

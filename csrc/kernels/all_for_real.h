@@ -20,6 +20,7 @@
 #include "kernels/run.h"
 
 #include "kernels/input_gradient.h"
+#include "kernels/gradient_rows.h"
 #include "kernels/weight_gradients.h"
 
 #include "kernels/loops.h"
