@@ -53,7 +53,7 @@ enum {
 #define WORK_FROM_AFAR 1200000.0
 #define USUAL_BARRIER_TIME 100.0
 /* Multiply-adds of a row and step, and rows, from which on the matrix unit repays splitting its operands. */
-#define WORK_FOR_THE_UNIT 98304.0
+#define WORK_FOR_THE_UNIT 131072.0
 #define ROWS_FOR_THE_UNIT 8
 
 #include "kernels/define_cell.h"
