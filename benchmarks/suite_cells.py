@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import rnnkit as rk
 from rnnkit.cells import CELLS
 
 from .comparison import MODES, compare_sides, compiled_line, settings_line
@@ -43,10 +44,10 @@ PLANS = {
 }
 GRIDS = {"full": GRID, "standard": GRID, "quick": QUICK_GRID, "tiny": TINY_GRID}
 
-# The names of the native path when it may not use the other threads of the run, or the matrix unit,
-# which only training steps do.
+# The names of the native path when it may not use the other threads of the run, and when it uses
+# the matrix unit, which only training steps do.
 ONE_THREAD = "native on 1 thread"
-WITHOUT_UNIT = "native on avx512"
+ON_UNIT = "native on amx"
 # A DeepBench problem takes part if its comparison fits in about a minute: some sixty calls of all
 # sides together, at a hundred billion operations a second.
 MINUTE_FLOPS = 1e11
@@ -91,18 +92,23 @@ def _fused_variants(name: str) -> list[dict[str, Any]]:
     return [variant for variant in kind.variants if kind(4, 8, **variant).kernel]
 
 
+def has_unit() -> bool:
+    """Whether there is a matrix unit that this run does not use anyway."""
+    return "amx" in rk.config()["isa_supported"] and ISA == "avx512"
+
+
 def _sides(problem: Problem, options: Options) -> list[Side]:
     sides = [rnnkit_side(problem, "native", options.threads)]
     if options.threads > 1:
         sides.append(rnnkit_side(problem, "native", 1, ONE_THREAD))
-    if ISA == "amx" and problem.dtype == "float32":
-        sides.append(rnnkit_side(problem, "native", options.threads, WITHOUT_UNIT, "avx512"))
+    if has_unit() and problem.dtype == "float32":
+        sides.append(rnnkit_side(problem, "native", options.threads, ON_UNIT, "amx"))
     sides.append(rnnkit_side(problem, "python", options.threads))
     return sides + peer_sides(problem, options.peers, options.threads)
 
 
 def _takes_part(side: Side, problem: Problem, mode: str) -> bool:
-    if side.name == WITHOUT_UNIT:
+    if side.name == ON_UNIT:
         return mode == "training"
     if side.name == "python":
         return problem.shape.T <= PYTHON_STEPS and flops(problem, mode) <= PYTHON_FLOPS

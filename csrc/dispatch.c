@@ -20,10 +20,10 @@ const rk_kernels *const *rk_kernels_built(void)
 {
     static const rk_kernels *const built[] = {
 #if defined(__x86_64__)
-#ifdef RK_AMX_BUILT
-        &rk_kernels_amx,
-#endif
         &rk_kernels_avx512,
+#ifdef RK_AMX_BUILT
+        &rk_kernels_amx, /* faster on a core of one's own, slower on one that others share: for those who ask */
+#endif
         &rk_kernels_avx2,
 #elif defined(__aarch64__)
         &rk_kernels_neon,

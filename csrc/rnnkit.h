@@ -193,7 +193,7 @@ typedef struct {
 #define RK_AMX_BUILT 1
 #endif
 
-/* Instruction sets, best first; ended by NULL. `supported` says whether this processor runs it. */
+/* Instruction sets, the one to take first; ended by NULL. `supported` says whether this processor runs it. */
 const rk_kernels *const *rk_kernels_built(void);
 int rk_isa_supported(const char *isa);
 const char *rk_compiler(void);

@@ -293,7 +293,7 @@ def compiler():
 
 
 def isa_built():
-    """Instruction sets that the kernels were compiled for, best first."""
+    """Instruction sets that the kernels were compiled for, the one to take first."""
     names = []
     cdef const rk_kernels *const *each = rk_kernels_built()
     while each[0] != NULL:
@@ -303,7 +303,7 @@ def isa_built():
 
 
 def isa_supported():
-    """Those of `isa_built` that this processor runs, best first."""
+    """Those of `isa_built` that this processor runs, in that order."""
     return [name for name in isa_built() if rk_isa_supported(name.encode())]
 
 
@@ -313,7 +313,7 @@ def isa_in_use():
 
 
 def choose_isa(name=None):
-    """Use the named instruction set; None takes the best that this processor runs.
+    """Use the named instruction set; None takes the first that this processor runs.
 
     Raises ValueError for one that was not built or that this processor lacks.
     """
