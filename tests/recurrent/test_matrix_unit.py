@@ -54,7 +54,8 @@ def gradients(results):
 def test_gradients_are_those_of_the_tape(case, unit):
     layer = make_layer(case)
     check_native_equals_tape(layer)
-    assert rk.why()[0].reason.endswith("kernel, amx")
+    forward_backward(layer, "native")
+    assert rk.why(1)[0].reason == f"fused {case.cell} kernel, amx"
 
 
 @pytest.mark.parametrize("way", WAYS)
