@@ -35,14 +35,17 @@ const rk_kernels *const *rk_kernels_built(void)
 }
 
 #ifdef RK_AMX_BUILT
-/* AMX with bfloat16; and a process has to ask Linux for the state of the tile registers (ARCH_REQ_XCOMP_PERM,
-   XTILEDATA). */
+/* Of arch_prctl: ARCH_GET_XCOMP_SUPP, ARCH_REQ_XCOMP_PERM, and the state of the tile registers. */
+enum { GET_SUPPORTED = 0x1021, REQUEST = 0x1023, TILE_DATA = 18 };
+
+/* AMX with bfloat16, whose registers Linux can save. */
 static int has_amx(void)
 {
-    enum { LEAF = 7, BFLOAT16 = 1 << 22, TILES = 1 << 24, REQUEST = 0x1023, TILE_DATA = 18 };
+    enum { LEAF = 7, BFLOAT16 = 1 << 22, TILES = 1 << 24 };
     unsigned a, b, c, d;
+    uint64_t states = 0;
     return __get_cpuid_count(LEAF, 0, &a, &b, &c, &d) && (d & BFLOAT16) && (d & TILES) &&
-           syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+           syscall(SYS_arch_prctl, GET_SUPPORTED, &states) == 0 && (states >> TILE_DATA & 1);
 }
 #endif
 
@@ -62,6 +65,15 @@ int rk_isa_supported(const char *isa)
     if (!strcmp(isa, "neon")) return 1;
 #endif
     return !strcmp(isa, "generic");
+}
+
+int rk_isa_granted(const char *isa)
+{
+#ifdef RK_AMX_BUILT
+    if (!strcmp(isa, "amx")) return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#endif
+    (void)isa;
+    return 1;
 }
 
 #define OP_STRING(name) #name,

@@ -196,6 +196,9 @@ typedef struct {
 /* Instruction sets, the one to take first; ended by NULL. `supported` says whether this processor runs it. */
 const rk_kernels *const *rk_kernels_built(void);
 int rk_isa_supported(const char *isa);
+/* Ask the system for what a supported one needs, before its kernels run: some registers are granted to a whole
+   process, and only on request. */
+int rk_isa_granted(const char *isa);
 const char *rk_compiler(void);
 
 #endif

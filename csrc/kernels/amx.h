@@ -44,16 +44,11 @@ VEC_INLINE void amx_store_block(char *block, idx row, const __m512i pair[3])
         _mm512_store_si512(block + part * AMX_TILE_BYTES + row * 64, pair[part]);
 }
 
-/* UNIT_BLOCK floats from `column` on of row k, zero from row n_rows on. */
-VEC_INLINE vf amx_row(const float *const *rows, idx n_rows, idx k, idx column)
+/* The `width` floats, UNIT_BLOCK or fewer, from `column` on of row k: zero from row n_rows on, and of a row that is
+   not there (NULL). */
+VEC_INLINE vf amx_row(const float *const *rows, idx n_rows, idx k, idx column, idx width)
 {
-    return k < n_rows ? vf_load(rows[k] + column) : vf_set1(0);
-}
-
-/* The same of rows some of which are not there (NULL), for the first `width` columns. */
-VEC_INLINE vf amx_weights(const float *const *rows, idx K, idx k, idx column, idx width)
-{
-    if (k >= K || !rows[k]) return vf_set1(0);
+    if (k >= n_rows || !rows[k]) return vf_set1(0);
     return width < UNIT_BLOCK ? vf_load_n(rows[k] + column, width) : vf_load(rows[k] + column);
 }
 
@@ -66,7 +61,8 @@ static void amx_pack_right(char *to, const float *const *rows, idx n_rows, idx c
             for (idx b = 0; b < n_blocks; b++) {
                 idx k = g * UNIT_DEPTH + i, c = column + b * UNIT_BLOCK;
                 __m512i pair[3];
-                amx_split_pair(amx_row(rows, n_rows, k, c), amx_row(rows, n_rows, k + UNIT_BLOCK, c), pair);
+                amx_split_pair(amx_row(rows, n_rows, k, c, UNIT_BLOCK),
+                               amx_row(rows, n_rows, k + UNIT_BLOCK, c, UNIT_BLOCK), pair);
                 amx_store_block(to + (b * groups + g) * AMX_BLOCK_BYTES, i, pair);
             }
 }
@@ -82,15 +78,8 @@ static void amx_pack_left_turned(char *to, const float *const *rows, idx n_rows,
             for (idx i = 0; i < UNIT_BLOCK; i++) {
                 __m512i pair[3];
                 idx k = g * UNIT_DEPTH + i;
-                vf x = vf_set1(0), y = x;
-                if (width == UNIT_BLOCK) {
-                    x = amx_row(rows, n_rows, k, c);
-                    y = amx_row(rows, n_rows, k + UNIT_BLOCK, c);
-                } else {
-                    if (k < n_rows) x = vf_load_n(rows[k] + c, width);
-                    if (k + UNIT_BLOCK < n_rows) y = vf_load_n(rows[k + UNIT_BLOCK] + c, width);
-                }
-                amx_split_pair(x, y, pair);
+                amx_split_pair(amx_row(rows, n_rows, k, c, width),
+                               amx_row(rows, n_rows, k + UNIT_BLOCK, c, width), pair);
                 amx_store_block(block, i, pair);
             }
             char *turned = to + ((c - i0) / UNIT_BLOCK * groups + g) * AMX_BLOCK_BYTES;
@@ -129,8 +118,8 @@ static void amx_pack_weights(char *to, idx block, const float *const *rows, idx 
         for (idx k = 0; k < K; k += UNIT_DEPTH)
             for (idx i = 0; i < UNIT_BLOCK; i++) {
                 __m512i pair[3];
-                amx_split_pair(amx_weights(rows, K, k + i, c, width),
-                               amx_weights(rows, K, k + UNIT_BLOCK + i, c, width), pair);
+                amx_split_pair(amx_row(rows, K, k + i, c, width),
+                               amx_row(rows, K, k + UNIT_BLOCK + i, c, width), pair);
                 amx_store_block(to + b * block + k / UNIT_DEPTH * AMX_BLOCK_BYTES, i, pair);
             }
     }
@@ -138,8 +127,9 @@ static void amx_pack_weights(char *to, idx block, const float *const *rows, idx 
 
 /* ---- products --------------------------------------------------------------------------------- */
 
-/* Rows of a product's block: where its six factors come from. */
-#define AMX_TERM(two_rows, two_columns)                                                            \
+/* Of amx_multiply: tiles 0 to 3 grow by the product of tiles 4 and 5, of a part of the left operand, with 6 and 7,
+   of a part of the right one. */
+#define AMX_TERM                                                                                   \
     do {                                                                                           \
         _tile_dpbf16ps(0, 4, 6);                                                                   \
         if (two_columns) _tile_dpbf16ps(1, 4, 7);                                                  \
@@ -188,22 +178,22 @@ VEC_INLINE void amx_multiply(const char *left, idx left_block, const char *right
         /* The small terms first; in an order that loads few tiles. */
         AMX_LEFT(2);
         AMX_RIGHT(0);
-        AMX_TERM(two_rows, two_columns);
+        AMX_TERM;
         AMX_FETCH;
         AMX_LEFT(1);
-        AMX_TERM(two_rows, two_columns);
+        AMX_TERM;
         AMX_FETCH;
         AMX_RIGHT(1);
-        AMX_TERM(two_rows, two_columns);
+        AMX_TERM;
         AMX_FETCH;
         AMX_LEFT(0);
-        AMX_TERM(two_rows, two_columns);
+        AMX_TERM;
         AMX_FETCH;
         AMX_RIGHT(2);
-        AMX_TERM(two_rows, two_columns);
+        AMX_TERM;
         AMX_FETCH;
         AMX_RIGHT(0);
-        AMX_TERM(two_rows, two_columns);
+        AMX_TERM;
         AMX_FETCH;
     }
     _tile_stored(0, out, bytes);

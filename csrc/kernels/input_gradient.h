@@ -17,11 +17,10 @@ static idx R(plan_input_gradient)(R(run) *r, R(arena) *arena)
     const rk_sequence *s = r->s;
 #if HAS_MATRIX_UNIT
     if (r->on_matrix_unit) {
-        idx blocks = (s->I + UNIT_BLOCK - 1) / UNIT_BLOCK, groups = amx_groups(r->ldg);
-        r->ih_back_on_unit = R(take)(arena, blocks * groups * AMX_BLOCK_BYTES / (idx)sizeof(real));
+        r->ih_back_on_unit = R(take)(arena, amx_operand_size(s->I, r->ldg) / (idx)sizeof(real));
         r->rows_of_d_x = R(plan_rows_of_d_x)(r, amx_rows_at_once(s->I), UNIT_BLOCK);
         return amx_operand_size(r->rows_of_d_x, AMX_PIECE) / (idx)sizeof(real) +
-               r->rows_of_d_x * blocks * UNIT_BLOCK;
+               r->rows_of_d_x * round_up(s->I, UNIT_BLOCK);
     }
 #endif
     idx groups = (s->I + VL - 1) / VL;

@@ -13,7 +13,7 @@ typedef struct {
 } R(arena);
 
 /* What was taken when so much was in use. */
-VEC_INLINE real *R(place)(const R(arena) *arena, idx used)
+VEC_INLINE real *R(place)(const R(arena) *arena, size_t used)
 {
     return arena->base ? (real *)(arena->base + used) : NULL;
 }

@@ -334,27 +334,31 @@ static void R(add_block)(const R(run) *r, const R(weight_work) *work, idx first,
     }
 }
 
+/* Bring an item's sums into their form or from it: `form` is pack_sums or unpack_sums. */
+static void R(form_item)(const R(run) *r, const R(weight_work) *work, idx first, idx chunk,
+                         void (*form)(const R(run) *, int, const R(gradient_panel) *, const R(weight_product) *,
+                                      idx, idx))
+{
+    idx last = min_idx(first + work->panels_each, work->n_panels);
+    for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
+        idx i0, i1;
+        R(part_of_features)(p, work->tile_rows, chunk, work->chunks, &i0, &i1);
+        for (idx q = first; p->sums && q < last; q++) {
+            R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, q);
+            form(r, work->section, &panel, p, i0, i1);
+        }
+    }
+}
+
 /* What a round contributes to an item, which begins in the first round and is brought into its form in the last. */
 static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, const R(round) *round, real *columns)
 {
     idx chunk = item % work->chunks, first = item / work->chunks * work->panels_each;
-    idx last = min_idx(first + work->panels_each, work->n_panels);
     int going_on = r->s->d_w_add;
-    typedef void (*form)(const R(run) *, int, const R(gradient_panel) *, const R(weight_product) *, idx, idx);
-    form before = round->first && going_on ? R(pack_sums) : NULL, after = round->last ? R(unpack_sums) : NULL;
-    for (int pass = 0; pass < 2; pass++) {
-        form bring = pass == 0 ? before : after;
-        for (const R(weight_product) *p = work->products; bring && p < work->products + work->n_products; p++) {
-            idx i0, i1;
-            R(part_of_features)(p, work->tile_rows, chunk, work->chunks, &i0, &i1);
-            for (idx q = first; p->sums && q < last; q++) {
-                R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, q);
-                bring(r, work->section, &panel, p, i0, i1);
-            }
-        }
-        for (int block = 0; pass == 0 && block < round->n_blocks; block++)
-            R(add_block)(r, work, first, chunk, round, block, columns, round->first && block == 0 && !going_on);
-    }
+    if (round->first && going_on) R(form_item)(r, work, first, chunk, R(pack_sums));
+    for (int block = 0; block < round->n_blocks; block++)
+        R(add_block)(r, work, first, chunk, round, block, columns, round->first && block == 0 && !going_on);
+    if (round->last) R(form_item)(r, work, first, chunk, R(unpack_sums));
 }
 
 /*

@@ -274,6 +274,7 @@ cdef extern from "rnnkit.h" nogil:
         rk_executor executor[2]
     const rk_kernels *const *rk_kernels_built()
     int rk_isa_supported(const char *)
+    int rk_isa_granted(const char *)
     const char *rk_compiler()
 
 
@@ -315,7 +316,7 @@ def isa_in_use():
 def choose_isa(name=None):
     """Use the named instruction set; None takes the first that this processor runs.
 
-    Raises ValueError for one that was not built or that this processor lacks.
+    Raises ValueError for one that was not built, that this processor lacks, or that the system denies.
     """
     global kernels
     supported = isa_supported()
@@ -325,6 +326,8 @@ def choose_isa(name=None):
         raise ValueError(f"expected one of {', '.join(supported)} on this machine, got {name!r}")
     cdef const rk_kernels *const *each = rk_kernels_built()
     cdef bytes wanted = name.encode()
+    if not rk_isa_granted(wanted):
+        raise ValueError(f"{name}: the system denies its registers to this process")
     while strcmp(each[0].isa, wanted):
         each += 1
     kernels = each[0]
