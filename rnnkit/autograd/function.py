@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit.autograd.dtypes import DTYPES, FLOATS, supported_dtype
 from rnnkit.autograd.grad_mode import state
-from rnnkit.autograd.node import Node, PartialGradient, check_gradient, next_number
+from rnnkit.autograd.node import Node, PartialGradient, check_gradient
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import DTypeError, GraphError, MissingRuleError
 
@@ -140,11 +140,7 @@ class FunctionNode(Node):
         ctx: Context,
         n_outputs: int,
     ) -> None:
-        self.inputs = ctx.inputs
-        self.n_outputs = n_outputs
-        self.number = next_number()
-        self._hooks = None
-        self._retained = None
+        super().__init__(ctx.inputs, n_outputs)
         self._function = function
         self._ctx: Context | None = ctx
         self._prepared = ctx.needs_input_grad

@@ -39,6 +39,20 @@ class Node:
     _hooks: dict[int, dict[int, Hook]] | None
     _retained: dict[int, ref[Tensor]] | None
 
+    def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
+        self.inputs = inputs
+        self.n_outputs = n_outputs
+        self.number = next_number()
+        self._hooks = None
+        self._retained = None
+
+    def made(self, outputs: Sequence[Tensor]) -> None:
+        """Make several outputs part of the graph."""
+        for i, output in enumerate(outputs):
+            output.grad_fn = self
+            output._output = i
+            output._requires_grad = True
+
     @property
     def name(self) -> str:
         """The operation's name, for messages."""

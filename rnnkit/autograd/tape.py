@@ -50,9 +50,7 @@ def history(roots: Iterable[Tensor], since: int = 0) -> list[Node]:
                 "retain_graph=True to the first pass to go through it again, and detach() the "
                 "state carried from one training step to the next"
             )
-        for tensor in node.inputs:
-            if tensor is not None and tensor.grad_fn is not None:
-                stack.append(tensor.grad_fn)
+        stack += [tensor.grad_fn for tensor in node.inputs if tensor is not None]
     return sorted(seen, key=attrgetter("number"), reverse=True)
 
 
@@ -80,23 +78,22 @@ def _walk(
     roots: Sequence[Tensor],
     seeds: Sequence[Tensor],
     targets: Container[Slot] | None,
+    captured: dict[Slot, Tensor | None],
     retain_graph: bool,
     create_graph: bool,
-) -> tuple[Collector, dict[Slot, Tensor]]:
+) -> Collector:
     """Propagate `seeds` back from `roots`.
 
-    With `targets`, only operations on the way to them run. Returns the gradients of the leaves,
-    and those of the targets that are not leaves.
+    With `targets`, only operations on the way to them run. Returns the gradients of the leaves;
+    those of what is in `captured` are put there.
     """
     nodes = history(roots)
     useful = None if targets is None else _leading_to(targets, nodes)
     collector = Collector(create_graph)
-    captured: dict[Slot, Tensor] = {}
     for root, seed in zip(roots, seeds, strict=True):
         collector.add(slot_of(root), seed)
-
-    _visit(nodes, useful, targets, collector, captured, retain_graph, create_graph)
-    return collector, captured
+    _visit(nodes, useful, captured, collector, retain_graph, create_graph)
+    return collector
 
 
 def walk_on(
@@ -112,37 +109,25 @@ def walk_on(
         retain_graph: keep the operations for another pass.
     """
     useful = _leading_to(targets, nodes)
-    _visit(nodes, useful, targets, collector, {}, retain_graph, collector.create_graph)
+    _visit(nodes, useful, {}, collector, retain_graph, collector.create_graph)
 
 
 def _visit(
     nodes: list[Node],
     useful: dict[Node, list[bool]] | None,
-    targets: Container[Slot] | None,
+    captured: dict[Slot, Tensor | None],
     collector: Collector,
-    captured: dict[Slot, Tensor],
     retain_graph: bool,
     create_graph: bool,
 ) -> None:
-    def arrived(node: Node, output: int, slot: Slot) -> Tensor | None:
-        total = collector.take(slot)
-        if total is not None:
-            if node.is_watched:
-                total = node.announce(output, total, create_graph)
-            if targets is not None and slot in targets:
-                captured[slot] = total
-        return total
-
     for node in nodes:
-        d_outputs: Any
-        if node.n_outputs:
-            d_outputs = [arrived(node, output, (node, output)) for output in range(node.n_outputs)]
-            if all(d_output is None for d_output in d_outputs):
-                continue
-        else:
-            d_outputs = arrived(node, 0, node)
-            if d_outputs is None:
-                continue
+        n_outputs = node.n_outputs
+        slots: list[Slot] = [(node, i) for i in range(n_outputs)] if n_outputs else [node]
+        arrived = [collector.take(slot) for slot in slots]
+        if False not in [total is None for total in arrived]:
+            continue
+        if captured or node.is_watched:
+            _show(node, slots, arrived, captured, create_graph)
         if useful is not None and node not in useful:
             continue
 
@@ -153,13 +138,32 @@ def _visit(
         else:
             needs = useful[node]
         if True in needs:
+            d_outputs: Any = arrived if n_outputs else arrived[0]
             gradients = node.gradients(d_outputs, needs, retain_graph, collector)
             _distribute(collector, inputs, needs, gradients)
-            # Kept until the next turn it would keep arrays alive, and uncertain to `own`.
-            del gradients
+            # Kept until the next turn they would keep arrays alive, and uncertain to `own`.
+            del gradients, d_outputs
         if not retain_graph:
             node.free()
-        del inputs, d_outputs
+        del inputs, arrived
+
+
+def _show(
+    node: Node,
+    slots: list[Slot],
+    arrived: list[Tensor | None],
+    captured: dict[Slot, Tensor | None],
+    create_graph: bool,
+) -> None:
+    """Let those who watch a node see the gradients of its outputs, and capture what is wanted."""
+    for i, slot in enumerate(slots):
+        total = arrived[i]
+        if total is None:
+            continue
+        if node.is_watched:
+            total = arrived[i] = node.announce(i, total, create_graph)
+        if slot in captured:
+            captured[slot] = total
 
 
 def _distribute(
@@ -217,7 +221,7 @@ def backward(
     seed = _seed(root, gradient, "gradient")
     retain = create_graph if retain_graph is None else retain_graph
     with GradMode(create_graph):
-        collector, _ = _walk([root], [seed], None, retain, create_graph)
+        collector = _walk([root], [seed], None, {}, retain, create_graph)
         for leaf in collector.leaves():
             _accumulate(leaf, collector, create_graph)
 
@@ -269,19 +273,20 @@ def grad(
     retain = create_graph if retain_graph is None else retain_graph
     slots = [tensor if tensor.grad_fn is None else slot_of(tensor) for tensor in wanted]
     targets = dict.fromkeys(slots)  # in their order
+    captured: dict[Slot, Tensor | None] = {
+        slot: None for slot, tensor in zip(slots, wanted, strict=True) if slot is not tensor
+    }
+    found: dict[Slot, Tensor] = {}
     with GradMode(create_graph):
-        collector, found = _walk(roots, seeds, targets, retain, create_graph)
+        collector = _walk(roots, seeds, targets, captured, retain, create_graph)
         for slot in targets:
-            # What is there still is a leaf's.
-            if slot in collector.slots:
-                total = collector.take(slot)
-                assert isinstance(slot, Tensor)
-                assert total is not None
-                found[slot] = run_hooks(slot._hooks, total) if slot._hooks else total
-                del total
-    if not create_graph:
-        # One reference is the list's.
-        found = {slot: own([found.pop(slot)]) for slot in targets if slot in found}
+            # One reference is the list's.
+            holder = [captured.pop(slot) if slot in captured else collector.take(slot)]
+            if holder[0] is None:
+                continue
+            if isinstance(slot, Tensor) and slot._hooks:
+                holder[0] = run_hooks(slot._hooks, holder[0])
+            found[slot] = holder[0] if create_graph else own(holder)  # type: ignore[arg-type]
     results = [found.get(slot) for slot in slots]
     if len(found) < len(targets) and not allow_unused:
         unused = next(i for i, slot in enumerate(slots) if slot not in found)

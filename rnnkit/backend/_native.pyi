@@ -15,7 +15,6 @@ def choose_isa(name: str | None = None) -> None: ...
 def barrier_time() -> float: ...
 def keep_freed_memory() -> bool: ...
 def has_kernel(name: str, dtype: str) -> bool: ...
-def elements_before_line(vector: Array) -> int: ...
 def steps_together(cell: str, variant: str, dtype: str, N: int, I: int, H: int) -> int: ...
 def stored(cell: str, variant: str, dtype: str, T: int, N: int, I: int, H: int) -> int: ...
 def update(
@@ -104,6 +103,7 @@ class PackedWeights:
     def pack(self, weights: Weights) -> None: ...
 
 class Layer:
+    segment: int
     n_segments: int
     def __init__(
         self,
@@ -113,39 +113,23 @@ class Layer:
         n_threads: int,
         batch_first: bool,
         x: Array,
-        weights: tuple[Array | None, ...],
         initial: tuple[Array, ...],
-        y: Array | None,
+        weights: Weights,
+        wants_y: bool = True,
+        wants_c: bool = False,
         schedule: Schedule | None = None,
-        restart: tuple[Array, ...] | None = None,
+        restart: tuple[Array | None, ...] | None = None,
         segment: int = 0,
         packed: tuple[PackedWeights, ...] | None = None,
     ) -> None: ...
-    def kept_size(self) -> int: ...
-    def between_size(self) -> int: ...
-    def outputs_size(self) -> int: ...
-    def forward(
-        self,
-        final: tuple[Array, ...],
-        kept: Array | None,
-        c: Array | None = None,
-        between: Array | None = None,
-        outputs: Array | None = None,
-    ) -> None: ...
+    def forward(self, keep: bool) -> list[Array]: ...
     def backward(
         self,
-        kept: Array | None,
-        d_y: Array | None,
-        d_final: tuple[Array | None, ...],
-        work: Array | None,
-        d_x: Array | None,
-        d_weights: tuple[Array | None, ...],
-        d_initial: tuple[Array | None, ...],
-        d_c: Array | None = None,
-        d_restart: tuple[Array | None, ...] | None = None,
-        d_h: Array | None = None,
-        d_c_all: Array | None = None,
-    ) -> None: ...
+        d_outputs: list[Array | None],
+        needs: Sequence[bool],
+        overwrite: bool,
+        d_steps: tuple[Array, ...] = (),
+    ) -> list[Array | None]: ...
 
 def program_ops() -> list[str]: ...
 

@@ -10,6 +10,7 @@ from cpython.buffer cimport (
     PyBUF_FORMAT,
     PyBUF_STRIDES,
     PyBUF_WRITABLE,
+    PyBuffer_IsContiguous,
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
@@ -17,6 +18,12 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strcmp, strlen
+
+import numpy
+
+from rnnkit.backend import arrays
+
+cdef object new_array = numpy.empty
 
 cdef extern from "memory.h" nogil:
     int rk_keep_freed_memory()
@@ -333,6 +340,9 @@ def choose_isa(name=None):
     kernels = each[0]
 
 
+cdef dict DTYPES = {RK_FLOAT32: numpy.dtype("f"), RK_FLOAT64: numpy.dtype("d")}
+
+
 cdef int dtype_code(str dtype) except -1:
     if dtype == "float32":
         return RK_FLOAT32
@@ -440,29 +450,65 @@ cdef class Buffers:
 
     cdef Py_buffer *take(self, object array, str name, int ndim, bint writable) except NULL:
         """The array's buffer; ndim -1: any number of axes."""
+        cdef Py_buffer *view = self.get(array, name, PyBUF_WRITABLE if writable else 0)
+        self.check(view, name, ndim)
+        return view
+
+    cdef Py_buffer *get(self, object array, str name, int flags) except NULL:
         if self.count == MOST_BUFFERS:
             raise ValueError(f"{name}: more than {MOST_BUFFERS} arrays")
         cdef Py_buffer *view = &self.views[self.count]
-        cdef int flags = PyBUF_STRIDES | PyBUF_FORMAT
-        if writable:
-            flags |= PyBUF_WRITABLE
-        if PyObject_GetBuffer(array, view, flags):
+        if PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT | flags):
             raise ValueError(name)
         self.count += 1
+        return view
+
+    cdef int check(self, Py_buffer *view, str name, int ndim) except -1:
         if view.format == NULL or strcmp(view.format, self.format):
             raise TypeError(f"{name}: expected format {self.format!r}, got {view.format!r}")
         if ndim >= 0 and view.ndim != ndim:
             raise ValueError(f"{name}: expected {ndim} axes, got {view.ndim}")
         if <uintptr_t>view.buf % <size_t>self.itemsize:
             raise ValueError(f"{name}: not aligned to its elements")
-        return view
+        return 0
+
+    cdef Py_buffer *take_dense(self, object array, str name, int ndim) except NULL:
+        """To be read: of a copy where the array is not contiguous and aligned."""
+        cdef Py_buffer *view = self.get(array, name, 0)
+        if PyBuffer_IsContiguous(view, b"C") and <uintptr_t>view.buf % <size_t>self.itemsize == 0:
+            self.check(view, name, ndim)
+            return view
+        self.give_back_last()
+        return self.take(arrays.dense((array,))[0], name, ndim, False)
+
+    cdef Py_buffer *take_rows(self, object array, str name) except NULL:
+        """Three axes to be read: of a copy where the last is not contiguous, or others are not whole elements."""
+        cdef Py_buffer *view = self.get(array, name, 0)
+        if PyBuffer_IsContiguous(view, b"C") and <uintptr_t>view.buf % <size_t>self.itemsize == 0:
+            self.check(view, name, 3)
+            return view
+        self.give_back_last()
+        return self.take(arrays.rows(array), name, 3, False)
+
+    cdef void give_back_last(self) noexcept:
+        self.count -= 1
+        PyBuffer_Release(&self.views[self.count])
+
+    cdef void *dense_in(self, object array, str name, idx rows, idx cols) except? NULL:
+        """As `dense`, to be read: of a copy where the array is not so; None: NULL."""
+        if array is None:
+            return NULL
+        return self.sized(self.take_dense(array, name, 2 if rows else 1), name, rows, cols)
 
     cdef void *dense(self, object array, str name, idx rows, idx cols, bint writable) except? NULL:
         """A C-contiguous (rows, cols) matrix, or a vector of cols where rows is 0; None: NULL."""
         if array is None:
             return NULL
-        cdef int ndim = 2 if rows else 1
-        cdef Py_buffer *view = self.take(array, name, ndim, writable)
+        return self.sized(self.take(array, name, 2 if rows else 1, writable), name, rows, cols)
+
+    cdef void *sized(self, Py_buffer *view, str name, idx rows, idx cols) except NULL:
+        """The memory of such a matrix or vector."""
+        cdef int ndim = view.ndim
         cdef idx step = self.itemsize
         for axis in range(ndim - 1, -1, -1):
             size = cols if axis == ndim - 1 else rows
@@ -520,15 +566,6 @@ cdef int take_plain(Py_buffer *view, object array, str name, bytes formats, int 
     got = f"{view.ndim} axes of {view.format!r}"
     PyBuffer_Release(view)
     raise ValueError(f"{name}: expected {ndim} axes of one of the formats {formats!r}, got {got}")
-
-
-def elements_before_line(vector):
-    """How many elements of a vector come before the first cache line that begins in it."""
-    cdef Py_buffer view
-    take_plain(&view, vector, "vector", b"fd", 1, False)
-    cdef idx elements = <idx>(-<uintptr_t>view.buf % CACHE_LINE) // view.itemsize
-    PyBuffer_Release(&view)
-    return elements
 
 
 # ---- interruption -------------------------------------------------------------------------------

@@ -28,17 +28,18 @@ def steps_together(str cell, str variant, str dtype, idx N, idx I, idx H):
 cdef class Layer:
     """One layer over one sequence; csrc/rnnkit.h tells what it computes. None stands for an absent array.
 
-    Holds its arrays, which must not change between `forward` and `backward`. In segments, a backward pass
-    keeps what one segment needs, and runs forward again over the others from the states between them.
+    Makes the arrays that it returns, and holds those that it was given, which must not change between
+    `forward` and `backward`; one that does not lie as a kernel takes it is copied. In segments, a backward
+    pass keeps what one segment needs, and runs forward again over the others from the states between them.
 
     Args:
         cell, variant, dtype: the kernel.
         n_threads: upper bound.
         batch_first: the first axis of x, y and their like is the batch.
-        x: (T, N, I), or (N, T, I) where batch_first, with a contiguous last axis.
-        weights: w_ih, w_hh, b_ih, b_hh of each direction in turn.
+        x: (T, N, I), or (N, T, I) where batch_first.
         initial: h and, where the cell has it, c; each (D, N, H).
-        y: (T, N, D*H), or (N, T, D*H); None where nobody wants the output of every step.
+        weights: w_ih, w_hh, b_ih, b_hh of each direction in turn.
+        wants_y, wants_c: whether the output, and the state c, of every step are wanted.
         schedule: lengths and resets.
         restart: where a restart begins, as `initial`, each of them or the whole None: zero.
         segment: steps of a segment, a multiple of `steps_together`; 0: all.
@@ -51,30 +52,33 @@ cdef class Layer:
 
     cdef Buffers buffers
     cdef const rk_cell *kernel
-    cdef str variant
-    cdef int code, n_threads, directions
-    cdef bint batch_first
+    cdef int code, directions
+    cdef bint batch_first, wants_y, wants_c
     cdef idx T                # of the arrays; the longest row may be shorter
     cdef Schedule schedule
+    cdef bint restarts        # from given states
     cdef tuple packed
-    cdef idx segment
-    cdef readonly idx n_segments
+    cdef readonly idx segment, n_segments
     cdef size_t kept          # elements that a direction keeps
+    cdef object kept_array    # what all directions keep
+    cdef object y
+    cdef object between_array
+    cdef object outputs_array
     cdef char *between        # states between segments, and what flows between them
-    cdef idx outputs_are_of[MOST_DIRECTIONS] # the segment whose outputs `outputs` holds
+    cdef idx outputs_are_of[MOST_DIRECTIONS] # the segment whose outputs `outputs_array` holds
     cdef rk_sequence s[MOST_DIRECTIONS]
 
     def __cinit__(self, str cell, str variant, str dtype, int n_threads, bint batch_first, x,
-                  tuple weights, tuple initial, y, Schedule schedule=None, tuple restart=None,
-                  idx segment=0, tuple packed=None):
+                  tuple initial, tuple weights, bint wants_y=True, bint wants_c=False,
+                  Schedule schedule=None, tuple restart=None, idx segment=0, tuple packed=None):
         self.code = dtype_code(dtype)
         self.kernel = find_cell(cell, self.code)
         self.buffers = Buffers(self.code)
-        self.variant = variant
-        self.n_threads = n_threads
         self.batch_first = batch_first
+        self.wants_y = wants_y
+        self.wants_c = wants_c and self.kernel.n_states > 1
         self.schedule = schedule
-        self.take_inputs(x, weights, initial, y)
+        self.take_inputs(variant, n_threads, x, initial, weights)
         if restart is not None:
             self.take_restart(restart)
         if packed is not None:
@@ -92,114 +96,125 @@ cdef class Layer:
         self.kernel.stored(&part, &gates, &extra)
         self.kept = gates + extra
 
-    def kept_size(self):
-        """Elements of the vector that `forward` keeps for `backward`; 0: none."""
-        # A few of them are lost to alignment.
-        return self.directions * self.kept + CACHE_LINE // self.buffers.itemsize if self.kept else 0
-
-    def between_size(self):
-        """Elements of the vector for what flows between segments; 0 where there is only one."""
-        if self.n_segments == 1:
-            return 0
-        return self.n_segments * self.directions * self.kernel.n_states * self.s[0].N * self.s[0].H
-
-    def outputs_size(self):
-        """Elements of the vector for the outputs of a segment where nobody wants them all."""
-        cdef rk_sequence *s = &self.s[0]
-        return 0 if s.y.at != NULL else self.directions * self.segment * s.N * s.H
-
-    def forward(self, tuple final, kept, c=None, between=None, outputs=None):
+    def forward(self, bint keep):
         """Run the layer.
 
         Args:
-            final: the states at each row's own end; as `initial`.
-            kept: a vector of `kept_size()` elements, or None where no backward pass will follow.
-            c: for the state c of every step; as y.
-            between, outputs: vectors of `between_size()` and `outputs_size()` elements, where these are
-                not 0; they must stay as they are until the last backward pass.
+            keep: whether a backward pass may follow.
+
+        Returns:
+            y and c of every step, where they are wanted, and the states at each row's own end: h and,
+            where the cell has it, c.
         """
-        cdef bint two_states = self.kernel.n_states > 1
-        self.length(final, "final", self.kernel.n_states)
-        cdef char *h_n = self.states(require_array(final[0], "h_n"), "h_n", True)
-        cdef char *c_n = self.states(require_array(final[1], "c_n"), "c_n", True) if two_states else NULL
-        cdef rk_grid c_at = self.grid(c, "c", self.directions * self.s[0].H, True)
-        if self.between_size():
-            self.between = <char *>self.buffers.flat(
-                require_array(between, "between"), "between", self.between_size(), True)
-        cdef char *y = NULL
-        if self.outputs_size():
-            y = <char *>self.buffers.flat(
-                require_array(outputs, "outputs"), "outputs", self.outputs_size(), True)
-        cdef char *keep = self.take_kept(kept, "kept")
-        cdef rk_sequence *s
+        cdef rk_sequence *s = &self.s[0]
+        cdef int n_states = self.kernel.n_states
+        cdef idx width = self.directions * s.H
+        cdef char *final[2]
+        cdef char *outputs = NULL
+        cdef char *kept = NULL
+        cdef rk_grid y_at = rk_grid(NULL, 0, 0, 0)
+        cdef rk_grid c_at = rk_grid(NULL, 0, 0, 0)
         cdef rk_sequence part
-        cdef int d
+        cdef int d, i
         cdef idx k
+        cdef list returned = []
+        if self.wants_y:
+            self.y = self.room_for_steps(width, True)
+            y_at = self.grid(self.y, "y", width, True)
+            returned.append(self.y)
+        if self.wants_c:
+            c = self.room_for_steps(width, True)
+            c_at = self.grid(c, "c", width, True)
+            returned.append(c)
+        final[1] = NULL
+        for i in range(n_states):
+            state = self.vector((self.directions, s.N, s.H))
+            final[i] = self.states(state, "final", True)
+            returned.append(state)
+        if keep and self.kept:
+            self.kept_array = self.vector(self.kept_size())
+            kept = self.kept_at(self.kept_array)
+        if self.n_segments > 1:
+            self.between_array = self.vector(self.n_segments * n_states * self.directions * s.N * s.H)
+            self.between = <char *>self.buffers.flat(
+                self.between_array, "between", len(self.between_array), True)
+        if not self.wants_y:
+            self.outputs_array = self.vector(self.directions * self.segment * s.N * s.H)
+            outputs = <char *>self.buffers.flat(
+                self.outputs_array, "outputs", len(self.outputs_array), True)
         for d in range(self.directions):
             s = &self.s[d]
-            s.h_n = self.state_of(h_n, d)
-            s.c_n = self.state_of(c_n, d)
+            s.h_n = self.state_of(final[0], d)
+            s.c_n = self.state_of(final[1], d)
+            s.y = self.in_order(y_at, d, d * s.H)
             s.c = self.in_order(c_at, d, d * s.H)
-            if y != NULL:
-                s.y = rk_grid(y + d * self.segment * s.N * s.H * self.buffers.itemsize,
+            if outputs != NULL:
+                s.y = rk_grid(outputs + d * self.segment * s.N * s.H * self.buffers.itemsize,
                               s.N * s.H, s.H, 1)
             for k in range(self.n_segments):
                 self.cut(&part, d, k)
                 if k == self.n_segments - 1:
-                    self.use_kept(keep, d, &part, &part.gates, &part.extra)
+                    self.use_kept(kept, d, &part, &part.gates, &part.extra)
                 run(self.kernel.forward, self.kernel.forward_workspace(&part), &part)
             self.outputs_are_of[d] = self.n_segments - 1
+        return returned
 
-    def backward(self, kept, d_y, tuple d_final, work, d_x, tuple d_weights, tuple d_initial,
-                 d_c=None, tuple d_restart=None, d_h=None, d_c_all=None):
-        """Gradients of the layer. None: absent, or not wanted.
+    def backward(self, list d_outputs, needs, bint overwrite, tuple d_steps=()):
+        """Gradients of what the layer was given, after `forward(True)`.
 
         Args:
-            kept: what `forward` left.
-            d_y, d_c, d_final: gradients of y, c and final.
-            work: of the size of `kept`; may be `kept` itself, which is then overwritten.
-            d_x, d_weights, d_initial: for the gradients of x, weights and initial.
-            d_restart: for those of restart; they are added to what is there.
-            d_h, d_c_all: for all that flows into h and into c at every step; as y.
+            d_outputs: the gradient of each array that `forward` returned, or None.
+            needs: whether the gradient of x, of each initial state, of each weight and of each state of
+                restart is wanted, in this order.
+            overwrite: whether this is the last backward pass: it may work in what `forward` has kept.
+            d_steps: arrays like y, for all that flows into h and into c at every step.
+
+        Returns:
+            the gradients, None where one is not wanted.
         """
         cdef Buffers of_forward = self.buffers
         self.buffers = Buffers(self.code)
         try:
-            self.run_backward(kept, d_y, d_final, work, d_x, d_weights, d_initial, d_c, d_restart, d_h,
-                              d_c_all)
+            return self.run_backward(d_outputs, needs, overwrite, d_steps)
         finally:
             self.buffers = of_forward
 
-    cdef int run_backward(self, kept, d_y, tuple d_final, work, d_x, tuple d_weights, tuple d_initial,
-                          d_c, tuple d_restart, d_h, d_c_all) except -1:
+    cdef list run_backward(self, list d_outputs, needs, bint overwrite, tuple d_steps):
         cdef int n_states = self.kernel.n_states
-        cdef idx width = self.directions * self.s[0].H
-        if self.s[0].y.at == NULL or (self.between_size() and self.between == NULL):
-            raise ValueError("y: missing, and no forward pass has left outputs")
-        self.length(d_final, "d_final", n_states)
-        self.length(d_weights, "d_weights", self.directions * WEIGHTS_EACH)
-        self.length(d_initial, "d_initial", n_states)
-        cdef char *d_h_n = self.states(d_final[0], "d_h_n", False)
-        cdef char *d_c_n = self.states(d_final[1], "d_c_n", False) if n_states > 1 else NULL
-        cdef char *d_h_0 = self.states(d_initial[0], "d_h_0", True)
-        cdef char *d_c_0 = self.states(d_initial[1], "d_c_0", True) if n_states > 1 else NULL
-        cdef char *d_h_r = NULL
-        cdef char *d_c_r = NULL
-        if d_restart is not None:
-            self.length(d_restart, "d_restart", n_states)
-            d_h_r = self.states(d_restart[0], "d_h_r", True)
-            d_c_r = self.states(d_restart[1], "d_c_r", True) if n_states > 1 else NULL
-        cdef rk_grid d_y_at = self.grid(d_y, "d_y", width, False)
-        cdef rk_grid d_c_at = self.grid(d_c, "d_c", width, False)
-        cdef rk_grid d_h_at = self.grid(d_h, "d_h", width, True)
-        cdef rk_grid d_c_all_at = self.grid(d_c_all, "d_c_all", width, True)
-        cdef rk_grid d_x_at = self.grid(d_x, "d_x", self.s[0].I, True)
+        cdef rk_sequence *s = &self.s[0]
+        cdef idx width = self.directions * s.H
+        if s.y.at == NULL or (self.kept and self.kept_array is None):
+            raise ValueError("forward: expected a run that keeps what a backward pass needs")
+        cdef int n_steps = self.wants_y + self.wants_c
+        self.length(d_outputs, "d_outputs", n_steps + n_states)
+        cdef list grads = self.room_for_gradients(needs)
+        cdef rk_grid d_y_at = self.grid_in(d_outputs[0] if self.wants_y else None, "d_y", width)
+        cdef rk_grid d_c_at = self.grid_in(d_outputs[n_steps - 1] if self.wants_c else None, "d_c", width)
+        cdef char *d_final[2]
+        cdef char *d_initial[2]
+        cdef char *d_restart[2]
+        cdef int first_weight = 1 + n_states
+        cdef int first_restart = first_weight + self.directions * WEIGHTS_EACH
+        d_final[1] = d_initial[1] = d_restart[0] = d_restart[1] = NULL
+        cdef int i
+        for i in range(n_states):
+            d_final[i] = self.states_in(d_outputs[n_steps + i], "d_final")
+            d_initial[i] = self.states(grads[1 + i], "d_initial", True)
+            if self.restarts:
+                d_restart[i] = self.states(grads[first_restart + i], "d_restart", True)
+        cdef rk_grid d_x_at = self.grid(grads[0], "d_x", s.I, True)
+        cdef rk_grid d_h_at = rk_grid(NULL, 0, 0, 0)
+        cdef rk_grid d_c_all_at = rk_grid(NULL, 0, 0, 0)
+        if d_steps:
+            self.length(d_steps, "d_steps", n_states)
+            d_h_at = self.grid(d_steps[0], "d_h", width, True)
+            if n_states > 1:
+                d_c_all_at = self.grid(d_steps[1], "d_c_all", width, True)
+        cdef char *kept = NULL
+        cdef char *work = NULL
         if self.kept:
-            require_array(kept, "kept")
-            require_array(work, "work")
-        cdef char *kept_at = self.take_kept(kept, "kept")
-        cdef char *work_at = self.take_kept(work, "work")
-        cdef rk_sequence *s
+            kept = self.kept_at(self.kept_array)
+            work = kept if overwrite else self.kept_at(self.vector(self.kept_size()))
         cdef rk_sequence part
         cdef int d
         cdef idx k, last = self.n_segments - 1
@@ -212,21 +227,20 @@ cdef class Layer:
             s.d_c_all = self.in_order(d_c_all_at, d, d * s.H)
             s.d_x = self.in_order(d_x_at, d, 0)
             s.d_x_add = d > 0
-            s.d_h_n = self.state_of(d_h_n, d)
-            s.d_c_n = self.state_of(d_c_n, d)
-            s.d_h_0 = self.state_of(d_h_0, d)
-            s.d_c_0 = self.state_of(d_c_0, d)
-            s.d_h_r = self.state_of(d_h_r, d)
-            s.d_c_r = self.state_of(d_c_r, d)
-            self.matrices(d_weights, d * WEIGHTS_EACH, ("d_w_ih", "d_w_hh", "d_b_ih", "d_b_hh"), True,
-                          &s.d_w_ih, &s.d_w_hh, &s.d_b_ih, &s.d_b_hh)
+            s.d_h_n = self.state_of(d_final[0], d)
+            s.d_c_n = self.state_of(d_final[1], d)
+            s.d_h_0 = self.state_of(d_initial[0], d)
+            s.d_c_0 = self.state_of(d_initial[1], d)
+            s.d_h_r = self.state_of(d_restart[0], d)
+            s.d_c_r = self.state_of(d_restart[1], d)
+            self.matrices(grads, first_weight + d * WEIGHTS_EACH, &s.d_w_ih, &s.d_w_hh, &s.d_b_ih, &s.d_b_hh)
             for k in range(last, -1, -1):
                 self.cut(&part, d, k)
-                self.use_kept(work_at, d, &part, &part.d_gates, &part.d_extra)
+                self.use_kept(work, d, &part, &part.d_gates, &part.d_extra)
                 part.d_w_add = k < last
                 outputs_gone = part.y.of_run and self.outputs_are_of[d] != k
                 if k == last and not outputs_gone:
-                    self.use_kept(kept_at, d, &part, &part.gates, &part.extra)
+                    self.use_kept(kept, d, &part, &part.gates, &part.extra)
                 else:
                     part.gates, part.extra = part.d_gates, part.d_extra
                     part.c.at = NULL
@@ -234,7 +248,61 @@ cdef class Layer:
                         run(self.kernel.forward, self.kernel.forward_workspace(&part), &part)
                         self.outputs_are_of[d] = k
                 run(self.kernel.backward, self.kernel.backward_workspace(&part), &part)
-        return 0
+        return grads
+
+    cdef list room_for_gradients(self, needs):
+        """An array for every gradient that is wanted; those of restart begin at zero."""
+        cdef rk_sequence *s = &self.s[0]
+        cdef int n_states = self.kernel.n_states
+        cdef idx rows = self.kernel.n_gates * s.H
+        cdef tuple state = (self.directions, s.N, s.H)
+        cdef list shapes = [None]
+        cdef int i
+        for i in range(n_states):
+            shapes.append(state)
+        for i in range(self.directions):
+            shapes += ((rows, s.I), (rows, s.H), (rows,), (rows,))
+        cdef int first_restart = len(shapes)
+        if self.restarts:
+            for i in range(n_states):
+                shapes.append(state)
+        self.length(needs, "needs", len(shapes))
+        cdef list grads = [self.room_for_steps(s.I, False) if needs[0] else None]
+        for i in range(1, len(shapes)):
+            grads.append(self.vector(shapes[i]) if needs[i] else None)
+            if i >= first_restart and needs[i]:
+                grads[i].fill(0)
+        return grads
+
+    cdef object vector(self, shape):
+        return new_array(shape, DTYPES[self.code])
+
+    cdef object room_for_steps(self, idx width, bint of_rows):
+        """An array laid out as x, with zeros where no row reaches.
+
+        of_rows: threads write it row by row, those of one between those of another: it begins on a cache
+        line where rows are ragged, since a line that two write to goes back and forth.
+        """
+        cdef idx N = self.s[0].N
+        cdef tuple shape = (N, self.T, width) if self.batch_first else (self.T, N, width)
+        if self.schedule is None or not self.schedule.pads():
+            return self.vector(shape)
+        cdef idx itemsize = self.buffers.itemsize
+        cdef idx size = N * self.T * width
+        cdef idx room = size + CACHE_LINE // itemsize if of_rows else size
+        memory = self.vector(room)
+        cdef char *begin = <char *>self.buffers.flat(memory, "memory", room, True)
+        cdef char *at = <char *>aligned(begin) if of_rows else begin
+        self.schedule.clear(at, width * itemsize, self.batch_first)
+        cdef idx start = (at - begin) // itemsize
+        return memory[start:start + size].reshape(shape)
+
+    cdef idx kept_size(self):
+        """Elements of the vector for what all directions keep; a few are lost to alignment."""
+        return self.directions * self.kept + CACHE_LINE // self.buffers.itemsize
+
+    cdef char *kept_at(self, vector) except NULL:
+        return <char *>aligned(self.buffers.flat(vector, "kept", self.kept_size(), True))
 
     cdef void cut(self, rk_sequence *part, int d, idx k) noexcept:
         """Segment k of a direction's run."""
@@ -278,15 +346,14 @@ cdef class Layer:
         cdef idx i = (k * n_states + state) * self.directions + d
         return self.between + i * self.s[0].N * self.s[0].H * self.buffers.itemsize
 
-    cdef int take_inputs(self, x, tuple weights, tuple initial, y) except -1:
+    cdef int take_inputs(self, str variant, int n_threads, x, tuple initial, tuple weights) except -1:
         cdef rk_sequence *s = &self.s[0]
-        cdef bint two_states = self.kernel.n_states > 1
         cdef int d
         self.directions = 2 if len(weights) == 2 * WEIGHTS_EACH else 1
         self.length(weights, "weights", self.directions * WEIGHTS_EACH)
         self.length(initial, "initial", self.kernel.n_states)
-        cdef Py_buffer *view = self.buffers.take(require_array(x, "x"), "x", 3, False)
-        cdef Py_buffer *h_0 = self.buffers.take(require_array(initial[0], "h_0"), "h_0", 3, False)
+        cdef Py_buffer *view = self.buffers.take_rows(require_array(x, "x"), "x")
+        cdef Py_buffer *h_0 = self.buffers.take_dense(require_array(initial[0], "h_0"), "h_0", 3)
         cdef idx N = view.shape[not self.batch_first]
         self.T = view.shape[self.batch_first]
         cdef idx steps = self.T
@@ -296,37 +363,42 @@ cdef class Layer:
                     f"schedule: expected T={self.T} N={N}, got T={self.schedule.T} N={self.schedule.N}"
                 )
             steps = self.schedule.steps
-        fill_sizes(s, self.kernel, self.variant, steps, N, view.shape[2], h_0.shape[2], self.n_threads)
+        fill_sizes(s, self.kernel, variant, steps, N, view.shape[2], h_0.shape[2], n_threads)
         for d in range(1, self.directions):
             self.s[d] = s[0]
 
         cdef rk_grid x_at = self.grid_of(view, "x", s.I)
-        cdef rk_grid y_at = self.grid(y, "y", self.directions * s.H, True)
         cdef char *h = self.states_of(h_0, "h_0")
         cdef char *c = NULL
-        if two_states:
-            c = self.states(require_array(initial[1], "c_0"), "c_0", False)
+        if self.kernel.n_states > 1:
+            c = self.states_in(require_array(initial[1], "c_0"), "c_0")
         for d in range(self.directions):
             s = &self.s[d]
             if self.schedule is not None:
                 self.schedule.fill(&s.schedule, d)
             s.x = self.in_order(x_at, d, 0)
-            s.y = self.in_order(y_at, d, d * s.H)
             s.h_0 = self.state_of(h, d)
             s.c_0 = self.state_of(c, d)
-            self.matrices(weights, d * WEIGHTS_EACH, ("w_ih", "w_hh", "b_ih", "b_hh"), False,
-                          <void **>&s.w_ih, <void **>&s.w_hh, <void **>&s.b_ih, <void **>&s.b_hh)
-            require(s.w_ih, "w_ih")
-            require(s.w_hh, "w_hh")
-            if (s.b_ih == NULL) != (s.b_hh == NULL):
-                raise ValueError("b_ih, b_hh: expected both or neither")
+            self.take_weights(s, weights, d * WEIGHTS_EACH)
+        return 0
+
+    cdef int take_weights(self, rk_sequence *s, tuple weights, int first) except -1:
+        cdef idx rows = self.kernel.n_gates * s.H
+        cdef Buffers buffers = self.buffers
+        s.w_ih = buffers.dense_in(require_array(weights[first], "w_ih"), "w_ih", rows, s.I)
+        s.w_hh = buffers.dense_in(require_array(weights[first + 1], "w_hh"), "w_hh", rows, s.H)
+        s.b_ih = buffers.dense_in(weights[first + 2], "b_ih", 0, rows)
+        s.b_hh = buffers.dense_in(weights[first + 3], "b_hh", 0, rows)
+        if (s.b_ih == NULL) != (s.b_hh == NULL):
+            raise ValueError("b_ih, b_hh: expected both or neither")
         return 0
 
     cdef int take_restart(self, tuple restart) except -1:
         cdef int d
         self.length(restart, "restart", self.kernel.n_states)
-        cdef char *h = self.states(restart[0], "h_r", False)
-        cdef char *c = self.states(restart[1], "c_r", False) if self.kernel.n_states > 1 else NULL
+        self.restarts = True
+        cdef char *h = self.states_in(restart[0], "h_r")
+        cdef char *c = self.states_in(restart[1], "c_r") if self.kernel.n_states > 1 else NULL
         for d in range(self.directions):
             self.s[d].h_r = self.state_of(h, d)
             self.s[d].c_r = self.state_of(c, d)
@@ -344,26 +416,32 @@ cdef class Layer:
             weights.lend(&self.s[d], self.kernel)
         return 0
 
-    cdef int length(self, tuple arrays, str name, idx expected) except -1:
+    cdef int length(self, arrays, str name, idx expected) except -1:
         if len(arrays) != expected:
             raise ValueError(f"{name}: expected {expected} arrays, got {len(arrays)}")
         return 0
 
-    cdef int matrices(self, tuple arrays, int first, tuple names, bint writable, void **w_ih,
-                      void **w_hh, void **b_ih, void **b_hh) except -1:
-        """The weights of one direction, or their gradients."""
+    cdef int matrices(self, list arrays, int first, void **w_ih, void **w_hh, void **b_ih,
+                      void **b_hh) except -1:
+        """Room for the gradients of one direction's weights."""
         cdef rk_sequence *s = &self.s[0]
         cdef idx rows = self.kernel.n_gates * s.H
-        w_ih[0] = self.buffers.dense(arrays[first], names[0], rows, s.I, writable)
-        w_hh[0] = self.buffers.dense(arrays[first + 1], names[1], rows, s.H, writable)
-        b_ih[0] = self.buffers.dense(arrays[first + 2], names[2], 0, rows, writable)
-        b_hh[0] = self.buffers.dense(arrays[first + 3], names[3], 0, rows, writable)
+        w_ih[0] = self.buffers.dense(arrays[first], "d_w_ih", rows, s.I, True)
+        w_hh[0] = self.buffers.dense(arrays[first + 1], "d_w_hh", rows, s.H, True)
+        b_ih[0] = self.buffers.dense(arrays[first + 2], "d_b_ih", 0, rows, True)
+        b_hh[0] = self.buffers.dense(arrays[first + 3], "d_b_hh", 0, rows, True)
         return 0
 
     cdef rk_grid grid(self, array, str name, idx width, bint writable) except *:
         if array is None:
             return rk_grid(NULL, 0, 0, 0)
         return self.grid_of(self.buffers.take(array, name, 3, writable), name, width)
+
+    cdef rk_grid grid_in(self, array, str name, idx width) except *:
+        """That of an array that is read, or of a copy that a kernel can take."""
+        if array is None:
+            return rk_grid(NULL, 0, 0, 0)
+        return self.grid_of(self.buffers.take_rows(array, name), name, width)
 
     cdef rk_grid grid_of(self, Py_buffer *view, str name, idx width) except *:
         cdef int t = self.batch_first
@@ -399,6 +477,12 @@ cdef class Layer:
             return NULL
         return self.states_of(self.buffers.take(array, name, 3, writable), name)
 
+    cdef char *states_in(self, array, str name) except? NULL:
+        """That of an array that is read, or of a copy that a kernel can take."""
+        if array is None:
+            return NULL
+        return self.states_of(self.buffers.take_dense(array, name, 3), name)
+
     cdef char *states_of(self, Py_buffer *view, str name) except NULL:
         cdef rk_sequence *s = &self.s[0]
         cdef idx size = self.buffers.itemsize
@@ -416,12 +500,6 @@ cdef class Layer:
         if states == NULL:
             return NULL
         return states + direction * self.s[0].N * self.s[0].H * self.buffers.itemsize
-
-    cdef char *take_kept(self, array, str name) except? NULL:
-        """A vector for what all directions keep; None: NULL."""
-        if array is None or self.kept == 0:
-            return NULL
-        return <char *>aligned(self.buffers.flat(array, name, self.kept_size(), True))
 
     cdef void use_kept(self, char *kept, int d, rk_sequence *part, void **gates, void **extra) noexcept:
         """A direction's part of such a vector, for what a segment keeps."""

@@ -158,6 +158,10 @@ cdef class Schedule:
         finally:
             PyBuffer_Release(&view)
 
+    cdef bint pads(self) noexcept:
+        """Whether there is anything that no row reaches."""
+        return self.ragged or self.steps < self.T
+
     cdef void clear(self, char *cells, idx width, bint batch_first) noexcept:
         """The same for cells of `width` bytes."""
         cdef idx i, n, t, row, T = self.T, N = self.N

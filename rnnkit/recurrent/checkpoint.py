@@ -156,11 +156,7 @@ class SegmentsNode(Node):
         directions: list[_Direction],
         outputs: _Outputs,
     ) -> None:
-        self.inputs = inputs
-        self.n_outputs = outputs.count
-        self.number = next_number()
-        self._hooks = None
-        self._retained = None
+        super().__init__(inputs, outputs.count)
         self._pieces: Pieces | None = pieces
         self._directions = directions
         self._outputs = outputs
@@ -359,11 +355,10 @@ class _Outputs:
     def result(self, node: Node) -> Result:
         """The outputs as they leave the node; the arrays are then the caller's alone."""
         found = []
-        for place, array in enumerate(self._arrays):
+        for array in self._arrays:
             assert array is not None
-            tensor = wrap(array)
-            tensor.grad_fn, tensor._output, tensor._requires_grad = node, place, True
-            found.append(tensor)
+            found.append(wrap(array))
+        node.made(found)
         self._arrays = []
         final = tuple(found[self._first_final :][::-1])
         steps = tuple(found[1 : self._first_final][::-1]) if self._options.steps else None

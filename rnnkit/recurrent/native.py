@@ -7,19 +7,21 @@ tells; the RNN keeps nothing beyond its output. Under ``no_grad`` nothing is kep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from _thread import RLock
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.autograd import Function, is_grad_enabled
+from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
+from rnnkit.autograd.node import Node
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import dense, is_unchangeable, rows
+from rnnkit.backend.arrays import dense, is_unchangeable
 from rnnkit.errors import BackendError, GraphError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments, segment_within
@@ -27,6 +29,7 @@ from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
+    from rnnkit.autograd.accumulate import Collector
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_weight_tensors = attrgetter(*WEIGHTS)
 
 # Where nobody wants the outputs of every step, and nothing is kept for a backward pass.
 OUTPUTS_BUFFER = 1 << 20
@@ -49,36 +53,33 @@ def run_layer(
     decision: backend.Decision,
 ) -> Result:
     """As ``recurrent.run_checked_layer``; the state is not None."""
-    n_states = len(state)
     inputs = [x, *state]
     for cell in cells:
-        inputs += [getattr(cell, name) for name in WEIGHTS]
+        inputs += _weight_tensors(cell)
     if restart is not None:
         inputs += restart
-    outputs: Sequence[Any]
-    if is_grad_enabled() and True in [t is not None and t._requires_grad for t in inputs]:
-        outputs = FusedLayer.apply(
-            *inputs, cells=tuple(cells), n_states=n_states, options=options, decision=decision
-        )
-    else:
-        arrays = [None if t is None else t._data for t in inputs]
-        call = _Call(cells, n_states, options, arrays, keep=False)
-        outputs = [wrap(array) for array in call.forward()]
-    final = tuple(outputs[-n_states:])
+    keep = is_grad_enabled() and True in [t is not None and t._requires_grad for t in inputs]
+    arrays = [None if t is None else t._data for t in inputs]
+    layer = _native_layer(cells, arrays, len(state), options, keep)
+    if keep and layer.n_segments > 1:
+        note_segments(decision, layer.n_segments, layer.segment, "all but the last run")
+    outputs = [wrap(array) for array in layer.forward(keep)]
+    if keep:
+        FusedLayer(layer, cells, inputs, len(state), options, len(outputs)).made(outputs)
+    final = tuple(outputs[-len(state) :])
     y = outputs[0]
     if not options.sequences:
         D, N, H = final[0].shape  # a built-in cell's output is its h
         y = tape.last_outputs(
             final[0].transpose(0, 1).reshape(N, D * H), options, x.shape[options.batch_first]
         )
-    steps = (outputs[0], *outputs[1:-n_states]) if options.steps else None
+    steps = (outputs[0], *outputs[1 : -len(state)]) if options.steps else None
     return Result(y, final, steps)
 
 
 def weights_of(cell: Cell) -> tuple[Array | None, ...]:
     """w_ih, w_hh, b_ih and b_hh as the kernels take them; the biases may be None."""
-    weights = [getattr(cell, name) for name in WEIGHTS]
-    return dense([None if weight is None else weight.data for weight in weights])
+    return dense([None if t is None else t.data for t in _weight_tensors(cell)])
 
 
 class _Packed:
@@ -121,137 +122,65 @@ def stored_bytes(cell: Cell, T: int, N: int, D: int = 1) -> int:
     return D * elements * cell.dtype.itemsize
 
 
-class _Call:
-    """One layer's forward pass: its arrays, as the kernels take them, and the native object."""
-
-    __slots__ = (
-        "_c", "_final", "_initial", "_keep", "_kept",
-        "_layer", "_make", "_n_weights", "_outputs", "_segment", "_work", "_y",
+def _native_layer(
+    cells: Sequence[Cell],
+    arrays: Sequence[Array | None],
+    n_states: int,
+    options: Options,
+    keep: bool,
+) -> Any:
+    """The native object that runs one layer over one sequence."""
+    x: Any = arrays[0]
+    initial = tuple(arrays[1 : 1 + n_states])
+    first_restart = 1 + n_states + len(cells) * len(WEIGHTS)
+    weights = tuple(arrays[1 + n_states : first_restart])
+    restart = tuple(arrays[first_restart:]) or None
+    schedule = options.schedule
+    wants_y = options.sequences or options.steps
+    if not x.size or (schedule is not None and schedule.steps == 0):
+        return _NoSteps(arrays, n_states, wants_y + (options.steps and n_states > 1))
+    segment = 0
+    if not wants_y or (keep and options.memory is not None):
+        segment = _segment(cells, x, options, keep, not wants_y)
+    return _extension().Layer(
+        *_kernel_of(cells[0]), backend.get_num_threads(), options.batch_first, x, initial, weights,
+        wants_y, options.steps, None if schedule is None else schedule.native, restart, segment,
+        _packed(cells, weights),
     )
 
-    def __init__(
-        self,
-        cells: Sequence[Cell],
-        n_states: int,
-        options: Options,
-        arrays: Sequence[Array | None],
-        keep: bool,
-    ) -> None:
-        self._n_weights = n_weights = len(cells) * len(WEIGHTS)
-        x = arrays[0]
-        assert x is not None
-        first_weight = 1 + n_states
-        first_restart = first_weight + n_weights
-        self._initial = initial = dense(arrays[1:first_weight])
-        weights = dense(arrays[first_weight:first_restart])
-        restart = dense(arrays[first_restart:]) if len(arrays) > first_restart else None
-        self._keep = keep
-        self._kept: Array | None = None
-        self._work: tuple[Array | None, Array | None] = None, None
-        schedule = options.schedule
-        dtype = x.dtype
-        first, second, _ = x.shape
-        state_shape = D, _, H = initial[0].shape
-        # What no row reaches must read as zero.
-        self._make: Callable[..., Array] = np.empty
-        make: Callable[..., Array] = np.empty
-        if schedule is not None:
-            self._make = partial(schedule.empty, batch_first=options.batch_first)
-            make = partial(schedule.empty, batch_first=options.batch_first, of_rows=True)
-        self._y = self._c = None
-        outputs = []
-        if options.sequences or options.steps:
-            self._y = make((first, second, D * H), dtype)
-            outputs.append(self._y)
-        if options.steps and n_states > 1:
-            self._c = make((first, second, D * H), dtype)
-            outputs.append(self._c)
-        self._final = tuple([np.empty(state_shape, dtype) for _ in initial])
-        self._outputs = [*outputs, *self._final]
-        self._layer: Any = None
-        if not (first and second) or (schedule is not None and schedule.steps == 0):
-            return
-        whole = self._y is not None and (options.memory is None or not keep)
-        self._segment = 0 if whole else _segment(cells, x, options, keep, self._y is None)
-        kernel, variant, name = _kernel_of(cells[0])
-        self._layer = _extension().Layer(
-            kernel, variant, name, backend.get_num_threads(), options.batch_first, rows(x),
-            weights, initial, self._y, None if schedule is None else schedule.native, restart,
-            self._segment, _packed(cells, weights),
-        )
 
-    def note_segments(self, decision: backend.Decision) -> None:
-        """Let ``why`` say in how many segments the layer runs, where there are several."""
-        layer = self._layer
-        if layer is not None and layer.n_segments > 1:
-            note_segments(decision, layer.n_segments, self._segment, "all but the last run")
+class _NoSteps:
+    """Stands for the native object where there is no step to take: the states pass through."""
 
-    def forward(self) -> list[Array]:
-        """y and c of every step, where they are wanted, and the final states."""
-        layer = self._layer
-        if layer is None:
-            for start, end in zip(self._initial, self._final, strict=True):
-                end[...] = start
-            return self._outputs
+    n_segments = 1
 
-        def vector(size: int) -> Array | None:
-            return np.empty(size, self._final[0].dtype) if size else None
+    def __init__(self, arrays: Sequence[Any], n_states: int, n_steps: int) -> None:
+        self._arrays = arrays
+        self._n_states = n_states
+        self._n_steps = n_steps  # arrays of all steps that are wanted
 
-        if self._keep:
-            self._kept = vector(layer.kept_size())
-        if layer.n_segments > 1 or self._y is None:
-            # The native object works in these until its last backward pass.
-            self._work = vector(layer.between_size()), vector(layer.outputs_size())
-        between, outputs = self._work
-        layer.forward(self._final, self._kept, self._c, between, outputs)
-        return self._outputs
+    def forward(self, keep: bool) -> list[Array]:
+        x, *initial = self._arrays[: 1 + self._n_states]
+        D, _, H = initial[0].shape
+        shape = *x.shape[:2], D * H
+        steps = [np.zeros(shape, x.dtype) for _ in range(self._n_steps)]
+        return [*steps, *[np.array(state, order="C") for state in initial]]
 
     def backward(
         self,
-        d_outputs: Sequence[Array | None],
-        inputs: Sequence[Tensor | None],
+        d_outputs: list[Array | None],
         needs: Sequence[bool],
         overwrite: bool,
-        d_states: Sequence[Array] = (),
+        d_steps: tuple[Array, ...] = (),
     ) -> list[Array | None]:
-        """Gradients of the inputs, from those of what `forward` returned.
-
-        All that flows into each state at every step is left in `d_states`, arrays like y.
-        """
-        layer, states = self._layer, len(self._initial)
-        restarts = 1 + states + self._n_weights
-        # What every direction writes whole need not be cleared first; sums begin at zero.
-        make = np.zeros if layer is None else self._make
-        grads: list[Array | None] = []
-        for tensor, need in zip(inputs, needs, strict=True):
-            if need and tensor is not None:
-                array = tensor._data
-                grads.append(make(array.shape, array.dtype))
-            else:
-                grads.append(None)
-            if layer is not None:
-                make = np.zeros if len(grads) >= restarts else np.empty
-        given = list(d_outputs)
-        d_y = given.pop(0) if self._y is not None else None
-        d_c = given.pop(0) if self._c is not None else None
-        if layer is None:
-            for d_initial, d_end in zip(grads[1:], given, strict=False):
-                if d_initial is not None and d_end is not None:
-                    d_initial[...] = d_end
-            return grads
-        kept = self._kept
-        layer.backward(
-            kept,
-            None if d_y is None else rows(d_y),
-            dense(given),
-            kept if kept is None or overwrite else np.empty_like(kept),
-            grads[0],
-            tuple(grads[1 + states : restarts]),
-            tuple(grads[1 : 1 + states]),
-            None if d_c is None else rows(d_c),
-            tuple(grads[restarts:]) or None,
-            *d_states,
-        )
+        grads = [
+            np.zeros(array.shape, array.dtype) if need else None
+            for array, need in zip(self._arrays, needs, strict=True)
+        ]
+        d_final = d_outputs[self._n_steps :]
+        for d_initial, d_end in zip(grads[1:], d_final, strict=False):
+            if d_initial is not None and d_end is not None:
+                d_initial[...] = d_end
         return grads
 
 
@@ -283,60 +212,84 @@ def _segment(
     )
 
 
-class FusedLayer(Function):
+class FusedLayer(Node):
     """One layer in one or both directions.
 
     Inputs: x, each initial state (D, N, H), then w_ih, w_hh, b_ih, b_hh per direction, and where a
     restart begins, as the initial states, where that is given.
     Outputs: y and, where they are wanted, c of every step; then each final state (D, N, H). Without
     sequences there is no y.
+
+    Threads may go back through a graph that is retained at the same time; each waits for its turn,
+    since what the forward pass has kept is there once.
     """
 
-    @staticmethod
-    def forward(ctx: Any, *arrays: Array | None, **params: Any) -> tuple[Array, ...]:
-        ctx.cells, ctx.n_states = params["cells"], params["n_states"]
-        ctx.options = params["options"]
-        ctx.call = _Call(
-            ctx.cells, ctx.n_states, ctx.options, arrays, keep=any(ctx.needs_input_grad)
-        )
-        ctx.call.note_segments(params["decision"])
-        ctx.consumed = False
-        return tuple(ctx.call.forward())
+    __slots__ = ("_began", "_layer", "_lock", "cells", "n_states", "options")
 
-    @staticmethod
-    def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    def __init__(
+        self,
+        layer: Any,
+        cells: Sequence[Cell],
+        inputs: Sequence[Tensor | None],
+        n_states: int,
+        options: Options,
+        n_outputs: int,
+    ) -> None:
+        super().__init__(inputs, n_outputs)
+        self.cells = tuple(cells)
+        self.n_states = n_states
+        self.options = options
+        self._layer = layer
+        self._began = False  # to overwrite what was kept
+        self._lock = RLock()
+
+    @property
+    def name(self) -> str:
+        return "FusedLayer"
+
+    def gradients(
+        self,
+        d_outputs: Sequence[Tensor | None],
+        needs: list[bool],
+        retain_graph: bool,
+        collector: Collector,
+    ) -> Sequence[Tensor | None]:
         if is_grad_enabled():
-            return _backward_on_tape(ctx, d_outputs)
-        if ctx.consumed:
-            raise GraphError(
-                "an earlier backward pass through this layer was interrupted after it had begun to "
-                "overwrite what the forward pass kept; run the forward pass again"
-            )
-        ctx.consumed = not ctx.retain_graph
-        seen = ctx.options.seen
-        d_states = () if seen is None else seen.room(ctx.options.batch_first)
-        grads = ctx.call.backward(
-            [None if t is None else t._data for t in d_outputs],
-            ctx.inputs,
-            ctx.needs_input_grad,
-            overwrite=ctx.consumed,
-            d_states=d_states,
-        )
-        if seen is not None:
-            seen.add(d_states, ctx.options.batch_first)
-        return tuple([None if g is None else wrap(g) for g in grads])
+            return _backward_on_tape(self, d_outputs, needs)
+        d_arrays = [None if t is None else t._data for t in d_outputs]
+        options = self.options
+        seen = options.seen
+        with self._lock:
+            if self._began:
+                raise GraphError(
+                    "an earlier backward pass through this layer was interrupted after it had "
+                    "begun to overwrite what the forward pass kept; run the forward pass again"
+                )
+            self._began = not retain_graph
+            if seen is None:
+                grads = self._layer.backward(d_arrays, needs, self._began)
+            else:
+                d_steps = seen.room(options.batch_first)
+                grads = self._layer.backward(d_arrays, needs, self._began, d_steps)
+                seen.add(d_steps, options.batch_first)
+        return [None if array is None else wrap(array) for array in grads]
+
+    def free(self) -> None:
+        self.inputs = None
+        self._layer = None
 
 
 def _backward_on_tape(
-    ctx: Any, d_outputs: Sequence[Tensor | None]
-) -> tuple[Tensor | None, ...]:
+    node: FusedLayer, d_outputs: Sequence[Tensor | None], needs: Sequence[bool]
+) -> Sequence[Tensor | None]:
     """Gradients that can be differentiated again: run the layer once more on the tape."""
-    cells, n_states, options = ctx.cells, ctx.n_states, ctx.options
+    cells, n_states, options = node.cells, node.n_states, node.options
+    assert node.inputs is not None
     backend.record(
         f"{type(cells[0]).__name__} backward", "python", "create_graph: recomputed on the tape"
     )
     # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
-    inputs: list[Any] = [None if t is None else Alias.apply(t) for t in ctx.inputs]
+    inputs: list[Any] = [None if t is None else Alias.apply(t) for t in node.inputs]
     stand_ins = []
     first = 1 + n_states
     for cell in cells:
@@ -352,7 +305,7 @@ def _backward_on_tape(
     result = tape.run_layer(stand_ins, inputs[0], state, restart, options)
     outputs = [result.y] if wants_y else []
     outputs += [*(result.steps or ())[1:], *result.final]
-    return tape.gradients(outputs, d_outputs, inputs, ctx.needs_input_grad)
+    return tape.gradients(outputs, d_outputs, inputs, needs)
 
 
 def _extension() -> Any:

@@ -12,8 +12,6 @@ from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-CACHE_LINE = 64
-
 
 class Schedule:
     """Which rows of a batch take which step, and before which steps they restart.
@@ -42,31 +40,11 @@ class Schedule:
         return self._native
 
     def empty(
-        self,
-        shape: tuple[int, int, int],
-        dtype: np.dtype[Any],
-        batch_first: bool,
-        of_rows: bool = False,
+        self, shape: tuple[int, int, int], dtype: np.dtype[Any], batch_first: bool
     ) -> Array:
-        """Room for (T, N, width), or (N, T, width), with zeros where no row reaches.
-
-        Args:
-            of_rows: threads write it row by row, those of one between those of another: it begins
-                on a cache line, since a line that two write to goes back and forth. Its memory is
-                then part of a larger array's.
-        """
-        if self.lengths is None:
-            return np.empty(shape, dtype)
-        if of_rows:
-            size = shape[0] * shape[1] * shape[2]
-            memory = np.empty(size + CACHE_LINE // dtype.itemsize, dtype)
-            extension = backend.native()
-            assert extension is not None
-            start = extension.elements_before_line(memory)
-            array = memory[start : start + size].reshape(shape)
-        else:
-            array = np.empty(shape, dtype)
-        if array.size:
+        """Room for (T, N, width), or (N, T, width), with zeros where no row reaches."""
+        array = np.empty(shape, dtype)
+        if self.lengths is not None and array.size:
             self.native.clear_padding(array, batch_first)
         return array
 

@@ -17,56 +17,60 @@ def forward_arrays() -> dict[str, np.ndarray | None]:
         return np.zeros(shape, np.float32)
 
     return {
-        "x": zeros(T, N, I), "w_ih": zeros(4 * H, I), "w_hh": zeros(4 * H, H),
-        "b_ih": zeros(4 * H), "b_hh": zeros(4 * H), "h_0": zeros(1, N, H), "c_0": zeros(1, N, H),
-        "y": zeros(T, N, H), "h_n": zeros(1, N, H), "c_n": zeros(1, N, H),
-        # A little more than is stored, since it is aligned.
-        "kept": zeros(native.stored(*LSTM, T, N, I, H) + 16),
+        "x": zeros(T, N, I), "h_0": zeros(1, N, H), "c_0": zeros(1, N, H),
+        "w_ih": zeros(4 * H, I), "w_hh": zeros(4 * H, H),
+        "b_ih": zeros(4 * H), "b_hh": zeros(4 * H),
+        "h_r": zeros(1, N, H), "c_r": zeros(1, N, H),
     }
 
 
 def backward_arrays() -> dict[str, np.ndarray | None]:
     arrays = forward_arrays()
-    del arrays["h_n"], arrays["c_n"]
-    like = {"d_x": "x", "d_w_ih": "w_ih", "d_w_hh": "w_hh", "d_b_ih": "b_ih", "d_b_hh": "b_hh",
-            "d_h_0": "h_0", "d_c_0": "c_0", "d_y": "y", "work": "kept", "d_h_n": "h_0",
-            "d_c_n": "c_0"}
-    arrays.update({name: np.zeros_like(arrays[of]) for name, of in like.items()})
+    like = {"d_y": (T, N, H), "d_c": (T, N, H), "d_h_n": (1, N, H), "d_c_n": (1, N, H)}
+    arrays.update({name: np.zeros(shape, np.float32) for name, shape in like.items()})
+    for steps in ("d_h", "d_c_all"):  # written to
+        arrays[steps] = np.zeros((T, N, H), np.float32)
     return arrays
 
 
-def call(name: str, arrays: dict[str, np.ndarray | None]) -> None:
+def call(name: str, arrays: dict[str, np.ndarray | None]) -> list[np.ndarray | None]:
     def several(*names):
         return tuple(arrays[each] for each in names)
 
     layer = native.Layer(
-        *LSTM, 1, False, arrays["x"], several(*WEIGHTS), several("h_0", "c_0"), arrays["y"],
+        *LSTM, 1, False, arrays["x"], several("h_0", "c_0"), several(*WEIGHTS), True, True,
+        native.Schedule(T, N, None, np.ones((T, N), bool)), several("h_r", "c_r"),
     )
+    outputs = layer.forward(True)
     if name == "forward":
-        layer.forward(several("h_n", "c_n"), arrays["kept"])
-    else:
-        d_weights = several(*(f"d_{each}" for each in WEIGHTS))
-        layer.backward(
-            arrays["kept"], arrays["d_y"], several("d_h_n", "d_c_n"), arrays["work"],
-            arrays["d_x"], d_weights, several("d_h_0", "d_c_0"),
-        )
+        return outputs
+    needs = [array is not None for array in arrays.values()][:9]
+    d_outputs = list(several("d_y", "d_c", "d_h_n", "d_c_n"))
+    return layer.backward(d_outputs, needs, True, several("d_h", "d_c_all"))
 
 
 CALLS = {"forward": forward_arrays, "backward": backward_arrays}
 EVERY_ARRAY = [(call_name, array) for call_name, make in CALLS.items() for array in make()]
-REQUIRED = {"x", "w_ih", "w_hh", "h_0", "c_0", "y"}
+WRITTEN = [(name, array) for name, array in EVERY_ARRAY if array in ("d_h", "d_c_all")]
+REQUIRED = {"x", "w_ih", "w_hh", "h_0", "c_0"}
+
+
+def named(array: str) -> str:
+    """How a message calls it."""
+    return {"d_h_n": "d_final", "d_c_n": "d_final"}.get(array, array)
 
 
 def test_the_arrays_of_these_tests_are_accepted():
     for name, make in CALLS.items():
-        call(name, make())
+        for array in call(name, make()):
+            assert not array.any()
 
 
 @pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
 def test_a_wrong_dtype(name, array):
     arrays = CALLS[name]()
     arrays[array] = arrays[array].astype(np.float64)
-    with pytest.raises(TypeError, match="expected format"):
+    with pytest.raises(TypeError, match=f"{named(array)}: expected format"):
         call(name, arrays)
 
 
@@ -86,40 +90,48 @@ def test_a_wrong_number_of_axes(name, array):
         call(name, arrays)
 
 
-@pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
-def test_a_last_axis_that_is_not_contiguous(name, array):
+@pytest.mark.parametrize("lies", ["every other", "backwards", "not aligned", "other order"])
+@pytest.mark.parametrize(("name", "array"), [each for each in EVERY_ARRAY if each not in WRITTEN])
+def test_what_is_read_may_lie_anyhow(name, array, lies):
     arrays = CALLS[name]()
-    shape = arrays[array].shape
-    arrays[array] = np.zeros((*shape[:-1], 2 * shape[-1]), np.float32)[..., ::2]
-    with pytest.raises(ValueError, match="contiguous"):
-        call(name, arrays)
+    rng = np.random.default_rng(3)
+    for each, old in arrays.items():
+        arrays[each] = rng.normal(size=old.shape).astype(np.float32)
+    expected = call(name, arrays)
+    given = arrays[array]
+    if lies == "every other":
+        room = np.zeros((*given.shape[:-1], 2 * given.shape[-1]), np.float32)[..., ::2]
+    elif lies == "backwards":
+        room = np.zeros(given.shape, np.float32)[::-1]
+    elif lies == "other order":
+        room = np.zeros(given.shape, np.float32, order="F")
+    else:
+        raw = np.zeros(given.nbytes + 1, np.uint8)[1:]
+        room = raw.view(np.float32).reshape(given.shape)
+    room[...] = given
+    room.flags.writeable = False
+    arrays[array] = room
+    for found, same in zip(call(name, arrays), expected, strict=True):
+        np.testing.assert_array_equal(found, same)
 
 
-@pytest.mark.parametrize(
-    ("name", "array"),
-    [(n, a) for n, a in EVERY_ARRAY
-     if (n == "forward" and a in {"y", "h_n", "c_n", "kept"})
-     or (n == "backward" and a.startswith(("d_", "work")) and a not in {"d_y", "d_h_n", "d_c_n"})],
-)
-def test_a_read_only_output(name, array):
+@pytest.mark.parametrize(("name", "array"), WRITTEN)
+def test_what_is_written_must_lie_well_and_be_writeable(name, array):
     arrays = CALLS[name]()
     arrays[array].flags.writeable = False
     with pytest.raises(ValueError, match=r"read-only|writeable|writable"):
         call(name, arrays)
+    arrays[array] = np.zeros((T, N, 2 * H), np.float32)[..., ::2]
+    with pytest.raises(ValueError, match="contiguous"):
+        call(name, arrays)
 
 
 @pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
-def test_read_only_inputs_are_fine_and_absent_ones_named(name, array):
+def test_absent_arrays_are_named_where_they_must_be_there(name, array):
     arrays = CALLS[name]()
-    for read_only in REQUIRED - {"y"}:
-        arrays[read_only].flags.writeable = False
-    call(name, arrays)
     arrays[array] = None
-    must_be_there = REQUIRED | ({"h_n", "c_n"} if name == "forward" else {"kept", "work"})
-    if array in must_be_there:
-        # Without y, the outputs of a segment need another place.
-        missing = "outputs" if (name, array) == ("forward", "y") else array
-        with pytest.raises(ValueError, match=f"{missing}: missing"):
+    if array in REQUIRED:
+        with pytest.raises(ValueError, match=f"{array}: missing"):
             call(name, arrays)
     elif array in {"b_ih", "b_hh"}:
         with pytest.raises(ValueError, match="both or neither"):
@@ -128,13 +140,33 @@ def test_read_only_inputs_are_fine_and_absent_ones_named(name, array):
         call(name, arrays)
 
 
-def test_misaligned_memory_is_refused():
+def test_only_what_is_wanted_gets_a_gradient():
+    arrays = backward_arrays()
+    x, *rest = [arrays[each] for each in ("x", "h_0", "c_0", *WEIGHTS)]
+    layer = native.Layer(*LSTM, 1, False, x, tuple(rest[:2]), tuple(rest[2:]))
+    d_outputs = [arrays["d_y"], None, arrays["d_c_n"]]
+    for overwrite in (False, True):
+        layer.forward(True)
+        for wanted in range(7):
+            needs = [i == wanted for i in range(7)]
+            grads = layer.backward(d_outputs, needs, False)
+            assert [grad is not None for grad in grads] == needs
+            assert grads[wanted].shape == [x, *rest][wanted].shape
+        layer.backward(d_outputs, [True] * 7, overwrite)
+    with pytest.raises(ValueError, match="needs: expected 7 arrays, got 6"):
+        layer.backward(d_outputs, [True] * 6, True)
+    with pytest.raises(ValueError, match="d_outputs: expected 3 arrays, got 2"):
+        layer.backward(d_outputs[:2], [True] * 7, True)
+
+
+def test_no_backward_pass_without_a_forward_pass_that_keeps():
     arrays = forward_arrays()
-    raw = np.zeros(arrays["h_0"].nbytes + 1, np.uint8)[1:]
-    arrays["h_0"] = raw.view(np.float32).reshape(1, N, H)
-    # NumPy marks unaligned memory in its format; other exporters may not.
-    with pytest.raises((TypeError, ValueError), match="h_0: "):
-        call("forward", arrays)
+    x, *rest = [arrays[each] for each in ("x", "h_0", "c_0", *WEIGHTS)]
+    layer = native.Layer(*LSTM, 1, False, x, tuple(rest[:2]), tuple(rest[2:]))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="forward: expected a run that keeps"):
+            layer.backward([None] * 3, [True] * 7, True)
+        layer.forward(False)
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1), (1, 1, 1, 0)])
@@ -143,16 +175,15 @@ def test_empty_sizes_never_reach_a_kernel(sizes):
         native.stored("gru", "reset_after", "float32", *sizes)
 
 
-@pytest.mark.parametrize(("position", "name"), [(6, "weights"), (7, "initial"), (9, "final")])
+@pytest.mark.parametrize(("position", "name"), [(6, "initial"), (7, "weights"), (11, "restart")])
 def test_a_wrong_number_of_arrays(position, name):
     arrays = forward_arrays()
-    arguments = [
-        *LSTM, 1, False, arrays["x"], tuple(arrays[each] for each in WEIGHTS),
-        (arrays["h_0"], arrays["c_0"]), arrays["y"], (arrays["h_n"], arrays["c_n"]), None,
-    ]
+    states = arrays["h_0"], arrays["c_0"]
+    weights = tuple(arrays[each] for each in WEIGHTS)
+    arguments = [*LSTM, 1, False, arrays["x"], states, weights, True, False, None, states]
     arguments[position] = arguments[position][:-1]
     with pytest.raises(ValueError, match=f"{name}: expected"):
-        native.Layer(*arguments[:9]).forward(*arguments[9:])
+        native.Layer(*arguments)
 
 
 def test_unknown_names():
@@ -178,8 +209,8 @@ def packed_arguments():
 def layer_with(packed):
     arrays = forward_arrays()
     native.Layer(
-        *LSTM, 1, False, arrays["x"], tuple(arrays[each] for each in WEIGHTS),
-        (arrays["h_0"], arrays["c_0"]), arrays["y"], packed=packed,
+        *LSTM, 1, False, arrays["x"], (arrays["h_0"], arrays["c_0"]),
+        tuple(arrays[each] for each in WEIGHTS), packed=packed,
     )
 
 
@@ -271,13 +302,3 @@ def test_padding_of_a_schedule_is_cleared(dtype):
     cells.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         schedule.clear_padding(cells, False)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_where_a_cache_line_begins(dtype):
-    memory = np.zeros(64, dtype)
-    for start in range(20):
-        vector = memory[start:]
-        first = vector[native.elements_before_line(vector) :]
-        assert first.ctypes.data % 64 == 0
-        assert 0 <= vector.size - first.size < 64 // vector.itemsize

@@ -130,7 +130,7 @@ def test_segments_are_whole_blocks_of_steps(unit):
         return np.zeros(shape, np.float32)
 
     weights = zeros(4 * H, I), zeros(4 * H, H), zeros(4 * H), zeros(4 * H)
-    arrays = zeros(T, N, I), weights, (zeros(1, N, H), zeros(1, N, H)), zeros(T, N, H)
+    arrays = zeros(T, N, I), (zeros(1, N, H), zeros(1, N, H)), weights
     with pytest.raises(ValueError, match="segment: expected a multiple of 32 steps, got 20"):
         unit.Layer("lstm", "standard", "float32", 1, False, *arrays, segment=20)
 
