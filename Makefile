@@ -7,6 +7,7 @@ ARGS ?=
 BIN := .venv/bin
 READY := .venv/ready
 NATIVE := setup.py pyproject.toml $(wildcard rnnkit/backend/*.px?) $(shell find csrc -name '*.[ch]')
+COMPILED := $(shell sed -n 's/^    "\(rnnkit.*\.py\)",$$/\1/p' setup.py)
 
 .PHONY: help train test bench lint wheel clean
 
@@ -40,7 +41,7 @@ wheel: $(READY)
 
 clean:
 	rm -rf .venv build dist rnnkit.egg-info .pytest_cache .mypy_cache .ruff_cache
-	rm -f rnnkit/backend/_native.c rnnkit/backend/_native.*.so
+	find rnnkit \( -name '*.c' -o -name '*.so' \) -delete
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -48,7 +49,7 @@ clean:
 		{ echo 'rnnkit needs Python 3.11 or newer: make PYTHON=python3.12 ...' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# Built again when what it is built from changes; Python sources are used where they lie.
-$(READY): $(NATIVE) | .venv/bin/python
+# Built again when what it is built from changes; other Python is used where it lies.
+$(READY): $(NATIVE) $(COMPILED) | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

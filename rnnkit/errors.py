@@ -6,6 +6,9 @@ Each also derives from the built-in exception that plain Python or NumPy would h
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 
 class RnnkitError(Exception):
     """Base of all rnnkit errors."""
@@ -45,3 +48,15 @@ class TraceError(RnnkitError, RuntimeError):
 
 class MissingPackageError(RnnkitError, ImportError):
     """An optional package that this step needs is not installed."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """A warning that shows the line of the caller's program that led here.
+
+    Frames are counted until one is not of this package: some of its functions may be compiled, and
+    those have none.
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rnnkit."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

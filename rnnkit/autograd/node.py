@@ -10,7 +10,7 @@ from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from typing import TypeAlias
 
     from rnnkit.autograd.accumulate import Collector
@@ -46,9 +46,11 @@ class Node:
         self._hooks = None
         self._retained = None
 
-    def made(self, outputs: Sequence[Tensor]) -> None:
-        """Make several outputs part of the graph."""
+    def made(self, outputs: Sequence[Tensor], constant: Collection[int] = ()) -> None:
+        """Make several outputs part of the graph, but for those at the places in `constant`."""
         for i, output in enumerate(outputs):
+            if i in constant:
+                continue
             output.grad_fn = self
             output._output = i
             output._requires_grad = True

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from _thread import _local
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from rnnkit.backend import extension
-from rnnkit.errors import ArgumentError, BackendError
+from rnnkit.errors import ArgumentError, BackendError, warn
 
 MODES = ("auto", "native", "python")
 REMEMBERED_CALLS = 64
@@ -230,9 +229,8 @@ def _warn_once_if_missing() -> None:
     global _warned_missing
     if extension.native() is None and not _warned_missing:
         _warned_missing = True
-        warnings.warn(
+        warn(
             "rnnkit's native extension could not be loaded; recurrent layers run on the much "
             f"slower Python path ({extension.load_error()})",
             RuntimeWarning,
-            stacklevel=2,
         )

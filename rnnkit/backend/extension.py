@@ -56,9 +56,10 @@ def config() -> dict[str, Any]:
 
     ``native`` tells whether the compiled extension was loaded; where it was not, ``native_error``
     says why and the entries about the compiler and the instruction sets are None or empty.
+    ``compiled_python`` tells whether the Python that every call goes through was compiled too.
     ``keeps_freed_memory`` tells whether malloc was asked to keep what a step frees for the next.
     """
-    from rnnkit.backend.dispatch import get_backend
+    from rnnkit.backend import dispatch
 
     built: list[str] = []
     supported: list[str] = []
@@ -79,13 +80,14 @@ def config() -> dict[str, Any]:
         "native_error": _load_error,
         "native_version": version,
         "compiler": compiler,
+        "compiled_python": not str(dispatch.__file__).endswith(".py"),
         "isa_built": built,
         "isa_supported": supported,
         "isa_in_use": isa,
         "num_threads": _num_threads,
         "cpu_count": _available_cpus(),
         "keeps_freed_memory": _keeps_freed_memory,
-        "backend": get_backend(),
+        "backend": dispatch.get_backend(),
     }
 
 

@@ -116,7 +116,7 @@ cdef class Layer:
         cdef rk_grid c_at = rk_grid(NULL, 0, 0, 0)
         cdef rk_sequence part
         cdef int d, i
-        cdef idx k
+        cdef idx k, size
         cdef list returned = []
         if self.wants_y:
             self.y = self.room_for_steps(width, True)
@@ -128,20 +128,20 @@ cdef class Layer:
             returned.append(c)
         final[1] = NULL
         for i in range(n_states):
-            state = self.vector((self.directions, s.N, s.H))
+            state = self.buffers.room(3, self.directions, s.N, s.H)
             final[i] = self.states(state, "final", True)
             returned.append(state)
         if keep and self.kept:
-            self.kept_array = self.vector(self.kept_size())
+            self.kept_array = self.buffers.room(1, self.kept_size())
             kept = self.kept_at(self.kept_array)
         if self.n_segments > 1:
-            self.between_array = self.vector(self.n_segments * n_states * self.directions * s.N * s.H)
-            self.between = <char *>self.buffers.flat(
-                self.between_array, "between", len(self.between_array), True)
+            size = self.n_segments * n_states * self.directions * s.N * s.H
+            self.between_array = self.buffers.room(1, size)
+            self.between = <char *>self.buffers.flat(self.between_array, "between", size, True)
         if not self.wants_y:
-            self.outputs_array = self.vector(self.directions * self.segment * s.N * s.H)
-            outputs = <char *>self.buffers.flat(
-                self.outputs_array, "outputs", len(self.outputs_array), True)
+            size = self.directions * self.segment * s.N * s.H
+            self.outputs_array = self.buffers.room(1, size)
+            outputs = <char *>self.buffers.flat(self.outputs_array, "outputs", size, True)
         for d in range(self.directions):
             s = &self.s[d]
             s.h_n = self.state_of(final[0], d)
@@ -214,7 +214,7 @@ cdef class Layer:
         cdef char *work = NULL
         if self.kept:
             kept = self.kept_at(self.kept_array)
-            work = kept if overwrite else self.kept_at(self.vector(self.kept_size()))
+            work = kept if overwrite else self.kept_at(self.buffers.room(1, self.kept_size()))
         cdef rk_sequence part
         cdef int d
         cdef idx k, last = self.n_segments - 1
@@ -255,27 +255,27 @@ cdef class Layer:
         cdef rk_sequence *s = &self.s[0]
         cdef int n_states = self.kernel.n_states
         cdef idx rows = self.kernel.n_gates * s.H
-        cdef tuple state = (self.directions, s.N, s.H)
-        cdef list shapes = [None]
-        cdef int i
-        for i in range(n_states):
-            shapes.append(state)
-        for i in range(self.directions):
-            shapes += ((rows, s.I), (rows, s.H), (rows,), (rows,))
-        cdef int first_restart = len(shapes)
-        if self.restarts:
-            for i in range(n_states):
-                shapes.append(state)
-        self.length(needs, "needs", len(shapes))
-        cdef list grads = [self.room_for_steps(s.I, False) if needs[0] else None]
-        for i in range(1, len(shapes)):
-            grads.append(self.vector(shapes[i]) if needs[i] else None)
-            if i >= first_restart and needs[i]:
+        cdef int first_restart = 1 + n_states + self.directions * WEIGHTS_EACH
+        cdef Buffers buffers = self.buffers
+        cdef int i, which
+        self.length(needs, "needs", first_restart + (n_states if self.restarts else 0))
+        cdef list grads = []
+        for i, need in enumerate(needs):
+            which = (i - 1 - n_states) % WEIGHTS_EACH
+            if not need:
+                grads.append(None)
+            elif i == 0:
+                grads.append(self.room_for_steps(s.I, False))
+            elif i <= n_states:
+                grads.append(buffers.room(3, self.directions, s.N, s.H))
+            elif i >= first_restart:
+                grads.append(buffers.room(3, self.directions, s.N, s.H))
                 grads[i].fill(0)
+            elif which < 2:
+                grads.append(buffers.room(2, rows, s.H if which else s.I))
+            else:
+                grads.append(buffers.room(1, rows))
         return grads
-
-    cdef object vector(self, shape):
-        return new_array(shape, DTYPES[self.code])
 
     cdef object room_for_steps(self, idx width, bint of_rows):
         """An array laid out as x, with zeros where no row reaches.
@@ -284,18 +284,19 @@ cdef class Layer:
         line where rows are ragged, since a line that two write to goes back and forth.
         """
         cdef idx N = self.s[0].N
-        cdef tuple shape = (N, self.T, width) if self.batch_first else (self.T, N, width)
+        cdef idx first = N if self.batch_first else self.T
+        cdef idx second = self.T if self.batch_first else N
         if self.schedule is None or not self.schedule.pads():
-            return self.vector(shape)
+            return self.buffers.room(3, first, second, width)
         cdef idx itemsize = self.buffers.itemsize
         cdef idx size = N * self.T * width
         cdef idx room = size + CACHE_LINE // itemsize if of_rows else size
-        memory = self.vector(room)
+        memory = self.buffers.room(1, room)
         cdef char *begin = <char *>self.buffers.flat(memory, "memory", room, True)
         cdef char *at = <char *>aligned(begin) if of_rows else begin
         self.schedule.clear(at, width * itemsize, self.batch_first)
         cdef idx start = (at - begin) // itemsize
-        return memory[start:start + size].reshape(shape)
+        return memory[start:start + size].reshape(first, second, width)
 
     cdef idx kept_size(self):
         """Elements of the vector for what all directions keep; a few are lost to alignment."""

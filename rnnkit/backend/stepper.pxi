@@ -93,29 +93,35 @@ cdef class Stepper:
         self.steps = steps
         return 0
 
-    def run(self, x, y):
-        """Steps x (T, N, I) to outputs y (T, N, H) of the last layer, or (N, I) to (N, H)."""
+    def run(self, x, y=None):
+        """Steps x (T, N, I) to outputs y (T, N, H) of the last layer, or (N, I) to (N, H).
+
+        Returns y, which is a new array where none is given.
+        """
         cdef Buffers buffers = Buffers(self.code)
         cdef rk_sequence s = self.s
-        cdef Py_buffer *view
-        cdef int ndim = x.ndim
-        cdef idx one_step = 0
+        cdef Py_buffer *view = buffers.take(x, "x", -1, False)
         s.I = self.first_input
-        if ndim == 2:
-            view = self.check(buffers.take(x, "x", 2, False), "x", s.N, s.I)
+        if view.ndim == 2:
+            if y is None:
+                y = buffers.room(2, s.N, s.H)
+            self.check(view, "x", s.N, s.I)
             s.x = rk_grid(view.buf, 0, view.strides[0] // buffers.itemsize, 0)
             view = self.check(buffers.take(y, "y", 2, True), "y", s.N, s.H)
             s.y = rk_grid(view.buf, 0, view.strides[0] // buffers.itemsize, 0)
         else:
-            s.T = x.shape[0]
-            if s.T < 1:
-                raise ValueError("x: expected at least one step")
-            s.x = buffers.grid(x, "x", &s, s.I, False)
+            if view.ndim != 3 or view.shape[0] < 1:
+                raise ValueError("x: expected at least one step of 2 axes")
+            s.T = view.shape[0]
+            if y is None:
+                y = buffers.room(3, s.T, s.N, s.H)
+            s.x = buffers.grid_of(view, "x", &s, s.I)
             s.y = buffers.grid(y, "y", &s, s.H, True)
         if s.T > self.steps:
             self.make_room(s.T)
         with nogil:
             self.run_layers(&s)
+        return y
 
     cdef Py_buffer *check(self, Py_buffer *view, str name, idx rows, idx columns) except NULL:
         cdef idx size = self.held.itemsize

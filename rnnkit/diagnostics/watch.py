@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from rnnkit.autograd import is_grad_enabled
 from rnnkit.cells.checks import check_size
 from rnnkit.diagnostics.layers import LayerTrace
 from rnnkit.diagnostics.names import Names, of_direction
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, warn
 from rnnkit.recurrent.observe import Observer
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class watch(Observer):  # noqa: N801 - used as `with rk.diagnostics.watch(model)
             seen = self._judge(layer, self._runs[name])
             self.history.append(seen)
             if seen.verdict:
-                warnings.warn(self.message(seen), GradientWarning, stacklevel=2)
+                warn(self.message(seen), GradientWarning)
 
     def _judge(self, layer: LayerTrace, number: int) -> Observation:
         factor, change = layer.factor(), layer.change()

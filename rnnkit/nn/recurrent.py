@@ -5,7 +5,6 @@ Notation: T time, N batch, I input, H hidden, L layers, D directions (1 or 2), G
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from rnnkit import ops
 from rnnkit.cells import Cell, GRUCell, LSTMCell, RNNCell
 from rnnkit.cells.checks import check_bool, check_probability, check_size, check_tensor
 from rnnkit.cells.noise import dropout_mask
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, warn
 from rnnkit.module import Module
 from rnnkit.recurrent import Stepper, run_checked_layer
 from rnnkit.recurrent.memory import bytes_of
@@ -143,10 +142,9 @@ class Recurrent(Module):
         bytes_of(memory)
         self.memory = memory
         if self.dropout > 0 and self.num_layers == 1:
-            warnings.warn(
+            warn(
                 f"dropout={dropout} acts between layers only and num_layers is 1: "
-                "nothing will be dropped",
-                stacklevel=2 if type(self) is Recurrent else 3,
+                "nothing will be dropped"
             )
         self._layers = self._make_layers(cell)
         self._owners: dict[str, tuple[Cell, str]] = {}

@@ -13,11 +13,10 @@ nets Gruslys et al. 2016, arXiv 1606.03401.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, warn
 
 if TYPE_CHECKING:
     from rnnkit.backend import Decision
@@ -78,11 +77,10 @@ def segment_within(
     guess = max(1, min(T, int((T * between_bytes / step_bytes) ** 0.5)))
     frugal = min(range(max(1, guess // 2), min(T, 2 * guess + 1) + 1), key=total)
     if total(frugal) > budget:
-        warnings.warn(
+        warn(
             f"memory: a budget of {budget} bytes cannot be met: {total(frugal)} bytes are needed "
             f"at least for a layer over {T} steps, and are used",
             MemoryBudgetWarning,
-            stacklevel=2,
         )
         return frugal
     low, high = frugal, T  # total(low) fits, total(high) does not

@@ -7,7 +7,6 @@ tells; the RNN keeps nothing beyond its output. Under ``no_grad`` nothing is kep
 
 from __future__ import annotations
 
-from _thread import RLock
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -19,17 +18,16 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
-from rnnkit.autograd.node import Node
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.arrays import dense, is_unchangeable
-from rnnkit.errors import BackendError, GraphError
+from rnnkit.errors import BackendError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments, segment_within
+from rnnkit.recurrent.node import LayerNode
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
-    from rnnkit.autograd.accumulate import Collector
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
@@ -212,19 +210,16 @@ def _segment(
     )
 
 
-class FusedLayer(Node):
+class FusedLayer(LayerNode):
     """One layer in one or both directions.
 
     Inputs: x, each initial state (D, N, H), then w_ih, w_hh, b_ih, b_hh per direction, and where a
     restart begins, as the initial states, where that is given.
     Outputs: y and, where they are wanted, c of every step; then each final state (D, N, H). Without
     sequences there is no y.
-
-    Threads may go back through a graph that is retained at the same time; each waits for its turn,
-    since what the forward pass has kept is there once.
     """
 
-    __slots__ = ("_began", "_layer", "_lock", "cells", "n_states", "options")
+    __slots__ = ("_cells", "_layer", "_n_states", "_options")
 
     def __init__(
         self,
@@ -236,76 +231,59 @@ class FusedLayer(Node):
         n_outputs: int,
     ) -> None:
         super().__init__(inputs, n_outputs)
-        self.cells = tuple(cells)
-        self.n_states = n_states
-        self.options = options
         self._layer = layer
-        self._began = False  # to overwrite what was kept
-        self._lock = RLock()
+        self._cells, self._n_states, self._options = cells, n_states, options
 
     @property
     def name(self) -> str:
         return "FusedLayer"
 
-    def gradients(
-        self,
-        d_outputs: Sequence[Tensor | None],
-        needs: list[bool],
-        retain_graph: bool,
-        collector: Collector,
-    ) -> Sequence[Tensor | None]:
-        if is_grad_enabled():
-            return _backward_on_tape(self, d_outputs, needs)
-        d_arrays = [None if t is None else t._data for t in d_outputs]
-        options = self.options
-        seen = options.seen
-        with self._lock:
-            if self._began:
-                raise GraphError(
-                    "an earlier backward pass through this layer was interrupted after it had "
-                    "begun to overwrite what the forward pass kept; run the forward pass again"
-                )
-            self._began = not retain_graph
-            if seen is None:
-                grads = self._layer.backward(d_arrays, needs, self._began)
-            else:
-                d_steps = seen.room(options.batch_first)
-                grads = self._layer.backward(d_arrays, needs, self._began, d_steps)
-                seen.add(d_steps, options.batch_first)
-        return [None if array is None else wrap(array) for array in grads]
-
     def free(self) -> None:
         self.inputs = None
         self._layer = None
 
+    def back(
+        self, d_outputs: list[Array | None], needs: Sequence[bool], retain: bool
+    ) -> Sequence[Array | None]:
+        options = self._options
+        seen = options.seen
+        grads: list[Array | None]
+        if seen is None:
+            grads = self._layer.backward(d_outputs, needs, not retain)
+        else:
+            d_steps = seen.room(options.batch_first)
+            grads = self._layer.backward(d_outputs, needs, not retain, d_steps)
+            seen.add(d_steps, options.batch_first)
+        return grads
 
-def _backward_on_tape(
-    node: FusedLayer, d_outputs: Sequence[Tensor | None], needs: Sequence[bool]
-) -> Sequence[Tensor | None]:
-    """Gradients that can be differentiated again: run the layer once more on the tape."""
-    cells, n_states, options = node.cells, node.n_states, node.options
-    assert node.inputs is not None
-    backend.record(
-        f"{type(cells[0]).__name__} backward", "python", "create_graph: recomputed on the tape"
-    )
-    # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
-    inputs: list[Any] = [None if t is None else Alias.apply(t) for t in node.inputs]
-    stand_ins = []
-    first = 1 + n_states
-    for cell in cells:
-        weights = zip(WEIGHTS, inputs[first : first + len(WEIGHTS)], strict=True)
-        stand_in = cell.with_tensors(dict(weights))
-        # The forward pass drew nothing, whatever mode the cell is in by now.
-        stand_in.training = False
-        stand_ins.append(stand_in)
-        first += len(WEIGHTS)
-    state, restart = tuple(inputs[1 : 1 + n_states]), tuple(inputs[first:]) or None
-    wants_y = options.sequences or options.steps
-    options = replace(options, sequences=wants_y)
-    result = tape.run_layer(stand_ins, inputs[0], state, restart, options)
-    outputs = [result.y] if wants_y else []
-    outputs += [*(result.steps or ())[1:], *result.final]
-    return tape.gradients(outputs, d_outputs, inputs, needs)
+    def back_on_tape(
+        self, d_outputs: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        """The layer runs once more on the tape."""
+        cells, n_states, options = self._cells, self._n_states, self._options
+        backend.record(
+            f"{type(cells[0]).__name__} backward", "python",
+            "create_graph: recomputed on the tape",
+        )
+        assert self.inputs is not None
+        # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
+        inputs: list[Any] = [None if t is None else Alias.apply(t) for t in self.inputs]
+        stand_ins = []
+        first = 1 + n_states
+        for cell in cells:
+            weights = zip(WEIGHTS, inputs[first : first + len(WEIGHTS)], strict=True)
+            stand_in = cell.with_tensors(dict(weights))
+            # The forward pass drew nothing, whatever mode the cell is in by now.
+            stand_in.training = False
+            stand_ins.append(stand_in)
+            first += len(WEIGHTS)
+        state, restart = tuple(inputs[1 : 1 + n_states]), tuple(inputs[first:]) or None
+        wants_y = options.sequences or options.steps
+        options = replace(options, sequences=wants_y)
+        result = tape.run_layer(stand_ins, inputs[0], state, restart, options)
+        outputs = [result.y] if wants_y else []
+        outputs += [*(result.steps or ())[1:], *result.final]
+        return tape.gradients(outputs, d_outputs, inputs, needs)
 
 
 def _extension() -> Any:

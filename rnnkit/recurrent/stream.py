@@ -52,7 +52,7 @@ class Stepper:
             into them changes the state.
     """
 
-    __slots__ = ("_batch", "_cells", "_dtype", "_native", "_runner", "_step_shape", "state")
+    __slots__ = ("_batch", "_cells", "_dtype", "_native", "_runner", "state")
 
     state: tuple[Array, ...]
 
@@ -67,8 +67,7 @@ class Stepper:
         )
         for cell in cells:
             cell.check_parameters()
-        self._step_shape = (self._batch, self._cells[-1].output_size)
-        self._native: Callable[[Array, Array], None] | None = None
+        self._native: Callable[[Array, Array | None], Array] | None = None
         self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
         with _evaluating(self._cells):
             decision = backend.decide(
@@ -102,15 +101,12 @@ class Stepper:
             ShapeError: x or ``out`` has other sizes. The state has not moved.
             DTypeError: another dtype than the parameters have.
         """
-        if type(x) is np.ndarray and x.ndim == 2 and self._native is not None:
+        if type(x) is np.ndarray and self._native is not None:
             # A microsecond counts here: the native side checks as well, and says less.
-            y = np.empty(self._step_shape, self._dtype) if out is None else out
             try:
-                self._native(x, y)
-            except (TypeError, ValueError, AttributeError, BufferError):
+                return self._native(x, out)
+            except (TypeError, ValueError, BufferError):
                 pass
-            else:
-                return y
         array = self._checked(x)
         shape = (*array.shape[:-1], self._cells[-1].output_size)
         if out is None:
@@ -214,7 +210,7 @@ class _NativeRunner:
 
     __slots__ = ("_cells", "_native", "run")
 
-    run: Callable[[Array, Array], None]
+    run: Callable[[Array, Array | None], Array]
 
     def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
         self._cells = cells

@@ -100,7 +100,7 @@ class Invariants:
         so_far = self._gradients.get(id(source.tensor))
         self._gradients[id(source.tensor)] = source, d if so_far is None else so_far[1] + d
 
-    def gradients(self) -> list[Tensor | None]:
+    def gradients(self) -> list[Array | None]:
         """Of the tensors that the run was given."""
         for source, value in self._variant.d_invariants:
             self.add_gradient(source, self._computed(value))
@@ -125,4 +125,4 @@ class Invariants:
                 if d_leaf is not None:
                     direct = found[i]
                     found[i] = d_leaf.data if direct is None else direct + d_leaf.data
-        return [None if d is None else wrap(d) for d in found]
+        return found

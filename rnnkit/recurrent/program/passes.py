@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.autograd import Tensor
-from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.arrays import dense, rows
 from rnnkit.errors import BackendError
 from rnnkit.recurrent.memory import segment_within
@@ -185,7 +183,7 @@ class Passes:
 
     def backward(
         self, d_outputs: list[Array | None], needs: Sequence[bool], retain: bool
-    ) -> tuple[Tensor | None, ...]:
+    ) -> list[Array | None]:
         """Gradients of the inputs."""
         layer, step = self.layer, self.layer.step
         tables = self.compiled.backward
@@ -269,12 +267,10 @@ class Passes:
         elif d_x is None:
             d_x = np.zeros(self.x.shape, self.dtype)
         states = zip(initial, needs[layer.at_states], strict=True)
-        return (
-            None if d_x is None else wrap(d_x),
-            *[wrap(a) if need else None for a, need in states],
-            *[wrap(a) for a in d_restart], *self.invariants.gradients(),
-            *[None if d is None else wrap(d) for d in d_drawn],
-        )
+        return [
+            d_x, *[a if need else None for a, need in states], *d_restart,
+            *self.invariants.gradients(), *d_drawn,
+        ]
 
     def _outputs_of_inputs(self) -> tuple[list[Placed], dict[Value, Array]]:
         """Room for the gradients of x and of what is drawn, where the program itself gives them."""

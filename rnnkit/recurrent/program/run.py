@@ -10,11 +10,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.autograd import Function, Tensor, is_grad_enabled
+from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
-from rnnkit.errors import GraphError, TraceError
+from rnnkit.autograd.tensor import wrap
+from rnnkit.errors import TraceError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments
+from rnnkit.recurrent.node import LayerNode
 from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.settings import settings_of
@@ -22,6 +24,7 @@ from rnnkit.recurrent.program.traced import TracedStep, tensors_of
 from rnnkit.recurrent.program.variant import Needs, Variant, compiled
 
 if TYPE_CHECKING:
+    from rnnkit.autograd import Tensor
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
@@ -100,7 +103,19 @@ def run_direction(
         [id(t) for t in captured], directions,
     )
     inputs = (x, *state, *(restart or ()), *held.values(), *captured, *drawn)
-    outputs = list(ProgramLayer.apply(*inputs, layer=layer, decision=decision))
+    enabled = is_grad_enabled()
+    needs = tuple([enabled and tensor._requires_grad for tensor in inputs])
+    variant = layer.variant(needs)
+    passes = Passes(layer, variant, [tensor._data for tensor in inputs], needs)
+    outputs = [wrap(array) for array in passes.forward()]
+    if True in needs:
+        if len(passes.segments) > 1:
+            steps_of_segment = passes.segments[0][1]
+            note_segments(
+                decision, len(passes.segments), steps_of_segment, "all but the last run"
+            )
+        node = ProgramLayer(layer, passes, inputs, needs, len(outputs))
+        node.made(outputs, variant.constant_outputs)
     final = tuple(outputs[-len(state) :])
     steps = tuple(outputs[-2 * len(state) : -len(state)]) if options.steps else ()
     y = outputs[0] if layer.y_wanted else tape.last_outputs(final[layer.y_is_state][0], options, T)
@@ -150,7 +165,7 @@ class DirectionOfLayer:
         return found
 
 
-class ProgramLayer(Function):
+class ProgramLayer(LayerNode):
     """One direction of one layer as a native program.
 
     Inputs: x, each initial state (1, N, ...), each restart state, the cell's tensors, captured
@@ -158,53 +173,52 @@ class ProgramLayer(Function):
     final states.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, *arrays: Array, layer: DirectionOfLayer, decision: backend.Decision
-    ) -> tuple[Array, ...]:
-        ctx.layer = layer
-        variant = layer.variant(ctx.needs_input_grad)
-        ctx.constant_outputs = variant.constant_outputs
-        ctx.run = Passes(layer, variant, arrays, ctx.needs_input_grad)
-        ctx.consumed = False
-        outputs = ctx.run.forward()
-        segments = ctx.run.segments
-        if len(segments) > 1:
-            steps = segments[0][1]
-            note_segments(decision, len(segments), steps, "all but the last run")
-        return outputs
+    __slots__ = ("_layer", "_needs", "_passes")
 
-    @staticmethod
-    def backward(ctx: Any, *d_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        if is_grad_enabled():
-            return _backward_on_tape(ctx, d_outputs)
-        if ctx.consumed:
-            raise GraphError(
-                "an earlier backward pass through this layer was interrupted; run the forward pass "
-                "again"
-            )
-        ctx.consumed = not ctx.retain_graph
-        return ctx.run.backward([None if d is None else d.data for d in d_outputs],
-                                ctx.needs_input_grad, ctx.retain_graph)
+    def __init__(
+        self, layer: DirectionOfLayer, passes: Passes, inputs: Sequence[Tensor],
+        needs: tuple[bool, ...], n_outputs: int,
+    ) -> None:
+        super().__init__(inputs, n_outputs)
+        self._layer, self._needs = layer, needs
+        self._passes: Passes | None = passes
 
+    @property
+    def name(self) -> str:
+        return "ProgramLayer"
 
-def _backward_on_tape(
-    ctx: Any, d_outputs: Sequence[Tensor | None]
-) -> tuple[Tensor | None, ...]:
-    """Gradients that can be differentiated again: run the direction once more on the tape."""
-    layer: DirectionOfLayer = ctx.layer
-    backend.record(
-        f"{type(layer.cell).__name__} backward", "python", "create_graph: recomputed on the tape"
-    )
-    inputs: list[Any] = [Alias.apply(t) for t in ctx.inputs]
-    tensors = zip(layer.paths, inputs[layer.at_tensors], strict=False)
-    stand_in = layer.cell.with_tensors(dict(tensors))
-    stand_in.__dict__["draw"] = lambda steps, batch: tuple(inputs[layer.at_drawn])
-    options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
-    y, final, steps = tape.run_direction(
-        stand_in, inputs[0], tuple([each[0] for each in inputs[layer.at_states]]),
-        tuple([each[0] for each in inputs[layer.at_restarts]]) or None, options, layer.reverse,
-    )
-    outputs = [y] if layer.y_wanted else []
-    outputs += [*steps, *final]
-    return tape.gradients(outputs, d_outputs, inputs, ctx.needs_input_grad)
+    def free(self) -> None:
+        self.inputs = self._passes = None
+
+    def _needed(self, needs: Sequence[bool]) -> Sequence[bool]:
+        """Those of them that the forward pass has prepared for."""
+        return [a and b for a, b in zip(needs, self._needs, strict=True)]
+
+    def back(
+        self, d_outputs: list[Array | None], needs: Sequence[bool], retain: bool
+    ) -> Sequence[Array | None]:
+        assert self._passes is not None
+        return self._passes.backward(d_outputs, self._needed(needs), retain)
+
+    def back_on_tape(
+        self, d_outputs: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        """The direction runs once more on the tape."""
+        layer = self._layer
+        backend.record(
+            f"{type(layer.cell).__name__} backward", "python",
+            "create_graph: recomputed on the tape",
+        )
+        assert self.inputs is not None
+        inputs: list[Any] = [Alias.apply(t) for t in self.inputs]
+        tensors = zip(layer.paths, inputs[layer.at_tensors], strict=False)
+        stand_in = layer.cell.with_tensors(dict(tensors))
+        stand_in.__dict__["draw"] = lambda steps, batch: tuple(inputs[layer.at_drawn])
+        options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
+        y, final, steps = tape.run_direction(
+            stand_in, inputs[0], tuple([each[0] for each in inputs[layer.at_states]]),
+            tuple([each[0] for each in inputs[layer.at_restarts]]) or None, options, layer.reverse,
+        )
+        outputs = [y] if layer.y_wanted else []
+        outputs += [*steps, *final]
+        return tape.gradients(outputs, d_outputs, inputs, self._needed(needs))

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -24,7 +23,7 @@ from rnnkit.data import (
 )
 from rnnkit.data.series import SCALINGS, check_series
 from rnnkit.data.vocabulary import check_names
-from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.errors import ArgumentError, ShapeError, warn
 from rnnkit.rng import manual_seed
 from rnnkit.train.backtest import Backtest, backtest, forecast_with
 from rnnkit.train.models.forecaster import Forecaster
@@ -194,7 +193,7 @@ class LoadedForecast(Loaded):
             raise ArgumentError(f"{os.fspath(files[1])}: expected one file of columns, got several")
         found = self.backtest(files[0] if files else None)
         for line in found.defeats():
-            warnings.warn(line, stacklevel=2)
+            warn(line)
         return found.figures()
 
     def _units(self, values: np.ndarray) -> np.ndarray:

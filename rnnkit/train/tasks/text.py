@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 import textwrap
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
@@ -23,7 +22,7 @@ from rnnkit.data import (
     read_texts,
     vocabulary_from_record,
 )
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, warn
 from rnnkit.rng import manual_seed
 from rnnkit.train.evaluation import evaluate
 from rnnkit.train.models.language_model import CELLS, LanguageModel
@@ -113,10 +112,7 @@ class LoadedText(Loaded):
         )
         strange = self._unknown(prompt)
         if strange:
-            warnings.warn(
-                f"the model has never seen {' '.join(map(repr, strange))}; read as unknown",
-                stacklevel=2,
-            )
+            warn(f"the model has never seen {' '.join(map(repr, strange))}; read as unknown")
         return _begun_with(prompt, pieces)
 
     def batches(self, files: Sequence[str | os.PathLike[str]]) -> Batches:

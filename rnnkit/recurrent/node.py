@@ -1,0 +1,67 @@
+"""What the tape records of a layer that runs natively."""
+
+from __future__ import annotations
+
+from _thread import RLock
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd import is_grad_enabled
+from rnnkit.autograd.node import Node
+from rnnkit.autograd.tensor import wrap
+from rnnkit.errors import GraphError
+
+if TYPE_CHECKING:
+    from rnnkit.autograd import Tensor
+    from rnnkit.autograd.accumulate import Collector
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class LayerNode(Node):
+    """One run of a layer whose backward pass works in what the forward pass has kept.
+
+    Threads may go back through a graph that is retained at the same time; each waits for its turn,
+    since what was kept is there once.
+    """
+
+    __slots__ = ("_began", "_lock")
+
+    def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
+        super().__init__(inputs, n_outputs)
+        self._began = False  # to overwrite what was kept
+        self._lock = RLock()
+
+    def back(
+        self, d_outputs: list[Array | None], needs: Sequence[bool], retain: bool
+    ) -> Sequence[Array | None]:
+        """Gradients of the inputs; what was kept is needed once more if ``retain``."""
+        raise NotImplementedError
+
+    def back_on_tape(
+        self, d_outputs: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        """Gradients that can be differentiated again."""
+        raise NotImplementedError
+
+    def gradients(
+        self,
+        d_outputs: Sequence[Tensor | None],
+        needs: list[bool],
+        retain_graph: bool,
+        collector: Collector,
+    ) -> Sequence[Tensor | None]:
+        if is_grad_enabled():
+            return self.back_on_tape(d_outputs, needs)
+        d_arrays = [None if t is None else t._data for t in d_outputs]
+        with self._lock:
+            if self._began:
+                raise GraphError(
+                    "an earlier backward pass through this layer was interrupted after it had "
+                    "begun to overwrite what the forward pass kept; run the forward pass again"
+                )
+            self._began = not retain_graph
+            grads = self.back(d_arrays, needs, retain_graph)
+        return [None if array is None else wrap(array) for array in grads]

@@ -1,0 +1,44 @@
+"""Some of the Python is compiled as it stands: nothing may depend on whether it is."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rnnkit as rk
+
+ROOT = Path(__file__).parent.parent
+
+RUN = Path(__file__).with_name("compiled_python_run.py")
+
+
+def listed() -> list[Path]:
+    """What setup.py compiles."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    names = next(
+        node.value for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED"
+    )
+    return [ROOT / name for name in ast.literal_eval(names)]
+
+
+def test_what_is_listed_exists():
+    assert listed()
+    for path in listed():
+        assert path.is_file(), path
+
+
+def test_the_same_bits_interpreted():
+    if not rk.config()["compiled_python"] or not rk.config()["native"]:
+        pytest.skip("nothing is compiled here")
+    found = [
+        subprocess.run(
+            [sys.executable, RUN, way], capture_output=True, text=True, check=True
+        ).stdout
+        for way in ("compiled", "interpreted")
+    ]
+    assert found[0] == found[1]
