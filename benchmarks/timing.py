@@ -1,5 +1,8 @@
 """Interleaved timing: every contestant once a round, medians and quartiles over the rounds.
 
+Each round has an order of its own: whoever always came after the same one would find what that one
+has left in the caches, or has driven out of them.
+
 A contestant may have several settings (thread counts, call styles). All are timed; the one with the
 lowest median counts. One that is plainly slower than its best sibling after the first rounds stops
 taking part, which only saves time.
@@ -8,6 +11,7 @@ taking part, which only saves time.
 from __future__ import annotations
 
 import contextlib
+import random
 import statistics
 import threading
 import time
@@ -179,6 +183,7 @@ def compare(
 
     samples: dict[Entry, list[float]] = {entry: [] for entry in once}
     order = list(once)
+    shuffle = random.Random(0).shuffle
     began = time.perf_counter()
     for rounds in range(MAX_ROUNDS):
         if rounds >= plan.min_rounds and time.perf_counter() - began >= plan.budget_seconds:
@@ -194,7 +199,7 @@ def compare(
             samples[entry].append(entry.seconds(times) / times)
         for name, read in gauges.items():
             found.readings[name].append(read())
-        order.append(order.pop(0))
+        shuffle(order)
     _choose(found, samples, finalists=order)
     return found
 

@@ -453,7 +453,7 @@ def test_a_training_step_gives_every_gradient(suite):
 # How it is timed
 
 
-def test_sides_take_turns_and_each_begins_a_round(suite):
+def test_sides_take_turns_in_an_order_that_changes_from_round_to_round(suite):
     timing = suite("timing")
     calls = []
 
@@ -462,10 +462,16 @@ def test_sides_take_turns_and_each_begins_a_round(suite):
             name, lambda: calls.append(name), prepare=lambda: calls.append(f"prepare {name}")
         )
 
-    found = timing.compare([entry("a"), entry("b")], timing.AT_ONCE)
-    assert {name: len(values) for name, values in found.seconds.items()} == {"a": 3, "b": 3}
-    rounds = [call for call in calls[6:] if call.startswith("prepare")]
-    assert [call[-1] for call in rounds] == ["a", "b", "b", "a", "a", "b"]
+    plan = replace(timing.AT_ONCE, min_rounds=20)
+    found = timing.compare([entry(name) for name in "abc"], plan)
+    assert {name: len(values) for name, values in found.seconds.items()} == dict.fromkeys("abc", 20)
+    turns = "".join([call[-1] for call in calls[9:] if call.startswith("prepare")])
+    rounds = [turns[i : i + 3] for i in range(0, 60, 3)]
+    assert all(sorted(each) == list("abc") for each in rounds)
+    # Nobody always begins, or always comes after the same one.
+    assert {each[0] for each in rounds} == set("abc")
+    pairs = {each[i : i + 2] for each in rounds for i in (0, 1)}
+    assert len(pairs) == 6
 
 
 def test_the_best_setting_counts_and_a_beaten_one_leaves(suite, clock):
