@@ -476,6 +476,8 @@ cdef class Buffers:
             return False
         if flags and not numpy.PyArray_ISWRITEABLE(array) or not numpy.PyArray_ISBEHAVED_RO(array):
             return False
+        if numpy.PyArray_SIZE(array) == 0:  # whose strides may be anything
+            return False
         PyBuffer_FillInfo(view, array, numpy.PyArray_DATA(array), numpy.PyArray_NBYTES(array), False, 0)
         view.format = self.format
         view.itemsize = self.itemsize
