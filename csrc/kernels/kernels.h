@@ -32,7 +32,8 @@ enum {
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
     MOST_ROWS_OF_D_X = 256,       /* and on the matrix unit */
     LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */
-    PRODUCT_BLOCK = 128,          /* k's of a matrix product that are packed together */
+    PRODUCT_BLOCK = 512,          /* k's of a matrix product that are packed together, */
+    LEAST_PRODUCT_BLOCK = 128,    /* or so many where more rows that are packed too would leave the second cache */
     MOST_BLOCKS = 8,              /* such blocks between two barriers, */
     ROUND_BYTES = 256 << 10,      /* whose packed features take no more than that, or one */
     ITEMS_FOR_A_THREAD = 4,       /* pieces of work that threads take as they come to it, or fewer that are */

@@ -29,11 +29,16 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     r->by_rows = p->M >= 16 * r->n_threads &&
                  (panels < 2 * r->n_threads || (p->a_k != 1 && p->M > p->N));
     if (!r->by_rows && panels < r->n_threads) r->n_threads = (int)panels;
-    r->block = PRODUCT_BLOCK;
-    /* Four packed panels (few rows), the packed rows of a, one tile of the last columns, their bias. */
-    r->scratch_size = 4 * r->block * R(PANEL) + 9 * R(PANEL);
     /* A thread that runs alone, since the pool is taken, has the room of all. */
     idx rows = r->by_rows ? (p->M + r->n_threads - 1) / r->n_threads : p->M;
+    /* The result is read and written again for every block. */
+    r->block = PRODUCT_BLOCK;
+    if (p->a_k != 1) {
+        idx fit = SECOND_CACHE / 2 / (rows * (idx)sizeof(real)) / VL * VL;
+        r->block = min_idx(r->block, fit > LEAST_PRODUCT_BLOCK ? fit : LEAST_PRODUCT_BLOCK);
+    }
+    /* Four packed panels (few rows), the packed rows of a, one tile of the last columns, their bias. */
+    r->scratch_size = 4 * r->block * R(PANEL) + 9 * R(PANEL);
     if (p->a_k != 1) r->scratch_size += r->block * round_up(rows, 8) + VL;
     r->scratch_size = round_up(r->scratch_size, 64);
 }
