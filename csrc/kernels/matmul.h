@@ -25,9 +25,12 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     r->p = p;
     r->n_threads = work < WORK_FOR_ONE_AT_HAND ? 1 : p->n_threads;
     r->small = work < WORK_FOR_A_REGION;
-    /* Threads that share out the rows pack all of b each; those that share out the columns, all of a. */
+    /* Threads that share out the rows pack all of b each; those that share out the columns, all of a, and
+       what is left of the last panels is one thread's gain. */
+    idx most_columns = (panels + r->n_threads - 1) / r->n_threads * R(PANEL);
+    int uneven = most_columns * r->n_threads > p->N + p->N / 8;
     r->by_rows = p->M >= 16 * r->n_threads &&
-                 (panels < 2 * r->n_threads || (p->a_k != 1 && p->M > p->N));
+                 (panels < 2 * r->n_threads || uneven || (p->a_k != 1 && p->M > p->N));
     if (!r->by_rows && panels < r->n_threads) r->n_threads = (int)panels;
     /* A thread that runs alone, since the pool is taken, has the room of all. */
     idx rows = r->by_rows ? (p->M + r->n_threads - 1) / r->n_threads : p->M;
