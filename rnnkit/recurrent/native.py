@@ -232,7 +232,7 @@ class FusedLayer(LayerNode):
     ) -> None:
         super().__init__(inputs, n_outputs)
         self._layer = layer
-        self._cells, self._n_states, self._options = cells, n_states, options
+        self._cells, self._n_states, self._options = tuple(cells), n_states, options
 
     @property
     def name(self) -> str:
