@@ -106,11 +106,10 @@ class Function:
         outputs = [cls._output(array) for array in (result if several else (result,))]
         if True in needs:
             node = FunctionNode(cls, ctx, len(outputs) if several else 0)
-            for i, output in enumerate(outputs):
-                if output._data.dtype in FLOATS and i not in ctx.constant_outputs:
-                    output.grad_fn = node
-                    output._output = i
-                    output._requires_grad = True
+            node.made(outputs, [
+                i for i, output in enumerate(outputs)
+                if i in ctx.constant_outputs or output._data.dtype not in FLOATS
+            ])
         return tuple(outputs) if several else outputs[0]
 
     @classmethod

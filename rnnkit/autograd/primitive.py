@@ -118,11 +118,7 @@ class Primitive:
             for tensor in inputs:
                 if tensor._requires_grad:
                     kept = results if self._keeps_output else None
-                    node = PrimitiveNode(self, inputs, params, kept, len(results))
-                    for i, output in enumerate(outputs):
-                        output._requires_grad = True
-                        output._output = i
-                        output.grad_fn = node
+                    PrimitiveNode(self, inputs, params, kept, len(results)).made(outputs)
                     break
         return outputs
 

@@ -261,10 +261,7 @@ class FusedLayer(LayerNode):
     ) -> Sequence[Tensor | None]:
         """The layer runs once more on the tape."""
         cells, n_states, options = self._cells, self._n_states, self._options
-        backend.record(
-            f"{type(cells[0]).__name__} backward", "python",
-            "create_graph: recomputed on the tape",
-        )
+        self.note_tape(cells[0])
         assert self.inputs is not None
         # Under aliases: a gradient of this layer alone, though an input may depend on its weights.
         inputs: list[Any] = [None if t is None else Alias.apply(t) for t in self.inputs]

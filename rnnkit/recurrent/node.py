@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.node import Node
 from rnnkit.autograd.tensor import wrap
@@ -16,6 +17,7 @@ from rnnkit.errors import GraphError
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.autograd.accumulate import Collector
+    from rnnkit.cells import Cell
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -45,6 +47,12 @@ class LayerNode(Node):
     ) -> Sequence[Tensor | None]:
         """Gradients that can be differentiated again."""
         raise NotImplementedError
+
+    def note_tape(self, cell: Cell) -> None:
+        """Let ``why`` say that the layer runs once more on the tape."""
+        backend.record(
+            f"{type(cell).__name__} backward", "python", "create_graph: recomputed on the tape"
+        )
 
     def gradients(
         self,

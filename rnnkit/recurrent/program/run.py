@@ -205,10 +205,7 @@ class ProgramLayer(LayerNode):
     ) -> Sequence[Tensor | None]:
         """The direction runs once more on the tape."""
         layer = self._layer
-        backend.record(
-            f"{type(layer.cell).__name__} backward", "python",
-            "create_graph: recomputed on the tape",
-        )
+        self.note_tape(layer.cell)
         assert self.inputs is not None
         inputs: list[Any] = [Alias.apply(t) for t in self.inputs]
         tensors = zip(layer.paths, inputs[layer.at_tensors], strict=False)
