@@ -10,9 +10,3 @@ static void R(copy_out)(real *dst, idx dst_ld, const real *src, idx src_ld, idx 
     for (idx n = 0; n < n_rows; n++)
         memcpy(dst + n * dst_ld, src + n * src_ld, (size_t)H * sizeof(real));
 }
-
-/* Fetch `n` elements that will soon be written. */
-VEC_INLINE void R(prefetch_to_write)(const real *at, idx n)
-{
-    for (idx i = 0; i < n; i += CACHE_LINE / (idx)sizeof(real)) __builtin_prefetch(at + i, 1, 3);
-}

@@ -89,15 +89,6 @@ static void R(pack_product_rows)(const rk_product *p, real *dst, idx k0, idx k1,
     }
 }
 
-/* Rows of a from m on for a tile, at k0: pointers to them, or to their packed copy. */
-static void R(product_rows)(const rk_product *p, const real *packed, idx m0, idx m, int count, idx k0,
-                            idx K, const real **rows)
-{
-    for (int r = 0; r < count; r++)
-        rows[r] = p->a_k == 1 ? (const real *)p->a + (m + r) * p->a_m + k0
-                              : packed + (m - m0) * K + r;
-}
-
 static void R(matmul_task)(void *arg, int tid, int n_threads)
 {
     const R(product_run) *run = arg;
@@ -146,7 +137,9 @@ static void R(matmul_task)(void *arg, int tid, int n_threads)
                 memset(edge_bias, 0, R(PANEL) * sizeof(real));
                 bias = memcpy(edge_bias, bias, (size_t)width * sizeof(real));
             }
-            R(tile) tile = {.K = K, .b = packed_b, .b_k = padded, .b_panel = run->block * padded};
+            R(tile) tile = {
+                .K = K, .packed = p->a_k != 1, .b = packed_b, .b_k = padded, .b_panel = run->block * padded,
+            };
             if (direct) {
                 tile.b = (const real *)p->b + k0 * p->b_k + n;
                 tile.b_k = p->b_k;
@@ -161,15 +154,15 @@ static void R(matmul_task)(void *arg, int tid, int n_threads)
                 const real *a_rows[8];
                 const real *start_rows[8];
                 real *out_rows[8];
-                R(product_rows)(p, packed_a, m0, m, count, k0, K, a_rows);
+                a_rows[0] = packed_a + (m - m0) * K;
                 for (int r = 0; r < count; r++) {
+                    if (!tile.packed) a_rows[r] = (const real *)p->a + (m + r) * p->a_m + k0;
                     real *row = c + (m + r) * p->c_m + n;
                     out_rows[r] = whole ? row : edge + r * padded;
                     if (!whole && k0) memcpy(out_rows[r], row, (size_t)width * sizeof(real));
                     start_rows[r] = k0 ? out_rows[r] : bias;
                 }
                 tile.a = a_rows;
-                tile.a_k = p->a_k == 1 ? 1 : count;
                 tile.init = start_rows[0] ? start_rows : NULL;
                 tile.out = out_rows;
                 (at_once == 4 ? R(tiles_1x4)[nv - 1] : R(tiles)[nv - 1][count - 1])(&tile);

@@ -244,7 +244,7 @@ static void R(multiply_few)(const R(panels) *w, idx u0, idx u1, idx n_rows, cons
         if (given) init_rows[i] = R(early_row)(init, i);
     }
     R(tile) tile = {
-        .K = w->K, .a = a_rows, .a_k = 1, .b = w->data + u0 * w->ng * VL * w->K,
+        .K = w->K, .a = a_rows, .b = w->data + u0 * w->ng * VL * w->K,
         .init = given ? init_rows : NULL, .out = out_rows,
     };
     for (idx u = u0; u < u1;) {
@@ -274,7 +274,7 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, const R(row
     int nv = R(groups_in_panel)(w, u) * w->ng;
     idx width = (idx)nv * VL, most = R(tile_rows)(nv);
     const real *panel = w->data + u * w->ng * VL * w->K;
-    R(tile) tile = {.a = a_rows, .a_k = 1, .b_k = width, .out = (real *const *)out_rows};
+    R(tile) tile = {.a = a_rows, .b_k = width, .out = (real *const *)out_rows};
 
     idx n_tiles = 1, rows_each = n_rows, longer = 0, block = w->K;
     int from_afar = 0;
@@ -303,9 +303,8 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, const R(row
             R(next_rows)(&at_out, out, count, out_rows);
             if (apart) R(next_rows)(&at_init, init, count, init_rows);
             /* The first two tiles of a block fetch the next block. */
-            tile.ahead = from_afar && i < 2
-                             ? panel + (k0 + block) * width + i * block * 2 * CACHE_LINE / (idx)sizeof(real)
-                             : NULL;
+            tile.fetch = from_afar && i < 2 ? R(fetch_to_read) : R(fetch_nothing);
+            tile.ahead = panel + (k0 + block) * width + i * block * 2 * CACHE_LINE / (idx)sizeof(real);
             R(tiles)[nv - 1][count - 1](&tile);
         }
     }

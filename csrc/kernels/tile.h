@@ -7,28 +7,79 @@
  * is one chain of multiply-adds in the order of k, whatever the tile, so its bits do not depend on
  * which tile computed it.
  *
- *   a[r]      row pointers; element k is at a[r][k * a_k]
+ *   a[r]      row pointers; element k is at a[r][k], or, where they are packed, at a[0][k * MR + r]
  *   b         panel q, element (k, c) at b[q * b_panel + k * b_k + c]
  *   init[r]   starting values (init NULL: zero), out[r] results; columns of the NP panels adjoin.
  *             init[r] may be out[r].
  */
 
+/* What a tile of more than two rows fetches meanwhile: what will be read, two lines for each k (where rows are not
+   packed), or written, one for four (where they are). */
+typedef enum { R(fetch_nothing), R(fetch_to_read), R(fetch_to_write) } R(fetch);
+
 typedef struct {
     idx K;
     const real *const *a;
-    idx a_k;
+    int packed;
     const real *b;
     idx b_k, b_panel;
     const real *const *init;
     real *const *out;
-    const real *ahead; /* NULL, or what will be read next: fetched meanwhile, two lines for each k */
+    R(fetch) fetch;
+    const real *ahead; /* from here on */
 } R(tile);
 
 typedef void (*R(tile_fn))(const R(tile) *);
 
+/* acc += a . b, in the order of k. Of constant bounds and fully unrolled, as everything here that goes over acc: the
+   compiler turns its elements into registers. Four k's are a turn of the loop: the fewer instructions there are beside
+   the multiply-adds, the less it costs that somebody else runs on the core. */
+VEC_INLINE void R(tile_loop)(const R(tile) *t, vec acc[8][16], const int MR, const int NV, const int NP,
+                             const int packed, const R(fetch) fetch)
+{
+    const int cols = NV * NP;
+    const real *a[8];
+#pragma GCC unroll 8
+    for (int r = 0; r < MR; r++) a[r] = packed ? t->a[0] + r : t->a[r];
+    const real *b = t->b;
+    const char *ahead = (const char *)t->ahead;
+    const idx K = t->K, a_k = packed ? MR : 1, b_k = t->b_k, b_panel = t->b_panel;
+#pragma GCC unroll 4
+    for (idx k = 0; k < K; k++, b += b_k) {
+        if (fetch == R(fetch_to_read)) {
+            __builtin_prefetch(ahead, 0, 2);
+            __builtin_prefetch(ahead + CACHE_LINE, 0, 2);
+            ahead += 2 * CACHE_LINE;
+        } else if (fetch == R(fetch_to_write)) {
+            __builtin_prefetch(ahead, 1, 3);
+            ahead += CACHE_LINE / 4;
+        }
+#if VEC_REGISTERS == 32
+        vec bv[16];
+#pragma GCC unroll 16
+        for (int c = 0; c < cols; c++) bv[c] = v_load(b + (c / NV) * b_panel + (c % NV) * VL);
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; r++) {
+            vec av = v_set1(a[r][k * a_k]);
+#pragma GCC unroll 16
+            for (int c = 0; c < cols; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);
+        }
+#else
+        vec av[8];
+#pragma GCC unroll 8
+        for (int r = 0; r < MR; r++) av[r] = v_set1(a[r][k * a_k]);
+#pragma GCC unroll 16
+        for (int c = 0; c < cols; c++) {
+            vec bv = v_load(b + (c / NV) * b_panel + (c % NV) * VL);
+#pragma GCC unroll 8
+            for (int r = 0; r < MR; r++) acc[r][c] = v_fma(av[r], bv, acc[r][c]);
+        }
+#endif
+    }
+}
+
 VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const int NP)
 {
-    /* Arrays of constant bounds, fully unrolled: the compiler turns their elements into registers. */
     const int cols = NV * NP;
     vec acc[8][16];
     if (t->init) {
@@ -42,39 +93,13 @@ VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const
 #pragma GCC unroll 16
             for (int c = 0; c < cols; c++) acc[r][c] = v_set1(0);
     }
-    const real *a[8];
-#pragma GCC unroll 8
-    for (int r = 0; r < MR; r++) a[r] = t->a[r];
-    const real *b = t->b;
-    const char *ahead = (const char *)t->ahead;
-    const idx K = t->K, a_k = t->a_k, b_k = t->b_k, b_panel = t->b_panel;
-    for (idx k = 0, ka = 0; k < K; k++, ka += a_k, b += b_k) {
-        if (ahead) {
-            __builtin_prefetch(ahead, 0, 2);
-            __builtin_prefetch(ahead + CACHE_LINE, 0, 2);
-            ahead += 2 * CACHE_LINE;
-        }
-#if VEC_REGISTERS == 32
-        vec bv[16];
-#pragma GCC unroll 16
-        for (int c = 0; c < cols; c++) bv[c] = v_load(b + (c / NV) * b_panel + (c % NV) * VL);
-#pragma GCC unroll 8
-        for (int r = 0; r < MR; r++) {
-            vec av = v_set1(a[r][ka]);
-#pragma GCC unroll 16
-            for (int c = 0; c < cols; c++) acc[r][c] = v_fma(av, bv[c], acc[r][c]);
-        }
-#else
-        vec av[8];
-#pragma GCC unroll 8
-        for (int r = 0; r < MR; r++) av[r] = v_set1(a[r][ka]);
-#pragma GCC unroll 16
-        for (int c = 0; c < cols; c++) {
-            vec bv = v_load(b + (c / NV) * b_panel + (c % NV) * VL);
-#pragma GCC unroll 8
-            for (int r = 0; r < MR; r++) acc[r][c] = v_fma(av[r], bv, acc[r][c]);
-        }
-#endif
+    const int many = MR > 2;
+    if (MR > 1 && t->packed) {
+        if (many && t->fetch == R(fetch_to_write)) R(tile_loop)(t, acc, MR, NV, NP, 1, R(fetch_to_write));
+        else R(tile_loop)(t, acc, MR, NV, NP, 1, R(fetch_nothing));
+    } else {
+        if (many && t->fetch == R(fetch_to_read)) R(tile_loop)(t, acc, MR, NV, NP, 0, R(fetch_to_read));
+        else R(tile_loop)(t, acc, MR, NV, NP, 0, R(fetch_nothing));
     }
 #pragma GCC unroll 8
     for (int r = 0; r < MR; r++)

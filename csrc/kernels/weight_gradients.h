@@ -176,17 +176,14 @@ static void R(add_product)(const R(weight_product) *p, const real *features, idx
     real *sums = R(sums_of_panel)(panel, p);
     for (idx i = i0; i < i1; i += tile_rows) {
         int count = (int)min_idx(tile_rows, i1 - i);
-        const real *a_rows[8];
+        const real *packed = features + i * n_rows;
         real *out_rows[8];
-        for (int c = 0; c < count; c++) {
-            a_rows[c] = features + i * n_rows + c;
-            out_rows[c] = sums + (i + c) * panel->width;
-        }
+        for (int c = 0; c < count; c++) out_rows[c] = sums + (i + c) * panel->width;
         R(tile) tile = {
-            .K = n_rows, .a = a_rows, .a_k = count, .b = columns, .b_k = panel->width,
+            .K = n_rows, .a = &packed, .packed = 1, .b = columns, .b_k = panel->width,
             .init = begins ? NULL : (const real *const *)out_rows, .out = out_rows,
+            .fetch = R(fetch_to_write), .ahead = out_rows[count - 1] + panel->width,
         };
-        R(prefetch_to_write)(out_rows[count - 1] + panel->width, tile_rows * panel->width);
         R(tiles)[panel->width / VL - 1][count - 1](&tile);
     }
 }
