@@ -29,6 +29,7 @@ enum {
     CHUNK_MOST_STEPS = 256,
     STEPS_BETWEEN_QUESTIONS = 32, /* backward loop: how often the caller is asked whether to stop */
     GRADIENT_BLOCK = 128,         /* rows of gate gradients that a weight gradient reads together */
+    ROWS_PACKED_TOGETHER = 16,    /* of those, whose lines of features stay in the first cache meanwhile */
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
     MOST_ROWS_OF_D_X = 256,       /* and on the matrix unit */
     LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */

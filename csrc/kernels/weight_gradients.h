@@ -33,21 +33,24 @@ static void R(plan_rounds)(R(run) *r, R(arena) *arena)
 }
 
 /* Copy features i0..i1 of n_rows rows, of n_features, so that a tile reads them in order: [tile][row][row of tile].
-   Whole vectors are written where the next ones overwrite what is too much; what follows the last of them may be
-   another thread's. */
+   A few rows at a time, which stay in the first cache while all tiles take from them; whole vectors where the tile's
+   next rows overwrite what is too much. */
 static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx n_features, idx i0, idx i1,
                              int tile_rows)
 {
-    const real *end = dst + (i1 - i0) * n_rows;
-    for (idx i = i0; i < i1; i += tile_rows) {
-        idx count = min_idx(tile_rows, i1 - i), k = 0, whole = 0;
-        if (count <= VL && end - dst >= VL) whole = min_idx(n_rows, (end - dst - VL) / count + 1);
-        if (i + VL > n_features)
-            for (; k < whole; k++, dst += count) v_store(dst, v_load_n(rows[k] + i, n_features - i));
-        else
-            for (; k < whole; k++, dst += count) v_store(dst, v_load(rows[k] + i));
-        for (; k < n_rows; k++, dst += count)
-            for (idx c = 0; c < count; c++) dst[c] = rows[k][i + c];
+    for (idx k0 = 0; k0 < n_rows; k0 += ROWS_PACKED_TOGETHER) {
+        idx k1 = min_idx(k0 + ROWS_PACKED_TOGETHER, n_rows);
+        for (idx i = i0; i < i1; i += tile_rows) {
+            idx count = min_idx(tile_rows, i1 - i), k = k0, whole = 0;
+            real *to = dst + (i - i0) * n_rows + k0 * count;
+            if (count <= VL && n_rows * count >= VL) whole = min_idx(k1, n_rows - (VL - 1) / count);
+            if (i + VL > n_features)
+                for (; k < whole; k++, to += count) v_store(to, v_load_n(rows[k] + i, n_features - i));
+            else
+                for (; k < whole; k++, to += count) v_store(to, v_load(rows[k] + i));
+            for (; k < k1; k++, to += count)
+                for (idx c = 0; c < count; c++) to[c] = rows[k][i + c];
+        }
     }
 }
 
@@ -145,26 +148,31 @@ VEC_INLINE void R(part_of_features)(const R(weight_product) *p, idx tile_rows, i
     *i1 = min_idx(tiles * (k + 1) / n * tile_rows, p->n_features);
 }
 
-/* Copy the columns of a panel from rows of gate gradients, and add them to the sums of the bias (NULL: not
-   wanted), which begin here or go on. */
+/* Copy the nv vectors of a panel's columns from rows of gate gradients, and add them to the sums of the bias (NULL:
+   not wanted), which begin here or go on. */
+VEC_INLINE void R(take_vectors)(idx column, const real *const *rows, idx n_rows, real *columns, real *d_bias,
+                                int begins, const int nv)
+{
+    vec sum[4];
+    for (int v = 0; v < nv; v++) sum[v] = d_bias && !begins ? v_load(d_bias + column + v * VL) : v_set1(0);
+    for (idx k = 0; k < n_rows; k++, columns += nv * VL)
+        for (int v = 0; v < nv; v++) {
+            vec d = v_load(rows[k] + column + v * VL);
+            v_store(columns + v * VL, d);
+            sum[v] = sum[v] + d;
+        }
+    for (int v = 0; d_bias && v < nv; v++) v_store(d_bias + column + v * VL, sum[v]);
+}
+
 static void R(take_columns)(const R(gradient_panel) *panel, const real *const *rows, idx n_rows, real *columns,
                             real *d_bias, int begins)
 {
-    int nv = (int)(panel->width / VL);
-    vec sum[4];
-    if (d_bias)
-        for (int v = 0; v < nv; v++)
-            sum[v] = begins ? v_set1(0) : v_load(d_bias + panel->column + v * VL);
-    for (idx k = 0; k < n_rows; k++) {
-        const real *from = rows[k] + panel->column;
-        for (int v = 0; v < nv; v++) {
-            vec d = v_load(from + v * VL);
-            v_store(columns + k * panel->width + v * VL, d);
-            if (d_bias) sum[v] = sum[v] + d;
-        }
+    switch (panel->width / VL) {
+    case 1: R(take_vectors)(panel->column, rows, n_rows, columns, d_bias, begins, 1); return;
+    case 2: R(take_vectors)(panel->column, rows, n_rows, columns, d_bias, begins, 2); return;
+    case 3: R(take_vectors)(panel->column, rows, n_rows, columns, d_bias, begins, 3); return;
+    default: R(take_vectors)(panel->column, rows, n_rows, columns, d_bias, begins, 4);
     }
-    if (d_bias)
-        for (int v = 0; v < nv; v++) v_store(d_bias + panel->column + v * VL, sum[v]);
 }
 
 /* Add the product of features i0 .. i1-1 of n_rows rows with the columns of a panel to its sums, or begin
