@@ -147,9 +147,10 @@ typedef struct {
 } rk_cell;
 
 /*
- * A matrix product c = a . b, plus a row `bias` (N) if it is not NULL: a is (M, K), b is (K, N), c is
- * (M, N) with contiguous rows of length c_m apart. One stride of a, and one of b, is 1. Each element is one chain of multiply-adds in the order
- * of k, from its bias on: its bits depend neither on the number of threads nor on the other rows and columns.
+ * A matrix product c = a . b, plus c itself where it `adds`, or a row `bias` (N) if it is not NULL: a is (M, K), b is
+ * (K, N), c is (M, N) with contiguous rows of length c_m apart. One stride of a, and one of b, is 1. Each element is one
+ * chain of multiply-adds in the order of k, from what is added on: its bits depend neither on the number of threads nor
+ * on the other rows and columns.
  */
 typedef struct {
     idx M, N, K;
@@ -160,6 +161,7 @@ typedef struct {
     const void *bias;
     void *c;
     idx c_m;
+    int adds;
     int n_threads;
     void *workspace; /* 64-byte aligned */
 } rk_product;

@@ -68,7 +68,7 @@ typedef struct {
     void *loss;                   /* (rows) output of forward */
 
     const void *d_loss;           /* (rows) */
-    void *d_x;                    /* (rows, classes) output of backward */
+    void *d_x;                    /* (rows, classes) output of backward; may be x */
 } rk_cross_entropy;
 
 /* ---- connectionist temporal classification; the kernel's file has the equations */

@@ -29,12 +29,13 @@ enum {
     CHUNK_MOST_STEPS = 256,
     STEPS_BETWEEN_QUESTIONS = 32, /* backward loop: how often the caller is asked whether to stop */
     GRADIENT_BLOCK = 128,         /* rows of gate gradients that a weight gradient reads together */
-    ROWS_PACKED_TOGETHER = 16,    /* of those, whose lines of features stay in the first cache meanwhile */
     INPUT_ROWS_AT_ONCE = 48,      /* rows of d_x computed together */
     MOST_ROWS_OF_D_X = 256,       /* and on the matrix unit */
     LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */
+    ROWS_TURNED_TOGETHER = 16,    /* rows whose columns are packed for tiles, and stay in the first cache meanwhile */
     PRODUCT_BLOCK = 512,          /* k's of a matrix product that are packed together, */
-    LEAST_PRODUCT_BLOCK = 128,    /* or so many where more rows that are packed too would leave the second cache */
+    LEAST_PRODUCT_BLOCK = 128,    /* or so many where what more would take leaves the second cache */
+    TILES_TOGETHER = 32,          /* tiles whose rows are packed together, where all panels of b are packed before */
     MOST_BLOCKS = 8,              /* such blocks between two barriers, */
     ROUND_BYTES = 256 << 10,      /* whose packed features take no more than that, or one */
     ITEMS_FOR_A_THREAD = 4,       /* pieces of work that threads take as they come to it, or fewer that are */

@@ -32,28 +32,6 @@ static void R(plan_rounds)(R(run) *r, R(arena) *arena)
     r->features = R(take)(arena, 2 * r->blocks_in_round * block);
 }
 
-/* Copy features i0..i1 of n_rows rows, of n_features, so that a tile reads them in order: [tile][row][row of tile].
-   A few rows at a time, which stay in the first cache while all tiles take from them; whole vectors where the tile's
-   next rows overwrite what is too much. */
-static void R(pack_features)(real *dst, const real *const *rows, idx n_rows, idx n_features, idx i0, idx i1,
-                             int tile_rows)
-{
-    for (idx k0 = 0; k0 < n_rows; k0 += ROWS_PACKED_TOGETHER) {
-        idx k1 = min_idx(k0 + ROWS_PACKED_TOGETHER, n_rows);
-        for (idx i = i0; i < i1; i += tile_rows) {
-            idx count = min_idx(tile_rows, i1 - i), k = k0, whole = 0;
-            real *to = dst + (i - i0) * n_rows + k0 * count;
-            if (count <= VL && n_rows * count >= VL) whole = min_idx(k1, n_rows - (VL - 1) / count);
-            if (i + VL > n_features)
-                for (; k < whole; k++, to += count) v_store(to, v_load_n(rows[k] + i, n_features - i));
-            else
-                for (; k < whole; k++, to += count) v_store(to, v_load(rows[k] + i));
-            for (; k < k1; k++, to += count)
-                for (idx c = 0; c < count; c++) to[c] = rows[k][i + c];
-        }
-    }
-}
-
 /* One of the products that make up a weight gradient: a^T . d_gates. */
 typedef struct {
     R(operand) operand;   /* a */
@@ -223,7 +201,7 @@ static void R(pack_block)(const R(run) *r, const R(share) *share, const R(weight
     }
 #endif
     (void)r;
-    R(pack_features)(features + i0 * n_rows, rows, n_rows, p->n_features, i0, i1, work->tile_rows);
+    R(pack_turned)(features + i0 * n_rows, rows, n_rows, p->n_features, i0, i1, work->tile_rows);
 }
 
 /* The next round's blocks, from row k0 on, which is `at`; this thread packs its part of them. */

@@ -208,6 +208,7 @@ cdef extern from "rnnkit.h" nogil:
         const void *bias
         void *c
         idx c_m
+        int adds
         int n_threads
         void *workspace
     ctypedef struct rk_matmul:
@@ -682,8 +683,9 @@ include "stepper.pxi"
 
 # ---- matrix products ----------------------------------------------------------------------------
 
-def matmul(a, b, bias, c, str dtype, int n_threads):
-    """c = a . b + bias for matrices (M, K), (K, N), (M, N) and a vector (N), which may be None.
+def matmul(a, b, bias, c, str dtype, int n_threads, bint adds=False):
+    """c = a . b + bias for matrices (M, K), (K, N), (M, N) and a vector (N), which may be None; or, where
+    it adds, c = a . b + c.
 
     One axis of a and one of b must be contiguous, and the rows of c. Raises TypeError or ValueError
     naming the array otherwise.
@@ -712,7 +714,7 @@ def matmul(a, b, bias, c, str dtype, int n_threads):
     if p.M < 1 or p.N < 1 or p.K < 1:
         raise ValueError(f"sizes must be positive, got M={p.M} N={p.N} K={p.K}")
     p.bias = buffers.dense(bias, "bias", 0, p.N, False)
-    p.n_threads = n_threads
+    p.n_threads, p.adds = n_threads, adds
     cdef rk_matmul product = kernels.matmul[code]
     cdef size_t size = 0
     cdef void *memory = borrow_workspace(product.workspace(&p) + 64, &size)

@@ -358,8 +358,9 @@ cdef class Passes:
         p.K, p.N = K, M
         return 0
 
-    cdef int run_product(self, rk_product *p, char *c, idx width) except -1:
-        p.c, p.c_m, p.n_threads = c, width, self.n_threads
+    cdef int run_product(self, rk_product *p, char *c, bint adds=False) except -1:
+        """c (M, N), or c + the product."""
+        p.c, p.c_m, p.adds, p.n_threads = c, p.N, adds, self.n_threads
         cdef rk_matmul product = kernels.matmul[self.code]
         cdef size_t size = 0
         cdef void *memory = borrow_workspace(product.workspace(p) + CACHE_LINE, &size)
@@ -388,7 +389,7 @@ cdef class Passes:
                     raise ValueError(f"operands: expected more than {plan.bias_of[i]}")
                 p.bias = arrays.flat(require_array(operands[plan.bias_of[i]], "bias"), "bias",
                                      plan.width[i], False)
-            self.run_product(&p, left.product_at[i], plan.width[i])
+            self.run_product(&p, left.product_at[i])
         return 0
 
     # ---- after the loop: sums over blocks of steps, from the last to the first
@@ -413,23 +414,6 @@ cdef class Passes:
             memcpy(gathered + n * (last - first) * row, rows + (n * s.T + start) * row, (last - first) * row)
         return gathered
 
-    cdef int sum_of_products(self, rk_product *p, char *total, bint add) except -1:
-        """total (M, N), or total + the product."""
-        cdef char *part = total
-        cdef size_t size = <size_t>p.M * p.N * self.itemsize
-        if add:
-            part = <char *>PyMem_RawMalloc(size)
-            if part == NULL:
-                raise MemoryError(f"{size} bytes could not be had")
-        try:
-            self.run_product(p, part, p.N)
-            if add:
-                add_elements(total, part, p.M * p.N, self.code)
-        finally:
-            if add:
-                PyMem_RawFree(part)
-        return 0
-
     cdef int add_sums(self, Arrays arrays, const rk_sequence *s, char *summands, tuple sums,
                       bint add) except -1:
         cdef Plan plan = self.plan
@@ -451,7 +435,7 @@ cdef class Passes:
                 p.M, p.K, p.N = width_a, self.rows_before(s, last) - self.rows_before(s, first), width_b
                 p.a, p.a_m, p.a_k = records + a * self.itemsize, 1, size
                 p.b, p.b_k, p.b_n = records + b * self.itemsize, size, 1
-                self.sum_of_products(&p, total, add or last < s.T)
+                self.run_product(&p, total, add or last < s.T)
                 last, first = first, first - self.block
         return 0
 
@@ -483,7 +467,7 @@ cdef class Passes:
         p.M, p.a, p.a_m, p.a_k = n_rows, d, plan.width[i], 1
         self.matrix_taken(&p, arrays, operands, plan.matrix_of[i], plan.width[i], view.shape[1],
                           not plan.transposed[i])
-        return self.sum_of_products(&p, <char *>view.buf, add)
+        return self.run_product(&p, <char *>view.buf, add)
 
     cdef int d_of_operands(self, Arrays arrays, int i, const rk_sequence *s, tuple rows, char *d, d_matrix,
                            d_bias, bint add) except -1:
@@ -522,16 +506,16 @@ cdef class Passes:
                 if total != NULL and plan.transposed[i]:
                     p.M, p.a, p.a_m, p.a_k = width, d_at, 1, width
                     p.N, p.b, p.b_k, p.b_n = K, x_at, K, 1
-                    self.sum_of_products(&p, total, adds)
+                    self.run_product(&p, total, adds)
                 elif total != NULL:
                     p.M, p.a, p.a_m, p.a_k = K, x_at, 1, K
                     p.N, p.b, p.b_k, p.b_n = width, d_at, width, 1
-                    self.sum_of_products(&p, total, adds)
+                    self.run_product(&p, total, adds)
                 if bias != NULL:
                     # A row of ones times the rows: the same 1 at every step.
                     p.M, p.a, p.a_m, p.a_k = 1, one, 1, 0
                     p.N, p.b, p.b_k, p.b_n = width, d_at, width, 1
-                    self.sum_of_products(&p, bias, adds)
+                    self.run_product(&p, bias, adds)
                 last, first = first, first - self.block
         finally:
             PyMem_RawFree(gathered)
@@ -580,16 +564,6 @@ cdef class Tables:
 
     def __cinit__(self, Program program):
         self.program = program
-
-
-cdef void add_elements(char *total, const char *part, idx n, int code) noexcept nogil:
-    cdef idx i
-    if code == RK_FLOAT32:
-        for i in range(n):
-            (<float *>total)[i] += (<const float *>part)[i]
-    else:
-        for i in range(n):
-            (<double *>total)[i] += (<const double *>part)[i]
 
 
 cdef int execute(rk_program_run *r, int code, bint backward) except -1:

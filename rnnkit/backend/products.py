@@ -47,27 +47,51 @@ class always_native:  # noqa: N801 - used as a function
 
 def matmul(a: Array, b: Array, bias: Array | None = None) -> Array:
     """``a @ b + bias`` as a new array, for arrays as ``numpy.matmul`` takes them, and a vector."""
-    always = _here.always_native
-    if a.ndim == 2 and b.ndim == 2 and (always or a.size * b.shape[1] >= SMALLEST) and a.size:
-        obstacle = _obstacle(a, b, always)
-        if obstacle is None:
-            native = extension.native()
-            assert native is not None
-            if not always:
-                dispatch.record(_op(a, b), "fused", "native product")
-            c = np.empty((a.shape[0], b.shape[1]), a.dtype)
-            threads = extension.get_num_threads()
-            (bias,) = dense((bias,))
-            native.matmul(
-                lined_up(a), lined_up(b), bias, c, extension.DTYPE_NAMES[c.dtype], threads
-            )
-            return c
-        if dispatch.get_backend() != "python":
-            dispatch.record(_op(a, b), "numpy", obstacle)
+    if _is_native(a, b):
+        c = np.empty((a.shape[0], b.shape[1]), a.dtype)
+        _multiply(a, b, bias, c, False)
+        return c
     c = np.matmul(a, b)
     if bias is not None:
         c += bias
     return c
+
+
+def matmul_into(c: Array, a: Array, b: Array, adds: bool = False) -> None:
+    """``c = a @ b`` for matrices, in place, or ``c += a @ b``; the rows of ``c`` are contiguous."""
+    if _is_native(a, b):
+        _multiply(a, b, None, c, adds)
+    elif adds:
+        c += np.matmul(a, b)
+    else:
+        np.matmul(a, b, out=c)
+
+
+def _is_native(a: Array, b: Array) -> bool:
+    """Whether the kernel makes a product; which of the two does is recorded, but for small ones."""
+    always = _here.always_native
+    if a.ndim != 2 or b.ndim != 2 or not a.size:
+        return False
+    if not always and a.size * b.shape[1] < SMALLEST:
+        return False
+    obstacle = _obstacle(a, b, always)
+    if obstacle is not None:
+        if dispatch.get_backend() != "python":
+            dispatch.record(_op(a, b), "numpy", obstacle)
+        return False
+    if not always:
+        dispatch.record(_op(a, b), "fused", "native product")
+    return True
+
+
+def _multiply(a: Array, b: Array, bias: Array | None, c: Array, adds: bool) -> None:
+    native = extension.native()
+    assert native is not None
+    (bias,) = dense((bias,))
+    native.matmul(
+        lined_up(a), lined_up(b), bias, c, extension.DTYPE_NAMES[c.dtype],
+        extension.get_num_threads(), adds,
+    )
 
 
 def _op(a: Array, b: Array) -> dispatch.Op:

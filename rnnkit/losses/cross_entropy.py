@@ -136,16 +136,18 @@ def gradient_of_rows(
     targets: ClassTargets,
     statistics: Sequence[np.ndarray] = (),
     kernels: Any = None,
+    room: np.ndarray | None = None,
 ) -> np.ndarray:
     """(...), (..., C) -> (..., C)
 
-    `statistics` are m and S of each row of these logits; the kernel wants them.
+    `statistics` are m and S of each row of these logits; the kernel wants them. `room`, for the
+    result, may be the logits themselves.
     """
     if kernels is None:
         return _backward_in_numpy(d_losses, logits, targets)
     top, others = statistics
     x = np.require(logits, requirements=("C", "A"))
-    d_x = np.empty(x.shape, x.dtype)
+    d_x = np.empty(x.shape, x.dtype) if room is None else room
     kernels.cross_entropy_gradient(
         x.dtype.name, backend.get_num_threads(), x=x, **targets.arrays(), top=top, others=others,
         d_loss=np.require(d_losses, requirements=("C", "A")), d_x=d_x,

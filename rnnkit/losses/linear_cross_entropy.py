@@ -17,7 +17,7 @@ from rnnkit import backend
 from rnnkit.autograd import Function, grad, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.products import matmul
+from rnnkit.backend.products import matmul, matmul_into
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ShapeError
 from rnnkit.losses.classification import check_class_targets, check_smoothing
@@ -186,8 +186,9 @@ class _Gradients:
     def __init__(self, chunks: _Chunks, needs: tuple[bool, ...]) -> None:
         self._chunks = chunks
         shapes = chunks.x.shape, chunks.weight.shape, chunks.weight.shape[:1]
+        room = np.empty if len(chunks.x) else np.zeros
         self.arrays = [
-            np.zeros(shape, chunks.x.dtype) if need else None
+            room(shape, chunks.x.dtype) if need else None
             for shape, need in zip(shapes, needs, strict=True)
         ]
 
@@ -196,18 +197,16 @@ class _Gradients:
     ) -> None:
         """Adds what the losses of these rows contribute; the logits are spent."""
         chunks = self._chunks
-        d_logits = gradient_of_rows(d_losses, logits, part, statistics, chunks.kernels)
+        d_logits = gradient_of_rows(d_losses, logits, part, statistics, chunks.kernels, logits)
         d_x, d_weight, d_bias = self.arrays
+        goes_on = rows.start > 0
         if d_x is not None:
-            d_x[rows] = matmul(d_logits, chunks.weight)
+            matmul_into(d_x[rows], d_logits, chunks.weight)
         if d_weight is not None:
-            product = matmul(d_logits.T, chunks.x[rows])
-            if rows.start == 0:
-                self.arrays[1] = product
-            else:
-                d_weight += product
+            matmul_into(d_weight, d_logits.T, chunks.x[rows], goes_on)
         if d_bias is not None:
-            d_bias += matmul(np.ones((1, len(d_logits)), d_logits.dtype), d_logits)[0]
+            ones = np.ones((1, len(d_logits)), d_logits.dtype)
+            matmul_into(d_bias[None], ones, d_logits, goes_on)
 
 
 def _backward_on_tape(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -153,3 +155,55 @@ def test_a_bias_joins_each_row(shape, dtype):
         np.testing.assert_allclose(
             products.matmul(a, right, bias), a @ b + bias, rtol=tolerance, atol=tolerance
         )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("transposed", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("shape", [(1, 40, 300), (5, 300, 70), (400, 90, 70), (67, 700, 130)])
+def test_a_product_that_adds_goes_on_where_another_ended(isa, dtype, transposed, shape):
+    M, K, N = shape
+    rng = np.random.default_rng(6)
+    a = matrix(rng, M, K, dtype, transposed[0])
+    b = matrix(rng, K, N, dtype, transposed[1])
+    for at in (1, K // 3):
+        c = product(a[:, :at], b[:at])
+        native.matmul(a[:, at:], b[at:], None, c, dtype, 2, True)
+        np.testing.assert_array_equal(c, product(a, b))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1000, 350, 200), (1003, 130, 9), (301, 1100, 65), (200, 513, 400)])
+def test_many_rows_whose_columns_adjoin(isa, dtype, shape):
+    """Panels are packed before rows where all of them fit a cache; the bits are those of other rows."""
+    M, K, N = shape
+    rng = np.random.default_rng(7)
+    a, b = matrix(rng, M, K, dtype, True), matrix(rng, K, N, dtype, False)
+    expected = product(np.ascontiguousarray(a), b)
+    for threads in (1, 2, 3):
+        np.testing.assert_array_equal(product(a, b, threads), expected)
+
+
+def test_a_product_into_an_array():
+    rng = np.random.default_rng(8)
+    a, b = matrix(rng, 40, 50, "float32", True), matrix(rng, 50, 60, "float32", False)
+    for backend in ("auto", "python"):
+        c = np.full((42, 60), np.nan, np.float32)
+        with rk.backend(backend):
+            products.matmul_into(c[1:41], a, b)
+            products.matmul_into(c[1:41], a, b, adds=True)
+        np.testing.assert_allclose(c[1:41], 2 * (a @ b), rtol=1e-4, atol=1e-4)
+        assert np.isnan(c[[0, 41]]).all()
+
+
+@pytest.mark.parametrize("shape", [(1000, 350, 200), (300, 200, 1500), (64, 300, 256)])
+def test_callers_that_share_the_threads(shape):
+    """One of them has all threads; the others run alone, in the room that was made for several."""
+    M, K, N = shape
+    rng = np.random.default_rng(9)
+    b = matrix(rng, K, N, "float32", False)
+    for transposed in (False, True):
+        a = matrix(rng, M, K, "float32", transposed)
+        expected = product(a, b)
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(lambda _, a=a: product(a, b, 4), range(12)):
+                np.testing.assert_array_equal(found, expected)
