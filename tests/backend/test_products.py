@@ -172,9 +172,11 @@ def test_a_product_that_adds_goes_on_where_another_ended(isa, dtype, transposed,
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(1000, 350, 200), (1003, 130, 9), (301, 1100, 65), (200, 513, 400)])
+@pytest.mark.parametrize(
+    "shape", [(1000, 350, 200), (1003, 130, 9), (301, 1100, 65), (200, 513, 400)]
+)
 def test_many_rows_whose_columns_adjoin(isa, dtype, shape):
-    """Panels are packed before rows where all of them fit a cache; the bits are those of other rows."""
+    """Panels are packed before rows where all of them fit a cache; the bits stay the same."""
     M, K, N = shape
     rng = np.random.default_rng(7)
     a, b = matrix(rng, M, K, dtype, True), matrix(rng, K, N, dtype, False)
