@@ -103,13 +103,15 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
     int threads = s->n_threads < 1 ? 1 : s->n_threads;
     if (step_work / (double)s->N * (double)rk_all_rows(s) < WORK_FOR_A_REGION) threads = 1;
     /* Weights are read once a step by each thread that owns rows, but by one thread only where units are
-       shared out: worth a barrier a step for few rows, and for weights that no second cache holds. */
+       shared out: worth a barrier a step for few rows, and for weights that leave a second cache no room for
+       anything else, or that it does not hold where units don't come out even. */
     double weight_bytes = (double)s->H * n_gates * (double)s->H * sizeof(real);
     double barrier = s->barrier_time > 0 ? s->barrier_time : USUAL_BARRIER_TIME;
     double repays = (s->N < threads ? WORK_FOR_A_BARRIER : WORK_FOR_A_SPLIT) * barrier;
     int few_rows = s->N < 4 * threads, split = (int)min_idx(threads, r->U);
+    int uneven = round_up(r->U, split) > r->U + r->U / 16;
     if (split > 1 && ((few_rows && step_work >= repays * split) ||
-                      (weight_bytes > SECOND_CACHE / 2 && r->U >= 4 * threads &&
+                      (weight_bytes > (uneven ? SECOND_CACHE : SECOND_CACHE / 2) && r->U >= 4 * threads &&
                        step_work >= WORK_FROM_AFAR * threads))) {
         r->split_units = 1;
         threads = split;

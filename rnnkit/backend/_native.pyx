@@ -502,23 +502,15 @@ cdef class Buffers:
             raise ValueError(f"{name}: not aligned to its elements")
         return 0
 
-    cdef Py_buffer *take_dense(self, object array, str name, int ndim) except NULL:
-        """To be read: of a copy where the array is not contiguous and aligned."""
+    cdef Py_buffer *take_in(self, object array, str name, int ndim, bint by_rows=False) except NULL:
+        """To be read: of a copy where the array is not contiguous and aligned; or, by rows, where its last
+        axis is not contiguous or others are not whole elements."""
         cdef Py_buffer *view = self.get(array, name, 0)
         if PyBuffer_IsContiguous(view, b"C") and <uintptr_t>view.buf % <size_t>self.itemsize == 0:
             self.check(view, name, ndim)
             return view
         self.give_back_last()
-        return self.take(_dense((array,))[0], name, ndim, False)
-
-    cdef Py_buffer *take_rows(self, object array, str name) except NULL:
-        """Three axes to be read: of a copy where the last is not contiguous, or others are not whole elements."""
-        cdef Py_buffer *view = self.get(array, name, 0)
-        if PyBuffer_IsContiguous(view, b"C") and <uintptr_t>view.buf % <size_t>self.itemsize == 0:
-            self.check(view, name, 3)
-            return view
-        self.give_back_last()
-        return self.take(_rows(array), name, 3, False)
+        return self.take(_rows(array) if by_rows else _dense((array,))[0], name, ndim, False)
 
     cdef void give_back_last(self) noexcept:
         self.count -= 1
@@ -528,7 +520,7 @@ cdef class Buffers:
         """As `dense`, to be read: of a copy where the array is not so; None: NULL."""
         if array is None:
             return NULL
-        return self.sized(self.take_dense(array, name, 2 if rows else 1), name, rows, cols)
+        return self.sized(self.take_in(array, name, 2 if rows else 1), name, rows, cols)
 
     cdef void *dense(self, object array, str name, idx rows, idx cols, bint writable) except? NULL:
         """A C-contiguous (rows, cols) matrix, or a vector of cols where rows is 0; None: NULL."""

@@ -353,8 +353,8 @@ cdef class Layer:
         self.directions = 2 if len(weights) == 2 * WEIGHTS_EACH else 1
         self.length(weights, "weights", self.directions * WEIGHTS_EACH)
         self.length(initial, "initial", self.kernel.n_states)
-        cdef Py_buffer *view = self.buffers.take_rows(require_array(x, "x"), "x")
-        cdef Py_buffer *h_0 = self.buffers.take_dense(require_array(initial[0], "h_0"), "h_0", 3)
+        cdef Py_buffer *view = self.buffers.take_in(require_array(x, "x"), "x", 3, True)
+        cdef Py_buffer *h_0 = self.buffers.take_in(require_array(initial[0], "h_0"), "h_0", 3)
         cdef idx N = view.shape[not self.batch_first]
         self.T = view.shape[self.batch_first]
         cdef idx steps = self.T
@@ -442,7 +442,7 @@ cdef class Layer:
         """That of an array that is read, or of a copy that a kernel can take."""
         if array is None:
             return rk_grid(NULL, 0, 0, 0)
-        return self.grid_of(self.buffers.take_rows(array, name), name, width)
+        return self.grid_of(self.buffers.take_in(array, name, 3, True), name, width)
 
     cdef rk_grid grid_of(self, Py_buffer *view, str name, idx width) except *:
         cdef int t = self.batch_first
@@ -482,7 +482,7 @@ cdef class Layer:
         """That of an array that is read, or of a copy that a kernel can take."""
         if array is None:
             return NULL
-        return self.states_of(self.buffers.take_dense(array, name, 3), name)
+        return self.states_of(self.buffers.take_in(array, name, 3), name)
 
     cdef char *states_of(self, Py_buffer *view, str name) except NULL:
         cdef rk_sequence *s = &self.s[0]
