@@ -94,7 +94,7 @@ def test_the_simple_recurrent_unit_of_one_size_needs_no_fourth_product():
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_without_bias_is_with_a_bias_of_zero(name, options):
-    if "bias" not in inspect.signature(CELLS[name]).parameters:
+    if "bias" not in inspect.signature(CELLS[name].__init__).parameters:
         assert not any("bias" in key for key in make(name, options).state_dict())
         return
     bare, cell = make(name, options, bias=False), make(name, options, bias=True)
