@@ -84,6 +84,15 @@ static void R(pack_product_panel)(const rk_product *p, real *dst, idx k0, idx k1
                                (int)min_idx(VL, k1 - k), dst + (k - k0) * padded + c, padded);
 }
 
+/* Pack k0..k1 of `count` panels, one after the other. */
+static void R(pack_product_panels)(const R(product_run) *run, real *dst, idx k0, idx k1, idx panel, idx count)
+{
+    for (idx last = panel + count; panel < last; panel++, dst += run->block * R(PANEL)) {
+        idx n = panel * R(PANEL), width = min_idx(R(PANEL), run->p->N - n);
+        R(pack_product_panel)(run->p, dst, k0, k1, n, width, round_up(width, VL));
+    }
+}
+
 /* Pack k0..k1 of rows m0..m1 of a, whose k's do not adjoin. */
 static void R(pack_product_rows)(const rk_product *p, real *dst, idx k0, idx k1, idx m0, idx m1, int tile_rows)
 {
@@ -137,11 +146,11 @@ static void R(multiply_product_rows)(const R(product_run) *run, const R(product_
     }
     for (idx m = m0; m < m1; m += share->tile_rows) {
         int count = (int)min_idx(share->tile_rows, m1 - m);
-        const real *a_rows[8] = {share->packed_a + (m - m0) * tile.K};
+        const real *a_rows[8];
         const real *start_rows[8];
         real *out_rows[8];
         for (int r = 0; r < count; r++) {
-            if (!tile.packed) a_rows[r] = (const real *)p->a + (m + r) * p->a_m + k0;
+            a_rows[r] = tile.packed ? share->packed_a + (m - m0) * tile.K : (const real *)p->a + (m + r) * p->a_m + k0;
             real *row = (real *)p->c + (m + r) * p->c_m + n;
             out_rows[r] = whole ? row : share->edge + r * padded;
             if (!whole && goes_on) memcpy(out_rows[r], row, (size_t)width * sizeof(real));
@@ -176,8 +185,7 @@ static void R(multiply_product_panels)(const R(product_run) *run, const R(produc
             tile.b_panel = R(PANEL);
         } else {
             tile.b = share->packed_b;
-            for (int i = 0; i < at_once; i++)
-                R(pack_product_panel)(p, share->packed_b + i * panel_size, k0, k1, n + i * R(PANEL), width, padded);
+            R(pack_product_panels)(run, share->packed_b, k0, k1, panel, at_once);
         }
         R(multiply_product_rows)(run, share, tile, k0, m0, m1, n, width, at_once);
         panel += at_once;
@@ -193,11 +201,8 @@ static void R(matmul_task)(void *arg, int tid, int n_threads)
     if (share.m0 == share.m1) return;
     for (idx k0 = 0; k0 < p->K; k0 += run->block) {
         idx k1 = min_idx(k0 + run->block, p->K);
-        for (idx panel = share.first; run->panels_first && panel < share.last; panel++) {
-            idx n = panel * R(PANEL), width = min_idx(R(PANEL), p->N - n);
-            R(pack_product_panel)(p, share.packed_b + (panel - share.first) * run->block * R(PANEL), k0, k1, n,
-                                  width, round_up(width, VL));
-        }
+        if (run->panels_first)
+            R(pack_product_panels)(run, share.packed_b, k0, k1, share.first, share.last - share.first);
         for (idx m0 = share.m0; m0 < share.m1; m0 += rows_together) {
             idx m1 = min_idx(m0 + rows_together, share.m1);
             if (p->a_k != 1) R(pack_product_rows)(p, share.packed_a, k0, k1, m0, m1, (int)share.tile_rows);

@@ -707,13 +707,19 @@ def matmul(a, b, bias, c, str dtype, int n_threads, bint adds=False):
         raise ValueError(f"sizes must be positive, got M={p.M} N={p.N} K={p.K}")
     p.bias = buffers.dense(bias, "bias", 0, p.N, False)
     p.n_threads, p.adds = n_threads, adds
+    run_product(&p, code)
+
+
+cdef int run_product(rk_product *p, int code) except -1:
+    """In a workspace of its own."""
     cdef rk_matmul product = kernels.matmul[code]
     cdef size_t size = 0
-    cdef void *memory = borrow_workspace(product.workspace(&p) + 64, &size)
+    cdef void *memory = borrow_workspace(product.workspace(p) + CACHE_LINE, &size)
     p.workspace = aligned(memory)
     with nogil:
-        product.run(&p)
+        product.run(p)
     return_workspace(memory, size)
+    return 0
 
 
 cdef int take_strides(Py_buffer *view, str name, idx itemsize, idx *row, idx *column) except -1:

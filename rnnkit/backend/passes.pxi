@@ -358,17 +358,10 @@ cdef class Passes:
         p.K, p.N = K, M
         return 0
 
-    cdef int run_product(self, rk_product *p, char *c, bint adds=False) except -1:
-        """c (M, N), or c + the product."""
+    cdef int multiply_into(self, char *c, rk_product *p, bint adds=False) except -1:
+        """c (M, N) = the product, or c + the product."""
         p.c, p.c_m, p.adds, p.n_threads = c, p.N, adds, self.n_threads
-        cdef rk_matmul product = kernels.matmul[self.code]
-        cdef size_t size = 0
-        cdef void *memory = borrow_workspace(product.workspace(p) + CACHE_LINE, &size)
-        p.workspace = aligned(memory)
-        with nogil:
-            product.run(p)
-        return_workspace(memory, size)
-        return 0
+        return run_product(p, self.code)
 
     # ---- before the loop
 
@@ -389,7 +382,7 @@ cdef class Passes:
                     raise ValueError(f"operands: expected more than {plan.bias_of[i]}")
                 p.bias = arrays.flat(require_array(operands[plan.bias_of[i]], "bias"), "bias",
                                      plan.width[i], False)
-            self.run_product(&p, left.product_at[i])
+            self.multiply_into(left.product_at[i], &p)
         return 0
 
     # ---- after the loop: sums over blocks of steps, from the last to the first
@@ -435,7 +428,7 @@ cdef class Passes:
                 p.M, p.K, p.N = width_a, self.rows_before(s, last) - self.rows_before(s, first), width_b
                 p.a, p.a_m, p.a_k = records + a * self.itemsize, 1, size
                 p.b, p.b_k, p.b_n = records + b * self.itemsize, size, 1
-                self.run_product(&p, total, add or last < s.T)
+                self.multiply_into(total, &p, add or last < s.T)
                 last, first = first, first - self.block
         return 0
 
@@ -467,7 +460,7 @@ cdef class Passes:
         p.M, p.a, p.a_m, p.a_k = n_rows, d, plan.width[i], 1
         self.matrix_taken(&p, arrays, operands, plan.matrix_of[i], plan.width[i], view.shape[1],
                           not plan.transposed[i])
-        return self.run_product(&p, <char *>view.buf, add)
+        return self.multiply_into(<char *>view.buf, &p, add)
 
     cdef int d_of_operands(self, Arrays arrays, int i, const rk_sequence *s, tuple rows, char *d, d_matrix,
                            d_bias, bint add) except -1:
@@ -506,16 +499,16 @@ cdef class Passes:
                 if total != NULL and plan.transposed[i]:
                     p.M, p.a, p.a_m, p.a_k = width, d_at, 1, width
                     p.N, p.b, p.b_k, p.b_n = K, x_at, K, 1
-                    self.run_product(&p, total, adds)
+                    self.multiply_into(total, &p, adds)
                 elif total != NULL:
                     p.M, p.a, p.a_m, p.a_k = K, x_at, 1, K
                     p.N, p.b, p.b_k, p.b_n = width, d_at, width, 1
-                    self.run_product(&p, total, adds)
+                    self.multiply_into(total, &p, adds)
                 if bias != NULL:
                     # A row of ones times the rows: the same 1 at every step.
                     p.M, p.a, p.a_m, p.a_k = 1, one, 1, 0
                     p.N, p.b, p.b_k, p.b_n = width, d_at, width, 1
-                    self.run_product(&p, bias, adds)
+                    self.multiply_into(bias, &p, adds)
                 last, first = first, first - self.block
         finally:
             PyMem_RawFree(gathered)
