@@ -52,8 +52,13 @@ def compare_sides(
         "rounds": len(found.seconds["native"]),
     }
     if limits:
-        native = found.seconds["native"]
+        others = {name: values for name, values in found.seconds.items() if name != "native"}
+        native, work = found.seconds["native"], roofline.flops(problem, mode)
         row["limits"] = roofline.against_limits(problem, mode, native, found.readings)
+        row["at_peak"] = {
+            name: roofline.at_peak(work, values, found.readings["fma"])
+            for name, values in others.items()
+        }
     return row
 
 

@@ -94,6 +94,11 @@ class Problem:
         spread = np.ceil((np.arange(N) + 0.5) * T / N).astype(np.int64)
         return np.random.default_rng(4).permutation(spread)
 
+    @property
+    def row_steps(self) -> int:
+        """The steps of all rows together."""
+        return self.shape.N * self.shape.T if self.lengths is None else int(self.lengths.sum())
+
     @cached_property
     def call_options(self) -> dict[str, Any]:
         """What a call of the module gets beside x and the states."""

@@ -1,7 +1,7 @@
 """What a recurrent layer must at least do, and how near to the machine's limits it comes.
 
-    flops     2 N T (weights), three times that in a training step: the products for the outputs,
-              for d_x and d_h, and for d_weights
+    flops     2 (rows and steps) (weights), three times that in a training step: the products for
+              the outputs, for d_x and d_h, and for d_weights
     bytes     the recurrent weights, read once a step; twice in a training step
     outside   those of the flops that are not in a loop over time, and read no weights at each step
 
@@ -9,6 +9,9 @@ The fraction of the FMA peak is that of all flops in all of the time. The fracti
 bandwidth is that of the loops: their time is what remains when the products outside are given what
 they need at the FMA peak; the bandwidth is that of a buffer of the size of the weights. The larger
 of the two bounds the problem. What the nonlinearities cost is in neither.
+
+Whoever forms these products can't be faster than the FMA peak: by how much that is faster than
+another library is the most that any work on the kernels could reach.
 """
 
 from __future__ import annotations
@@ -18,8 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.cells import CELLS
-
 from .limits import Limits, level_of
 from .problem import Problem
 from .timing import ratios, spread
@@ -27,25 +28,29 @@ from .timing import ratios, spread
 
 def flops(problem: Problem, mode: str) -> int:
     """Multiplications and additions of the matrix products."""
-    N, T, I, H = problem.shape
-    return 2 * N * T * _gates(problem) * H * (I + H) * (3 if mode == "training" else 1)
+    return flops_of_matrices(problem.weights, problem.row_steps, mode)
+
+
+def flops_of_matrices(weights: Mapping[str, np.ndarray], vectors: int, mode: str) -> int:
+    """Those of every matrix among ``weights`` with so many vectors."""
+    numbers = sum(value.size for value in weights.values() if value.ndim == 2)
+    return 2 * vectors * numbers * (3 if mode == "training" else 1)
 
 
 def flops_outside(problem: Problem, mode: str) -> int:
     """Those of the products of the input and of the gradients of weights and input."""
-    N, T, I, H = problem.shape
-    per_unit = 3 * I + H if mode == "training" else I
-    return 2 * N * T * _gates(problem) * H * per_unit
+    w_ih, w_hh = (_matrix_size(problem, name) for name in ("weight_ih", "weight_hh"))
+    return 2 * problem.row_steps * (3 * w_ih + w_hh if mode == "training" else w_ih)
+
+
+def _matrix_size(problem: Problem, name: str) -> int:
+    value = problem.weights[f"{name}_l0"]
+    return value.size if value.ndim == 2 else 0
 
 
 def recurrent_bytes(problem: Problem) -> int:
     """The size of the recurrent weights."""
-    return _gates(problem) * problem.shape.H**2 * np.dtype(problem.dtype).itemsize
-
-
-def _gates(problem: Problem) -> int:
-    cell: Any = CELLS[problem.cell]
-    return int(cell.gates)
+    return problem.weights["weight_hh_l0"].nbytes
 
 
 def bytes_read(problem: Problem, mode: str) -> int:
@@ -84,6 +89,11 @@ def against_limits(
         "fraction": fractions,
         "bound": bound,
     }
+
+
+def at_peak(flops: int, seconds: Sequence[float], peak: Sequence[float]) -> dict[str, float]:
+    """How many times as fast as ``seconds`` the products alone are at the FMA peak of the round."""
+    return ratios(seconds, [flops / each for each in peak])
 
 
 def memory_of(weights: int, threads: int) -> str:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from . import language_task
+from . import language_task, roofline
 from .language_sides import PEERS, RnnkitTrainer, Trainer, peer_trainer
 from .language_task import Task
+from .limits import limits_or_none
 from .report import Table, of_threads, speedup_text, times
 from .sides import DisagreementError, thread_settings
 from .timing import SETTLE_SECONDS, ratios, settle, spread
@@ -80,13 +81,19 @@ def _train(task: Task, length: Length, options: Options) -> Row:
     trainers: list[Trainer] = [RnnkitTrainer(task, options.threads)]
     trainers += [peer_trainer(peer, task, thread_settings(options.threads)[setting])
                  for peer, setting in settings.items()]  # fmt: skip
-    turns = _take_turns(task, trainers, length)
+    limits = limits_or_none(options.threads)
+    peaks: list[float] = []
+    turns = _take_turns(
+        task, trainers, length, lambda: peaks.append(limits.fma("float32")) if limits else None
+    )
 
     tokens = length.steps * task.N * task.T
     curves = {t.name: _curve(turns[t.name], length.steps) for t in trainers}
     goal = max(min(loss for _, _, loss in curve) for curve in curves.values())
     native = [seconds for seconds, _ in turns["native"][1:]]
     others = {name: [s for s, _ in taken[1:]] for name, taken in turns.items() if name != "native"}
+    matrices = {name: w for name, w in task.weights.items() if not name.startswith("embedding.")}
+    work = roofline.flops_of_matrices(matrices, tokens, "training")
     return {
         "title": str(task),
         "setting": settings,
@@ -95,6 +102,11 @@ def _train(task: Task, length: Length, options: Options) -> Row:
             for name, seconds in {"native": native, **others}.items()
         },
         "speedup_over": {name: ratios(seconds, native) for name, seconds in others.items()},
+        "at_peak": {
+            name: roofline.at_peak(work, seconds, peaks)
+            for name, seconds in others.items()
+            if peaks
+        },
         "curves": curves,
         "goal": goal,
         "seconds_to_goal": {name: _seconds_to(goal, curve) for name, curve in curves.items()},
@@ -142,9 +154,12 @@ def _best_threads(task: Task, peer: str, threads: int) -> str:
 
 
 def _take_turns(
-    task: Task, trainers: Sequence[Trainer], length: Length
+    task: Task, trainers: Sequence[Trainer], length: Length, after_each: Callable[[], None]
 ) -> dict[str, list[tuple[float, float]]]:
-    """For each side (seconds, validation loss) after each turn; the entry before the first is 0."""
+    """For each side (seconds, validation loss) after each turn; the entry before the first is 0.
+
+    When all have had a turn, ``after_each`` is called.
+    """
     held_back = task.validation(length.validation_windows)
     turns = {}
     for trainer in trainers:
@@ -162,6 +177,7 @@ def _take_turns(
             seconds = time.perf_counter() - start
             turns[trainer.name].append((seconds, trainer.validate(held_back)))
         order.append(order.pop(0))
+        after_each()
     return turns
 
 

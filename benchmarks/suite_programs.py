@@ -17,6 +17,7 @@ import rnnkit as rk
 from rnnkit import nn
 
 from .comparison import MODES, compare_sides, compiled_line, settings_line
+from .limits import limits_or_none
 from .problem import Problem, Shape
 from .program_cells import FUSED_TWIN, PROGRAM_CELLS
 from .report import (
@@ -63,13 +64,14 @@ PLANNING_ROUNDS = {"full": 15, "standard": 9, "quick": 5, "tiny": 2}
 def run(options: Options, emit: Callable[[Row], None]) -> None:
     """Emits a row of kind "time" for each cell, shape and mode, and of "planning" for each cell."""
     head = {"suite": "programs", "threads": options.threads}
+    limits = limits_or_none(options.threads)
     for cell in PROGRAM_CELLS:
         for shape in SHAPES_OF[options.size]:
             problem = Problem(cell, shape, source="programs")
             sides = _sides(problem, options)
             for mode in MODES_OF[options.size]:
                 try:
-                    row = compare_sides(problem, mode, sides, PLANS[options.size])
+                    row = compare_sides(problem, mode, sides, PLANS[options.size], limits)
                 except DisagreementError as error:
                     emit(head | {"failed": str(error)})
                     continue

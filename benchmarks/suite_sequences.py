@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rnnkit.cells import CELLS
 
 from .comparison import MODES, compare_sides, settings_line
+from .limits import limits_or_none
 from .problem import FUSED, Problem, Shape
 from .report import (
     Table,
@@ -103,13 +104,14 @@ def _compare(
     ]
     without = rnnkit_side(plain, "native", options.threads, WITHOUT[what])
     plan, head = PLANS[options.size], _head(options) | {"kind": "time", "what": what}
+    limits = limits_or_none(options.threads)
     try:
         if what == BUDGET:  # which changes no result
-            row = compare_sides(problem, mode, [*sides, without], plan)
+            row = compare_sides(problem, mode, [*sides, without], plan, limits)
         else:
             for side, own in ((sides[0], problem), (without, plain)):
                 check_sides(own, [side, rnnkit_side(own, "python")], mode)
-            row = compare_sides(problem, mode, sides, plan, beside=[without])
+            row = compare_sides(problem, mode, sides, plan, limits, beside=[without])
     except DisagreementError as error:
         emit(head | {"failed": str(error)})
         return

@@ -555,6 +555,19 @@ def test_flops_outside_the_loops_are_those_of_the_other_products(suite):
     assert in_loops == 2 * 2 * 3 * 2 * w_hh.size
 
 
+def test_only_products_of_steps_that_are_there_count(suite):
+    roofline, problem = suite("roofline"), small(suite, "indrnn", (4, 6, 3, 5), ragged=True)
+    (w_ih,) = (w for w in problem.weights.values() if w.ndim == 2)
+    steps = int(problem.lengths.sum())
+    assert steps < 4 * 6
+    assert roofline.flops(problem, "forward") == 2 * steps * w_ih.size
+    assert roofline.flops(problem, "training") == roofline.flops_outside(problem, "training")
+
+
+def test_at_the_peak_a_step_takes_what_its_products_take(suite):
+    assert suite("roofline").at_peak(6e9, [3.0, 4.0, 5.0], [3e9] * 3)["median"] == 2.0
+
+
 @pytest.mark.parametrize("mode", ["forward", "training"])
 @pytest.mark.parametrize(("N", "bound"), [(1, "read"), (64, "fma")])
 def test_work_at_the_limit_is_all_of_it(suite, N, bound, mode):
@@ -724,13 +737,13 @@ def test_targets_stand_next_to_what_was_measured(suite):
     ]
     lines = {line[0]: line for line in suite("targets").summary(rows).body}
     assert lines["GRU and RNN training step vs PyTorch"][2:] == [
-        "mean 5.48x, least 5.00x (RNN tanh training N64 T25 I512 H512)", "yes",
+        "mean 5.48x, least 5.00x (RNN tanh training N64 T25 I512 H512)", "yes", "",
     ]  # fmt: skip
     assert lines["LSTM training step vs PyTorch"][3] == "NO"
     assert lines["float64 training step vs PyTorch"][2].startswith("mean 4.00x")
     assert lines["all threads over one, N >= 16, H >= 128"][2].startswith("least 1.70x (LSTM")
     assert lines["all threads over one, any shape"][3] == "yes"
-    assert lines["inference vs ONNX Runtime"][2:] == ["not measured", "-"]
+    assert lines["inference vs ONNX Runtime"][2:] == ["not measured", "-", ""]
 
 
 def test_sequences_are_held_to_their_targets(suite):
@@ -752,13 +765,13 @@ def test_sequences_are_held_to_their_targets(suite):
     lines = {line[0]: line for line in suite("targets").summary(rows).body}
     place = "(GRU training N64 T25 I512 H512)"
     assert lines["lengths uniform on 1..T vs all of T"][2:] == [
-        f"most 0.70x {place}, median 0.60x", "NO",
+        f"most 0.70x {place}, median 0.60x", "NO", "",
     ]  # fmt: skip
     assert lines["lengths uniform on 1..T vs PyTorch, packed"][2].startswith("least 2.50x")
     assert lines["restarts at 1 of 20 steps vs none"][3] == "yes"
     assert lines["a memory budget vs none"][3] == "-"
     assert lines["LSTM N8 T100000 H256, training step"][2:] == [
-        "most 500 MB (LSTM T100000, memory=1MB), median 500 MB", "yes",
+        "most 500 MB (LSTM T100000, memory=1MB), median 500 MB", "yes", "",
     ]  # fmt: skip
 
 
@@ -787,12 +800,30 @@ def test_programs_are_held_to_their_targets(suite):
     assert lines["own cell vs Python, N 1, H 64"][3] == "NO"
     assert lines["own cell vs Python, N >= 32, H >= 256"][3] == "yes"
     assert lines["own LSTM vs fused, N >= 32, H >= 256"][2:] == [
-        "most 2.00x (GRU N64 T25 I512 H512, path program), median 2.00x", "NO",
+        "most 2.00x (GRU N64 T25 I512 H512, path program), median 2.00x", "NO", "",
     ]  # fmt: skip
     assert lines["own LSTM vs fused, N 1, H 64"][3] == "yes"
     assert lines["tracing and planning an own cell"][2:] == [
-        "most 21.0 ms (A), median 21.0 ms", "NO",
+        "most 21.0 ms (A), median 21.0 ms", "NO", "",
     ]  # fmt: skip
+
+
+def test_a_target_tells_what_the_peak_of_the_machine_would_allow(suite):
+    def row(speedup, at_peak, **changes):
+        return cells_row(over={"torch": speedup}, at_peak={"torch": spread(at_peak)}, **changes)
+
+    rows = [
+        row(1.2, 1.9, cell="lstm", label="LSTM"),
+        row(1.4, 1.5, cell="lstm", label="LSTM", shape_text="N1"),
+        row(1.0, 1.1, suite="programs", kind="time", path="program", cell="own slstm"),
+        row(1.3, 9.0, suite="sequences", kind="time", what="ragged", share=spread(0.5)),
+        row(1.3, 1.25, suite="language", title="words: 10"),
+    ]
+    lines = {line[0]: line for line in suite("targets").summary(rows).body}
+    assert lines["LSTM training step vs PyTorch"][4] == "1.50x (LSTM training N1)"
+    assert lines["own cell, N >= 32, H >= 256, vs PyTorch's loop"][4].startswith("1.10x (GRU N64")
+    assert lines["lengths uniform on 1..T vs PyTorch, packed"][4].startswith("9.00x (GRU training")
+    assert lines["language model end to end vs PyTorch"][4] == "1.25x (words)"
 
 
 def test_fractions_of_the_limits_are_held_to_their_targets(suite):
