@@ -9,7 +9,7 @@ READY := .venv/ready
 NATIVE := setup.py pyproject.toml $(wildcard rnnkit/backend/*.px?) $(shell find csrc -name '*.[ch]')
 COMPILED := $(shell sed -n 's/^    "\(rnnkit.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help train test bench lint wheel clean
+.PHONY: help train test bench lint style warnings wheel clean
 
 help:
 	@echo 'make train   train a language model with the defaults (ARGS="--cell gru notes.txt")'
@@ -29,10 +29,14 @@ test: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# The compiler flags of setup.py come after CFLAGS, so warnings are errors for this build only.
-lint: $(READY)
+lint: style warnings
+
+style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The compiler flags of setup.py come after CFLAGS, so warnings are errors for this build only.
+warnings: $(READY)
 	CFLAGS=-Werror $(BIN)/python setup.py --quiet build_ext --force \
 		--build-temp build/lint --build-lib build/lint
 
