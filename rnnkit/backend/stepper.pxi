@@ -9,7 +9,8 @@ cdef class Stepper:
         states: per state (h, and c where the cell has one) an array (L, N, H), updated in place.
         n_threads: upper bound.
 
-    The arrays of `states` must stay where they are; `layers` are copied.
+    The arrays of `states` must stay where they are; `layers` are copied. A call while another thread is in
+    one raises RuntimeError: both would work in the same memory.
     """
 
     cdef const rk_cell *kernel
@@ -25,6 +26,7 @@ cdef class Stepper:
     cdef size_t workspace_size
     cdef idx steps
     cdef idx first_input
+    cdef bint in_use          # by a call that runs without the interpreter's lock
 
     def __cinit__(self, str cell, str variant, str dtype, list layers, tuple states, int n_threads):
         self.code = dtype_code(dtype)
@@ -69,8 +71,18 @@ cdef class Stepper:
         """Take other values of the weights, of the same shapes."""
         if len(layers) != self.n_layers:
             raise ValueError(f"layers: expected {self.n_layers}, got {len(layers)}")
-        for weights, values in zip(self.weights, layers):
-            weights.pack(values)
+        self.check_unused()
+        self.in_use = True
+        try:
+            for weights, values in zip(self.weights, layers):
+                weights.pack(values)
+        finally:
+            self.in_use = False
+
+    cdef int check_unused(self) except -1:
+        if self.in_use:
+            raise RuntimeError("a stepper serves one thread at a time: another is in a call of it")
+        return 0
 
     cdef int make_room(self, idx steps) except -1:
         """Memory for blocks of up to that many steps."""
@@ -117,10 +129,13 @@ cdef class Stepper:
                 y = buffers.room(3, s.T, s.N, s.H)
             s.x = buffers.grid_of(view, "x", &s, s.I)
             s.y = buffers.grid(y, "y", &s, s.H, True)
+        self.check_unused()
         if s.T > self.steps:
             self.make_room(s.T)
+        self.in_use = True
         with nogil:
             self.run_layers(&s)
+        self.in_use = False
         return y
 
     cdef Py_buffer *check(self, Py_buffer *view, str name, idx rows, idx columns) except NULL:

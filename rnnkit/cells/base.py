@@ -305,6 +305,12 @@ class Cell(Module):
         other.__dict__.setdefault("_original", self)
         return other
 
+    def in_evaluation(self) -> Cell:
+        """A copy in evaluation mode, with the modules that the cell holds; all else is shared."""
+        other: Cell = _in_evaluation(self)
+        other.__dict__.setdefault("_original", self)
+        return other
+
     def renew(self, input_size: int) -> Cell:
         """Another cell of this kind for ``input_size`` features, with fresh parameters.
 
@@ -329,6 +335,12 @@ class Cell(Module):
             if value != usual:
                 parts.append(f"{name}={value}")
         return ", ".join(parts)
+
+
+def original_of(cell: Cell) -> Cell:
+    """The cell that a copy (``with_tensors``, ``in_evaluation``) was made of; else itself."""
+    original: Cell = vars(cell).get("_original", cell)
+    return original
 
 
 def _with_tensors(module: Any, tensors: Mapping[str, Tensor | None]) -> Any:
@@ -488,3 +500,12 @@ class GatedCell(Cell):
             one = len(set(self.zoneout)) == 1
             words.append(f"zoneout={self.zoneout[0] if one else self.zoneout}")
         return ", ".join(words)
+
+
+def _in_evaluation(module: Any) -> Any:
+    other = copy.copy(module)
+    other.__dict__["training"] = False
+    for name, part in vars(module).items():
+        if isinstance(part, Module) and name != "_original":
+            other.__dict__[name] = _in_evaluation(part)
+    return other

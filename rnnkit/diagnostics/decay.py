@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def norms_of_rows(array: Array) -> Array:
     """Euclidean norms (T, N) of an array (T, N, ...), as float64; their squares may underflow."""
-    flat = np.abs(array.reshape(*array.shape[:2], -1).astype(np.float64))
+    flat = np.abs(array.reshape(*array.shape[:2], math.prod(array.shape[2:])).astype(np.float64))
     with np.errstate(invalid="ignore", over="ignore"):
         largest = flat.max(axis=2, initial=0.0)
         scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)

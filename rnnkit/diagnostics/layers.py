@@ -147,7 +147,13 @@ class LayerTrace:
         return norms_of_rows(self.row_norms(state)[:, None])[:, 0]
 
     def quantiles(self, q: Sequence[float], state: str | None = None) -> Array:
-        """Quantiles (len(q), T) over the rows of ``row_norms``; NaN where no row has the step."""
+        """Quantiles (len(q), T) over the rows of ``row_norms``; NaN where no row has the step.
+
+        Raises ArgumentError where one is not from 0 to 1.
+        """
+        for each in q:
+            if not 0 <= each <= 1:
+                raise ArgumentError(f"q: expected numbers from 0 to 1, got {each!r}")
         rows = self.row_norms(state)
         result = np.full((len(q), self.T), np.nan)
         for t in range(self.T):

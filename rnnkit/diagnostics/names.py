@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rnnkit.cells.base import original_of
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 from rnnkit.nn import Recurrent
@@ -37,10 +38,10 @@ class Names:
             raise ArgumentError(f"module: {type(module).__name__} has no recurrent layer")
 
     def __contains__(self, cells: Sequence[Cell]) -> bool:
-        return self._any or cells[0] in self._names
+        return self._any or original_of(cells[0]) in self._names
 
     def of(self, cells: Sequence[Cell]) -> str:
-        first = cells[0]
+        first = original_of(cells[0])
         if first not in self._names:
             kind = type(first).__name__.removesuffix("Cell")
             self._names[first] = f"{kind} {len(self._names)}"

@@ -193,6 +193,19 @@ class Recurrent(Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
+        self._give_to_cell(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.__dict__.get("_owners", {}):
+            raise AttributeError(f"{name}: a cell computes with it; assign another in its place")
+        super().__delattr__(name)
+
+    def _register(self, name: str, value: Any, kind: str) -> None:
+        super()._register(name, value, kind)
+        self._give_to_cell(name, value)
+
+    def _give_to_cell(self, name: str, value: Any) -> None:
+        """Has the cell compute with it, if it is a cell's that goes by this name."""
         owners = self.__dict__.get("_owners", {})
         if name in owners:
             owner, path = owners[name]
@@ -238,7 +251,7 @@ class Recurrent(Module):
             x = x.unsqueeze(batch)
             shape = x.shape
             lengths = None if lengths is None else np.atleast_1d(np.asarray(lengths))
-            reset = None if reset is None else np.expand_dims(np.asarray(reset), batch)
+            reset = None if reset is None else np.expand_dims(np.atleast_1d(reset), batch)
         T, N = shape[1 - batch], shape[batch]
         states = self._states_of_layers("", state, N, single)
         restarts = self._states_of_layers("reset_state: ", reset_state, N, single)

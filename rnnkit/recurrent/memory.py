@@ -12,8 +12,10 @@ nets Gruslys et al. 2016, arXiv 1606.03401.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from rnnkit.errors import ArgumentError, warn
@@ -42,12 +44,13 @@ def bytes_of(memory: Any) -> int | None:
     if isinstance(memory, str):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", memory.strip())
         if found is not None and found[2].upper() in UNITS:
-            memory = int(float(found[1]) * UNITS[found[2].upper()])
-    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+            number = float(found[1]) * UNITS[found[2].upper()]
+            memory = int(number) if math.isfinite(number) else memory
+    if isinstance(memory, bool) or not isinstance(memory, Integral) or memory < 1:
         raise ArgumentError(
             f"memory: expected 'full', a number of bytes or a text like '256MB', got {memory!r}"
         )
-    return memory
+    return int(memory)
 
 
 def segment_within(

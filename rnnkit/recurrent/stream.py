@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from _thread import allocate_lock
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,36 +23,24 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@contextmanager
-def _evaluating(cells: Sequence[Cell]) -> Iterator[None]:
-    """Has the cells, and what they are made of, in evaluation mode for a while."""
-    training = [module for cell in cells for module in cell.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 class Stepper:
     """What ``module.stream(batch_size)`` returns: it owns a state and moves it on at each call.
 
     ``y = stepper(x)`` takes one step, x (N, I) and y (N, H) of the last layer, or a block of them,
     (T, N, I) and (T, N, H). With ``out=`` the result is written there; natively, no array is then
     allocated, unless a block is longer than all before it. The outputs are bit for bit those of the
-    module in evaluation mode on the whole sequence, on the same path, whatever mode the module is
-    in. Nothing is recorded for gradients.
+    module in evaluation mode on the whole sequence, on the same native path, whatever mode the
+    module is in. Nothing is recorded for gradients.
 
-    Weights are taken when the stepper is made; ``refresh()`` takes them again.
+    Weights are taken when the stepper is made; ``refresh()`` takes them again. The module itself
+    may be trained meanwhile, in other threads too. A stepper serves one thread at a time.
 
     Attributes:
         state: one (L, N, H) array per state name, or as the cell's ``state_shapes`` say; writing
             into them changes the state.
     """
 
-    __slots__ = ("_batch", "_cells", "_dtype", "_native", "_runner", "state")
+    __slots__ = ("_batch", "_cells", "_dtype", "_in_use", "_native", "_runner", "state")
 
     state: tuple[Array, ...]
 
@@ -65,26 +53,25 @@ class Stepper:
         self.state = tuple(
             np.stack([start.data for start in starts]) for starts in zip(*initial, strict=True)
         )
-        for cell in cells:
-            cell.check_parameters()
+        self._in_use = allocate_lock()
         self._native: Callable[[Array, Array | None], Array] | None = None
         self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
-        with _evaluating(self._cells):
-            decision = backend.decide(
-                op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
-                f"I={first.input_size} H={first.hidden_size} L={len(cells)} "
-                f"{DTYPE_NAMES[first.dtype]}",
-                kernel=first.kernel,
-                dtype=DTYPE_NAMES[first.dtype],
-                program=partial(obstacle, self._cells, []),
-            )
-            if decision.path == "fused":
-                self._runner = _NativeRunner(self._cells, self.state)
-                self._native = self._runner.run
-            elif decision.path == "program":
-                self._runner = _ProgramRunner(self._cells, self.state)
-            else:
-                self._runner = _TapeRunner(self._cells, self.state)
+        evaluated = self._evaluated()
+        decision = backend.decide(
+            op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
+            f"I={first.input_size} H={first.hidden_size} L={len(cells)} "
+            f"{DTYPE_NAMES[first.dtype]}",
+            kernel=evaluated[0].kernel,
+            dtype=DTYPE_NAMES[first.dtype],
+            program=partial(obstacle, evaluated, []),
+        )
+        if decision.path == "fused":
+            self._runner = _NativeRunner(evaluated, self.state)
+            self._native = self._runner.run
+        elif decision.path == "program":
+            self._runner = _ProgramRunner(evaluated, self.state)
+        else:
+            self._runner = _TapeRunner(evaluated, self.state)
 
     def __call__(self, x: Any, out: Array | None = None) -> Any:
         """Take one step or a block of steps.
@@ -99,7 +86,9 @@ class Stepper:
 
         Raises:
             ShapeError: x or ``out`` has other sizes. The state has not moved.
-            DTypeError: another dtype than the parameters have.
+            DTypeError: another dtype than the parameters have, or ``out`` is no array.
+            ArgumentError: ``out`` cannot be written to, or its last axis is not contiguous.
+            RuntimeError: another thread is in a call of this stepper.
         """
         if type(x) is np.ndarray and self._native is not None:
             # A microsecond counts here: the native side checks as well, and says less.
@@ -112,9 +101,13 @@ class Stepper:
         if out is None:
             y = np.empty(shape, self._dtype)
         else:
-            check_tensor("out", out, self._dtype, shape=shape)
-            y = out
-        self._runner.run(array, y)
+            y = self._checked_out(out, shape)
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("a stepper serves one thread at a time: another is in a call of it")
+        try:
+            self._runner.run(array, y)
+        finally:
+            self._in_use.release()
         return Tensor(y, copy=False) if out is None and isinstance(x, Tensor) else y
 
     def reset(self, state: Sequence[Any] | None = None, rows: Any = None) -> None:
@@ -148,19 +141,44 @@ class Stepper:
             own[:, chosen] = value.data[:, chosen]
 
     def refresh(self) -> None:
-        """Take the module's weights again, after they have changed."""
+        """Take the module's weights again, after they have changed.
+
+        Raises DTypeError where they have another dtype by now, which asks for another stream.
+        """
+        self._runner.refresh(self._evaluated())
+
+    def _evaluated(self) -> tuple[Cell, ...]:
+        """The cells as they are now, checked, in evaluation mode.
+
+        Copies: the module itself may be in training meanwhile, in another thread.
+        """
         for cell in self._cells:
             cell.check_parameters()
-        self._runner.refresh()
+            if cell.dtype != self._dtype:
+                raise DTypeError(
+                    f"parameters: expected {self._dtype}, as when the stream was made, got "
+                    f"{cell.dtype}; make another stream"
+                )
+        return tuple([cell.in_evaluation() for cell in self._cells])
 
     def copy(self) -> Stepper:
         """Another stepper in the same state, which then goes its own way.
 
         It is made anew: with the module's weights as they are by now.
         """
+        self._evaluated()
         other = Stepper(self._cells, self._batch)
         other.reset(self.state)
         return other
+
+    def __copy__(self) -> Stepper:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Stepper:
+        return self.copy()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a stepper cannot be pickled: keep its state_dict(), and stream() anew")
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of the state, by state name: what ``numpy.savez(file, **...)`` takes as it is."""
@@ -194,6 +212,16 @@ class Stepper:
             raise ArgumentError(f"rows: expected from 0 to {N - 1}, got {array.tolist()}")
         return array.reshape(-1)
 
+    def _checked_out(self, out: Any, shape: tuple[int, ...]) -> Array:
+        if not isinstance(out, np.ndarray):
+            raise DTypeError(f"out: expected a NumPy array, got {type(out).__name__}")
+        check_tensor("out", out, self._dtype, shape=shape)
+        if not out.flags.writeable:
+            raise ArgumentError("out: expected an array that can be written to")
+        if shape[-1] > 1 and out.strides[-1] != out.itemsize:
+            raise ArgumentError(f"out: expected a contiguous last axis, got strides {out.strides}")
+        return out
+
     def _checked(self, x: Any) -> Array:
         first = self._cells[0]
         axes = {2: "(N, I)", 3: "(T, N, I)"}
@@ -208,12 +236,11 @@ class Stepper:
 class _NativeRunner:
     """All layers in one native call."""
 
-    __slots__ = ("_cells", "_native", "run")
+    __slots__ = ("_native", "run")
 
     run: Callable[[Array, Array | None], Array]
 
     def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
-        self._cells = cells
         first = cells[0]
         extension = backend.native()
         assert extension is not None
@@ -224,29 +251,28 @@ class _NativeRunner:
         )
         self.run = self._native.run
 
-    def refresh(self) -> None:
-        self._native.repack([weights_of(cell) for cell in self._cells])
+    def refresh(self, cells: Sequence[Cell]) -> None:
+        self._native.repack([weights_of(cell) for cell in cells])
 
 
 class _ProgramRunner:
     """The cells' traced programs, one native call for each layer."""
 
-    __slots__ = ("_cells", "_programs")
+    __slots__ = ("_programs",)
 
     def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
         from rnnkit.recurrent.program.stream import ProgramRunner
 
-        self._cells = cells
-        with no_grad(), _evaluating(cells):
+        with no_grad():
             self._programs = ProgramRunner(cells, state)
 
     def run(self, x: Array, y: Array) -> None:
-        with no_grad(), _evaluating(self._cells):
+        with no_grad():
             self._programs.run(x, y)
 
-    def refresh(self) -> None:
-        with no_grad(), _evaluating(self._cells):
-            self._programs.refresh()
+    def refresh(self, cells: Sequence[Cell]) -> None:
+        with no_grad():
+            self._programs.refresh(cells)
 
 
 class _TapeRunner:
@@ -259,7 +285,7 @@ class _TapeRunner:
         self._state = state
 
     def run(self, x: Array, y: Array) -> None:
-        with no_grad(), _evaluating(self._cells):
+        with no_grad():
             for step, result in zip(x, y, strict=True) if x.ndim == 3 else [(x, y)]:
                 self._take(step, result)
 
@@ -275,5 +301,5 @@ class _TapeRunner:
                 own[layer] = new.data
         y[...] = value.data
 
-    def refresh(self) -> None:
-        """The cells are used as they are at each step."""
+    def refresh(self, cells: Sequence[Cell]) -> None:
+        self._cells = cells

@@ -340,6 +340,33 @@ def test_quantiles_are_those_of_the_rows_that_have_the_step(path):
     assert low[6] == middle[6] == rows[6, 1]
     np.testing.assert_allclose(middle[3], np.median(rows[3, [0, 1, 3]]))
     np.testing.assert_allclose(layer.norms(), np.sqrt((rows**2).sum(1)))
+    with pytest.raises(ArgumentError, match=r"q: expected numbers from 0 to 1, got 2\.0"):
+        layer.quantiles([0.5, 2.0])
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 1), (6, 0, 1)])
+def test_nothing_to_run_is_nothing_to_see(path, sizes):
+    net = nn.GRU(1, 3)
+    with rk.diagnostics.trace(net) as trace, rk.diagnostics.watch(net) as watch:
+        _, h = net(rk.zeros(*sizes), rk.zeros(1, sizes[1], 3).requires_grad_())
+        h.sum().backward()
+    if sizes[0]:
+        assert math.isnan(trace["l0"].factor())
+        assert trace["l0"].norms().shape == sizes[:1]
+    assert not any(seen.verdict for seen in watch.history)
+    assert "l0" in str(trace.report())
+
+
+def test_layers_with_dropped_weights_are_seen_under_their_names(path):
+    net = nn.RNN(1, 3, num_layers=2, weight_dropout=0.5)
+    with rk.diagnostics.trace(net) as trace, rk.diagnostics.watch(net, vanishing=0) as watch:
+        net(rk.randn(6, 2, 1))[0].sum().backward()
+    with rk.diagnostics.trace() as unnamed:
+        for _ in range(2):
+            net(rk.randn(6, 2, 1))
+    assert [layer.name for layer in trace.layers] == ["l0", "l1"]
+    assert sorted(seen.name for seen in watch.history) == ["l0", "l1"]
+    assert {layer.name for layer in unnamed.layers} == {"RNN 0", "RNN 1"}
 
 
 def test_backward_passes_add_up(path):

@@ -270,6 +270,19 @@ def test_a_parameter_may_be_replaced(kind):
     assert new.grad is not None
 
 
+def test_a_parameter_is_what_its_layer_computes_with_however_it_came():
+    module = nn.GRU(4, 5, num_layers=2)
+    new = nn.Parameter(np.zeros((15, 5), np.float32))
+    module.register_parameter("weight_hh_l1", new)
+    module(randn(6, 3, 4, dtype="float32"))[0].sum().backward()
+    assert new.grad is not None
+    with pytest.raises(AttributeError, match="weight_hh_l1: a cell computes with it"):
+        del module.weight_hh_l1
+    assert module.weight_hh_l1 is new
+    module.note = 1
+    del module.note
+
+
 @EACH
 def test_to_another_precision_and_back(kind):
     make, _ = MODULES[kind]
@@ -322,6 +335,8 @@ def test_wrong_inputs():
             lstm(x, state)
     with pytest.raises(ShapeError, match=r"\(N, T, I\)"):
         nn.GRU(4, 2, batch_first=True)(f32(1, 5, 3, 4))
+    with pytest.raises(ShapeError, match="reset: expected"):
+        lstm(f32(5, 4), reset=True)
 
 
 def test_wrong_options():

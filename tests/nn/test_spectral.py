@@ -120,3 +120,10 @@ def test_models_and_refusals():
     for bound in (-1.0, float("nan")):
         with pytest.raises(ArgumentError, match="max_norm: expected a number >= 0"):
             spectral_norm_(model, bound)
+
+
+def test_a_frozen_matrix_is_not_bounded():
+    module = make("RNN").freeze()
+    spectral_norm_(module, 1e9)
+    with pytest.raises(ArgumentError, match="weight_hh_l0: is frozen; unfreeze"):
+        spectral_norm_(module, 1e-3)

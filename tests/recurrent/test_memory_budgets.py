@@ -462,10 +462,11 @@ def test_why_says_how_many_segments(path):
 def test_amounts():
     assert bytes_of("full") is None
     for text, amount in {
-        "1": 1, "10B": 10, "3kb": 3000, "1.5MB": 1_500_000, " 2 GiB ": 2 << 30, "1TB": 10**12,
+        np.int64(7): 7, "1": 1, "10B": 10,
+        "3kb": 3000, "1.5MB": 1_500_000, " 2 GiB ": 2 << 30, "1TB": 10**12,
     }.items():  # fmt: skip
         assert bytes_of(text) == amount
-    for wrong in ("", "0", "-1", 0, -5, 2.5, True, None, "5 apples", "MB", "0.1B", [1]):
+    for wrong in ("", "0", "-1", 0, -5, 2.5, True, None, "5 apples", "MB", "0.1B", [1], "9" * 400):
         with pytest.raises(ArgumentError, match=r"memory: expected 'full', .* got"):
             bytes_of(wrong)
 

@@ -28,6 +28,7 @@ from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import GraphError, ShapeError
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program import obstacle
+from rnnkit.recurrent.program.run import MOST_SETTINGS, _traced
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -355,6 +356,15 @@ def test_parameters_and_attributes_change_between_calls():
     for i, one in enumerate(ys):
         for other in ys[:i]:
             assert np.abs(one - other).max() > 1e-3
+
+
+def test_a_setting_that_moves_on_and_on_leaves_few_traces_behind():
+    module = nn.GRU(3, 4, zoneout=0.5)
+    (cell,) = module.layers[0]
+    for step in range(MOST_SETTINGS + 5):
+        cell.zoneout = (0.5 - 0.01 * step,)
+        module(rk.zeros(2, 1, 3))
+    assert len(_traced[cell]) == MOST_SETTINGS
 
 
 def test_a_cell_moves_to_double_precision_and_back():

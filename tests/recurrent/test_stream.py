@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -204,6 +206,30 @@ def test_new_weights_are_taken_by_refresh(path):
     np.testing.assert_array_equal(stepper(x), whole(module, x)[0])
 
 
+@pytest.mark.parametrize("peephole", [False, True])
+def test_a_module_of_another_dtype_asks_for_another_stream(path, peephole):
+    module = nn.LSTM(5, 6, peephole=peephole)
+    stepper = module.stream(2)
+    module.to(np.float64)
+    for ask in (stepper.refresh, stepper.copy):
+        with pytest.raises(DTypeError, match="expected float32, as when the stream was made"):
+            ask()
+    if path == "native":  # the weights are those of before
+        assert stepper(sequence(2, 2)).dtype == np.float32
+
+
+def test_copies_go_their_own_way_and_pickles_are_refused(path):
+    stepper = nn.LSTM(5, 6).stream(2)
+    x = sequence(4, 2)
+    stepper(x[:2])
+    others = [copy.copy(stepper), copy.deepcopy(stepper)]
+    expected = stepper(x[2:])
+    for other in others:
+        np.testing.assert_array_equal(other(x[2:]), expected)
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(stepper)
+
+
 def test_dropout_is_not_applied(path):
     module = nn.LSTM(5, 6, num_layers=2, dropout=0.9)
     x = sequence(4, 1)
@@ -360,6 +386,21 @@ def test_a_wrong_out(path, size):
         stepper(np.ones((2, 5), np.float32), out=np.zeros(size, np.float32))
     with pytest.raises(DTypeError, match="out: expected float32"):
         stepper(np.ones((2, 5), np.float32), out=np.zeros((2, 6)))
+
+
+@pytest.mark.parametrize("peephole", [False, True])
+def test_an_out_that_cannot_be_written_leaves_the_state_where_it_was(path, peephole):
+    stepper = nn.LSTM(5, 6, num_layers=2, peephole=peephole).stream(2)
+    fixed = np.zeros((2, 6), np.float32)
+    fixed.flags.writeable = False
+    for out, error, message in (
+        (rk.zeros(2, 6), DTypeError, "out: expected a NumPy array, got Tensor"),
+        (fixed, ArgumentError, "out: expected an array that can be written to"),
+        (np.zeros((6, 2), np.float32).T, ArgumentError, "out: expected a contiguous last axis"),
+    ):
+        with pytest.raises(error, match=message):
+            stepper(np.ones((2, 5), np.float32), out=out)
+    assert not any(each.any() for each in stepper.state)
 
 
 def test_bad_states_and_batch_sizes(path):

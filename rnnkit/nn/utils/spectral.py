@@ -74,7 +74,8 @@ def spectral_norm_(module: Module, max_norm: float, per_gate: bool = False) -> d
         The norms before.
 
     Raises:
-        ArgumentError: a negative or NaN ``max_norm``, or no gated cell inside.
+        ArgumentError: a negative or NaN ``max_norm``, no gated cell inside, or a frozen matrix that
+            is beyond the bound.
     """
     if not max_norm >= 0:
         raise ArgumentError(f"max_norm: expected a number >= 0, got {max_norm!r}")
@@ -82,6 +83,8 @@ def spectral_norm_(module: Module, max_norm: float, per_gate: bool = False) -> d
     for name, matrix in _matrices(module, per_gate):
         norms[name] = norm = _norm(matrix)
         if norm > max_norm:
+            if not matrix.flags.writeable:
+                raise ArgumentError(f"{name}: is frozen; unfreeze() the module to bound it")
             exact = matrix.astype(np.float64)
             squares, right = np.linalg.eigh(exact.T @ exact)
             values = np.sqrt(np.maximum(squares, 0.0))

@@ -13,6 +13,7 @@ from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
+from rnnkit.cells.base import original_of
 from rnnkit.errors import TraceError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments
@@ -20,7 +21,7 @@ from rnnkit.recurrent.node import LayerNode
 from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.settings import settings_of
-from rnnkit.recurrent.program.traced import TracedStep, tensors_of
+from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
 from rnnkit.recurrent.program.variant import Needs, Variant, compiled
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 _traced: WeakKeyDictionary[Cell, dict[Any, TracedStep | TraceError]] = WeakKeyDictionary()
+MOST_SETTINGS = 16
+"""Of a cell, whose traced steps are kept; the oldest give way, where a setting moves on and on."""
 
 
 def traced(cell: Cell) -> TracedStep:
@@ -40,22 +43,31 @@ def traced(cell: Cell) -> TracedStep:
     Raises:
         TraceError: it cannot be traced; the message names the line.
     """
-    original = vars(cell).get("_original", cell)  # a copy with other tensors is traced as that
+    original = original_of(cell)  # as which a copy with other tensors is traced
     of_cell = _traced.get(original)
     if of_cell is None:
         of_cell = _traced[original] = {}
     key = settings_of(cell)
     found = of_cell.get(key)
     if found is None:
-        try:
-            found = TracedStep(cell)
-            compiled(found, (), True, False)
-        except TraceError as error:
-            found = error
-        of_cell[key] = found
+        with TRACING:
+            found = of_cell.get(key)  # another thread may have traced it meanwhile
+            if found is None:
+                found = of_cell[key] = _trace(cell)
+                if len(of_cell) > MOST_SETTINGS:
+                    del of_cell[next(iter(of_cell))]
     if isinstance(found, TraceError):
         raise found
     return found
+
+
+def _trace(cell: Cell) -> TracedStep | TraceError:
+    try:
+        step = TracedStep(cell)
+        compiled(step, (), True, False)
+    except TraceError as error:
+        return error
+    return step
 
 
 def run_layer(
@@ -159,9 +171,10 @@ class DirectionOfLayer:
                 restart = needs[self.at_restarts] or initial
                 states = [any(each) for each in zip(initial, restart, strict=True)]
                 of = Needs(needs[0], states, needs[self.at_drawn], needs[self.at_tensors])
-            found = self.step.variants[key] = Variant(
-                self.step, self.names, of, self.y_wanted, options.steps, seen, idle
-            )
+            with TRACING:
+                found = self.step.variants[key] = Variant(
+                    self.step, self.names, of, self.y_wanted, options.steps, seen, idle
+                )
         return found
 
 

@@ -15,7 +15,7 @@ from rnnkit.recurrent.program.encode import KINDS
 from rnnkit.recurrent.program.plan import Compiled
 from rnnkit.recurrent.program.prologue import Prologue
 from rnnkit.recurrent.program.trace import ROWS, TracedArray
-from rnnkit.recurrent.program.traced import TracedStep, tensors_of
+from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
 from rnnkit.recurrent.program.values import VIEWS
 
 if TYPE_CHECKING:
@@ -150,8 +150,9 @@ def show(cell: Cell) -> Listing:
         return Listing(title, "python", "the native extension is not loaded")
     begun = time.perf_counter()
     try:
-        step = TracedStep(cell)
-        compiled = _compiled(cell, step)
+        with TRACING:
+            step = TracedStep(cell)
+            compiled = _compiled(cell, step)
     except TraceError as error:
         return Listing(title, "python", f"no program: {error}")
     seconds = time.perf_counter() - begun

@@ -14,7 +14,7 @@ from rnnkit.backend.products import always_native
 from rnnkit.recurrent.program.prepared import Prepared
 from rnnkit.recurrent.program.run import traced
 from rnnkit.recurrent.program.steps import placed_drawn
-from rnnkit.recurrent.program.traced import tensors_of
+from rnnkit.recurrent.program.traced import TRACING, tensors_of
 from rnnkit.recurrent.program.variant import Variant
 
 if TYPE_CHECKING:
@@ -29,20 +29,19 @@ class ProgramRunner:
     """All layers, each as one run of its program for every call.
 
     Args:
-        cells: one per layer, in evaluation mode now and at every run.
+        cells: one per layer, in evaluation mode.
         state: one (L, N, *shape) array per state name, which the runs read and write.
     """
 
     def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
-        self._cells = cells
         self._state = state
-        self.refresh()
+        self.refresh(cells)
 
-    def refresh(self) -> None:
+    def refresh(self, cells: Sequence[Cell]) -> None:
         """Compute again what depends on parameters alone."""
         self._layers = [
             _Layer(cell, tuple([each[i].reshape(-1) for each in self._state]))
-            for i, cell in enumerate(self._cells)
+            for i, cell in enumerate(cells)
         ]
 
     def run(self, x: Array, y: Array) -> None:
@@ -63,7 +62,8 @@ class _Layer:
         self._state = state
         self._step = traced(cell)
         held = tensors_of(cell)
-        self._variant = variant = Variant(self._step, list(held))
+        with TRACING:
+            self._variant = variant = Variant(self._step, list(held))
         # Copies: weights that change are others when they are taken again, and not before.
         arrays = [tensor._data.copy() for tensor in held.values()]
         needs = [False] * len(arrays)

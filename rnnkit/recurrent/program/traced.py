@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from rnnkit import rng
@@ -46,6 +47,9 @@ def _other_numbers(tensor: Tensor) -> Tensor:
 
 
 _OTHER_ROWS = 1013
+
+TRACING = RLock()
+"""Held by who traces a step, or makes something of a traced one, which adds to its trace."""
 
 
 def _line_of(error: Exception) -> str:
@@ -225,7 +229,11 @@ class TracedStep:
     def gradients(self, d_y: bool, d_steps: tuple[bool, ...]) -> Gradients:
         """The backward program's values, where the output and some states of every step have
         gradients of their own."""
-        return Gradients(self, d_y, d_steps)
+        self.tracer.backward = True
+        try:
+            return Gradients(self, d_y, d_steps)
+        finally:
+            self.tracer.backward = False
 
 
 class Gradients:
@@ -245,7 +253,6 @@ class Gradients:
         self.flow: list[Value] = []
         roots: list[Tensor] = []
         seeds: list[Tensor] = []
-        tracer.backward = True
         with tracer:
             if d_y:
                 seed = tracer.leaf("sequence", traced.y.shape, "d_y")
@@ -283,7 +290,6 @@ class Gradients:
                 tracer.value_of(target): None if d is None else tracer.value_of(d)
                 for target, d in zip(targets, found, strict=True)
             }
-        tracer.backward = False
 
 
 def _is_wanted(tensor: Any, n_sequences: int) -> bool:
