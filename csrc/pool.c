@@ -112,7 +112,7 @@ static void send_workers_away(void)
     cpu_set_t taken;
     CPU_ZERO(&taken);
     CPU_SET(here, &taken);
-    for (int tid = 1; tid <= pool.n_workers; tid++) {
+    for (int tid = 1; tid < pool.n_threads; tid++) { /* those that will undo it */
         worker_state *w = &workers[tid];
         int there = atomic_load_explicit(&pool.processor[tid], memory_order_relaxed);
         if (w->sent_away || (!w->asleep && there != here)) continue;
@@ -219,8 +219,11 @@ void rk_parallel(int n_threads, rk_task task, void *arg)
         task(arg, 0, 1);
         return;
     }
-    int available = start_workers(n_threads - 1) + 1;
-    if (n_threads > available) n_threads = available;
+    if (start_workers(n_threads - 1) < n_threads - 1) { /* the task's work and memory are planned for n_threads */
+        pthread_mutex_unlock(&pool.callers);
+        task(arg, 0, 1);
+        return;
+    }
     pool.task = task;
     pool.arg = arg;
     pool.n_threads = n_threads;

@@ -359,7 +359,7 @@ cdef class Packed:
         if self.of != kernels:
             self.ready = False
             PyMem_RawFree(self.memory)
-            self.memory = NULL
+            self.memory, self.of = NULL, NULL
             self.memory = PyMem_RawMalloc(kernels.executor[self.code].packed_size(&self.program.program) + 64)
             if self.memory == NULL:
                 raise MemoryError

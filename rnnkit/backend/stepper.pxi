@@ -108,11 +108,12 @@ cdef class Stepper:
     def run(self, x, y=None):
         """Steps x (T, N, I) to outputs y (T, N, H) of the last layer, or (N, I) to (N, H).
 
-        Returns y, which is a new array where none is given.
+        Returns y, which is a new array where none is given. x is copied where they share memory.
         """
         cdef Buffers buffers = Buffers(self.code)
         cdef rk_sequence s = self.s
         cdef Py_buffer *view = buffers.take(x, "x", -1, False)
+        cdef Py_buffer *inputs = view
         s.I = self.first_input
         if view.ndim == 2:
             if y is None:
@@ -128,7 +129,10 @@ cdef class Stepper:
             if y is None:
                 y = buffers.room(3, s.T, s.N, s.H)
             s.x = buffers.grid_of(view, "x", &s, s.I)
-            s.y = buffers.grid(y, "y", &s, s.H, True)
+            view = buffers.take(y, "y", 3, True)
+            s.y = buffers.grid_of(view, "y", &s, s.H)
+        if share_memory(inputs, view):
+            return self.run(x.copy(), y)
         self.check_unused()
         if s.T > self.steps:
             self.make_room(s.T)
@@ -171,3 +175,23 @@ cdef class Stepper:
                 s.y = y
             self.kernel.forward(s)
             s.x = s.y
+
+
+cdef bint share_memory(const Py_buffer *a, const Py_buffer *b) noexcept:
+    """Whether the memory from first to last element of one overlaps that of the other."""
+    return first_byte(a) < last_byte(b) and first_byte(b) < last_byte(a)
+
+
+cdef uintptr_t first_byte(const Py_buffer *view) noexcept:
+    cdef uintptr_t at = <uintptr_t>view.buf
+    for axis in range(view.ndim):
+        at += min(0, (view.shape[axis] - 1) * view.strides[axis])
+    return at
+
+
+cdef uintptr_t last_byte(const Py_buffer *view) noexcept:
+    """The one behind it."""
+    cdef uintptr_t at = <uintptr_t>view.buf + view.itemsize
+    for axis in range(view.ndim):
+        at += max(0, (view.shape[axis] - 1) * view.strides[axis])
+    return at

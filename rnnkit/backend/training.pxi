@@ -213,7 +213,7 @@ cdef int take_rows_of_classes(rk_cross_entropy *c, Loans loans, str dtype, int n
     cdef Py_buffer *view = loans.take(target, "target", "int64", -1, False)
     c.n_threads = n_threads
     c.rows, c.target = size_of(view), <const int64_t *>view.buf
-    c.classes = x.shape[len(x.shape) - 1]
+    c.classes = x.shape[len(x.shape) - 1] if len(x.shape) else 0
     if c.classes < 1:
         raise ValueError("x: expected at least one class")
     cdef idx wrong

@@ -102,6 +102,8 @@ class Stepper:
             y = np.empty(shape, self._dtype)
         else:
             y = self._checked_out(out, shape)
+            if np.may_share_memory(array, y):
+                array = array.copy()
         if not self._in_use.acquire(blocking=False):
             raise RuntimeError("a stepper serves one thread at a time: another is in a call of it")
         try:

@@ -139,3 +139,40 @@ def test_what_a_barrier_takes_is_measured():
     taken = native.barrier_time()
     assert 0 < taken < 1e7  # nanoseconds
     assert native.barrier_time() == taken  # not measured again so soon
+
+
+FEW_THREADS = """
+import os, resource
+import numpy as np
+import rnnkit as rk
+from rnnkit import cells, nn
+
+module = nn.Recurrent(cells.IndRNNCell(64, 64))
+x = rk.tensor(np.random.default_rng(0).normal(size=(50, 64, 64)).astype("float32"))
+
+
+def work():
+    y, _ = module(x)
+    return [y, *rk.grad(y.sum(), list(module.parameters()))]
+
+
+rk.set_num_threads(1)
+expected = work()
+os.setuid(65534)  # for whom the limit holds
+resource.setrlimit(resource.RLIMIT_NPROC, (3, 3))
+rk.set_num_threads(8)
+for _ in range(3):
+    assert all((a.numpy() == b.numpy()).all() for a, b in zip(work(), expected, strict=True))
+print("same")
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or os.getuid() != 0,
+    reason="only root can become a user for whom threads are limited",
+)
+def test_fewer_threads_than_were_asked_for_give_the_same_bits():
+    run = subprocess.run(
+        [sys.executable, "-c", FEW_THREADS], capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout == "same\n", run.stderr

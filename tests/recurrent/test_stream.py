@@ -388,6 +388,22 @@ def test_a_wrong_out(path, size):
         stepper(np.ones((2, 5), np.float32), out=np.zeros((2, 6)))
 
 
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"peephole": True}])
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+def test_an_out_that_shares_memory_with_the_input(path, options, shift):
+    module = nn.LSTM(6, 6, **options)
+    x = np.random.default_rng(0).standard_normal((300, 4, 6)).astype(np.float32)
+    expected = module.stream(4)(x)
+    memory = np.zeros((302, 4, 6), np.float32)
+    memory[1:-1] = x
+    out = memory[1 + shift : 301 + shift]
+    np.testing.assert_array_equal(module.stream(4)(memory[1:-1], out=out), expected)
+    one = np.zeros((6, 6), np.float32)
+    one[1:5] = x[0]
+    stepped = module.stream(4)(one[1:5], out=one[1 + shift : 5 + shift])
+    np.testing.assert_array_equal(stepped, expected[0])
+
+
 @pytest.mark.parametrize("peephole", [False, True])
 def test_an_out_that_cannot_be_written_leaves_the_state_where_it_was(path, peephole):
     stepper = nn.LSTM(5, 6, num_layers=2, peephole=peephole).stream(2)
