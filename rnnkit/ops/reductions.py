@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rnnkit.ops.comparison import equal, isfinite
 from rnnkit.ops.elementwise import exp, sqrt, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, flip, reshape
+from rnnkit.ops.sums import sum_array
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array, Axis, Tensor
@@ -41,19 +42,11 @@ def _count(x: Tensor | Array, axes: tuple[int, ...]) -> int:
 # ---- sums and moments
 
 
-# Typed loosely: NumPy's stub of reduce wants keepdims to be a literal.
-_reduce: Any = np.add.reduce
-
-
-def _sum_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return _reduce(x, axis=axis, keepdims=keepdims)
-
-
 def _mean_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return _sum_array(x, axis, keepdims) / np.asarray(_count(x, axis), x.dtype)
+    return sum_array(x, axis, keepdims) / np.asarray(_count(x, axis), x.dtype)
 
 
-_sum = primitive("sum", _sum_array)
+_sum = primitive("sum", sum_array)
 _sum.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y, x, axis))
 
 _mean = primitive("mean", _mean_array)
@@ -193,11 +186,11 @@ def cumsum(x: Tensor, axis: int) -> Tensor:
 
 def _logsumexp_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     if _count(x, axis) == 0:
-        return _sum_array(x, axis, keepdims) - np.asarray(np.inf, x.dtype)
+        return sum_array(x, axis, keepdims) - np.asarray(np.inf, x.dtype)
     shift = x.max(axis=axis, keepdims=True)
     # An infinite maximum is the answer itself; subtracting it would give NaN.
     shift = np.where(np.isfinite(shift), shift, np.zeros((), x.dtype))
-    y = np.log(_sum_array(np.exp(x - shift), axis, True)) + shift
+    y = np.log(sum_array(np.exp(x - shift), axis, True)) + shift
     return y if keepdims else np.squeeze(y, axis)
 
 

@@ -195,6 +195,46 @@ def test_softplus_over_the_whole_range(dtype):
     np.testing.assert_allclose(y, [0, 0, *middle, x[9], INF, NAN], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((200_000, 3), 0), ((3, 200_000), 0), ((4, 50_001, 3), 1), ((4, 50_001, 3), (0, 1)),
+        ((3, 400, 300), (1, 2)), ((513, 7), 0), ((300, 7, 300, 2), (0, 2)), ((200_000, 3), None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("layout", ["C", "F", "every other", "backwards"])
+def test_sums_of_many_float32_are_accurate_along_any_axis(shape, axis, layout):
+    x = np.random.default_rng(3).normal(1000.0, size=shape).astype(np.float32)
+    views = {"F": np.asfortranarray(x), "every other": x[..., ::2], "backwards": x[::-1]}
+    x = views.get(layout, x)
+    found, exact = rk.as_tensor(x), x.astype(np.float64)
+    assert found.data.strides == x.strides
+    for keepdims in (False, True):
+        expected = exact.sum(axis, keepdims=keepdims)
+        np.testing.assert_allclose(found.sum(axis, keepdims).data, expected, rtol=1e-6)
+    np.testing.assert_allclose(found.mean(axis).data, exact.mean(axis), rtol=1e-6)
+    np.testing.assert_allclose(found.var(axis).data, exact.var(axis, ddof=1), rtol=1e-4, atol=1e-6)
+
+
+def test_sums_of_many_repeats_of_the_same_memory():
+    x = rk.broadcast_to(rk.tensor([0.1, 0.2]), (100_000, 2))
+    np.testing.assert_allclose(x.sum(0).data, [1e4, 2e4], rtol=1e-5)
+    np.testing.assert_allclose(rk.tensor(0.1).expand(100_000, 3).sum(0).data, 1e4, rtol=1e-5)
+    assert rk.zeros(1000, 0).sum(0).shape == (0,)
+
+
+def test_the_gradient_of_a_bias_of_many_rows_is_accurate():
+    d_y = np.random.default_rng(4).uniform(size=(1000, 300, 4)).astype(np.float32)
+    bias = rk.zeros(4, requires_grad=True)
+    rk.linear(rk.zeros(1000, 300, 2), rk.zeros(4, 2), bias).backward(d_y)
+    expected = d_y.sum((0, 1), dtype=np.float64)
+    np.testing.assert_allclose(bias.grad.data, expected, rtol=1e-6)
+    column = rk.zeros(300, 1, requires_grad=True)
+    (column + rk.zeros(1000, 300, 4)).backward(d_y)
+    expected = d_y.sum((0, 2), dtype=np.float64)[:, None]
+    np.testing.assert_allclose(column.grad.data, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e4])
 def test_softmax_family_is_shift_invariant(shift, dtype):

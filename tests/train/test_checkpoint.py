@@ -77,7 +77,7 @@ def test_an_array_that_the_format_cannot_hold_is_named():
 def test_a_header_that_could_not_be_read_is_not_written(monkeypatch):
     monkeypatch.setattr(tensor_file, "_HEADER_LIMIT", 1000)
     encode(ARRAYS, {})
-    with pytest.raises(ArgumentError, match="at most 1000 bytes, got .* notes of 1000 characters"):
+    with pytest.raises(ArgumentError, match=r"at most 1000 bytes, got .* notes of 1000 characters"):
         encode({}, {"note": "x" * 1000})
     with pytest.raises(ArgumentError, match="entries of 30 arrays and notes of 0 characters"):
         encode({str(name): np.zeros(1) for name in range(30)}, {})
@@ -263,7 +263,10 @@ CHANGES = {
     "huge": (lambda n, a: n["progress"].update(best=[float("inf"), 1]), "does not fit"),
     "array": (lambda n, a: n["setup"].update(seconds={"$tensor": "model/head.weight"}), "seconds"),
     "format array": (lambda n, a: n.update(format={"$tensor": "model/head.weight"}), "format 1"),
-    "negative count": (lambda n, a: n["optimizer"]["state"]["$0"].update(step=-1), "step: expected"),
+    "negative count": (
+        lambda n, a: n["optimizer"]["state"]["$0"].update(step=-1),
+        "step: expected",
+    ),
     "rng number": (lambda n, a: n["rng"]["state"].update(inc=-1), "does not fit"),
     "rng": (lambda n, a: n["rng"].update(bit_generator="MT19937"), "does not fit"),
     "no rng": (lambda n, a: n.update(rng=None), "does not fit"),
@@ -354,7 +357,7 @@ def test_a_checkpoint_of_too_many_arrays_keeps_the_one_before(tmp_path, monkeypa
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1})
     monkeypatch.setattr(tensor_file, "_HEADER_LIMIT", 1000)
-    with pytest.raises(ArgumentError, match="got .* entries of 50 arrays"):
+    with pytest.raises(ArgumentError, match=r"got .* entries of 50 arrays"):
         checkpoints.save(2, {"step": 2, "losses": [np.zeros(1)] * 50})
     assert read_checkpoint(checkpoints.path, {})["step"] == 1
 
