@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from rnnkit.autograd import Tensor, no_grad
 from rnnkit.backend import DTYPE_NAMES
 from rnnkit.cells.checks import check_size, check_tensor
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.module import evaluating
 from rnnkit.recurrent.native import weights_of
 from rnnkit.recurrent.program import obstacle
 
@@ -21,19 +21,6 @@ if TYPE_CHECKING:
     from rnnkit.cells import Cell
 
     Array = np.ndarray[Any, np.dtype[Any]]
-
-
-@contextmanager
-def _evaluating(cells: Sequence[Cell]) -> Iterator[None]:
-    """Has the cells, and what they are made of, in evaluation mode for a while."""
-    training = [module for cell in cells for module in cell.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 class Stepper:
@@ -69,7 +56,7 @@ class Stepper:
             cell.check_parameters()
         self._native: Callable[[Array, Array | None], Array] | None = None
         self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
-        with _evaluating(self._cells):
+        with evaluating(self._cells):
             decision = backend.decide(
                 op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
                 f"I={first.input_size} H={first.hidden_size} L={len(cells)} "
@@ -237,15 +224,15 @@ class _ProgramRunner:
         from rnnkit.recurrent.program.stream import ProgramRunner
 
         self._cells = cells
-        with no_grad(), _evaluating(cells):
+        with no_grad(), evaluating(cells):
             self._programs = ProgramRunner(cells, state)
 
     def run(self, x: Array, y: Array) -> None:
-        with no_grad(), _evaluating(self._cells):
+        with no_grad(), evaluating(self._cells):
             self._programs.run(x, y)
 
     def refresh(self) -> None:
-        with no_grad(), _evaluating(self._cells):
+        with no_grad(), evaluating(self._cells):
             self._programs.refresh()
 
 
@@ -259,7 +246,7 @@ class _TapeRunner:
         self._state = state
 
     def run(self, x: Array, y: Array) -> None:
-        with no_grad(), _evaluating(self._cells):
+        with no_grad(), evaluating(self._cells):
             for step, result in zip(x, y, strict=True) if x.ndim == 3 else [(x, y)]:
                 self._take(step, result)
 
