@@ -76,8 +76,10 @@ def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = Fa
 
 
 def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
-    """Square root of `var`."""
-    return sqrt(var(x, axis, correction, keepdims))
+    """Square root of `var`; the derivative where all elements are equal is 0."""
+    variance = var(x, axis, correction, keepdims)
+    constant = equal(variance, 0.0)
+    return where(constant, 0.0, sqrt(where(constant, 1.0, variance)))
 
 
 # ---- extremes
@@ -130,19 +132,25 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def _position(name: str, x: Tensor, axis: int | None) -> int | None:
-    axes = many_axes(name, axis, x.ndim)
-    _nonempty(name, x, axes)
-    return None if axis is None else axes[0]
+    one = None if axis is None else one_axis(name, axis, x.ndim)
+    _nonempty(name, x, tuple(range(x.ndim)) if one is None else (one,))
+    return one
 
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index of the first largest element along `axis`, or in the flattened tensor."""
+    """Index of the first largest element along `axis`, or in the flattened tensor.
+
+    Raises:
+        DTypeError: `axis` is neither an integer nor None.
+        ShapeError: there is no such axis, or no element to choose from.
+    """
     x = any_tensor(x)
     return _argmax(x, axis=_position("argmax", x, axis), keepdims=keepdims)
 
 
 def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index of the first smallest element along `axis`, or in the flattened tensor."""
+    """Index of the first smallest element along `axis`, or in the flattened tensor; see `argmax`.
+    """
     x = any_tensor(x)
     return _argmin(x, axis=_position("argmin", x, axis), keepdims=keepdims)
 

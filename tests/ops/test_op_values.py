@@ -305,6 +305,8 @@ def test_maximum_and_clip_propagate_nan():
     assert np.isnan(rk.maximum(x, 0.0).data[0])
     assert np.isnan(rk.minimum(x, 0.0).data[0])
     assert np.isnan(x.clip(-1, 1).data[0])
+    assert np.isnan(x.clip(rk.tensor([-1.0]), rk.tensor([2.0])).data[0])
+    np.testing.assert_array_equal(x.clip(rk.tensor([0.0, NAN])).data, [NAN, NAN])
     assert np.isnan(x.relu().data[0])
     assert np.isnan(x.max().data)
 
@@ -322,6 +324,13 @@ def test_maximum_and_clip_propagate_nan():
         (lambda x: x.clip(-1.0, 1.0), 1.0, 1.0),
         (lambda x: x.clip(-1.0, 1.0), -1.0, 1.0),
         (lambda x: x.clip(-1.0, 1.0), 1.5, 0.0),
+        (lambda x: x.clip(np.float32(-1.0), np.array(1.0)), 1.0, 1.0),
+        (lambda x: x.clip(rk.tensor([-1.0]), rk.tensor([1.0])), 1.0, 1.0),
+        (lambda x: x.clip(rk.tensor([-1.0]), 1.0), -1.0, 1.0),
+        (lambda x: x.clip(np.array([-1.0], np.float32)), -1.5, 0.0),
+        (lambda x: rk.tensor([1.0]).clip(max=x), 1.0, 0.0),
+        (lambda x: rk.tensor([1.0]).clip(max=x), 0.5, 1.0),
+        (lambda x: rk.cat([x, rk.ones(2)]).std(), 1.0, 0.0),
         (lambda x: x**2, 0.0, 0.0),
         (lambda x: x**1.0, 0.0, 1.0),
         (lambda x: x**0.0, 0.0, 0.0),
@@ -332,6 +341,21 @@ def test_derivative_at_special_points(fn, at, slope):
     x = rk.tensor([at], requires_grad=True)
     fn(x).backward()
     assert x.grad.item() == slope
+
+
+def test_the_gradient_of_std_is_defined_row_by_row():
+    values = np.float32([[2.0, 2.0, 2.0], [1.0, NAN, 2.0], [1.0, 2.0, 4.0]])
+    x = rk.tensor(values, requires_grad=True)
+    y = x.std(1)
+    np.testing.assert_allclose(y.data, values.std(1, ddof=1), rtol=1e-6)
+    (d_x,) = rk.grad(y.sum(), x, create_graph=True)
+    varied = values[2]
+    expected = (varied - varied.mean()) / (2 * varied.std(ddof=1))
+    np.testing.assert_allclose(d_x.data[1:], [[NAN] * 3, expected], rtol=1e-5)
+    (d_d_x,) = rk.grad(d_x[0].sum() + (d_x[2] * d_x[2]).sum(), x)
+    np.testing.assert_array_equal([d_x.data[0], d_d_x.data[0]], 0)
+    assert np.isfinite(d_d_x.data[2]).all()
+    assert np.abs(d_d_x.data[2]).max() > 0
 
 
 def test_equal_extremes_share_the_gradient():
@@ -396,6 +420,8 @@ def test_integers_where_reals_are_needed(op):
         (lambda: rk.ones(2).sum((0, -1)), ArgumentError, "sum: axis.*twice"),
         (lambda: rk.ones(2).sum("x"), DTypeError, "sum: axis: expected an integer"),
         (lambda: rk.ones(2).sum(1.0), DTypeError, "sum: axis: expected an integer, got 1.0"),
+        (lambda: rk.ones(2, 3).argmax((0, 1)), DTypeError, r"argmax: axis.*integer, got \(0, 1\)"),
+        (lambda: rk.ones(2, 3).argmin(()), DTypeError, r"argmin: axis: .*integer, got \(\)"),
         (lambda: rk.ones(2).reshape(3), ShapeError, "reshape"),
         (lambda: rk.ones(2).reshape(1.5), DTypeError, "reshape: expected integers"),
         (lambda: rk.ones(2, 3).permute(0), ArgumentError, "expected 2 axes, got 1"),
