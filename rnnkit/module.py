@@ -16,7 +16,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import FLOATS, supported_dtype
-from rnnkit.backend.arrays import is_unchangeable, unchangeable
+from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -82,6 +82,19 @@ def parameters_within(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
         yield
     finally:
         _expected_shapes.reset(token)
+
+
+@contextmanager
+def evaluating(modules: Iterable[Module]) -> Iterator[None]:
+    """Has modules, and those below them, in evaluation mode for a while, each for itself."""
+    training = [each for module in modules for each in module.modules() if each.training]
+    for each in training:
+        each.training = False
+    try:
+        yield
+    finally:
+        for each in training:
+            each.training = True
 
 
 class IncompatibleKeys(NamedTuple):
@@ -350,15 +363,19 @@ class Module:
         """Convert floating parameters, buffers and gradients to float32 or float64; return self.
 
         The Parameter objects stay the same, so sharing and optimisers keep working. Integer buffers
-        are left alone. Raises DTypeError for any other dtype.
+        are left alone, and what is frozen stays frozen. Raises DTypeError for any other dtype.
         """
         target = supported_dtype(dtype)
         if target not in FLOATS:
             raise DTypeError(f"dtype: expected float32 or float64, got {target.name}")
         for _, tensor in self._named_tensors("", PARAMETER, BUFFER, TRANSIENT_BUFFER):
             for holder in (tensor, tensor.grad):
-                if holder is not None and holder.data.dtype.kind == "f":
-                    holder.data = holder.data.astype(target, copy=False)
+                if holder is None or holder.data.dtype.kind != "f":
+                    continue
+                frozen = is_unchangeable(holder.data)
+                holder.data = holder.data.astype(target, copy=False)
+                if frozen and not is_unchangeable(holder.data):
+                    holder.data = unchangeable(holder.data)
         return self
 
     def freeze(self) -> Self:
@@ -368,7 +385,8 @@ class Module:
         that what kernels derive from them can be kept: a recurrent layer packs its weights once in
         place of at every call, which few steps of wide layers gain most from. Results have the
         same bits. Modes and ``requires_grad`` stay as they are; arrays that share memory with
-        others no longer do.
+        others no longer do. After ``to``, in a deep copy and in one that was pickled they are
+        frozen still.
 
         Returns:
             self. Whoever writes to an array gets NumPy's ValueError; ``load_state_dict`` raises

@@ -400,6 +400,37 @@ def test_freezing_again_and_ending_it():
     assert all(a is b.data for a, b in zip(arrays, net.unfreeze().parameters(), strict=True))
 
 
+@pytest.mark.parametrize(
+    "convert",
+    [
+        copy.deepcopy,
+        lambda net: pickle.loads(pickle.dumps(net, 4)),
+        lambda net: pickle.loads(pickle.dumps(net, 5)),
+        lambda net: net.to("float64"),
+        lambda net: net.to("float32"),
+    ],
+)
+def test_what_is_frozen_stays_frozen(convert):
+    net = Net()
+    net.second.factor = net.first.factor
+    net.register_buffer("count", rk.tensor([3]))
+    net.first.factor.grad = rk.ones(2)
+    given = net.state_dict()
+    other = convert(net.freeze())
+    for tensor in (*other.parameters(), *other.buffers()):
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            tensor.data.flags.writeable = True
+    for name, array in other.state_dict().items():
+        np.testing.assert_array_equal(array, given[name])
+    with pytest.raises(ArgumentError, match="unfreeze"):
+        other.load_state_dict(given)
+    assert other.second.factor is other.first.factor
+    if other.first.factor.grad is not None:
+        other.first.factor.grad.data += 1
+    other.unfreeze().shift.data += 1
+    assert not np.array_equal(other.shift.data, given["shift"])
+
+
 def test_frozen_modules_copy_save_and_convert():
     net = Net().freeze()
     for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), net.to("float64")):

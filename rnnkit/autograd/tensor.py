@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from rnnkit.autograd.dtypes import DTYPES, FLOATS, default_dtype, supported_dtype
+from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
@@ -328,11 +330,13 @@ class Tensor(DeclaredMethods):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         self._refuse_history("pickled")
         extra = getattr(self, "__dict__", None) or None
-        return _rebuild, (type(self), self._data, self._requires_grad), extra
+        data = self._data
+        return _rebuild, (type(self), data, self._requires_grad, is_unchangeable(data)), extra
 
     def __deepcopy__(self: _T, memo: dict[int, Any]) -> _T:
         self._refuse_history("copied deeply")
-        new = _rebuild(type(self), self._data.copy(), self._requires_grad)
+        data = self._data if is_unchangeable(self._data) else self._data.copy()
+        new = _rebuild(type(self), data, self._requires_grad)
         memo[id(self)] = new
         if self._grad is not None:
             new._grad = wrap(self._grad._data.copy())
@@ -350,6 +354,10 @@ class Tensor(DeclaredMethods):
             )
 
 
+# No number comes twice: a handle must not remove the hook of another.
+_hook_numbers = count()
+
+
 class HookHandle:
     """Removes the hook it was returned for."""
 
@@ -361,7 +369,7 @@ class HookHandle:
         hook: Hook,
     ) -> None:
         self._hooks = hooks
-        self._key = max(hooks, default=-1) + 1
+        self._key = next(_hook_numbers)
         hooks[self._key] = hook
 
     def remove(self) -> None:
@@ -384,7 +392,11 @@ def wrap(array: Array) -> Tensor:
     return tensor
 
 
-def _rebuild(cls: type[_T], array: Array, requires_grad: bool) -> _T:
+def _rebuild(
+    cls: type[_T], array: Array, requires_grad: bool, is_frozen: bool = False
+) -> _T:
+    if is_frozen and not is_unchangeable(array):
+        array = unchangeable(array)
     tensor = cls.__new__(cls)
     Tensor.__init__(tensor, array, requires_grad=requires_grad, copy=False)
     return tensor

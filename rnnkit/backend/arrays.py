@@ -1,5 +1,4 @@
-"""Arrays as the native side takes them, copied only where they are not so already; and arrays that
-nothing can change."""
+"""Arrays as the native side takes them, copied only where they are not so already."""
 
 from __future__ import annotations
 
@@ -50,13 +49,3 @@ def lined_up(a: Array) -> Array:
     size = a.itemsize
     good = flags.aligned and size in a.strides and not any(s % size for s in a.strides)
     return a if good else np.array(a, order="C")
-
-
-def unchangeable(a: Array) -> Array:
-    """A copy in memory that cannot be written to, whatever flags somebody sets."""
-    return np.ndarray(a.shape, a.dtype, a.tobytes())
-
-
-def is_unchangeable(a: Array) -> bool:
-    """Whether an array is one of those: what is derived from it may be kept as long as it is."""
-    return type(a.base) is bytes and not a.flags.writeable

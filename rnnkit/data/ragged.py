@@ -201,8 +201,9 @@ class _Padded:
         if len({dtype.kind == "f" for dtype in dtypes}) > 1:
             names = ", ".join(sorted(map(str, dtypes)))
             raise DTypeError(f"{name}: expected all integers or all floating, got {names}")
-        common = np.result_type(*dtypes) if dtypes else np.dtype(np.int64)
-        self.dtype = common if common.kind == "f" else np.dtype(np.int64)
+        # Not the common type of integers: that of uint64 and int64 is a floating one.
+        floating = any(dtype.kind == "f" for dtype in dtypes)
+        self.dtype = np.result_type(*dtypes) if floating else np.dtype(np.int64)
 
     def pad(self, rows: np.ndarray) -> np.ndarray:
         shape = (int(self.lengths[rows].max()), len(rows), *self.features)

@@ -199,6 +199,8 @@ def _backward_on_tape(ctx: Any, d_losses: Tensor) -> Tensor:
     """A gradient that can be differentiated again: all frames once more, recorded."""
     rows: LabelledRows = ctx.rows
     x = Alias.apply(ctx.inputs[0])
+    if not len(x):
+        return x * d_losses[:, None]  # no losses depend on x, and there is nothing in it
     active, finite = rows.active(x.shape[0]), np.isfinite(ctx.losses)
     # What must not be read is cut off first: what is multiplied with 0 later may be NaN.
     losses = _losses_on_tape(where((active & finite)[:, :, None], x, 0.0), rows)

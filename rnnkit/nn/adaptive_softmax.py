@@ -124,7 +124,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         self, input: Tensor | np.ndarray, target: ArrayLike | Tensor
     ) -> AdaptiveOutput:
         rows, lead = self._rows(input)
-        ids = check_class_ids(target, lead, self.n_classes).reshape(-1)
+        ids = check_class_ids(target, lead, self.n_classes).reshape(-1).astype(np.int64)
         # In the head a class of a cluster stands as its cluster, behind the shortlist.
         cluster = np.searchsorted(self.cutoffs, ids, side="right") - 1
         in_head = np.where(cluster < 0, ids, self.shortlist_size + cluster)

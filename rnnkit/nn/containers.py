@@ -50,7 +50,8 @@ class _ModuleRow(Module):
             return self._row()[index]
         part = type(self).__new__(type(self))
         Module.__init__(part)
-        return part.extend(self._row()[index]).train(self.training)
+        part.training = self.training
+        return part.extend(self._row()[index])
 
     def __setitem__(self, index: int, module: Module) -> None:
         setattr(self, str(range(len(self))[index]), module)

@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnkit.autograd.dtypes import default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, wrap
-from rnnkit.errors import DTypeError
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops.operands import sizes
 from rnnkit.rng import generator
 
@@ -34,13 +34,21 @@ def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     return found
 
 
+def _shape(name: str, shape: Any) -> tuple[int, ...]:
+    """A shape as `sizes` reads it. Raises ShapeError for a negative size."""
+    found = sizes(name, shape)
+    if any(size < 0 for size in found):
+        raise ShapeError(f"{name}: shape: expected sizes of 0 or more, got {found}")
+    return found
+
+
 def zeros(
     *shape: int | Sequence[int],
     dtype: npt.DTypeLike = default_dtype,
     requires_grad: bool = False,
 ) -> Tensor:
     """Zeros of a shape, given as integers or as one sequence."""
-    return _leaf(np.zeros(sizes("zeros", shape), supported_dtype(dtype)), requires_grad)
+    return _leaf(np.zeros(_shape("zeros", shape), supported_dtype(dtype)), requires_grad)
 
 
 def ones(
@@ -49,7 +57,7 @@ def ones(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones of a shape, given as integers or as one sequence."""
-    return _leaf(np.ones(sizes("ones", shape), supported_dtype(dtype)), requires_grad)
+    return _leaf(np.ones(_shape("ones", shape), supported_dtype(dtype)), requires_grad)
 
 
 def full(
@@ -59,7 +67,7 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """A tensor of one value."""
-    return _leaf(np.full(sizes("full", (shape,)), value, supported_dtype(dtype)), requires_grad)
+    return _leaf(np.full(_shape("full", (shape,)), value, supported_dtype(dtype)), requires_grad)
 
 
 def zeros_like(x: Tensor, requires_grad: bool = False) -> Tensor:
@@ -87,6 +95,8 @@ def arange(
     """`start` (default 0) to `stop` (excluded): int64 for integers, else float32."""
     if stop is None:
         start, stop = 0, start
+    if not step:
+        raise ArgumentError(f"arange: step: expected another number than 0, got {step}")
     if dtype is None:
         whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
         dtype = np.int64 if whole else default_dtype
@@ -100,7 +110,7 @@ def rand(
 ) -> Tensor:
     """Uniform in [0, 1), from the library's generator."""
     found = _float_dtype("rand", dtype)
-    return _leaf(generator().random(sizes("rand", shape), dtype=found), requires_grad)
+    return _leaf(generator().random(_shape("rand", shape), dtype=found), requires_grad)
 
 
 def randn(
@@ -110,13 +120,13 @@ def randn(
 ) -> Tensor:
     """Standard normal, from the library's generator."""
     found = _float_dtype("randn", dtype)
-    drawn = generator().standard_normal(sizes("randn", shape), dtype=found)
+    drawn = generator().standard_normal(_shape("randn", shape), dtype=found)
     return _leaf(np.asarray(drawn), requires_grad)
 
 
 def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
     """Integers uniform in [low, high), int64, from the library's generator."""
-    return wrap(np.asarray(generator().integers(low, high, sizes("randint", (shape,)))))
+    return wrap(np.asarray(generator().integers(low, high, _shape("randint", (shape,)))))
 
 
 def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:

@@ -9,8 +9,17 @@ import numpy as np
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import ArgumentError, DTypeError
-from rnnkit.ops.comparison import equal, greater, greater_equal, less, less_equal, logical_and
-from rnnkit.ops.operands import any_tensor, pair, real
+from rnnkit.ops.comparison import (
+    equal,
+    greater,
+    greater_equal,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_or,
+)
+from rnnkit.ops.operands import NUMBERS, any_tensor, pair, real
 from rnnkit.ops.shape import clone, sum_to
 
 if TYPE_CHECKING:
@@ -321,14 +330,25 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
 def clip(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """Elements below `min` become `min`, above `max` become `max`; NaN stays.
 
-    The derivative is 1 inside and on the bounds, 0 outside. Bounds may be tensors, with gradients.
+    The derivative is 1 inside and on the bounds, 0 outside. Bounds may be tensors, with gradients
+    where elements become them.
     """
     if min is None and max is None:
         raise ArgumentError("clip: expected min or max, got neither")
-    if isinstance(min, int | float | None) and isinstance(max, int | float | None):
-        low = -np.inf if min is None else float(min)
-        high = np.inf if max is None else float(max)
+    low = -np.inf if min is None else _number(min)
+    high = np.inf if max is None else _number(max)
+    if low is not None and high is not None:
         return _clip(real("clip", x), low=low, high=high)
     if min is not None:
-        x = maximum(x, min)
-    return x if max is None else minimum(x, max)
+        x, bound = pair("clip", x, min)
+        x = where(logical_or(greater_equal(x, bound), isnan(x)), x, bound)
+    if max is not None:
+        x, bound = pair("clip", x, max)
+        x = where(logical_or(less_equal(x, bound), isnan(x)), x, bound)
+    return x
+
+
+def _number(bound: Operand) -> float | None:
+    """A bound that is a number, as Python's; None for one that is not."""
+    is_number = isinstance(bound, NUMBERS) or (isinstance(bound, np.ndarray) and bound.ndim == 0)
+    return float(bound) if is_number else None

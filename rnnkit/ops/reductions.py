@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rnnkit.ops.comparison import equal, isfinite
 from rnnkit.ops.elementwise import exp, sqrt, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, flip, reshape
+from rnnkit.ops.sums import sum_array
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array, Axis, Tensor
@@ -41,19 +42,11 @@ def _count(x: Tensor | Array, axes: tuple[int, ...]) -> int:
 # ---- sums and moments
 
 
-# Typed loosely: NumPy's stub of reduce wants keepdims to be a literal.
-_reduce: Any = np.add.reduce
-
-
-def _sum_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return _reduce(x, axis=axis, keepdims=keepdims)
-
-
 def _mean_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return _sum_array(x, axis, keepdims) / np.asarray(_count(x, axis), x.dtype)
+    return sum_array(x, axis, keepdims) / np.asarray(_count(x, axis), x.dtype)
 
 
-_sum = primitive("sum", _sum_array)
+_sum = primitive("sum", sum_array)
 _sum.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y, x, axis))
 
 _mean = primitive("mean", _mean_array)
@@ -83,8 +76,10 @@ def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = Fa
 
 
 def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
-    """Square root of `var`."""
-    return sqrt(var(x, axis, correction, keepdims))
+    """Square root of `var`; the derivative where all elements are equal is 0."""
+    variance = var(x, axis, correction, keepdims)
+    constant = equal(variance, 0.0)
+    return where(constant, 0.0, sqrt(where(constant, 1.0, variance)))
 
 
 # ---- extremes
@@ -137,19 +132,25 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def _position(name: str, x: Tensor, axis: int | None) -> int | None:
-    axes = many_axes(name, axis, x.ndim)
-    _nonempty(name, x, axes)
-    return None if axis is None else axes[0]
+    one = None if axis is None else one_axis(name, axis, x.ndim)
+    _nonempty(name, x, tuple(range(x.ndim)) if one is None else (one,))
+    return one
 
 
 def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index of the first largest element along `axis`, or in the flattened tensor."""
+    """Index of the first largest element along `axis`, or in the flattened tensor.
+
+    Raises:
+        DTypeError: `axis` is neither an integer nor None.
+        ShapeError: there is no such axis, or no element to choose from.
+    """
     x = any_tensor(x)
     return _argmax(x, axis=_position("argmax", x, axis), keepdims=keepdims)
 
 
 def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index of the first smallest element along `axis`, or in the flattened tensor."""
+    """Index of the first smallest element along `axis`, or in the flattened tensor; see `argmax`.
+    """
     x = any_tensor(x)
     return _argmin(x, axis=_position("argmin", x, axis), keepdims=keepdims)
 
@@ -193,11 +194,11 @@ def cumsum(x: Tensor, axis: int) -> Tensor:
 
 def _logsumexp_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
     if _count(x, axis) == 0:
-        return _sum_array(x, axis, keepdims) - np.asarray(np.inf, x.dtype)
+        return sum_array(x, axis, keepdims) - np.asarray(np.inf, x.dtype)
     shift = x.max(axis=axis, keepdims=True)
     # An infinite maximum is the answer itself; subtracting it would give NaN.
     shift = np.where(np.isfinite(shift), shift, np.zeros((), x.dtype))
-    y = np.log(_sum_array(np.exp(x - shift), axis, True)) + shift
+    y = np.log(sum_array(np.exp(x - shift), axis, True)) + shift
     return y if keepdims else np.squeeze(y, axis)
 
 

@@ -11,6 +11,7 @@ from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, same_dtype, sizes
+from rnnkit.ops.sums import sum_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,11 +52,11 @@ def astype(x: Tensor, dtype: npt.DTypeLike) -> Tensor:
 def _sum_to_array(x: Array, shape: tuple[int, ...]) -> Array:
     lead = x.ndim - len(shape)
     if lead and x.shape[lead:] == shape:  # a bias, most of the time
-        return np.asarray(np.add.reduce(x, axis=tuple(range(lead)) if lead > 1 else 0))
+        return np.asarray(sum_array(x, tuple(range(lead))))
     axes = tuple(
         i for i, size in enumerate(x.shape) if i < lead or (shape[i - lead] == 1 and size != 1)
     )
-    total = np.add.reduce(x, axis=axes) if axes else x
+    total = sum_array(x, axes) if axes else x
     return np.asarray(total).reshape(shape)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import Scratch, check_number, check_parameter
+from rnnkit.optim.optimizer import Scratch, check_number, check_parameter, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -142,15 +142,15 @@ class EMA:
                     f"averages {i}: expected a real array of shape {param.data.shape}, got {got}"
                 )
         problems += [f"averages {i}: there are {len(self._parameters)} parameters" for i in arrays]
+        updates = loaded_count("updates", state_dict.get("updates", 0), problems)
         if problems:
             raise ArgumentError(
                 "EMA: state_dict does not fit, nothing was loaded:\n  " + "\n  ".join(problems)
             )
         check_number("decay", state_dict["decay"], high=1.0)
-        check_number("updates", state_dict["updates"])
         self.decay = float(state_dict["decay"])
         self.warm_up = bool(state_dict["warm_up"])
-        self.updates = int(state_dict["updates"])
+        self.updates = updates
         self.averages = loaded
 
     def __repr__(self) -> str:

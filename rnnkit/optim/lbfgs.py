@@ -254,7 +254,8 @@ class LBFGS(Optimizer):
             problems += wrong
             return {}
         state: dict[str, Any] = {
-            name: loaded_count(index, name, saved[name], problems) for name in _COUNTS
+            name: loaded_count(f"state {index}: {name}", saved[name], problems)
+            for name in _COUNTS
         }
         state |= {name: float(saved[name]) for name in _NUMBERS}
         pairs = np.asarray(saved["ro"]).size

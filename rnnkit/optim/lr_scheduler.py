@@ -103,17 +103,21 @@ class LambdaLR(LRScheduler):
         lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
         last_epoch: int = -1,
     ) -> None:
-        groups = len(optimizer.param_groups)
-        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
-        if len(self.lr_lambdas) != groups:
-            raise ArgumentError(
-                f"lr_lambda: expected {groups} functions, one per param group, "
-                f"got {len(self.lr_lambdas)}"
-            )
+        self._one = lr_lambda if callable(lr_lambda) else None
+        self._each = [] if callable(lr_lambda) else list(lr_lambda)
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
-        return initial_lr * self.lr_lambdas[group](epoch)
+        return initial_lr * (self._one or self._each[group])(epoch)
+
+    def _set_rates(self) -> None:
+        groups = len(self.optimizer.param_groups)  # one may have been added
+        if self._one is None and len(self._each) != groups:
+            raise ArgumentError(
+                f"lr_lambda: expected {groups} functions, one per param group, "
+                f"got {len(self._each)}"
+            )
+        super()._set_rates()
 
 
 class StepLR(LRScheduler):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.autograd import Tensor
+from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.errors import ArgumentError
 from rnnkit.module import clear_grad
@@ -84,7 +84,7 @@ class Optimizer:
                 f"{type(self).__name__}: unknown option {', '.join(map(repr, unknown))}; "
                 f"expected {', '.join(self.defaults)}"
             )
-        group = {"params": params, **self.defaults, **options}
+        group = {"params": params, **_plain({**self.defaults, **options})}
         self.check_options(group)
         known = {id(param) for param in self._parameters()}
         for position, param in enumerate(params):
@@ -106,15 +106,18 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient, in place.
 
-        ``closure``, if given, is called first: it clears the gradients, makes them anew and
-        returns the loss, which is what is returned then.
+        ``closure``, if given, is called first, with gradients recorded: it clears the gradients,
+        makes them anew and returns the loss, which is what is returned then.
 
         One native call updates all parameters of a group, or NumPy one after the other; both give
         the same bits.
         Non-finite gradients go into the parameters as the arithmetic has it, without a warning;
         ``clip_grad_norm_(..., error_if_nonfinite=True)`` is the place to stop them.
         """
-        loss = None if closure is None else closure()
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
         index = 0
         for group in self.param_groups:
             due = []
@@ -243,7 +246,7 @@ class Optimizer:
         if problems:
             raise self._loading_error(problems)
         merged = [
-            {**saved, "params": group["params"]}
+            {**_plain(saved), "params": group["params"]}
             for group, saved in zip(self.param_groups, groups, strict=True)
         ]
         for group in merged:
@@ -273,7 +276,7 @@ class Optimizer:
             if name not in saved:
                 continue
             if name == "step":
-                state[name] = loaded_count(index, name, saved[name], problems)
+                state[name] = loaded_count(f"state {index}: {name}", saved[name], problems)
                 continue
             value = np.asarray(saved[name])
             if value.shape == data.shape and value.dtype.kind == "f":
@@ -317,6 +320,26 @@ class Scratch:
         return buffer[: array.size].reshape(array.shape)
 
 
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with NumPy's numbers as Python's, which JSON knows.
+
+    Raises ArgumentError naming an option that is a Tensor or an array: a group must not change
+    with what it was made from.
+    """
+    return {
+        name: value if name == "params" else _plain_value(name, value)
+        for name, value in options.items()
+    }
+
+
+def _plain_value(name: str, value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return type(value)([_plain_value(name, each) for each in value])
+    if isinstance(value, Tensor | np.ndarray):
+        raise ArgumentError(f"{name}: expected a plain value, got {value!r}")
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def check_number(
     name: str, value: Any, low: float = 0.0, high: float = float("inf"), below_high: bool = False
 ) -> None:
@@ -330,14 +353,14 @@ def check_number(
         raise ArgumentError(f"{name}: expected a number >= {low:g}{upper}, got {value!r}")
 
 
-def loaded_count(index: int, name: str, value: Any, problems: list[str]) -> int:
+def loaded_count(name: str, value: Any, problems: list[str]) -> int:
     """``value`` as an integer of 0 or more; any other adds to ``problems``."""
     try:
         count = int(value)
     except (TypeError, ValueError, OverflowError):
         count = -1
-    if count < 0:
-        problems.append(f"state {index}: {name}: expected an integer of 0 or more, got {value!r}")
+    if count < 0 or count != value:
+        problems.append(f"{name}: expected an integer of 0 or more, got {value!r}")
     return count
 
 

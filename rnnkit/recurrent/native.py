@@ -19,7 +19,8 @@ from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import dense, is_unchangeable
+from rnnkit.autograd.unchangeable import is_unchangeable
+from rnnkit.backend.arrays import dense
 from rnnkit.errors import BackendError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments, segment_within

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnkit.autograd import no_grad
 from rnnkit.data import SeriesWindows, drift, mae, naive, rmse, seasonal_naive
-from rnnkit.module import Module
+from rnnkit.module import Module, evaluating
 
 NETWORK, NAIVE, DRIFT = "network", "naive", "drift"
 
@@ -114,13 +114,8 @@ def forecast_with(model: Module) -> Callable[[np.ndarray], np.ndarray]:
     """A function from windows to forecasts by ``model`` in evaluation mode."""
 
     def forecast(inputs: np.ndarray) -> np.ndarray:
-        training = model.training
-        model.eval()
-        try:
-            with no_grad():
-                outputs: Any = model(inputs)
-        finally:
-            model.train(training)
+        with no_grad(), evaluating([model]):
+            outputs: Any = model(inputs)
         return np.asarray(outputs.data)
 
     return forecast

@@ -1,7 +1,8 @@
 """The file from which a run goes on as if nothing had happened.
 
 Everything is in one file, so that it is from one moment: arrays in the safetensors format, and the
-rest as JSON among its notes. It is replaced in one rename, so the last good one always survives.
+rest as JSON among its notes, or in an array of its bytes where it is long. It is replaced in one
+rename, so the last good one always survives.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ NAME = "checkpoint.safetensors"
 
 _FORMAT = 1
 _NOTE = "rnnkit"
+# Notes are part of the header, whose size is limited; that of an array is not.
+_LONGEST_NOTE = 1 << 20
 
 
 class Checkpoints:
@@ -68,9 +71,18 @@ class Checkpoints:
         self._saved_step = step
 
     def save(self, step: int, nest: Mapping[str, Any]) -> None:
-        """Replace the checkpoint by ``nest``. On OSError the one before is still there."""
+        """Replace the checkpoint by ``nest``. On an error the one before is still there.
+
+        Raises ArgumentError naming what cannot be saved, or when there are too many arrays;
+        DTypeError for an array of a dtype that the file cannot hold; OSError.
+        """
         packed, arrays = pack({"format": _FORMAT, **nest})
-        write_atomically(self.path, encode(arrays, {_NOTE: json.dumps(packed)}))
+        text = json.dumps(packed)
+        notes = {_NOTE: text}
+        if len(text) > _LONGEST_NOTE:
+            arrays[_NOTE] = np.frombuffer(text.encode(), np.uint8)
+            notes = {}
+        write_atomically(self.path, encode(arrays, notes))
         self.begin(step)
 
     @contextlib.contextmanager
@@ -115,11 +127,12 @@ def read_checkpoint(path: str, model: Mapping[str, np.ndarray]) -> dict[str, Any
     that names the file, when it is damaged or that of another model.
     """
     with TensorFile(path) as file:
-        if _NOTE not in file.notes or not file.has_checksum:
+        if not file.has_checksum or (_NOTE not in file.notes and _NOTE not in file.entries):
             raise RunError(f"{path}: not a checkpoint")
         _check_model(path, file, model)
         try:
-            packed = json.loads(file.notes[_NOTE])
+            note = file.notes.get(_NOTE)
+            packed = json.loads(file.read(_NOTE).tobytes() if note is None else note)
             if not isinstance(packed, dict) or packed.get("format") != _FORMAT:
                 raise RunError(f"{path}: expected a checkpoint of format {_FORMAT}")
             nest: dict[str, Any] = unpack(packed, file.read)

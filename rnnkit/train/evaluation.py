@@ -7,7 +7,7 @@ from typing import Any, cast
 from rnnkit.autograd import no_grad
 from rnnkit.data import Batches
 from rnnkit.errors import ArgumentError
-from rnnkit.module import Module
+from rnnkit.module import Module, evaluating
 from rnnkit.train.objective import Mean, Objective
 
 
@@ -20,19 +20,14 @@ def evaluate(
     """
     if objective is None:
         objective = cast(Objective, model.loss)  # type: ignore[attr-defined]  # a model's own
-    training = model.training
-    model.eval()
     mean, state = Mean(), None
-    try:
-        with no_grad():
-            for batch in batches.epoch():
-                loss = objective(batch, None if batch.starts_epoch else state)
-                state = loss.state
-                if loss.count:
-                    value = loss.value.item() * loss.count
-                    mean.add(loss.count, {"loss": value, **loss.metrics})
-    finally:
-        model.train(training)
+    with no_grad(), evaluating([model]):
+        for batch in batches.epoch():
+            loss = objective(batch, None if batch.starts_epoch else state)
+            state = loss.state
+            if loss.count:
+                value = loss.value.item() * loss.count
+                mean.add(loss.count, {"loss": value, **loss.metrics})
     if not mean.count:
         raise ArgumentError("batches: there is no item to evaluate")
     return mean.means()

@@ -16,8 +16,8 @@ _ARRAY, _TENSOR, _TUPLE = "$array", "$tensor", "$tuple"
 def pack(nest: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """``nest`` as JSON can hold it, and its arrays by the names that stand in their places.
 
-    A nest is made of dicts with keys that are texts or integers (which become texts), lists,
-    tuples, None, booleans, numbers, texts, arrays and Tensors. An array is named by its path.
+    A nest is made of dicts with keys that are texts or integers, lists, tuples, None, booleans,
+    numbers, texts, arrays and Tensors. An array is named by its path.
     Raises ArgumentError naming the place of anything else.
     """
     arrays: dict[str, np.ndarray] = {}
@@ -39,10 +39,27 @@ def unpack(nest: Any, read: Callable[[str], np.ndarray]) -> Any:
             return read(value) if mark == _ARRAY else Tensor(read(value))
         if mark == _TUPLE and isinstance(value, list):
             return tuple(unpack(part, read) for part in value)
-    for key in nest:
-        if key.startswith("$") and not key.startswith("$$"):
-            raise ArgumentError(f"{key!r}: expected the name of an array or a list")
-    return {key.removeprefix("$"): unpack(part, read) for key, part in nest.items()}
+    return {_unpack_key(key): unpack(part, read) for key, part in nest.items()}
+
+
+def _pack_key(key: str | int) -> str:
+    """A text that tells an integer from a text, and a caller's text from a mark."""
+    if isinstance(key, int):
+        return f"${int(key)}"  # True is the same key as 1
+    return f"${key}" if key.startswith("$") else key
+
+
+def _unpack_key(key: str) -> str | int:
+    if not key.startswith("$"):
+        return key
+    if key.startswith("$$"):
+        return key[1:]
+    try:
+        return int(key[1:])
+    except ValueError:
+        raise ArgumentError(
+            f"{key!r}: expected the name of an array, a list or an integer key"
+        ) from None
 
 
 def _pack(nest: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -59,13 +76,9 @@ def _pack(nest: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(nest, Mapping):
         packed = {}
         for key, part in nest.items():
-            if not isinstance(key, str | int) or str(key) in packed:
+            if not isinstance(key, str | int):
                 raise ArgumentError(f"{path}: the key {key!r} cannot be saved")
-            name = str(key)
-            # A name of the caller's that looks like a mark gets a second "$".
-            packed["$" + name if name.startswith("$") else name] = _pack(
-                part, f"{path}/{name}" if path else name, arrays
-            )
+            packed[_pack_key(key)] = _pack(part, f"{path}/{key}" if path else str(key), arrays)
         return packed
     if type(nest) in (list, tuple):
         parts = [_pack(part, f"{path}/{place}", arrays) for place, part in enumerate(nest)]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnkit.errors import DTypeError
+from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.train.errors import RunError
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -43,9 +43,11 @@ _BLOCK = 1 << 20
 
 
 def encode(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> list[Any]:
-    """The buffers that make the file, in order. Raises DTypeError naming an array it cannot hold.
+    """The buffers that make the file, in order.
 
-    Arrays with larger items come first, so that each lies on a multiple of its item's size.
+    Arrays with larger items come first, so that each lies on a multiple of its item's size. Raises
+    DTypeError naming an array it cannot hold, and ArgumentError for a header that `TensorFile`
+    would refuse: notes that are too long, or too many arrays.
     """
     entries: dict[str, Any] = {}
     buffers: list[Any] = []
@@ -63,6 +65,12 @@ def encode(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> list[A
     checksum = _checksum(entries, notes, buffers)
     header = json.dumps({_NOTES: {**notes, _CHECKSUM: checksum}, **entries}).encode()
     header += b" " * (-len(header) % 8)
+    if len(header) > _HEADER_LIMIT:
+        of_notes = sum(map(len, notes.values()))
+        raise ArgumentError(
+            f"arrays, notes: expected a header of at most {_HEADER_LIMIT} bytes, got {len(header)} "
+            f"with the entries of {len(entries)} arrays and notes of {of_notes} characters"
+        )
     return [len(header).to_bytes(8, "little"), header, *buffers]
 
 

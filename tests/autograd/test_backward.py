@@ -557,6 +557,18 @@ def test_hooks_run_in_order_until_removed():
     assert calls == [0, 2]
 
 
+@pytest.mark.parametrize("make", [lambda: leaf(2.0), lambda: leaf(2.0) * 1.0])
+def test_a_hook_is_not_removed_by_the_handle_of_an_earlier_one(make):
+    x = make()
+    calls = []
+    earlier = x.register_hook(lambda g: calls.append("earlier"))
+    earlier.remove()
+    x.register_hook(lambda g: calls.append("later"))
+    earlier.remove()
+    (x * 1.0).backward()
+    assert calls == ["later"]
+
+
 def test_hook_on_one_output_of_several():
     x = leaf(1.0, 2.0)
     first, second = x.unbind()

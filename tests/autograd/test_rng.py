@@ -63,3 +63,15 @@ def test_numpy_integers_are_seeds():
 def test_wrong_states(state):
     with pytest.raises(ArgumentError, match="state"):
         rng.set_state(state)
+
+
+@pytest.mark.parametrize("wrong", [1.5, -1, 1 << 128, "1", None])
+@pytest.mark.parametrize("name", ["state", "inc", "has_uint32", "uinteger"])
+def test_a_state_with_a_wrong_number_changes_nothing(name, wrong):
+    before = rng.get_state()
+    state = rng.get_state()
+    state["state"] = {"state": 3, "inc": 5}
+    (state["state"] if name in state["state"] else state)[name] = wrong
+    with pytest.raises(ArgumentError, match="state: expected a dict from get_state"):
+        rng.set_state(state)
+    assert rng.get_state() == before

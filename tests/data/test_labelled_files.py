@@ -41,6 +41,7 @@ def test_json_lines(file):
         ("[1]", r"expected a JSON object, got '\[1\]'"),
         ('{"a": NaN}', "NaN is no JSON number"),
         ('{"a": -Infinity}', "-Infinity is no JSON number"),
+        ('{"a": [1e308, -1e999]}', "-1e999 is too large for a number"),
         ('{"a": 1, "a": 2}', "stands twice"),
         ('{"a": ' + "[" * 200_000 + "}", "nested too deeply|not JSON"),
         ('{"a": ' + "1" * 5000 + "}", "not JSON"),

@@ -155,6 +155,13 @@ def test_targets_that_are_sequences_of_their_own():
     assert other.batch(0).targets.min() == -1
 
 
+def test_ids_of_any_integers_are_int64():
+    sequences = [np.array([1, 2], np.uint64), np.array([3], np.int64), np.array([4], np.uint8)]
+    batch = RaggedBatches(sequences, sequences, batch_size=3, bucket=False, shuffle=False).batch(0)
+    assert batch.inputs.dtype == batch.targets.dtype == np.int64
+    assert batch.inputs.tolist() == [[1, 3, 4], [2, 0, 0]]
+
+
 def test_one_vector_for_each_sequence():
     targets = np.random.default_rng(0).normal(size=(5, 3))
     batch = RaggedBatches(some_sequences(5), targets, batch_size=5).batch(0)

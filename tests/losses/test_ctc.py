@@ -190,6 +190,19 @@ def test_the_gradient_is_the_same_where_it_is_recorded():
 
 
 @pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("shape", [(0, 2, 3), (0, 3)])
+def test_the_gradient_of_no_frames_can_be_recorded(shape):
+    x = leaf(np.zeros(shape))
+    lengths = [0] * (len(shape) - 1) if len(shape) == 3 else 0
+    targets = np.zeros((*shape[1:-1], 0), np.int64)
+    loss = losses.ctc_loss(x, targets, lengths, lengths)
+    assert loss.item() == 0
+    (d_x,) = rk.grad(loss, [x], create_graph=True)
+    assert d_x.shape == shape
+    assert rk.grad(d_x.sum(), [x])[0].shape == shape
+
+
+@pytest.mark.usefixtures("path")
 def test_a_retained_graph_gives_the_same_again():
     x = leaf(log_probs(T, N, C))
     loss = losses.ctc_loss(x, TARGETS, FRAMES, COUNTS)

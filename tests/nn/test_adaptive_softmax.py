@@ -63,6 +63,15 @@ def test_everything_agrees_with_log_prob(number):
     np.testing.assert_allclose(loss.item(), -picked.mean())
 
 
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint8, np.int32])
+def test_targets_of_any_integers(dtype):
+    layer = layer_of(NUMBERS[0], "float64")
+    x, target = GOLDEN[f"{NUMBERS[0]}/input"], GOLDEN[f"{NUMBERS[0]}/target"]
+    expected = layer(x, target)
+    found = layer(x, target.astype(dtype))
+    np.testing.assert_array_equal(found.output.numpy(), expected.output.numpy())
+
+
 def test_predictions_come_from_every_cluster():
     layer = layer_of(0)
     x = np.random.default_rng(0).normal(size=(400, 8)) * 5

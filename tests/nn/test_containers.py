@@ -55,6 +55,14 @@ def test_rows_count_index_slice_and_grow(make):
         row[0] = 3
 
 
+@pytest.mark.parametrize("make", [lambda modules: nn.Sequential(*modules), nn.ModuleList])
+def test_a_slice_leaves_the_modes_of_its_children(make):
+    row = make([nn.Linear(2, 2), nn.Dropout(0.5), nn.Tanh()])
+    row[1].eval()
+    assert row[1:].training
+    assert [module.training for module in row] == [True, False, True]
+
+
 def test_a_module_list_holds_parameters_and_is_not_called():
     class Net(nn.Module):
         def __init__(self):

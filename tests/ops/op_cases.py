@@ -71,11 +71,12 @@ case("power", "exponent 0", lambda x: x**0.0 + x, numbers(4))
 case("clip", "both bounds", lambda x: x.clip(-0.8, 0.9), numbers(11))
 case("clip", "one bound", lambda x: rk.clip(x, max=0.3), numbers(11))
 case(
-    "maximum",
-    "clip with a tensor bound",
-    lambda x, low: rk.clip(x, min=low),
+    "where",
+    "clip with tensor bounds",
+    lambda x, low, high: rk.clip(x, low, high),
     numbers(11),
     numbers(1),
+    positive(11),
 )
 _mask = np.array([[True, False, True], [False, False, True]])
 case("where", "same shape", lambda a, b: rk.where(_mask, a, b), numbers(2, 3), numbers(2, 3))

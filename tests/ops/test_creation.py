@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit.errors import ArgumentError, DTypeError
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops.noise import random_bits, set_dropout_kernel
 
 
@@ -25,6 +25,22 @@ def test_shapes_may_be_sequences():
     assert rk.zeros((2, 3)).shape == rk.zeros([2, 3]).shape == rk.zeros(2, np.int64(3)).shape
     with pytest.raises(DTypeError, match="zeros: expected integers"):
         rk.zeros(2.0, 3)
+
+
+@pytest.mark.parametrize("name", ["zeros", "ones", "rand", "randn"])
+def test_negative_sizes_are_refused(name):
+    message = rf"{name}: shape: expected sizes of 0 or more, got \(2, -1\)"
+    with pytest.raises(ShapeError, match=message):
+        getattr(rk, name)(2, -1)
+    with pytest.raises(ShapeError, match="full: shape"):
+        rk.full((-1,), 1.0)
+    with pytest.raises(ShapeError, match="randint: shape"):
+        rk.randint(0, 2, (-1,))
+
+
+def test_a_range_needs_a_step():
+    with pytest.raises(ArgumentError, match="arange: step: expected another number than 0, got 0"):
+        rk.arange(0, 3, 0)
 
 
 def test_values():

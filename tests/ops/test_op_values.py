@@ -195,6 +195,46 @@ def test_softplus_over_the_whole_range(dtype):
     np.testing.assert_allclose(y, [0, 0, *middle, x[9], INF, NAN], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((200_000, 3), 0), ((3, 200_000), 0), ((4, 50_001, 3), 1), ((4, 50_001, 3), (0, 1)),
+        ((3, 400, 300), (1, 2)), ((513, 7), 0), ((300, 7, 300, 2), (0, 2)), ((200_000, 3), None),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("layout", ["C", "F", "every other", "backwards"])
+def test_sums_of_many_float32_are_accurate_along_any_axis(shape, axis, layout):
+    x = np.random.default_rng(3).normal(1000.0, size=shape).astype(np.float32)
+    views = {"F": np.asfortranarray(x), "every other": x[..., ::2], "backwards": x[::-1]}
+    x = views.get(layout, x)
+    found, exact = rk.as_tensor(x), x.astype(np.float64)
+    assert found.data.strides == x.strides
+    for keepdims in (False, True):
+        expected = exact.sum(axis, keepdims=keepdims)
+        np.testing.assert_allclose(found.sum(axis, keepdims).data, expected, rtol=1e-6)
+    np.testing.assert_allclose(found.mean(axis).data, exact.mean(axis), rtol=1e-6)
+    np.testing.assert_allclose(found.var(axis).data, exact.var(axis, ddof=1), rtol=1e-4, atol=1e-6)
+
+
+def test_sums_of_many_repeats_of_the_same_memory():
+    x = rk.broadcast_to(rk.tensor([0.1, 0.2]), (100_000, 2))
+    np.testing.assert_allclose(x.sum(0).data, [1e4, 2e4], rtol=1e-5)
+    np.testing.assert_allclose(rk.tensor(0.1).expand(100_000, 3).sum(0).data, 1e4, rtol=1e-5)
+    assert rk.zeros(1000, 0).sum(0).shape == (0,)
+
+
+def test_the_gradient_of_a_bias_of_many_rows_is_accurate():
+    d_y = np.random.default_rng(4).uniform(size=(1000, 300, 4)).astype(np.float32)
+    bias = rk.zeros(4, requires_grad=True)
+    rk.linear(rk.zeros(1000, 300, 2), rk.zeros(4, 2), bias).backward(d_y)
+    expected = d_y.sum((0, 1), dtype=np.float64)
+    np.testing.assert_allclose(bias.grad.data, expected, rtol=1e-6)
+    column = rk.zeros(300, 1, requires_grad=True)
+    (column + rk.zeros(1000, 300, 4)).backward(d_y)
+    expected = d_y.sum((0, 2), dtype=np.float64)[:, None]
+    np.testing.assert_allclose(column.grad.data, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shift", [0.0, 1e4, -1e4])
 def test_softmax_family_is_shift_invariant(shift, dtype):
@@ -265,6 +305,8 @@ def test_maximum_and_clip_propagate_nan():
     assert np.isnan(rk.maximum(x, 0.0).data[0])
     assert np.isnan(rk.minimum(x, 0.0).data[0])
     assert np.isnan(x.clip(-1, 1).data[0])
+    assert np.isnan(x.clip(rk.tensor([-1.0]), rk.tensor([2.0])).data[0])
+    np.testing.assert_array_equal(x.clip(rk.tensor([0.0, NAN])).data, [NAN, NAN])
     assert np.isnan(x.relu().data[0])
     assert np.isnan(x.max().data)
 
@@ -282,6 +324,13 @@ def test_maximum_and_clip_propagate_nan():
         (lambda x: x.clip(-1.0, 1.0), 1.0, 1.0),
         (lambda x: x.clip(-1.0, 1.0), -1.0, 1.0),
         (lambda x: x.clip(-1.0, 1.0), 1.5, 0.0),
+        (lambda x: x.clip(np.float32(-1.0), np.array(1.0)), 1.0, 1.0),
+        (lambda x: x.clip(rk.tensor([-1.0]), rk.tensor([1.0])), 1.0, 1.0),
+        (lambda x: x.clip(rk.tensor([-1.0]), 1.0), -1.0, 1.0),
+        (lambda x: x.clip(np.array([-1.0], np.float32)), -1.5, 0.0),
+        (lambda x: rk.tensor([1.0]).clip(max=x), 1.0, 0.0),
+        (lambda x: rk.tensor([1.0]).clip(max=x), 0.5, 1.0),
+        (lambda x: rk.cat([x, rk.ones(2)]).std(), 1.0, 0.0),
         (lambda x: x**2, 0.0, 0.0),
         (lambda x: x**1.0, 0.0, 1.0),
         (lambda x: x**0.0, 0.0, 0.0),
@@ -292,6 +341,21 @@ def test_derivative_at_special_points(fn, at, slope):
     x = rk.tensor([at], requires_grad=True)
     fn(x).backward()
     assert x.grad.item() == slope
+
+
+def test_the_gradient_of_std_is_defined_row_by_row():
+    values = np.float32([[2.0, 2.0, 2.0], [1.0, NAN, 2.0], [1.0, 2.0, 4.0]])
+    x = rk.tensor(values, requires_grad=True)
+    y = x.std(1)
+    np.testing.assert_allclose(y.data, values.std(1, ddof=1), rtol=1e-6)
+    (d_x,) = rk.grad(y.sum(), x, create_graph=True)
+    varied = values[2]
+    expected = (varied - varied.mean()) / (2 * varied.std(ddof=1))
+    np.testing.assert_allclose(d_x.data[1:], [[NAN] * 3, expected], rtol=1e-5)
+    (d_d_x,) = rk.grad(d_x[0].sum() + (d_x[2] * d_x[2]).sum(), x)
+    np.testing.assert_array_equal([d_x.data[0], d_d_x.data[0]], 0)
+    assert np.isfinite(d_d_x.data[2]).all()
+    assert np.abs(d_d_x.data[2]).max() > 0
 
 
 def test_equal_extremes_share_the_gradient():
@@ -356,6 +420,8 @@ def test_integers_where_reals_are_needed(op):
         (lambda: rk.ones(2).sum((0, -1)), ArgumentError, "sum: axis.*twice"),
         (lambda: rk.ones(2).sum("x"), DTypeError, "sum: axis: expected an integer"),
         (lambda: rk.ones(2).sum(1.0), DTypeError, "sum: axis: expected an integer, got 1.0"),
+        (lambda: rk.ones(2, 3).argmax((0, 1)), DTypeError, r"argmax: axis.*integer, got \(0, 1\)"),
+        (lambda: rk.ones(2, 3).argmin(()), DTypeError, r"argmin: axis: .*integer, got \(\)"),
         (lambda: rk.ones(2).reshape(3), ShapeError, "reshape"),
         (lambda: rk.ones(2).reshape(1.5), DTypeError, "reshape: expected integers"),
         (lambda: rk.ones(2, 3).permute(0), ArgumentError, "expected 2 axes, got 1"),

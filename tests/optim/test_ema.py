@@ -182,6 +182,10 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     with pytest.raises(ArgumentError, match="decay: expected a number >= 0 and <= 1"):
         ema.load_state_dict(saved)
     assert ema.updates == 0
+    for updates in (1.5, float("inf"), float("nan"), -1, None):
+        with pytest.raises(ArgumentError, match="updates: expected an integer of 0 or more, got"):
+            ema.load_state_dict(ema.state_dict() | {"decay": 0.5, "updates": updates})
+    assert (ema.decay, ema.updates) == (0.999, 0)
 
 
 def test_wrong_arguments():

@@ -84,6 +84,19 @@ def test_lambda_lr_for_all_groups_and_for_each():
     assert rates_of(optimizer) == [1.0, 0.06]
 
 
+def test_a_function_of_the_epoch_also_holds_for_a_group_added_later():
+    for functions in (lambda epoch: 2.0**epoch, [lambda epoch: 2.0**epoch] * 2):
+        optimizer = make_optimizer()
+        schedule = lr_scheduler.LambdaLR(optimizer, functions)
+        optimizer.add_param_group({"params": rk.zeros(1, requires_grad=True), "lr": 0.25})
+        if callable(functions):
+            schedule.step()
+            assert rates_of(optimizer) == [1.0, 0.04, 0.5]
+        else:
+            with pytest.raises(ArgumentError, match="lr_lambda: expected 3 functions"):
+                schedule.step()
+
+
 def test_last_epoch_resumes_from_the_initial_rates():
     optimizer = make_optimizer()
     schedule = lr_scheduler.ExponentialLR(optimizer, 0.5)

@@ -375,6 +375,47 @@ def test_what_is_not_a_list_of_parameters():
         optim.SGD([{"lr": 0.1}])
 
 
+def test_numbers_of_numpy_become_plain_ones():
+    params = start()
+    betas = np.float32(0.25), np.float64(0.5)
+    optimizer = optim.Adam(params, lr=np.float32(0.5), betas=betas)
+    optimizer.add_param_group({"params": start()[0], "lr": np.int64(1)})
+    for group in optimizer.param_groups:
+        assert type(group["lr"]) in (int, float)
+    saved = json.loads(json.dumps(optimizer.state_dict()))
+    assert saved["param_groups"][0]["betas"] == [0.25, 0.5]
+    saved["param_groups"][1]["lr"] = np.float32(0.25)
+    optimizer.load_state_dict(saved)
+    assert type(optimizer.param_groups[1]["lr"]) is float
+
+
+@pytest.mark.parametrize("lr", [rk.tensor(0.5), np.array([0.5]), np.array(0.5)])
+def test_options_that_could_change_from_outside_are_refused(lr):
+    with pytest.raises(ArgumentError, match="lr: expected a plain value, got"):
+        optim.SGD(start(), lr=lr)
+    optimizer = optim.SGD(start(), lr=0.25)
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["lr"] = lr
+    with pytest.raises(ArgumentError, match="lr: expected a plain value, got"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_a_closure_is_called_with_gradients_recorded():
+    param = rk.ones(2, requires_grad=True)
+    optimizer = optim.SGD([param], lr=0.5)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (param * param).sum()
+        loss.backward()
+        return loss
+
+    with rk.no_grad():
+        assert optimizer.step(closure).item() == 2.0
+    assert param.tolist() == [0.0, 0.0]
+
+
 def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     params = start()
     optimizer = optim.Adam(params, lr=0.1)
@@ -383,6 +424,7 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     del saved["state"][0]["exp_avg"]
     saved["state"][0]["velocity"] = np.zeros(3)
     saved["state"][1]["exp_avg_sq"] = np.zeros((5, 1))
+    saved["state"][0]["step"] = 1.5
     saved["state"][1]["step"] = -1
     saved["state"][2] = {}
     saved["param_groups"][0]["lr"] = 0.7
@@ -391,6 +433,7 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     message = str(caught.value)
     assert "state 0: missing exp_avg" in message
     assert "state 0: unexpected velocity" in message
+    assert "state 0: step: expected an integer of 0 or more, got 1.5" in message
     assert "state 1: exp_avg_sq: expected a real array of shape (5,), got float64 (5, 1)" in message
     assert "state 1: step: expected an integer of 0 or more, got -1" in message
     assert "state 2: there are 2 parameters" in message

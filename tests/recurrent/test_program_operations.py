@@ -102,6 +102,8 @@ ELEMENTWISE = {
     "clip": lambda x, h, w: ops.clip(h, -1.0, 2.0),
     "clip from below": lambda x, h, w: ops.clip(h, min=-1.0),
     "clip from above": lambda x, h, w: ops.clip(h, max=0.5),
+    "clip to a NumPy number": lambda x, h, w: ops.clip(h, max=np.float32(0.5)),
+    "clip to tensors": lambda x, h, w: ops.clip(h, -0.5 * w, x),
     "clone": lambda x, h, w: h.clone() * x,
     "muladd": lambda x, h, w: x * h + w,
     "a product to add to itself": lambda x, h, w: x * h + x * h,

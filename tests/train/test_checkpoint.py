@@ -13,8 +13,8 @@ from runs_to_resume import make_trainer
 
 import rnnkit as rk
 from rnnkit.errors import ArgumentError, DTypeError
-from rnnkit.train import RunError
-from rnnkit.train.checkpoint import Checkpoints
+from rnnkit.train import RunError, tensor_file
+from rnnkit.train.checkpoint import Checkpoints, read_checkpoint
 from rnnkit.train.nest import pack, unpack
 from rnnkit.train.tensor_file import TensorFile, encode
 
@@ -72,6 +72,15 @@ def test_the_safetensors_package_reads_what_is_written_and_the_other_way_round(t
 def test_an_array_that_the_format_cannot_hold_is_named():
     with pytest.raises(DTypeError, match="spins: complex128"):
         encode({"spins": np.zeros(2, np.complex128)}, {})
+
+
+def test_a_header_that_could_not_be_read_is_not_written(monkeypatch):
+    monkeypatch.setattr(tensor_file, "_HEADER_LIMIT", 1000)
+    encode(ARRAYS, {})
+    with pytest.raises(ArgumentError, match=r"at most 1000 bytes, got .* notes of 1000 characters"):
+        encode({}, {"note": "x" * 1000})
+    with pytest.raises(ArgumentError, match="entries of 30 arrays and notes of 0 characters"):
+        encode({str(name): np.zeros(1) for name in range(30)}, {})
 
 
 def test_any_changed_byte_is_noticed(tmp_path):
@@ -186,7 +195,7 @@ def test_nests_come_back_through_json():
         "tuple": (rk.tensor([1.0, 2.0]), (np.arange(3), []), {}),
         "$array": "not a mark", "$": 1, "$$tensor": {"$tuple": []},
         "a/b": np.zeros(1), "a": {"b": np.ones(1)},
-        "5": np.float32(1.5),
+        "5": np.float32(1.5), 5: "five", -1: {0: np.full(2, 3.0), "0": None}, "$5": {True: "yes"},
     }  # fmt: skip
     packed, arrays = pack(nest)
     found = unpack(json.loads(json.dumps(packed)), arrays.__getitem__)
@@ -198,7 +207,14 @@ def test_nests_come_back_through_json():
     assert np.array_equal(found["tuple"][1][0], np.arange(3))
     assert (found["$array"], found["$"], found["$$tensor"]) == ("not a mark", 1, {"$tuple": []})
     assert (found["a/b"].item(), found["a"]["b"].item(), found["5"]) == (0.0, 1.0, 1.5)
-    assert unpack(*[json.loads(json.dumps(pack({3: 4})[0])), None]) == {"3": 4}
+    assert (found[5], found["$5"][1], found[-1]["0"]) == ("five", "yes", None)
+    assert np.array_equal(found[-1][0], [3.0, 3.0])
+
+
+def test_a_mark_that_pack_does_not_make_is_refused():
+    for key in ("$five", "$", "$5.0"):
+        with pytest.raises(ArgumentError, match="integer key"):
+            unpack({key: 1, "a": 2}, None)
 
 
 @pytest.mark.parametrize(
@@ -247,14 +263,17 @@ CHANGES = {
     "huge": (lambda n, a: n["progress"].update(best=[float("inf"), 1]), "does not fit"),
     "array": (lambda n, a: n["setup"].update(seconds={"$tensor": "model/head.weight"}), "seconds"),
     "format array": (lambda n, a: n.update(format={"$tensor": "model/head.weight"}), "format 1"),
-    "negative count": (lambda n, a: n["optimizer"]["state"]["0"].update(step=-1), "step: expected"),
+    "negative count": (
+        lambda n, a: n["optimizer"]["state"]["$0"].update(step=-1),
+        "step: expected",
+    ),
     "rng number": (lambda n, a: n["rng"]["state"].update(inc=-1), "does not fit"),
     "rng": (lambda n, a: n["rng"].update(bit_generator="MT19937"), "does not fit"),
     "no rng": (lambda n, a: n.update(rng=None), "does not fit"),
     "mark": (lambda n, a: n["model"].update({"$array": 1}), "model|mark|name of an array"),
     "missing array": (lambda n, a: n["carried"].update({"$tuple": [{"$tensor": "x"}]}), "no array"),
     "moment": (lambda n, a: a.update({"optimizer/state/0/exp_avg": np.zeros(3)}), "exp_avg"),
-    "no moment": (lambda n, a: n["optimizer"]["state"]["0"].pop("exp_avg"), "exp_avg"),
+    "no moment": (lambda n, a: n["optimizer"]["state"]["$0"].pop("exp_avg"), "exp_avg"),
     "groups": (lambda n, a: n["optimizer"].update(param_groups=[]), "param groups"),
     "rate": (lambda n, a: n["optimizer"]["param_groups"][0].update(lr=-1), "lr"),
     "no observers": (lambda n, a: n.update(observers=[1]), "does not fit"),
@@ -322,6 +341,39 @@ def test_one_is_due_when_the_steps_or_the_time_have_passed(tmp_path, monkeypatch
     assert not by_steps.due(6)
     by_time.save(6, {})
     assert not by_time.due(7)
+
+
+def test_a_checkpoint_with_texts_longer_than_a_header_comes_back(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    long = {"text": "ü" * (3 << 20), "numbers": [0.1, 2.5] * 1000, "array": np.arange(3)}
+    checkpoints.save(1, {"observers": long})
+    found = read_checkpoint(checkpoints.path, {})["observers"]
+    assert found["text"] == long["text"]
+    assert found["numbers"] == long["numbers"]
+    assert np.array_equal(found["array"], long["array"])
+
+
+def test_a_checkpoint_of_too_many_arrays_keeps_the_one_before(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"step": 1})
+    monkeypatch.setattr(tensor_file, "_HEADER_LIMIT", 1000)
+    with pytest.raises(ArgumentError, match=r"got .* entries of 50 arrays"):
+        checkpoints.save(2, {"step": 2, "losses": [np.zeros(1)] * 50})
+    assert read_checkpoint(checkpoints.path, {})["step"] == 1
+
+
+def test_a_checkpoint_whose_integer_keys_are_texts_goes_on(saved):
+    """As they were written before integers had a mark."""
+    path, nest, arrays = saved
+    assert nest["progress"].pop("outcome") is not None
+    nest["progress"].update(outcome=None, step=4)
+    state = nest["optimizer"]["state"]
+    nest["optimizer"]["state"] = {key.removeprefix("$"): part for key, part in state.items()}
+    with open(path, "wb") as file:
+        file.writelines(encode(arrays, {"rnnkit": json.dumps(nest)}))
+    trainer = make_trainer(os.path.dirname(path), steps=6, every_steps=2)
+    assert trainer.resume().steps == 6
+    assert trainer.optimizer.state[0]["step"] == 6 + 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads how much memory was used")

@@ -22,7 +22,9 @@ from rnnkit.train import (
     Observer,
     Trainer,
     TrainingError,
+    evaluate,
 )
+from rnnkit.train.backtest import forecast_with
 
 
 class Recorder(Observer):
@@ -112,6 +114,24 @@ def test_evaluation_is_over_items_not_batches():
     model.eval()
     trainer.evaluate(Ragged())
     assert not model.training
+
+
+def test_evaluation_and_forecasts_leave_the_mode_of_each_module():
+    model = Regression()
+    model.child, model.other = rk.nn.Dropout(0.5).eval(), rk.nn.Dropout(0.5)
+    modes = []
+
+    def objective(batch, state):
+        modes.append({module.training for module in model.modules()})
+        return Regression.loss(model, batch, state)
+
+    evaluate(model, Ragged(), objective)
+    assert modes[0] == {False}
+    assert [module.training for module in model.modules()] == [True, False, True]
+    model.forward = lambda inputs: model.other(rk.tensor(inputs))
+    ones = np.ones((3, 4), np.float32)
+    np.testing.assert_array_equal(forecast_with(model)(ones), ones)
+    assert [module.training for module in model.modules()] == [True, False, True]
 
 
 def test_a_step_or_an_evaluation_without_items_is_an_error():

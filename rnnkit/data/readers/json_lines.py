@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any, NoReturn
 
@@ -40,7 +41,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def parse_json(text: str, where: str) -> Any:
     """The value of a text; ArgumentError says ``where`` it was."""
     try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_distinct)
+        return json.loads(
+            text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_distinct
+        )
     except RecursionError:
         raise ArgumentError(f"{where}: not JSON: nested too deeply") from None
     except ValueError as error:
@@ -49,6 +52,13 @@ def parse_json(text: str, where: str) -> Any:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits[:40]} is too large for a number")
+    return value
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

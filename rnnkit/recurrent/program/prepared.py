@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.backend.arrays import is_unchangeable, lined_up
+from rnnkit.autograd.unchangeable import is_unchangeable
+from rnnkit.backend.arrays import lined_up
 from rnnkit.recurrent.program.invariants import Invariants
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from rnnkit.data.readers.piano_rolls import KEYS
 from rnnkit.decoding.sampling import check_temperature, choose
 from rnnkit.errors import ArgumentError
 from rnnkit.losses import cross_entropy, frame_nll
-from rnnkit.module import Module
+from rnnkit.module import Module, evaluating
 from rnnkit.ops import cat
 from rnnkit.train.objective import Loss
 
@@ -91,13 +91,8 @@ class Composer(Module):
         given = 0 if opening is None else min(len(opening), length)
         if opening is not None:
             piece[:given] = opening[:given]
-        training = self.training
-        self.eval()
-        try:
-            with no_grad():
-                self._compose(piece, given, temperature, rng)
-        finally:
-            self.train(training)
+        with no_grad(), evaluating([self]):
+            self._compose(piece, given, temperature, rng)
         return piece
 
     def _compose(

@@ -1,0 +1,20 @@
+"""Arrays that nothing can change: what is derived from one may be kept as long as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
+
+
+def unchangeable(a: Array) -> Array:
+    """A copy in memory that cannot be written to, whatever flags somebody sets."""
+    return np.ndarray(a.shape, a.dtype, a.tobytes())
+
+
+def is_unchangeable(a: Array) -> bool:
+    """Whether an array is one of those."""
+    return type(a.base) is bytes and not a.flags.writeable
