@@ -107,6 +107,12 @@ REFUSED = {
     "a counter": (lambda c, x, h: counted(c, x), "the step changes attributes: counter"),
     "a memory": (lambda c, x, h: remembered(c, x), "the step changes attributes: last"),
     "a list": (lambda c, x, h: listed(c, x), "the step changes attributes: seen"),
+    "rows without elements": (
+        lambda c, x, h: x + h[:, :0].sum(1, keepdims=True), "slice gives rows without elements",
+    ),
+    "a product with nothing": (
+        lambda c, x, h: h + ops.linear(x[:, :0], c.W[:, :0]), "slice gives rows without elements",
+    ),
     "a drawing": (lambda c, x, h: drawn(c, x), "draws from the generator"),
 }  # fmt: skip
 
@@ -140,6 +146,64 @@ def test_the_tape_takes_over_and_why_says_where(name):
             assert first <= int(line[1]) < first + len(lines)
     with pytest.raises(BackendError, match=reason):
         run(step, "native")
+
+
+class Wide(Written):
+    """Of as many states as one likes, each with a row of some shape."""
+
+    def __init__(self, step, states=1, row=(H,)):
+        super().__init__(step)
+        self.state_names = tuple([f"h{i}" for i in range(states)])
+        self.row = row
+        self.Q = nn.Parameter(np.random.default_rng(1).normal(size=(H, 5, H, 3)).astype("f4"))
+
+    @property
+    def state_shapes(self):
+        return (self.row,) * len(self.state_names)
+
+
+def of_many_products(cell, x, state):
+    h = sum([ops.linear(x, cell.W * (1 + i)) for i in range(66)], state[0])
+    return h, (h,)
+
+
+def of_five_axes(cell, x, state):
+    """Two at a time, but all in one operation of the backward pass."""
+    h = ops.tanh(ops.linear(x, cell.W) + state[0])
+    h = h + (h[:, :, None, None, None] * cell.Q).sum((1, 2, 4))
+    return h, (h,)
+
+
+TOO_MUCH = {
+    "nine states": (lambda: Wide(lambda c, x, s: (x + s[8], (x, *s[:-1])), 9),
+                    "more than a program can hold: states: expected at most 8, got 9"),
+    "a state without elements": (lambda: Wide(lambda c, x, s: (x, s), 1, (0,)),
+                                 "h0: a row has no elements"),
+    "many products of the input": (lambda: Wide(of_many_products),
+                                   "expected at most 64, got"),
+    "gradients of too many axes": (lambda: Wide(of_five_axes), "a row of more than three axes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_what_no_program_can_hold_is_left_to_the_tape(name):
+    make, reason = TOO_MUCH[name]
+    cell = make()
+    found = []
+    for backend in ("python", "auto"):
+        x = rk.tensor(np.random.default_rng(1).normal(size=(3, 5, H)).astype(np.float32))
+        x.requires_grad_()
+        with rk.backend(backend):
+            y, _ = run_layer((cell,), x)
+        decision = [each for each in rk.why() if " layer " in each.op][-1]
+        assert decision.path == "python"
+        found.append((y.numpy(), *[d.numpy() for d in rk.grad((y * y).sum(), [x])]))
+    assert re.search(f"and no program: .*{reason}", decision.reason), decision.reason
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+    network = nn.Recurrent(cell)
+    assert reason in str(network.program())
+    assert network.stream(2)(np.ones((3, 2, H), np.float32)).shape == (3, 2, H)
 
 
 def test_what_was_refused_is_not_tried_again(monkeypatch):

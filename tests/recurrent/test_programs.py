@@ -23,7 +23,7 @@ from recurrent_contract import (
 )
 
 import rnnkit as rk
-from rnnkit import cells, nn
+from rnnkit import cells, nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import GraphError, ShapeError
 from rnnkit.recurrent import run_layer
@@ -423,6 +423,64 @@ def test_a_mask_that_is_held_and_one_that_is_drawn():
             found += [y, *rk.grad((y * y).sum(), [cell.W, cell.U, cell.b])]
     for actual, expected in zip(found[:4], found[4:], strict=True):
         np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+class Stepwise(Own):
+    """An equation h' = f(x, h), integrated by ``n`` steps of Runge and Kutta."""
+
+    n = 12
+
+    def step(self, x, state):
+        (h,) = state
+        for _ in range(self.n):
+            k1 = self.slope(x, h)
+            k2 = self.slope(x, h + 0.5 / self.n * k1)
+            k3 = self.slope(x, h + 0.5 / self.n * k2)
+            k4 = self.slope(x, h + 1.0 / self.n * k3)
+            h = h + 1.0 / (6 * self.n) * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
+        return h, (h,)
+
+    def slope(self, x, h):
+        return (x @ self.W.T + h @ self.U.T + self.b).tanh() - 0.1 * h
+
+
+class Summing(Own):
+    """With a parameter for each of many terms."""
+
+    def __init__(self, terms):
+        super().__init__(dtype="float64")
+        for i in range(terms):
+            term = np.random.default_rng(i).standard_normal(5)
+            self.register_parameter(f"w{i}", nn.Parameter(term))
+        self.terms = terms
+
+    def step(self, x, state):
+        h = x @ self.W.T + state[0] @ self.U.T
+        h = sum([(h * getattr(self, f"w{i}")).sin() for i in range(self.terms)], self.b)
+        return h, (h,)
+
+
+def test_many_parameters():
+    check(Summing(90), "float64")
+
+
+def test_a_number_that_comes_often_is_held_once():
+    check(Stepwise(dtype="float64"), "float64")
+
+
+def test_a_number_that_the_step_takes_from_elsewhere_may_change():
+    """It is not one of the step's own, which may become part of an operation."""
+    one = rk.tensor(np.float64(1.0))
+
+    class Gated(Own):
+        def step(self, x, state):
+            h = ops.tanh(x @ self.W.T + state[0] @ self.U.T)
+            return h, ((one - h * h) * self.b,)
+
+    cell = Gated(dtype="float64")
+    y = check(cell, "float64")
+    one.data[...] = 3.0
+    assert np.abs(check(cell, "float64") - y).max() > 1e-3
 
 
 class Noisy(Own):

@@ -14,6 +14,7 @@ from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import TraceError
+from rnnkit.module import Parameter
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.node import LayerNode
@@ -21,7 +22,7 @@ from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.settings import settings_of
 from rnnkit.recurrent.program.traced import TracedStep, tensors_of
-from rnnkit.recurrent.program.variant import Needs, Variant, compiled
+from rnnkit.recurrent.program.variant import Needs, Variant
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -49,13 +50,22 @@ def traced(cell: Cell) -> TracedStep:
     if found is None:
         try:
             found = TracedStep(cell)
-            compiled(found, (), True, False)
+            _make_programs(found, cell)
         except TraceError as error:
             found = error
         of_cell[key] = found
     if isinstance(found, TraceError):
         raise found
     return found
+
+
+def _make_programs(step: TracedStep, cell: Cell) -> None:
+    """Those of inference and of training, so that no call meets one that cannot be made."""
+    held = tensors_of(cell)
+    Variant(step, list(held))
+    trained = [each._requires_grad or isinstance(each, Parameter) for each in held.values()]
+    needs = Needs(True, [True] * len(step.states), [False] * len(step.drawn), trained)
+    Variant(step, list(held), needs)
 
 
 def run_layer(

@@ -160,6 +160,8 @@ class Tracer:
         self, kind: str, shape: Shape, name: str, dtype: np.dtype[Any] | None = None, **more: Any
     ) -> Tensor:
         """A tensor for something that comes from outside the step."""
+        if 0 in shape:
+            raise TraceError(f"{name}: a row has no elements")
         value = Value(kind, shape, dtype or self.dtype, name=name, **more)
         if kind == "sequence":
             value.number = len(self.sequences)
@@ -205,15 +207,6 @@ class Tracer:
             self._constants[key] = self.value_of(wrap(array))
         return self._constants[key]
 
-    def number_of(self, value: Value) -> float | None:
-        """A constant's number where it is one."""
-        tensor = self.tensor_of.get(value)
-        if tensor is None or tensor._data.size != 1 or id(tensor) in self.calls:
-            return None
-        if tensor._requires_grad or id(tensor) in self._trainable:
-            return None
-        return float(tensor._data.reshape(())) if tensor._data.dtype.kind in "fb" else None
-
     def emit(
         self, name: str, inputs: Sequence[Value], shape: Shape, /, *, rows: str | None = ROWS_FIRST,
         dtype: Any = None, **params: Any,
@@ -227,6 +220,8 @@ class Tracer:
         out = Value(
             "operation", shape, self.dtype if dtype is None else np.dtype(dtype), rows,
             serial=any(v.serial for v in inputs), of=operation,
+        if rows and 0 in shape:
+            raise TraceError(f"{where()}: {name} gives rows without elements")
         )
         operation.out = out
         self.operations.append(operation)

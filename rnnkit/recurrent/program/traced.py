@@ -17,6 +17,7 @@ from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer, is_of_user
 from rnnkit.recurrent.program.values import Value
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.plan import Compiled
     from rnnkit.recurrent.program.variant import Variant
@@ -85,9 +86,9 @@ class TracedStep:
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
         self._trace(cell, hoists, ROWS)
-        self.free = self._free_tensors()
         self.compiled: dict[Any, Compiled] = {}
         self.variants: dict[Any, Variant] = {}
+        self._gradients: dict[Any, Gradients] = {}
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._trace(cell.with_tensors(others), hoists, _OTHER_ROWS)
@@ -96,6 +97,10 @@ class TracedStep:
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
                 "other numbers in the cell's tensors: it may use them in operations alone"
             )
+        # What each trace has made for itself is no tensor of anybody else.
+        elsewhere = {id(tensor) for tensor in twin._free_tensors()}
+        self.free = [tensor for tensor in self._free_tensors() if id(tensor) in elsewhere]
+        self._of_others = {*self.cell_tensors, *map(id, self.free)}
 
     def _trace(self, cell: Cell, hoists: bool, rows: int) -> None:
         held = tensors_of(cell)
@@ -164,6 +169,20 @@ class TracedStep:
             and i not in tracer.calls and type(tensor._data) is not TracedArray
         ]
 
+    def constant(self, value: Value) -> Array | None:
+        """The numbers of an invariant that the step, or a rule, has made of numbers alone."""
+        tensor = self.tracer.tensor_of.get(value)
+        if tensor is None or id(tensor) in self._of_others or id(tensor) in self.tracer.calls:
+            return None
+        return tensor._data
+
+    def number_of(self, value: Value) -> float | None:
+        """That of a constant which is a single one."""
+        array = self.constant(value)
+        if array is None or array.size != 1 or array.dtype.kind not in "fb":
+            return None
+        return float(array.reshape(()))
+
     def _with_rows(self, name: str, tensor: Any, shape: tuple[int, ...]) -> Tensor:
         if not isinstance(tensor, Tensor):
             raise TraceError(f"{name}: expected a Tensor, got {type(tensor).__name__}")
@@ -224,8 +243,11 @@ class TracedStep:
 
     def gradients(self, d_y: bool, d_steps: tuple[bool, ...]) -> Gradients:
         """The backward program's values, where the output and some states of every step have
-        gradients of their own."""
-        return Gradients(self, d_y, d_steps)
+        gradients of their own; traced once."""
+        found = self._gradients.get((d_y, d_steps))
+        if found is None:
+            found = self._gradients[d_y, d_steps] = Gradients(self, d_y, d_steps)
+        return found
 
 
 class Gradients:
