@@ -230,6 +230,8 @@ WRONG_RESULTS = {
     "too many states": (lambda c, x, s: (x, (x, x)), "returns 2 states, expected 1"),
     "a list of states": (lambda c, x, s: (x, [x]), "its output and a tuple of states"),
     "a state alone": (lambda c, x, s: (x, x), "its output and a tuple of states"),
+    "minus a truth": (lambda c, x, s: (x * -(x > 0), s), "neg of bool in a program of float32"),
+    "a difference of truths": (lambda c, x, s: (x * ((x > 0) - (x < 0)), s), "sub of bool"),
     "nothing": (lambda c, x, s: None, "its output and a tuple of states"),
     "an array": (lambda c, x, s: (np.ones((5, H), np.float32), s), "output: expected a Tensor"),
     "an error": (lambda c, x, s: 1 / 0, FILE + r":\d+: ZeroDivisionError: division by zero"),

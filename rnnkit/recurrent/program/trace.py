@@ -211,17 +211,20 @@ class Tracer:
         self, name: str, inputs: Sequence[Value], shape: Shape, /, *, rows: str | None = ROWS_FIRST,
         dtype: Any = None, **params: Any,
     ) -> Value:
-        """The value that an operation gives; one that is there already is shared."""
+        """The value that an operation gives; one that is there already is shared.
+
+        Its dtype is that of the first operand where none is given.
+        """
         operation = Operation(name, list(inputs), params)
         key = (operation.key, rows)
         found = self._same.get(key)
         if found is not None:
             return found
-        out = Value(
-            "operation", shape, self.dtype if dtype is None else np.dtype(dtype), rows,
-            serial=any(v.serial for v in inputs), of=operation,
         if rows and 0 in shape:
             raise TraceError(f"{where()}: {name} gives rows without elements")
+        out = Value(
+            "operation", shape, inputs[0].dtype if dtype is None else np.dtype(dtype), rows,
+            serial=any(v.serial for v in inputs), of=operation,
         )
         operation.out = out
         self.operations.append(operation)
