@@ -483,6 +483,21 @@ def test_a_number_that_the_step_takes_from_elsewhere_may_change():
     assert np.abs(check(cell, "float64") - y).max() > 1e-3
 
 
+def test_long_arrays_of_indices_are_told_apart():
+    """Also where NumPy's text of them, which leaves out the middle, is the same."""
+    first = np.arange(1200)
+    second = np.r_[first[:10], first[10:-10][::-1], first[-10:]]
+
+    class Shuffled(Own):
+        def step(self, x, state):
+            h = (x @ self.W.T + state[0] @ self.U * self.b[first]).tanh()
+            return h, (h * self.b[second],)
+
+    cell = Shuffled(H=1200, dtype="float64")
+    cell.U.data[...] /= 40
+    check(cell, "float64")
+
+
 class Noisy(Own):
     """Noise of any shape, times a parameter."""
 

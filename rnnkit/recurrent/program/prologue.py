@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.trace import TracedArray
+from rnnkit.recurrent.program.values import told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,7 +100,7 @@ class Prologue:
         return real[:1] if real.ndim and real.shape[0] == self._tracer.rows else real
 
     def _made(self, call: Call, inputs: list[Tensor], params: dict[str, Any]) -> Tensor:
-        key = (id(call.primitive), tuple([id(t) for t in inputs]), repr(params))
+        key = (id(call.primitive), tuple([id(t) for t in inputs]), told_apart(params))
         if key not in self._results:
             # The inputs are kept too, so that their ids stay theirs.
             self._results[key] = call.primitive(*inputs, **params), inputs

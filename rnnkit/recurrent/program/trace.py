@@ -300,7 +300,7 @@ class Tracer:
             array = np.asarray(array)
             outs.append(self.emit(
                 "primitive", values, array.shape, rows=None, dtype=array.dtype,
-                primitive=primitive, position=i if several else None, params=_Params(params),
+                primitive=primitive, position=i if several else None, params=params,
             ))
         return tuple(outs) if several else outs[0]
 
@@ -315,16 +315,6 @@ class Tracer:
         leaf = self.leaf("sequence", value.shape, "hoisted", serial=False)
         self.input_calls[self.value_of(leaf)] = self.input_calls[value]
         return leaf
-
-
-class _Params(dict[str, Any]):
-    """Parameters of a primitive, told apart by their text."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(repr(sorted(self.items(), key=lambda item: item[0])))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Params) and repr(dict(self)) == repr(dict(other))
 
 
 Rule = Callable[[Tracer, list[Value], dict[str, Any]], "Value | tuple[Value, ...]"]

@@ -14,7 +14,7 @@ from rnnkit.errors import TraceError
 from rnnkit.module import Module
 from rnnkit.recurrent.program.settings import changed, settings_of, unchanged
 from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer, is_of_user
-from rnnkit.recurrent.program.values import Value
+from rnnkit.recurrent.program.values import Value, told_apart
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
@@ -206,9 +206,6 @@ class TracedStep:
         t = self.tracer
         number = {operation.out: i for i, operation in enumerate(t.operations)}
 
-        def text(params: dict[str, Any]) -> str:
-            return repr(params).replace(str(t.rows), "N")
-
         def of_value(value: Value) -> Any:
             if value in number:
                 return number[value]
@@ -231,12 +228,16 @@ class TracedStep:
             (
                 each.name,
                 [of_value(v) for v in each.inputs],
-                each.params["primitive"].name if each.name == "primitive" else text(each.params),
+                told_apart(each.params, t.rows),
             )
             for each in t.operations
         ]
         calls = [
-            (each.primitive.name, [of_tensor(v) for v in each.inputs], text(each.params))
+            (
+                each.primitive.name,
+                [of_tensor(v) for v in each.inputs],
+                told_apart(each.params, t.rows),
+            )
             for each in (*t.calls.values(), *t.input_calls.values())
         ]
         return [done, calls, [of_value(v) for v in (self.y, *self.after)]]
