@@ -498,6 +498,63 @@ def test_long_arrays_of_indices_are_told_apart():
     check(cell, "float64")
 
 
+def test_no_size_of_a_cell_passes_for_that_of_the_batch():
+    """Whatever number of rows a trace begins with."""
+    from rnnkit.recurrent.program.trace import FEWEST_ROWS, numbers_of_rows
+
+    assert numbers_of_rows([3, 5]) == (1009, 1013)
+    assert numbers_of_rows([2 * FEWEST_ROWS, 1019]) == (1013, 1021)
+
+    class Scaled(Own):
+        def __init__(self, I, H):
+            super().__init__(I, H, "float64")
+            self.U.data[...] /= 40
+            self.scale = nn.Parameter(np.linspace(0.1, 1.0, I))
+
+        def step(self, x, state):
+            h = (x * self.scale @ self.W.T / 40 + state[0] @ self.U.T * self.b).tanh()
+            return h, (h,)
+
+    for I, H in [(1009, 5), (1013, 5), (3, 1009), (3, 1013), (2018, 5)]:
+        cell = Scaled(I, H)
+        x = rk.tensor(np.random.default_rng(0).standard_normal((3, 2, I)))
+        found = []
+        for backend in ("native", "python"):
+            with rk.backend(backend):
+                y, (h,) = run_layer((cell,), x)
+                wanted = [cell.W, cell.U, cell.b, cell.scale]
+                found.append([y, *rk.grad((y * y).sum() + h.sum(), wanted)])
+        for actual, expected in zip(*found, strict=True):
+            np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-9, atol=1e-11)
+
+
+MADE_FOR_THE_BATCH = {
+    "a column of ones": lambda x: ops.cat([x, rk.ones(x.shape[0], 1, dtype=x.dtype)], 1),
+    "a column between": lambda x: ops.cat(
+        [x[:, :1], ops.full((x.shape[0], 2), 0.5, dtype=x.dtype), x[:, 1:2]], 1
+    ),
+    "a part of a stack": lambda x: ops.stack([x, rk.ones(*x.shape, dtype=x.dtype)], 1)[:, :, :2]
+    .reshape(-1, 4),
+    "what is added": lambda x: ops.cat([x, x[:, :1]], 1) + rk.ones(x.shape[0], 4, dtype=x.dtype),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE_FOR_THE_BATCH)
+def test_what_is_made_for_the_batch_before_a_product(name):
+    class Prepared(Own):
+        def step(self, x, state):
+            x = MADE_FOR_THE_BATCH[name](x)
+            h = (ops.linear(x, self.W) + state[0] @ self.U.T + self.b).tanh()
+            return h, (h,)
+
+    cell = Prepared(I=4, dtype="float64")
+    cell.input_size = 3
+    check(cell, "float64")
+    steps = nn.Recurrent(cell).stream(3)(data("float64"))
+    y, _ = run_layer((cell,), data("float64"))
+    np.testing.assert_array_equal(steps, y.numpy())
+
+
 class Noisy(Own):
     """Noise of any shape, times a parameter."""
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,22 @@ from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Va
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Shape
 
-ROWS = 1009
-"""The number of rows that a traced batch seems to have: a prime that no size of a cell is likely to
-have, so that the axis of the batch is known wherever it goes."""
+FEWEST_ROWS = 1009
+"""The least number of rows that a traced batch seems to have."""
+
+
+def numbers_of_rows(sizes: Iterable[int]) -> tuple[int, int]:
+    """Two for batches to be traced: primes of which no size of a cell is a multiple, so that the
+    axis of the batch is known wherever it goes."""
+    given = {size for size in sizes if size}
+    found: list[int] = []
+    for n in count(FEWEST_ROWS, 2):
+        if all(n % d for d in range(3, math.isqrt(n) + 1, 2)) and all(size % n for size in given):
+            found.append(n)
+            if len(found) == 2:
+                break
+    return found[0], found[1]
+
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
@@ -127,7 +141,7 @@ class Tracer:
         calls: how a real tensor, or a hoisted sequence, came to be (by ``id``).
     """
 
-    def __init__(self, dtype: np.dtype[Any], hoists: bool = True, rows: int = ROWS) -> None:
+    def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
         from rnnkit.recurrent.program.rows import RULES
 
         self._rules = RULES

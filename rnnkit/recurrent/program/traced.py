@@ -13,10 +13,12 @@ from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import TraceError
 from rnnkit.module import Module
 from rnnkit.recurrent.program.settings import changed, settings_of, unchanged
-from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer, is_of_user
+from rnnkit.recurrent.program.trace import TracedArray, Tracer, is_of_user, numbers_of_rows
 from rnnkit.recurrent.program.values import Value, told_apart
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.plan import Compiled
@@ -46,7 +48,13 @@ def _other_numbers(tensor: Tensor) -> Tensor:
     return other
 
 
-_OTHER_ROWS = 1013
+def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
+    """Of all that a step is given."""
+    yield from (cell.input_size, cell.hidden_size, cell.output_size)
+    for tensor in tensors_of(cell).values():
+        yield from tensor.shape
+    for shape in (*cell.state_shapes, *[each.shape[2:] for each in drawn]):
+        yield from shape
 
 
 def _line_of(error: Exception) -> str:
@@ -85,13 +93,13 @@ class TracedStep:
     """
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
-        self._trace(cell, hoists, ROWS)
+        self._trace(cell, hoists, 0)
         self.compiled: dict[Any, Compiled] = {}
         self.variants: dict[Any, Variant] = {}
         self._gradients: dict[Any, Gradients] = {}
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
-        twin._trace(cell.with_tensors(others), hoists, _OTHER_ROWS)
+        twin._trace(cell.with_tensors(others), hoists, 1)
         if self._text() != twin._text():
             raise TraceError(
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
@@ -102,16 +110,17 @@ class TracedStep:
         self.free = [tensor for tensor in self._free_tensors() if id(tensor) in elsewhere]
         self._of_others = {*self.cell_tensors, *map(id, self.free)}
 
-    def _trace(self, cell: Cell, hoists: bool, rows: int) -> None:
+    def _trace(self, cell: Cell, hoists: bool, number: int) -> None:
+        """The first trace (number 0), or the second."""
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
-        dtype = cell.dtype
-        self.tracer = tracer = Tracer(dtype, hoists, rows)
-        tracer.train(list(held.values()))
         settings, generator = settings_of(cell), rng.get_state()
         drawn = cell.draw(1, 1)
         after_draw = rng.get_state()
+        rows = numbers_of_rows(_sizes(cell, drawn))[number]
+        self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
+        tracer.train(list(held.values()))
         x = tracer.leaf("sequence", (cell.input_size,), "x", serial=False)
         states = [
             tracer.leaf("state", shape, name, number=i)
@@ -169,12 +178,14 @@ class TracedStep:
             and i not in tracer.calls and type(tensor._data) is not TracedArray
         ]
 
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether the step, or a rule, has made a tensor of the trace of numbers alone."""
+        return id(tensor) not in self._of_others and id(tensor) not in self.tracer.calls
+
     def constant(self, value: Value) -> Array | None:
-        """The numbers of an invariant that the step, or a rule, has made of numbers alone."""
+        """The numbers of an invariant that is one."""
         tensor = self.tracer.tensor_of.get(value)
-        if tensor is None or id(tensor) in self._of_others or id(tensor) in self.tracer.calls:
-            return None
-        return tensor._data
+        return tensor._data if tensor is not None and self.is_constant(tensor) else None
 
     def number_of(self, value: Value) -> float | None:
         """That of a constant which is a single one."""
