@@ -357,6 +357,34 @@ def test_parameters_and_attributes_change_between_calls():
             assert np.abs(one - other).max() > 1e-3
 
 
+def test_what_containers_hold_changes_between_calls():
+    class Parts(Own):
+        def __init__(self):
+            super().__init__()
+            self.parts, self.more = [nn.Linear(5, 5)], {"b": rk.tensor(np.float32(0.5))}
+            self.names = {"sin"}
+            self.parts[0].owners = [self]  # round and round
+
+        def step(self, x, state):
+            h = self.parts[0](x @ self.W.T + state[0] @ self.U.T) + self.b * self.more["b"]
+            h = ops.sin(h) if "sin" in self.names else ops.tanh(h)
+            return h, (h,)
+
+    cell = Parts()
+    ys = [check(cell)]
+    cell.parts[0].weight = nn.Parameter(np.eye(5, dtype=np.float32))
+    ys.append(check(cell))
+    cell.parts[0] = nn.Linear(5, 5)
+    ys.append(check(cell))
+    cell.more["b"] = rk.tensor(np.float32(-2.0))
+    ys.append(check(cell))
+    cell.names.clear()
+    ys.append(check(cell))
+    for i, one in enumerate(ys):
+        for other in ys[:i]:
+            assert np.abs(one - other).max() > 1e-3
+
+
 def test_a_cell_moves_to_double_precision_and_back():
     cell = Own()
     single = check(cell)
