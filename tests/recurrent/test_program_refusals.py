@@ -26,6 +26,9 @@ class Written(rk.Cell):
         self.given = step
         self.W = nn.Parameter(np.random.default_rng(0).standard_normal((H, H)).astype(np.float32))
         self.counter, self.seen = 0, []
+        self.small = nn.Parameter(np.array([0.0, 0.1, -0.1], np.float32))
+        self.register_buffer("times", rk.tensor(np.array(3)))
+        self.register_buffer("order", rk.tensor(np.array([2, 2, 0, 1])))
 
     def step(self, x, state):
         return self.given(self, x, state)
@@ -103,6 +106,15 @@ REFUSED = {
     ),
     "a branch on a parameter": (
         lambda c, x, h: x * h if c.W.data.sum() > 0 else x + h, "other numbers in the cell's",
+    ),
+    "a branch on a small parameter": (
+        lambda c, x, h: x * h if c.small.data[1] > 0 else x + h, "other numbers in the cell's",
+    ),
+    "a number of times": (
+        lambda c, x, h: x * int(c.times.item()), "other numbers in the cell's tensors",
+    ),
+    "integers of a list": (
+        lambda c, x, h: x + c.W[c.order][0], "other numbers in the cell's tensors",
     ),
     "a counter": (lambda c, x, h: counted(c, x), "the step changes attributes: counter"),
     "a memory": (lambda c, x, h: remembered(c, x), "the step changes attributes: last"),

@@ -6,6 +6,8 @@ import os
 import traceback
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rnnkit import rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
@@ -37,15 +39,26 @@ def tensors_of(module: Module) -> dict[str, Tensor]:
 
 
 def _other_numbers(tensor: Tensor) -> Tensor:
-    """A tensor like another, but for its numbers."""
+    """A tensor like another, but for its numbers: each has another sign and another size."""
     array = tensor._data
     if array.dtype.kind == "f":
-        array = 0.25 - 1.5 * array
+        with np.errstate(all="ignore"):
+            array = -1.5 * array - np.where(array > 0, 0.25, -0.25).astype(array.dtype)
     elif array.dtype.kind == "b":
         array = ~array
-    other = wrap(array)
+    else:
+        array = _other_integers(array)
+    other = wrap(np.asarray(array))
     other._requires_grad = tensor._requires_grad
     return other
+
+
+def _other_integers(array: Array) -> Array:
+    """Others for all of them; where they differ, out of the same ones: they may be indices."""
+    known, places = np.unique(array, return_inverse=True)
+    if len(known) == 1:
+        return np.where(array > 0, array - 1, array + 1).astype(array.dtype)
+    return np.roll(known, 1)[places].reshape(array.shape)
 
 
 def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
