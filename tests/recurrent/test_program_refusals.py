@@ -85,6 +85,8 @@ REFUSED = {
     "indices": (lambda c, x, h: x[:, INDICES], "getitem with an array of indices"),
     "an index of the batch": (lambda c, x, h: x + h[0], "getitem mixes rows"),
     "rows backwards": (lambda c, x, h: x + h[::-1], "getitem mixes rows"),
+    "rows up to a number": (lambda c, x, h: x + h[:2000], "getitem mixes rows"),
+    "the last rows": (lambda c, x, h: x + h[-2000:], "getitem mixes rows"),
     "a mean of the batch": (lambda c, x, h: x - x.mean(0), "mean mixes rows"),
     "a mean of all": (lambda c, x, h: x - x.mean(), "mean mixes rows"),
     "a maximum of all": (lambda c, x, h: x - x.max(), "max mixes rows"),
@@ -276,6 +278,13 @@ WRONG_RESULTS = {
     "an error": (lambda c, x, s: 1 / 0, FILE + r":\d+: ZeroDivisionError: division by zero"),
     "a key": (lambda c, x, s: {}["a"], FILE + r":\d+: KeyError"),
     "an assertion": (lambda c, x, s: [][x.shape[0]], FILE + r":\d+: IndexError"),
+    "an index out of range": (
+        lambda c, x, s: (x + s[0][:, H].reshape(-1, 1), s),
+        FILE + r":\d+: getitem: index 4 is out of range for size 4",
+    ),
+    "an index before the first": (
+        lambda c, x, s: (x + s[0][:, -9].reshape(-1, 1), s), "index -9 is out of range",
+    ),
     "shapes": (lambda c, x, s: (x + c.W[:3, :3], s), FILE + ":.*"),
     "a batch of its own": (
         lambda c, x, s: (x + rk.tensor(np.ones((5, H), np.float32)), s), "not from the batch",

@@ -259,7 +259,12 @@ def _place(
         used = sum(item is not None for item in items) - 1
         items[at : at + 1] = [slice(None)] * (len(shape) + 1 - used)
     items += [slice(None)] * (len(shape) + 1 - sum(item is not None for item in items))
-    if not isinstance(items[0], slice) or items[0].indices(t.rows) != (0, t.rows, 1):
+    rows = items[0]
+    whole = (None, 0), (None, t.rows), (None, 1)  # a stop beyond these rows is not beyond any
+    if not isinstance(rows, slice) or not all(
+        each in allowed
+        for each, allowed in zip((rows.start, rows.stop, rows.step), whole, strict=True)
+    ):
         raise mixes(name)
     starts, steps, sizes, out = [], [], [], []
     axis = 0
@@ -272,7 +277,10 @@ def _place(
             size = len(range(start, stop, step))
             out.append(size)
         else:
-            start, step, size = int(item) % shape[axis], 1, 1
+            number, n = int(item), shape[axis]
+            if not -n <= number < n:
+                raise TraceError(f"{where()}: {name}: index {number} is out of range for size {n}")
+            start, step, size = number % n, 1, 1
         starts.append(start)
         steps.append(step)
         sizes.append(size)
