@@ -1,6 +1,7 @@
 """Programs: cells without a fused kernel run natively, and compute what the tape does."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from recurrent_contract import (
 import rnnkit as rk
 from rnnkit import cells, nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
-from rnnkit.errors import GraphError, ShapeError
+from rnnkit.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program import obstacle
 
@@ -625,6 +626,85 @@ def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths):
 def test_what_is_drawn_must_fit_the_steps_and_the_rows(shape, backend):
     with rk.backend(backend), pytest.raises(ShapeError, match=r"draw: Noisy: expected \("):
         run_layer((Noisy(*shape),), data())
+
+
+class Drawing(Own):
+    """With what a test draws."""
+
+    def __init__(self, draw):
+        super().__init__(dtype="float64")
+        self.draw = draw
+
+    def step(self, x, state, *drawn):
+        h = (x @ self.W.T + state[0] @ self.U.T + self.b).tanh()
+        return sum([each.sum(-1, keepdims=True) for each in drawn], h), (h,)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda T, N: tuple([rk.ones(T, N, 2, dtype="float64")] * T),
+        lambda T, N: (rk.ones(T, N, T, dtype="float64"),),
+        lambda T, N: (rk.ones(1, N, N, dtype="float64"),),
+    ],
+    ids=["more tensors", "wider for more steps", "wider for more rows"],
+)
+def test_what_is_drawn_otherwise_for_more_steps_or_rows_is_for_the_tape(draw):
+    found = []
+    for backend in ("auto", "python"):
+        with rk.backend(backend):
+            found.append(run_layer((Drawing(draw),), data("float64"))[0].numpy())
+        assert last_layer().path == "python"
+    np.testing.assert_array_equal(*found)
+
+
+def test_what_is_drawn_must_be_of_the_kind_that_was_traced():
+    def draw(T, N):
+        return tuple([rk.ones(T, N, 2 + (T == 4), dtype="float64")] * (1 + (T == 3)))
+
+    cell = Drawing(draw)
+    network = nn.Recurrent(cell)
+    with rk.backend("native"):
+        run_layer((cell,), data("float64")[:2])
+        for steps in (3, 4):
+            for run in (partial(run_layer, (cell,)), network.stream(3)):
+                with pytest.raises(ShapeError, match=r"draw: Drawing: expected rows .*, got"):
+                    run(data("float64")[:steps])
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_arrays_may_be_drawn(backend):
+    cell = Drawing(lambda T, N: (np.full((T, N, 2), 0.25),))
+    tensors = Drawing(lambda T, N: (rk.tensor(np.full((1, 1, 2), 0.25)),))
+    with rk.backend(backend):
+        found = [run_layer((each,), data("float64"))[0].numpy() for each in (cell, tensors)]
+    np.testing.assert_array_equal(*found)
+
+
+WRONG_STATES = {
+    "another width": (lambda N: (rk.zeros(N, 4),), ShapeError, r"h: expected shape \(3, 5\)"),
+    "one row": (lambda N: (rk.zeros(1, 5),), ShapeError, r"h: expected shape \(3, 5\)"),
+    "another dtype": (lambda N: (rk.zeros(N, 5, dtype="float64"),), DTypeError, "h: expected"),
+    "too many": (lambda N: (rk.zeros(N, 5),) * 2, ArgumentError, r"expected a tuple \(h\), got 2"),
+    "no tuple": (lambda N: rk.zeros(N, 5), ArgumentError, r"expected a tuple \(h\), got Tensor"),
+}
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+@pytest.mark.parametrize("name", WRONG_STATES)
+def test_an_initial_state_must_be_what_the_cell_says(name, backend):
+    give, error, message = WRONG_STATES[name]
+
+    class Beginning(Own):
+        def initial_state(self, batch):
+            return give(batch)
+
+    cell = Beginning()
+    with rk.backend(backend):
+        for run in (lambda: run_layer((cell,), data()), lambda: nn.Recurrent(cell).stream(3),
+                    lambda: cell(data()[0])):  # fmt: skip
+            with pytest.raises(error, match=f"initial_state: Beginning: {message}"):
+                run()
 
 
 def test_products_before_the_loop_obey_the_rules_of_the_engine(monkeypatch):

@@ -103,7 +103,7 @@ def run_direction(
 ) -> tape.Results:
     """One direction; its states, and those of restarts, are (1, N, ...)."""
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
-    drawn = cell.drawn_for(T, N)
+    drawn = step.drawn_for(cell, T, N)
     if options.seen is not None:
         options.seen.directions[reverse].drawn = drawn
     held = tensors_of(cell)

@@ -12,7 +12,7 @@ from rnnkit import rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
 from rnnkit.autograd.tensor import wrap
-from rnnkit.errors import TraceError
+from rnnkit.errors import ShapeError, TraceError
 from rnnkit.module import Module
 from rnnkit.recurrent.program.settings import changed, settings_of, unchanged
 from rnnkit.recurrent.program.trace import TracedArray, Tracer, is_of_user, numbers_of_rows
@@ -51,6 +51,10 @@ def _other_numbers(tensor: Tensor) -> Tensor:
     other = wrap(np.asarray(array))
     other._requires_grad = tensor._requires_grad
     return other
+
+
+def _kinds_of(drawn: Sequence[Value]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(value.dtype.name, value.shape) for value in drawn]
 
 
 def _other_integers(array: Array) -> Array:
@@ -113,6 +117,8 @@ class TracedStep:
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._trace(cell.with_tensors(others), hoists, 1)
+        if _kinds_of(self.drawn) != _kinds_of(twin.drawn):
+            raise TraceError("draw: another number of steps or rows gives other kinds of tensors")
         if self._text() != twin._text():
             raise TraceError(
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
@@ -129,7 +135,7 @@ class TracedStep:
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
         settings, generator = settings_of(cell), rng.get_state()
-        drawn = cell.draw(1, 1)
+        drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
         self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
@@ -181,6 +187,23 @@ class TracedStep:
             v for v in tracer.sequences if v is not self.x and v not in self.drawn
         ]
         self.inputs = list(tracer.sequences)
+
+    def drawn_for(self, cell: Cell, steps: int, batch: int) -> tuple[Tensor, ...]:
+        """What a run of the cell draws: of the kinds that the step was traced with.
+
+        Raises:
+            ShapeError: it is not.
+        """
+        drawn = cell.drawn_for(steps, batch)
+        if drawn or self.drawn:
+            expected = _kinds_of(self.drawn)
+            got = [(each._data.dtype.name, each._data.shape[2:]) for each in drawn]
+            if got != expected:
+                raise ShapeError(
+                    f"draw: {type(cell).__name__}: expected rows {expected} as for one step, got "
+                    f"{got}"
+                )
+        return drawn
 
     def _free_tensors(self) -> list[Tensor]:
         tracer = self.tracer
