@@ -628,6 +628,25 @@ def test_what_is_drawn_must_fit_the_steps_and_the_rows(shape, backend):
         run_layer((Noisy(*shape),), data())
 
 
+def test_nothing_warns_of_a_logarithm_of_zero():
+    """Neither tracing, which has no numbers, nor a run of numbers that are zero."""
+
+    class Powers(Own):
+        def step(self, x, state):
+            h = (x @ self.W.T + state[0] @ self.U.T).tanh()
+            h = 0.5**h + (h * h + 1.0) * self.b**0.5 + self.b ** (h * h + 1.0)
+            return h, (h,)
+
+    cell = Powers(dtype="float64")
+    cell.b.data[...] = [1.0, 2.0, 0.5, 0.25, 3.0]
+    check(cell, "float64")
+    cell.b.data[0] = 0.0
+    with rk.backend("native"):
+        y, _ = run_layer((cell,), data("float64"))
+        y.sum().backward()
+    assert np.isfinite(y.numpy()).all()
+
+
 class Drawing(Own):
     """With what a test draws."""
 

@@ -307,7 +307,7 @@ class Tracer:
     ) -> Value | tuple[Value, ...]:
         """An operation between invariants and sums over the batch: the engine's array code."""
         shapes = [np.zeros(v.shape, v.dtype) for v in values]
-        result = primitive.forward(*shapes, **params)
+        result = state.run(primitive.forward, *shapes, **params)
         several = isinstance(result, tuple)
         outs = []
         for i, array in enumerate(result if several else (result,)):
