@@ -267,6 +267,16 @@ def test_what_was_refused_is_not_tried_again(monkeypatch):
 WRONG_RESULTS = {
     "a narrow output": (lambda c, x, s: (x[:, :2], (x,)), r"output: expected rows of shape \(4,\)"),
     "a narrow state": (lambda c, x, s: (x, (x[:, :2],)), r"h: expected rows of shape \(4,\)"),
+    "truths as the output": (lambda c, x, s: (x > 0, s), "output: expected float32, got bool"),
+    "numbers of truths": (
+        lambda c, x, s: (x, ((x > s[0]).unsqueeze(2).sum(-1),)),
+        "h: expected float32, got int64",
+    ),
+    "a state of another dtype": (
+        lambda c, x, s: (x, (ops.zeros(x.shape, dtype="float64"),)),
+        "h: expected float32, got float64",
+    ),
+    "one row for all": (lambda c, x, s: (c.W[0], s), r"output: expected rows, got shape \(4,\)"),
     "no states": (lambda c, x, s: (x, ()), "returns 0 states, expected 1"),
     "too many states": (lambda c, x, s: (x, (x, x)), "returns 2 states, expected 1"),
     "a list of states": (lambda c, x, s: (x, [x]), "its output and a tuple of states"),

@@ -235,10 +235,14 @@ class TracedStep:
             raise TraceError(f"{name}: expected a Tensor, got {type(tensor).__name__}")
         value = self.tracer.value_of(tensor)
         got = value.shape
-        if value.rows is None and got[:1] == (self.tracer.rows,):
+        if value.rows is None:
+            if got[:1] != (self.tracer.rows,):
+                raise TraceError(f"{name}: expected rows, got shape {got} for the whole batch")
             got = got[1:]
         if got != shape or value.rows not in (None, "first"):
             raise TraceError(f"{name}: expected rows of shape {shape}, got {got}")
+        if value.dtype != self.tracer.dtype:
+            raise TraceError(f"{name}: expected {self.tracer.dtype}, got {value.dtype}")
         if value.rows is None:
             from rnnkit.recurrent.program.rows import _without_batch
 
