@@ -194,7 +194,8 @@ class Cell(Module):
         Returns:
             Tensors (T, N, ...), of which each step gets its own part, or (1, N, ...), which all
             steps share; in either, N may be 1 where all rows share it. ``step`` takes them,
-            (N, ...), after the state. None by default.
+            (N, ...), after the state. None by default. A cell that draws more tensors, or wider
+            ones, for more steps or rows is no program.
         """
         return ()
 

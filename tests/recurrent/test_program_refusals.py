@@ -8,6 +8,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn, ops
+from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import BackendError
 from rnnkit.recurrent import run_layer
 
@@ -245,6 +246,22 @@ def test_what_a_refused_step_has_put_into_the_cell_is_gone_again():
         assert cell.log[0] is inner
         assert not cell.array.any()
         assert not hasattr(cell.parts[0], "last")
+
+
+def test_a_rule_that_fails_is_no_matter_where_no_gradient_is_asked_for(monkeypatch):
+    def rule(*_):
+        raise ZeroDivisionError("no derivative today")
+
+    monkeypatch.setattr(PRIMITIVES["expm1"], "rules", (rule,))
+    step = of_hidden(lambda c, x, h: ops.expm1(x) + h)
+    _, expected = run(step, "python")
+    _, actual = run(step, "auto")
+    np.testing.assert_array_equal(actual, expected)
+    assert "gradients cannot be traced" in rk.why(1)[0].reason
+    x = rk.tensor(np.ones((2, 3, H), np.float32), requires_grad=True)
+    y, _ = run_layer((Written(step),), x)
+    with pytest.raises(ZeroDivisionError, match="no derivative today"):
+        y.sum().backward()
 
 
 def test_what_was_refused_is_not_tried_again(monkeypatch):

@@ -62,10 +62,12 @@ def traced(cell: Cell) -> TracedStep:
 def _make_programs(step: TracedStep, cell: Cell) -> None:
     """Those of inference and of training, so that no call meets one that cannot be made."""
     held = tensors_of(cell)
-    Variant(step, list(held))
-    trained = [each._requires_grad or isinstance(each, Parameter) for each in held.values()]
+    tensors = (*held.values(), *step.free)
+    names: tuple[str | int, ...] = (*held, *map(id, step.free))
+    Variant(step, names)
+    trained = [each._requires_grad or isinstance(each, Parameter) for each in tensors]
     needs = Needs(True, [True] * len(step.states), [False] * len(step.drawn), trained)
-    Variant(step, list(held), needs)
+    Variant(step, names, needs)
 
 
 def run_layer(

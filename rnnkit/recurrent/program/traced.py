@@ -298,7 +298,14 @@ class TracedStep:
         gradients of their own; traced once."""
         found = self._gradients.get((d_y, d_steps))
         if found is None:
-            found = self._gradients[d_y, d_steps] = Gradients(self, d_y, d_steps)
+            try:
+                found = Gradients(self, d_y, d_steps)
+            except TraceError:
+                raise
+            except Exception as error:  # of a rule; the tape shows it where a gradient is asked for
+                text = f"{_line_of(error)}: {error}"
+                raise TraceError(f"its gradients cannot be traced: {text}") from error
+            self._gradients[d_y, d_steps] = found
         return found
 
 
