@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit import ops, rng
+from rnnkit.autograd import as_tensor
 from rnnkit.cells import noise
 from rnnkit.cells.checks import (
     check_bool,
@@ -155,6 +156,34 @@ class Cell(Module):
         dtype = self.dtype
         return tuple(ops.zeros((batch, *shape), dtype=dtype) for shape in self.state_shapes)
 
+    def initial_state_for(self, batch: int) -> State:
+        """What ``initial_state`` gives for a run.
+
+        Raises:
+            ArgumentError, ShapeError, DTypeError: it is not what the cell says of its states.
+        """
+        prefix = f"initial_state: {type(self).__name__}: "
+        return self.checked_state(prefix, self.initial_state(batch), (batch,))
+
+    def checked_state(self, prefix: str, state: Any, axes: tuple[int, ...]) -> State:
+        """The states of a batch, or of several: ``axes`` come before those of a row.
+
+        Raises:
+            ArgumentError, ShapeError, DTypeError: it is something else; the message begins with
+                ``prefix``.
+        """
+        names = self.state_names
+        if not isinstance(state, (tuple, list)) or len(state) != len(names):
+            several = isinstance(state, (tuple, list))
+            raise ArgumentError(
+                f"{prefix or 'state: '}expected a tuple ({', '.join(names)}), got "
+                + (f"{len(state)} items" if several else type(state).__name__)
+            )
+        return tuple(
+            check_tensor(prefix + name, value, self.dtype, shape=(*axes, *shape))
+            for name, value, shape in zip(names, state, self.state_shapes, strict=True)
+        )
+
     def draw(self, steps: int, batch: int) -> tuple[Tensor, ...]:
         """What one run over a sequence draws from the library's generator: masks and noise.
 
@@ -165,7 +194,8 @@ class Cell(Module):
         Returns:
             Tensors (T, N, ...), of which each step gets its own part, or (1, N, ...), which all
             steps share; in either, N may be 1 where all rows share it. ``step`` takes them,
-            (N, ...), after the state. None by default.
+            (N, ...), after the state. None by default. A cell that draws more tensors, or wider
+            ones, for more steps or rows is no program.
         """
         return ()
 
@@ -176,7 +206,7 @@ class Cell(Module):
             ShapeError: ``draw`` gave neither a part for each step and row nor one for all of them.
         """
         found = []
-        for each in self.draw(steps, batch):
+        for each in map(as_tensor, self.draw(steps, batch)):
             shape = each.shape
             if shape[:2] not in ((steps, batch), (1, batch)):
                 if len(shape) < 2 or shape[0] not in (1, steps) or shape[1] != 1:
@@ -237,7 +267,7 @@ class Cell(Module):
         if single:
             x = x.unsqueeze(0)
         if state is None:
-            states = self.initial_state(x.shape[0])
+            states = self.initial_state_for(x.shape[0])
         else:
             given = self.unpack_state(state)
             batch = () if single else (x.shape[0],)

@@ -83,9 +83,9 @@ def run_layer(
     first, second, _ = x.shape
     T, N = (second, first) if batch_first else (first, second)
     if state is not None:
-        state = _check_state("", cells, state, N)
+        state = cell.checked_state("", state, (len(cells), N))
     if reset_state is not None:
-        reset_state = _check_state("reset_state: ", cells, reset_state, N)
+        reset_state = cell.checked_state("reset_state: ", reset_state, (len(cells), N))
     options = Options(
         batch_first,
         make_schedule(T, N, lengths, reset, batch_first),
@@ -180,19 +180,5 @@ def _initial_state(cells: Sequence[Cell], N: int) -> State:
     if not own:
         dtype = first.dtype
         return tuple([wrap(np.zeros((D, N, *shape), dtype)) for shape in first.state_shapes])
-    per_direction = [cell.initial_state(N) for cell in cells]
+    per_direction = [cell.initial_state_for(N) for cell in cells]
     return tuple(ops.stack(list(parts), 0) for parts in zip(*per_direction, strict=True))
-
-
-def _check_state(prefix: str, cells: Sequence[Cell], state: Sequence[Any], N: int) -> State:
-    cell = cells[0]
-    names = cell.state_names
-    if not isinstance(state, (tuple, list)) or len(state) != len(names):
-        raise ArgumentError(
-            f"{prefix or 'state: '}expected a tuple ({', '.join(names)}), got "
-            + (f"{len(state)} items" if isinstance(state, (tuple, list)) else type(state).__name__)
-        )
-    return tuple(
-        check_tensor(prefix + name, value, cell.dtype, shape=(len(cells), N, *shape))
-        for name, value, shape in zip(names, state, cell.state_shapes, strict=True)
-    )

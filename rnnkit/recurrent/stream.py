@@ -49,7 +49,7 @@ class Stepper:
         self._cells = tuple(cells)
         self._batch = check_size("batch_size", batch_size)
         self._dtype = first.dtype
-        initial = [cell.initial_state(self._batch) for cell in cells]
+        initial = [cell.initial_state_for(self._batch) for cell in cells]
         self.state = tuple(
             np.stack([start.data for start in starts]) for starts in zip(*initial, strict=True)
         )
@@ -128,7 +128,7 @@ class Stepper:
         chosen = slice(None) if rows is None else self._checked_rows(rows)
         names = self._cells[0].state_names
         if state is None:
-            initial = [cell.initial_state(self._batch) for cell in self._cells]
+            initial = [cell.initial_state_for(self._batch) for cell in self._cells]
             for own, *starts in zip(self.state, *initial, strict=True):
                 for layer, start in enumerate(starts):
                     own[layer, chosen] = start.data[chosen]

@@ -161,8 +161,8 @@ def test_too_many_of_anything():
     with pytest.raises(ValueError, match="states: expected at most 8"):
         make(program)
     program = a_program()
-    program["bases"] *= 11
-    with pytest.raises(ValueError, match="bases: expected at most 64"):
+    program["bases"] *= 86
+    with pytest.raises(ValueError, match="bases: expected at most 512, got 516"):
         make(program)
     program = a_program()
     program["invariant_sizes"] *= 257

@@ -98,6 +98,17 @@ ELEMENTWISE = {
     "logical_and": lambda x, h, w: truth(ops.logical_and(x > 0, h > 0), x),
     "logical_or": lambda x, h, w: truth(ops.logical_or(x > 0, h > 0), x),
     "logical_xor": lambda x, h, w: truth(ops.logical_xor(x > 0, h > 0), x),
+    "add of truths": lambda x, h, w: x * ((x > -1) + (h > -1)),
+    "add of true": lambda x, h, w: truth((h > 0) + True, x),
+    "mul of truths": lambda x, h, w: truth((x > 0) * (h > 0), x),
+    "maximum of truths": lambda x, h, w: x * (ops.maximum(x > -1, h > -1) + (x > 1)),
+    "where of truths": lambda x, h, w: truth(ops.where(x > 0, h > 0, x > 1), x),
+    "truths that are counted": lambda x, h, w: (
+        x * ((h > 0).sum(-1, keepdims=True) - 2 * (x > 0) + ops.where(x > h, 3, 4))
+    ),
+    "truths of parts": lambda x, h, w: (
+        x * ((h > 0).reshape(-1, 1, 37)[:, 0] + ops.max(x > 2, 1, keepdims=True))
+    ),
     "where": lambda x, h, w: ops.where(x > h, x, h),
     "clip": lambda x, h, w: ops.clip(h, -1.0, 2.0),
     "clip from below": lambda x, h, w: ops.clip(h, min=-1.0),

@@ -1,6 +1,7 @@
 """Programs: cells without a fused kernel run natively, and compute what the tape does."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,9 +24,9 @@ from recurrent_contract import (
 )
 
 import rnnkit as rk
-from rnnkit import cells, nn
+from rnnkit import cells, nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
-from rnnkit.errors import GraphError, ShapeError
+from rnnkit.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program import obstacle
 from rnnkit.recurrent.program.run import MOST_SETTINGS, _traced
@@ -367,6 +368,34 @@ def test_a_setting_that_moves_on_and_on_leaves_few_traces_behind():
     assert len(_traced[cell]) == MOST_SETTINGS
 
 
+def test_what_containers_hold_changes_between_calls():
+    class Parts(Own):
+        def __init__(self):
+            super().__init__()
+            self.parts, self.more = [nn.Linear(5, 5)], {"b": rk.tensor(np.float32(0.5))}
+            self.names = {"sin"}
+            self.parts[0].owners = [self]  # round and round
+
+        def step(self, x, state):
+            h = self.parts[0](x @ self.W.T + state[0] @ self.U.T) + self.b * self.more["b"]
+            h = ops.sin(h) if "sin" in self.names else ops.tanh(h)
+            return h, (h,)
+
+    cell = Parts()
+    ys = [check(cell)]
+    cell.parts[0].weight = nn.Parameter(np.eye(5, dtype=np.float32))
+    ys.append(check(cell))
+    cell.parts[0] = nn.Linear(5, 5)
+    ys.append(check(cell))
+    cell.more["b"] = rk.tensor(np.float32(-2.0))
+    ys.append(check(cell))
+    cell.names.clear()
+    ys.append(check(cell))
+    for i, one in enumerate(ys):
+        for other in ys[:i]:
+            assert np.abs(one - other).max() > 1e-3
+
+
 def test_a_cell_moves_to_double_precision_and_back():
     cell = Own()
     single = check(cell)
@@ -435,6 +464,136 @@ def test_a_mask_that_is_held_and_one_that_is_drawn():
         np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+class Stepwise(Own):
+    """An equation h' = f(x, h), integrated by ``n`` steps of Runge and Kutta."""
+
+    n = 12
+
+    def step(self, x, state):
+        (h,) = state
+        for _ in range(self.n):
+            k1 = self.slope(x, h)
+            k2 = self.slope(x, h + 0.5 / self.n * k1)
+            k3 = self.slope(x, h + 0.5 / self.n * k2)
+            k4 = self.slope(x, h + 1.0 / self.n * k3)
+            h = h + 1.0 / (6 * self.n) * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
+        return h, (h,)
+
+    def slope(self, x, h):
+        return (x @ self.W.T + h @ self.U.T + self.b).tanh() - 0.1 * h
+
+
+class Summing(Own):
+    """With a parameter for each of many terms."""
+
+    def __init__(self, terms):
+        super().__init__(dtype="float64")
+        for i in range(terms):
+            term = np.random.default_rng(i).standard_normal(5)
+            self.register_parameter(f"w{i}", nn.Parameter(term))
+        self.terms = terms
+
+    def step(self, x, state):
+        h = x @ self.W.T + state[0] @ self.U.T
+        h = sum([(h * getattr(self, f"w{i}")).sin() for i in range(self.terms)], self.b)
+        return h, (h,)
+
+
+def test_many_parameters():
+    check(Summing(90), "float64")
+
+
+def test_a_number_that_comes_often_is_held_once():
+    check(Stepwise(dtype="float64"), "float64")
+
+
+def test_a_number_that_the_step_takes_from_elsewhere_may_change():
+    """It is not one of the step's own, which may become part of an operation."""
+    one = rk.tensor(np.float64(1.0))
+
+    class Gated(Own):
+        def step(self, x, state):
+            h = ops.tanh(x @ self.W.T + state[0] @ self.U.T)
+            return h, ((one - h * h) * self.b,)
+
+    cell = Gated(dtype="float64")
+    y = check(cell, "float64")
+    one.data[...] = 3.0
+    assert np.abs(check(cell, "float64") - y).max() > 1e-3
+
+
+def test_long_arrays_of_indices_are_told_apart():
+    """Also where NumPy's text of them, which leaves out the middle, is the same."""
+    first = np.arange(1200)
+    second = np.r_[first[:10], first[10:-10][::-1], first[-10:]]
+
+    class Shuffled(Own):
+        def step(self, x, state):
+            h = (x @ self.W.T + state[0] @ self.U * self.b[first]).tanh()
+            return h, (h * self.b[second],)
+
+    cell = Shuffled(H=1200, dtype="float64")
+    cell.U.data[...] /= 40
+    check(cell, "float64")
+
+
+def test_no_size_of_a_cell_passes_for_that_of_the_batch():
+    """Whatever number of rows a trace begins with."""
+    from rnnkit.recurrent.program.trace import FEWEST_ROWS, numbers_of_rows
+
+    assert numbers_of_rows([3, 5]) == (1009, 1013)
+    assert numbers_of_rows([2 * FEWEST_ROWS, 1019]) == (1013, 1021)
+
+    class Scaled(Own):
+        def __init__(self, I, H):
+            super().__init__(I, H, "float64")
+            self.U.data[...] /= 40
+            self.scale = nn.Parameter(np.linspace(0.1, 1.0, I))
+
+        def step(self, x, state):
+            h = (x * self.scale @ self.W.T / 40 + state[0] @ self.U.T * self.b).tanh()
+            return h, (h,)
+
+    for I, H in [(1009, 5), (1013, 5), (3, 1009), (3, 1013), (2018, 5)]:
+        cell = Scaled(I, H)
+        x = rk.tensor(np.random.default_rng(0).standard_normal((3, 2, I)))
+        found = []
+        for backend in ("native", "python"):
+            with rk.backend(backend):
+                y, (h,) = run_layer((cell,), x)
+                wanted = [cell.W, cell.U, cell.b, cell.scale]
+                found.append([y, *rk.grad((y * y).sum() + h.sum(), wanted)])
+        for actual, expected in zip(*found, strict=True):
+            np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-9, atol=1e-11)
+
+
+MADE_FOR_THE_BATCH = {
+    "a column of ones": lambda x: ops.cat([x, rk.ones(x.shape[0], 1, dtype=x.dtype)], 1),
+    "a column between": lambda x: ops.cat(
+        [x[:, :1], ops.full((x.shape[0], 2), 0.5, dtype=x.dtype), x[:, 1:2]], 1
+    ),
+    "a part of a stack": lambda x: ops.stack([x, rk.ones(*x.shape, dtype=x.dtype)], 1)[:, :, :2]
+    .reshape(-1, 4),
+    "what is added": lambda x: ops.cat([x, x[:, :1]], 1) + rk.ones(x.shape[0], 4, dtype=x.dtype),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE_FOR_THE_BATCH)
+def test_what_is_made_for_the_batch_before_a_product(name):
+    class Prepared(Own):
+        def step(self, x, state):
+            x = MADE_FOR_THE_BATCH[name](x)
+            h = (ops.linear(x, self.W) + state[0] @ self.U.T + self.b).tanh()
+            return h, (h,)
+
+    cell = Prepared(I=4, dtype="float64")
+    cell.input_size = 3
+    check(cell, "float64")
+    steps = nn.Recurrent(cell).stream(3)(data("float64"))
+    y, _ = run_layer((cell,), data("float64"))
+    np.testing.assert_array_equal(steps, y.numpy())
+
+
 class Noisy(Own):
     """Noise of any shape, times a parameter."""
 
@@ -477,6 +636,104 @@ def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths):
 def test_what_is_drawn_must_fit_the_steps_and_the_rows(shape, backend):
     with rk.backend(backend), pytest.raises(ShapeError, match=r"draw: Noisy: expected \("):
         run_layer((Noisy(*shape),), data())
+
+
+def test_nothing_warns_of_a_logarithm_of_zero():
+    """Neither tracing, which has no numbers, nor a run of numbers that are zero."""
+
+    class Powers(Own):
+        def step(self, x, state):
+            h = (x @ self.W.T + state[0] @ self.U.T).tanh()
+            h = 0.5**h + (h * h + 1.0) * self.b**0.5 + self.b ** (h * h + 1.0)
+            return h, (h,)
+
+    cell = Powers(dtype="float64")
+    cell.b.data[...] = [1.0, 2.0, 0.5, 0.25, 3.0]
+    check(cell, "float64")
+    cell.b.data[0] = 0.0
+    with rk.backend("native"):
+        y, _ = run_layer((cell,), data("float64"))
+        y.sum().backward()
+    assert np.isfinite(y.numpy()).all()
+
+
+class Drawing(Own):
+    """With what a test draws."""
+
+    def __init__(self, draw):
+        super().__init__(dtype="float64")
+        self.draw = draw
+
+    def step(self, x, state, *drawn):
+        h = (x @ self.W.T + state[0] @ self.U.T + self.b).tanh()
+        return sum([each.sum(-1, keepdims=True) for each in drawn], h), (h,)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda T, N: tuple([rk.ones(T, N, 2, dtype="float64")] * T),
+        lambda T, N: (rk.ones(T, N, T, dtype="float64"),),
+        lambda T, N: (rk.ones(1, N, N, dtype="float64"),),
+    ],
+    ids=["more tensors", "wider for more steps", "wider for more rows"],
+)
+def test_what_is_drawn_otherwise_for_more_steps_or_rows_is_for_the_tape(draw):
+    found = []
+    for backend in ("auto", "python"):
+        with rk.backend(backend):
+            found.append(run_layer((Drawing(draw),), data("float64"))[0].numpy())
+        assert last_layer().path == "python"
+    np.testing.assert_array_equal(*found)
+
+
+def test_what_is_drawn_must_be_of_the_kind_that_was_traced():
+    def draw(T, N):
+        return tuple([rk.ones(T, N, 2 + (T == 4), dtype="float64")] * (1 + (T == 3)))
+
+    cell = Drawing(draw)
+    network = nn.Recurrent(cell)
+    with rk.backend("native"):
+        run_layer((cell,), data("float64")[:2])
+        for steps in (3, 4):
+            for run in (partial(run_layer, (cell,)), network.stream(3)):
+                with pytest.raises(ShapeError, match=r"draw: Drawing: expected rows .*, got"):
+                    run(data("float64")[:steps])
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_arrays_may_be_drawn(backend):
+    cell = Drawing(lambda T, N: (np.full((T, N, 2), 0.25),))
+    tensors = Drawing(lambda T, N: (rk.tensor(np.full((1, 1, 2), 0.25)),))
+    with rk.backend(backend):
+        found = [run_layer((each,), data("float64"))[0].numpy() for each in (cell, tensors)]
+    np.testing.assert_array_equal(*found)
+
+
+WRONG_STATES = {
+    "another width": (lambda N: (rk.zeros(N, 4),), ShapeError, r"h: expected shape \(3, 5\)"),
+    "one row": (lambda N: (rk.zeros(1, 5),), ShapeError, r"h: expected shape \(3, 5\)"),
+    "another dtype": (lambda N: (rk.zeros(N, 5, dtype="float64"),), DTypeError, "h: expected"),
+    "too many": (lambda N: (rk.zeros(N, 5),) * 2, ArgumentError, r"expected a tuple \(h\), got 2"),
+    "no tuple": (lambda N: rk.zeros(N, 5), ArgumentError, r"expected a tuple \(h\), got Tensor"),
+}
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+@pytest.mark.parametrize("name", WRONG_STATES)
+def test_an_initial_state_must_be_what_the_cell_says(name, backend):
+    give, error, message = WRONG_STATES[name]
+
+    class Beginning(Own):
+        def initial_state(self, batch):
+            return give(batch)
+
+    cell = Beginning()
+    with rk.backend(backend):
+        for run in (lambda: run_layer((cell,), data()), lambda: nn.Recurrent(cell).stream(3),
+                    lambda: cell(data()[0])):  # fmt: skip
+            with pytest.raises(error, match=f"initial_state: Beginning: {message}"):
+                run()
 
 
 def test_products_before_the_loop_obey_the_rules_of_the_engine(monkeypatch):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
+from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.arrays import dense
 from rnnkit.recurrent.program.prologue import Prologue, leaf
@@ -84,9 +85,8 @@ class Invariants:
         if value in self.sums:
             return self.sums[value]
         params = value.of.params
-        result = params["primitive"].forward(
-            *[self._computed(v) for v in value.of.inputs], **params["params"]
-        )
+        inputs = [self._computed(v) for v in value.of.inputs]
+        result = state.run(params["primitive"].forward, *inputs, **params["params"])
         return np.asarray(result if params["position"] is None else result[params["position"]])
 
     # ---- gradients

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit import backend
+from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.draft import Draft
 from rnnkit.recurrent.program.encode import KINDS, Encoder, Place, Record, contiguous
 from rnnkit.recurrent.program.values import CHEAP, VIEWS, Value
@@ -133,7 +134,6 @@ class Compiled:
         self, kept_values: list[Value], states_used: list[bool], steps_wanted: bool, y_wanted: bool
     ) -> None:
         step = self.step
-        tracer = step.tracer
         stores: dict[Value, list[Place]] = {}
         for value in kept_values:
             stores.setdefault(value, []).append(self.kept.fields[value])
@@ -160,7 +160,7 @@ class Compiled:
             )
             results.append(result)
         self.state_places = tuple(state_places)
-        draft = Draft(results, lambda v: self._is_invariant(v), tracer.number_of)
+        draft = Draft(results, lambda v: self._is_invariant(v), step.number_of)
         self.forward = self._tables(draft, stores, {}, after, outputs, Record("summands"))
 
     def _copied(self, value: Value) -> Value:
@@ -282,7 +282,7 @@ class Compiled:
         def is_leaf(value: Value) -> bool:
             return value in leaves or self._is_invariant(value)
 
-        draft = Draft(results, is_leaf, tracer.number_of)
+        draft = Draft(results, is_leaf, step.number_of)
         self.backward = self._tables(draft, stores, leaves, flows, outputs, summands)
         self.found = found
         self._find_sums(found["sums"], self.backward.encoder)
@@ -310,7 +310,9 @@ class Compiled:
         self, draft: Draft, stores: dict[Value, list[Place]], leaves: dict[Value, Place],
         states: Record, outputs: list[Value], summands: Record,
     ) -> Tables:
+        step = self.step
         invariants: dict[Value, None] = {}
+        constants: dict[Any, Value] = {}
         sequences: dict[Value, None] = {}
         places = dict(leaves)
         used: dict[Value, None] = {}
@@ -328,15 +330,19 @@ class Compiled:
                 index = list(sequences).index(value)
                 place = Place("sequence", index, 0, value.shape, contiguous(value.shape))
             else:
-                invariants.setdefault(value)
-                index = list(invariants).index(value)
+                array = step.constant(value)
+                shown = value  # one of the constants that are equal
+                if array is not None:
+                    key = array.dtype.char, array.shape, array.tobytes()
+                    shown = constants.setdefault(key, value)
+                invariants.setdefault(shown)
+                index = list(invariants).index(shown)
                 place = Place("invariant", index, 0, value.shape, contiguous(value.shape))
             places[value] = place
         extension = backend.native()
         assert extension is not None
         numbers = {name: i for i, name in enumerate(extension.program_ops())}
         encoder = Encoder(draft, places, stores, numbers, summands)
-        step = self.step
 
         def table(rows: Any, width: int) -> Any:
             return np.array(rows, np.int32).reshape(-1, width)
@@ -353,17 +359,20 @@ class Compiled:
                 for (kind, offset), v in zip(self.state_places, step.states, strict=True)
             ]
         weights = [[key[0], *key[1:3], key[3], key[4]] for key in encoder.weights]
-        native = extension.Program(
-            table([[KINDS.index(kind), index] for kind, index in encoder.bases], 2),
-            table(encoder.instructions, 24),
-            table(encoder.products, 6),
-            table(weights, 5),
-            table(encoder.stages, 4),
-            table(state_rows, 3),
-            (encoder.temp_size, encoder.wide.size, 0 if backward else self.kept.size,
-             encoder.summands.size, states.size, encoder.sums.size),
-            tuple([v.size for v in invariants]),
-            tuple([v.size for v in sequences]),
-            tuple([v.size for v in outputs]),
-        )
+        try:
+            native = extension.Program(
+                table([[KINDS.index(kind), index] for kind, index in encoder.bases], 2),
+                table(encoder.instructions, 24),
+                table(encoder.products, 6),
+                table(weights, 5),
+                table(encoder.stages, 4),
+                table(state_rows, 3),
+                (encoder.temp_size, encoder.wide.size, 0 if backward else self.kept.size,
+                 encoder.summands.size, states.size, encoder.sums.size),
+                tuple([v.size for v in invariants]),
+                tuple([v.size for v in sequences]),
+                tuple([v.size for v in outputs]),
+            )
+        except ValueError as error:
+            raise TraceError(f"the step is more than a program can hold: {error}") from None
         return Tables(native, encoder, list(invariants), list(sequences))

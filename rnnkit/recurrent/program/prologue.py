@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.trace import TracedArray
+from rnnkit.recurrent.program.values import told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,8 +83,7 @@ class Prologue:
         if found is None:
             call = self._tracer.input_calls[value]
             inputs = [self._input(t) for t in call.inputs]
-            rows = next(iter(self._inputs.values())).shape[0]
-            found = self._made(call, inputs, _for_rows(call, rows, self._tracer.rows))
+            found = self._made(call, inputs, _for_rows(call, self._rows, self._tracer.rows))
             self._of_value[value] = found
         return found
 
@@ -95,11 +97,17 @@ class Prologue:
         real = self.real(tensor)
         if self._stand_in is not None:
             real = self._stand_in(tensor, real)
-        # Made for the batch: its rows are all the same.
-        return real[:1] if real.ndim and real.shape[0] == self._tracer.rows else real
+        if real.shape[:1] == (self._tracer.rows,) and self._step.is_constant(tensor):
+            # Made for the batch: its rows are all the same.
+            return wrap(np.broadcast_to(real._data[:1], (self._rows, *real.shape[1:])))
+        return real
+
+    @property
+    def _rows(self) -> int:
+        return next(iter(self._inputs.values())).shape[0]
 
     def _made(self, call: Call, inputs: list[Tensor], params: dict[str, Any]) -> Tensor:
-        key = (id(call.primitive), tuple([id(t) for t in inputs]), repr(params))
+        key = (id(call.primitive), tuple([id(t) for t in inputs]), told_apart(params))
         if key not in self._results:
             # The inputs are kept too, so that their ids stay theirs.
             self._results[key] = call.primitive(*inputs, **params), inputs

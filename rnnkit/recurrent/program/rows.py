@@ -88,7 +88,31 @@ def elementwise(t: Tracer, name: str, values: list[Value], dtype: Any = None) ->
         shape = np.broadcast_shapes(*[v.shape for v in values])
     except ValueError as error:
         raise TraceError(f"{where()}: {name}: {error}") from None
+    if dtype is None:
+        name, dtype = _arithmetic(t, name, values)
     return t.emit(name, values, shape, dtype=dtype)
+
+
+def _arithmetic(t: Tracer, name: str, values: list[Value]) -> tuple[str, Any]:
+    """What an operation on numbers is for operands of these dtypes, and the dtype it gives."""
+    dtypes = [v.dtype for v in (values[1:] if name == "where" else values)]
+    if all(dtype == t.dtype for dtype in dtypes):
+        return name, t.dtype
+    if all(dtype == np.bool_ for dtype in dtypes) and name in _OF_TRUTH:
+        return _OF_TRUTH[name], np.bool_
+    if all(dtype.kind in "biu" for dtype in dtypes) and name in _OF_INTEGERS:
+        result = np.result_type(*dtypes)
+        if result.kind != "b":
+            return name, result
+    got = ", ".join(dict.fromkeys(dtype.name for dtype in dtypes))
+    raise TraceError(f"{where()}: {name} of {got} in a program of {t.dtype}")
+
+
+_OF_TRUTH = {
+    "add": "logical_or", "mul": "logical_and", "maximum": "logical_or", "minimum": "logical_and",
+    "where": "where",
+}
+_OF_INTEGERS = {"add", "sub", "mul", "neg", "abs", "square", "maximum", "minimum", "where"}
 
 
 def _enter_elementwise(names: str, dtype: Any = None) -> None:
@@ -124,9 +148,10 @@ def _clone(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
 @rule("astype")
 def _astype(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
-    if x.dtype != np.bool_ or params["dtype"] != t.dtype:
+    if x.dtype.kind not in "biu" or params["dtype"] != t.dtype:
         raise TraceError(f"{where()}: astype from {x.dtype} to {params['dtype']} in a program")
-    return t.emit("copy", [x], x.shape)  # truth is 1 and 0 already
+    # Truth is 1 and 0 already, and an integer a number of the program's dtype.
+    return t.emit("copy", [x], x.shape, dtype=t.dtype)
 
 
 # ---- views
@@ -234,7 +259,12 @@ def _place(
         used = sum(item is not None for item in items) - 1
         items[at : at + 1] = [slice(None)] * (len(shape) + 1 - used)
     items += [slice(None)] * (len(shape) + 1 - sum(item is not None for item in items))
-    if not isinstance(items[0], slice) or items[0].indices(t.rows) != (0, t.rows, 1):
+    rows = items[0]
+    whole = (None, 0), (None, t.rows), (None, 1)  # a stop beyond these rows is not beyond any
+    if not isinstance(rows, slice) or not all(
+        each in allowed
+        for each, allowed in zip((rows.start, rows.stop, rows.step), whole, strict=True)
+    ):
         raise mixes(name)
     starts, steps, sizes, out = [], [], [], []
     axis = 0
@@ -247,7 +277,10 @@ def _place(
             size = len(range(start, stop, step))
             out.append(size)
         else:
-            start, step, size = int(item) % shape[axis], 1, 1
+            number, n = int(item), shape[axis]
+            if not -n <= number < n:
+                raise TraceError(f"{where()}: {name}: index {number} is out of range for size {n}")
+            start, step, size = number % n, 1, 1
         starts.append(start)
         steps.append(step)
         sizes.append(size)
@@ -326,10 +359,12 @@ def _stack(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
 # ---- reductions
 
 
-def reduced(t: Tracer, name: str, x: Value, axes: Shape, keepdims: bool) -> Value:
+def reduced(
+    t: Tracer, name: str, x: Value, axes: Shape, keepdims: bool, dtype: Any = None
+) -> Value:
     """``name`` over axes of a row."""
     kept = tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
-    out = t.emit(name, [x], kept, axes=tuple(sorted(axes)))
+    out = t.emit(name, [x], kept, dtype=dtype, axes=tuple(sorted(axes)))
     if keepdims:
         return out
     shape = tuple([n for i, n in enumerate(x.shape) if i not in axes])
@@ -347,7 +382,8 @@ def _row_axes(name: str, axes: Any) -> Shape:
 def _sum(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
     need_rows_first("sum", x)
-    return reduced(t, "reduce_sum", x, _row_axes("sum", params["axis"]), params["keepdims"])
+    dtype = np.dtype(np.int64) if x.dtype == np.bool_ else None  # of truths: how many there are
+    return reduced(t, "reduce_sum", x, _row_axes("sum", params["axis"]), params["keepdims"], dtype)
 
 
 

@@ -15,6 +15,7 @@ from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells.base import original_of
 from rnnkit.errors import TraceError
+from rnnkit.module import Parameter
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.node import LayerNode
@@ -22,7 +23,7 @@ from rnnkit.recurrent.options import Result
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.settings import settings_of
 from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
-from rnnkit.recurrent.program.variant import Needs, Variant, compiled
+from rnnkit.recurrent.program.variant import Needs, Variant
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -64,10 +65,21 @@ def traced(cell: Cell) -> TracedStep:
 def _trace(cell: Cell) -> TracedStep | TraceError:
     try:
         step = TracedStep(cell)
-        compiled(step, (), True, False)
+        _make_programs(step, cell)
     except TraceError as error:
         return error
     return step
+
+
+def _make_programs(step: TracedStep, cell: Cell) -> None:
+    """Those of inference and of training, so that no call meets one that cannot be made."""
+    held = tensors_of(cell)
+    tensors = (*held.values(), *step.free)
+    names: tuple[str | int, ...] = (*held, *map(id, step.free))
+    Variant(step, names)
+    trained = [each._requires_grad or isinstance(each, Parameter) for each in tensors]
+    needs = Needs(True, [True] * len(step.states), [False] * len(step.drawn), trained)
+    Variant(step, names, needs)
 
 
 def run_layer(
@@ -105,7 +117,7 @@ def run_direction(
 ) -> tape.Results:
     """One direction; its states, and those of restarts, are (1, N, ...)."""
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
-    drawn = cell.drawn_for(T, N)
+    drawn = step.drawn_for(cell, T, N)
     if options.seen is not None:
         options.seen.directions[reverse].drawn = drawn
     held = tensors_of(cell)

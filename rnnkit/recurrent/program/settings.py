@@ -18,8 +18,8 @@ _NOT_OF_STEPS = ("_kinds", "_arguments", "_shapes", "_original")
 def settings_of(module: Module) -> tuple[Any, ...]:
     """The attributes of a module and its submodules; equal ones give equal steps.
 
-    Of a tensor that counts which the module holds: shape and dtype. Lists, dicts and arrays count
-    with what is in them, any other object as itself.
+    Of a tensor that counts which the module holds: shape and dtype. Lists, sets, dicts and arrays
+    count with what is in them, modules there with their attributes, any other object as itself.
     """
     found: list[Any] = []
     for name, value in vars(module).items():
@@ -49,18 +49,29 @@ def _named(settings: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
         yield name, setting
 
 
-def _setting(value: Any) -> Any:
+def _setting(value: Any, within: tuple[int, ...] = ()) -> Any:
+    """What counts of an attribute, or of an item; ``within``: modules on the way there."""
     kind = type(value)
     if kind is float:
         return kind, value.hex()  # -0.0 is not 0.0
     if value is None or kind in (bool, int, str):
         return kind, value
     if isinstance(value, (tuple, list)):
-        return kind, tuple([_setting(item) for item in value])
+        return kind, tuple([_setting(item, within) for item in value])
+    if isinstance(value, (set, frozenset)):
+        return kind, frozenset([_setting(item, within) for item in value])
     if isinstance(value, dict):
-        return kind, tuple([(_setting(key), _setting(item)) for key, item in value.items()])
+        items = value.items()
+        return kind, tuple([(_setting(key), _setting(item, within)) for key, item in items])
     if isinstance(value, (np.ndarray, np.generic)):
         return kind, value.shape, value.dtype.str, value.tobytes()
+    if isinstance(value, Module) and id(value) not in within:
+        # In a container: a run is not given its tensors, so that each counts as itself.
+        inside = (*within, id(value))
+        return _Itself(value), tuple([
+            (name, _setting(each, inside)) for name, each in vars(value).items()
+            if name not in _NOT_OF_STEPS
+        ])
     return _Itself(value)
 
 
@@ -88,23 +99,55 @@ class _Itself:
 
 @contextmanager
 def unchanged(module: Module) -> Iterator[None]:
-    """Gives a module and its submodules the attributes again that they had before."""
-    modules = list(_all_of(module))
-    before = [dict(vars(each)) for each in modules]
+    """Gives a module and its submodules the attributes again that they had before, and lists, sets,
+    dicts and arrays there what was in them."""
+    before = [(each, _copied(each)) for each in _all_in(module)]
     try:
         yield
     finally:
-        for each, attributes in zip(modules, before, strict=True):
-            now = vars(each)
-            for name in [name for name in now if name not in attributes]:
-                del now[name]
-            for name, value in attributes.items():
-                if name not in now or now[name] is not value:
-                    now[name] = value
+        for each, former in before:
+            _restore(each, former)
 
 
-def _all_of(module: Module) -> Iterator[Module]:
-    yield module
-    for value in list(vars(module).values()):
+def _all_in(module: Module) -> Iterator[Any]:
+    """The attributes of all modules, and all containers and arrays, that a module leads to."""
+    seen: set[int] = set()
+    stack: list[Any] = [module]
+    while stack:
+        value = stack.pop()
         if isinstance(value, Module):
-            yield from _all_of(value)
+            value = vars(value)
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            stack += value.values()
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            stack += value
+        if isinstance(value, (dict, list, set, np.ndarray)):
+            yield value
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    kind = next(kind for kind in (dict, list, set) if isinstance(value, kind))
+    return kind(value)
+
+
+def _restore(value: Any, former: Any) -> None:
+    """Only what differs is touched: another thread may be reading."""
+    if isinstance(value, dict):
+        for name in [name for name in value if name not in former]:
+            del value[name]
+        for name, each in former.items():
+            if name not in value or value[name] is not each:
+                value[name] = each
+    elif isinstance(value, list):
+        if [id(each) for each in value] != [id(each) for each in former]:
+            value[:] = former
+    elif isinstance(value, set):
+        value &= former
+        value |= former
+    elif value.tobytes() != former.tobytes():
+        value[...] = former

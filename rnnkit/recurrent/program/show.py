@@ -14,7 +14,7 @@ from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.encode import KINDS
 from rnnkit.recurrent.program.plan import Compiled
 from rnnkit.recurrent.program.prologue import Prologue
-from rnnkit.recurrent.program.trace import ROWS, TracedArray
+from rnnkit.recurrent.program.trace import TracedArray
 from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
 from rnnkit.recurrent.program.values import VIEWS
 
@@ -348,15 +348,14 @@ class _Writer:
         self.before.append(line)
         return name
 
-    @staticmethod
-    def _words(primitive: str, inputs: list[str], params: Any) -> str:
+    def _words(self, primitive: str, inputs: list[str], params: Any) -> str:
         if primitive == "permute" and tuple(params["axes"]) == (1, 0):
             return f"{inputs[0]}.T"
         if primitive in _INFIX and len(inputs) == 2:
             return f"{_in_brackets(inputs[0])} {_INFIX[primitive]} {_in_brackets(inputs[1])}"
         given = []
         for key, value in params.items():
-            if key == "shape" and value[:1] == (ROWS,):
+            if key == "shape" and value[:1] == (self.tracer.rows,):
                 value = ("rows", *value[1:])
             given.append(f"{key}={value}")
         return f"{primitive}({', '.join([*inputs, *given])})"

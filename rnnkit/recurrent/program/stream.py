@@ -100,7 +100,7 @@ class _Layer:
         T, N, _ = x.shape
         arrays = {step.x: x}
         placed: dict[Value, Placed] = {step.x: (x, "time_first")}
-        for value, each in zip(step.drawn, self._cell.drawn_for(T, N), strict=True):
+        for value, each in zip(step.drawn, step.drawn_for(self._cell, T, N), strict=True):
             array = each._data
             placed[value] = placed_drawn(array, x.dtype)
             arrays[value] = np.broadcast_to(array, (T, *array.shape[1:]))

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,22 @@ from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Va
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Shape
 
-ROWS = 1009
-"""The number of rows that a traced batch seems to have: a prime that no size of a cell is likely to
-have, so that the axis of the batch is known wherever it goes."""
+FEWEST_ROWS = 1009
+"""The least number of rows that a traced batch seems to have."""
+
+
+def numbers_of_rows(sizes: Iterable[int]) -> tuple[int, int]:
+    """Two for batches to be traced: primes of which no size of a cell is a multiple, so that the
+    axis of the batch is known wherever it goes."""
+    given = {size for size in sizes if size}
+    found: list[int] = []
+    for n in count(FEWEST_ROWS, 2):
+        if all(n % d for d in range(3, math.isqrt(n) + 1, 2)) and all(size % n for size in given):
+            found.append(n)
+            if len(found) == 2:
+                break
+    return found[0], found[1]
+
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
@@ -127,7 +141,7 @@ class Tracer:
         calls: how a real tensor, or a hoisted sequence, came to be (by ``id``).
     """
 
-    def __init__(self, dtype: np.dtype[Any], hoists: bool = True, rows: int = ROWS) -> None:
+    def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
         from rnnkit.recurrent.program.rows import RULES
 
         self._rules = RULES
@@ -160,6 +174,8 @@ class Tracer:
         self, kind: str, shape: Shape, name: str, dtype: np.dtype[Any] | None = None, **more: Any
     ) -> Tensor:
         """A tensor for something that comes from outside the step."""
+        if 0 in shape:
+            raise TraceError(f"{name}: a row has no elements")
         value = Value(kind, shape, dtype or self.dtype, name=name, **more)
         if kind == "sequence":
             value.number = len(self.sequences)
@@ -205,27 +221,23 @@ class Tracer:
             self._constants[key] = self.value_of(wrap(array))
         return self._constants[key]
 
-    def number_of(self, value: Value) -> float | None:
-        """A constant's number where it is one."""
-        tensor = self.tensor_of.get(value)
-        if tensor is None or tensor._data.size != 1 or id(tensor) in self.calls:
-            return None
-        if tensor._requires_grad or id(tensor) in self._trainable:
-            return None
-        return float(tensor._data.reshape(())) if tensor._data.dtype.kind in "fb" else None
-
     def emit(
         self, name: str, inputs: Sequence[Value], shape: Shape, /, *, rows: str | None = ROWS_FIRST,
         dtype: Any = None, **params: Any,
     ) -> Value:
-        """The value that an operation gives; one that is there already is shared."""
+        """The value that an operation gives; one that is there already is shared.
+
+        Its dtype is that of the first operand where none is given.
+        """
         operation = Operation(name, list(inputs), params)
         key = (operation.key, rows)
         found = self._same.get(key)
         if found is not None:
             return found
+        if rows and 0 in shape:
+            raise TraceError(f"{where()}: {name} gives rows without elements")
         out = Value(
-            "operation", shape, self.dtype if dtype is None else np.dtype(dtype), rows,
+            "operation", shape, inputs[0].dtype if dtype is None else np.dtype(dtype), rows,
             serial=any(v.serial for v in inputs), of=operation,
         )
         operation.out = out
@@ -295,14 +307,14 @@ class Tracer:
     ) -> Value | tuple[Value, ...]:
         """An operation between invariants and sums over the batch: the engine's array code."""
         shapes = [np.zeros(v.shape, v.dtype) for v in values]
-        result = primitive.forward(*shapes, **params)
+        result = state.run(primitive.forward, *shapes, **params)
         several = isinstance(result, tuple)
         outs = []
         for i, array in enumerate(result if several else (result,)):
             array = np.asarray(array)
             outs.append(self.emit(
                 "primitive", values, array.shape, rows=None, dtype=array.dtype,
-                primitive=primitive, position=i if several else None, params=_Params(params),
+                primitive=primitive, position=i if several else None, params=params,
             ))
         return tuple(outs) if several else outs[0]
 
@@ -317,16 +329,6 @@ class Tracer:
         leaf = self.leaf("sequence", value.shape, "hoisted", serial=False)
         self.input_calls[self.value_of(leaf)] = self.input_calls[value]
         return leaf
-
-
-class _Params(dict[str, Any]):
-    """Parameters of a primitive, told apart by their text."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(repr(sorted(self.items(), key=lambda item: item[0])))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Params) and repr(dict(self)) == repr(dict(other))
 
 
 Rule = Callable[[Tracer, list[Value], dict[str, Any]], "Value | tuple[Value, ...]"]

@@ -7,17 +7,22 @@ import traceback
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rnnkit import rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
 from rnnkit.autograd.tensor import wrap
-from rnnkit.errors import TraceError
+from rnnkit.errors import ShapeError, TraceError
 from rnnkit.module import Module
 from rnnkit.recurrent.program.settings import changed, settings_of, unchanged
-from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer, is_of_user
-from rnnkit.recurrent.program.values import Value
+from rnnkit.recurrent.program.trace import TracedArray, Tracer, is_of_user, numbers_of_rows
+from rnnkit.recurrent.program.values import Value, told_apart
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.plan import Compiled
     from rnnkit.recurrent.program.variant import Variant
@@ -35,18 +40,39 @@ def tensors_of(module: Module) -> dict[str, Tensor]:
 
 
 def _other_numbers(tensor: Tensor) -> Tensor:
-    """A tensor like another, but for its numbers."""
+    """A tensor like another, but for its numbers: each has another sign and another size."""
     array = tensor._data
     if array.dtype.kind == "f":
-        array = 0.25 - 1.5 * array
+        with np.errstate(all="ignore"):
+            array = -1.5 * array - np.where(array > 0, 0.25, -0.25).astype(array.dtype)
     elif array.dtype.kind == "b":
         array = ~array
-    other = wrap(array)
+    else:
+        array = _other_integers(array)
+    other = wrap(np.asarray(array))
     other._requires_grad = tensor._requires_grad
     return other
 
 
-_OTHER_ROWS = 1013
+def _kinds_of(drawn: Sequence[Value]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(value.dtype.name, value.shape) for value in drawn]
+
+
+def _other_integers(array: Array) -> Array:
+    """Others for all of them; where they differ, out of the same ones: they may be indices."""
+    known, places = np.unique(array, return_inverse=True)
+    if len(known) == 1:
+        return np.where(array > 0, array - 1, array + 1).astype(array.dtype)
+    return np.roll(known, 1)[places].reshape(array.shape)
+
+
+def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
+    """Of all that a step is given."""
+    yield from (cell.input_size, cell.hidden_size, cell.output_size)
+    for tensor in tensors_of(cell).values():
+        yield from tensor.shape
+    for shape in (*cell.state_shapes, *[each.shape[2:] for each in drawn]):
+        yield from shape
 
 TRACING = RLock()
 """Held by who traces a step, or makes something of a traced one, which adds to its trace."""
@@ -88,29 +114,36 @@ class TracedStep:
     """
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
-        self._trace(cell, hoists, ROWS)
-        self.free = self._free_tensors()
+        self._trace(cell, hoists, 0)
         self.compiled: dict[Any, Compiled] = {}
         self.variants: dict[Any, Variant] = {}
+        self._gradients: dict[Any, Gradients] = {}
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
-        twin._trace(cell.with_tensors(others), hoists, _OTHER_ROWS)
+        twin._trace(cell.with_tensors(others), hoists, 1)
+        if _kinds_of(self.drawn) != _kinds_of(twin.drawn):
+            raise TraceError("draw: another number of steps or rows gives other kinds of tensors")
         if self._text() != twin._text():
             raise TraceError(
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
                 "other numbers in the cell's tensors: it may use them in operations alone"
             )
+        # What each trace has made for itself is no tensor of anybody else.
+        elsewhere = {id(tensor) for tensor in twin._free_tensors()}
+        self.free = [tensor for tensor in self._free_tensors() if id(tensor) in elsewhere]
+        self._of_others = {*self.cell_tensors, *map(id, self.free)}
 
-    def _trace(self, cell: Cell, hoists: bool, rows: int) -> None:
+    def _trace(self, cell: Cell, hoists: bool, number: int) -> None:
+        """The first trace (number 0), or the second."""
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
-        dtype = cell.dtype
-        self.tracer = tracer = Tracer(dtype, hoists, rows)
-        tracer.train(list(held.values()))
         settings, generator = settings_of(cell), rng.get_state()
-        drawn = cell.draw(1, 1)
+        drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
+        rows = numbers_of_rows(_sizes(cell, drawn))[number]
+        self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
+        tracer.train(list(held.values()))
         x = tracer.leaf("sequence", (cell.input_size,), "x", serial=False)
         states = [
             tracer.leaf("state", shape, name, number=i)
@@ -159,6 +192,23 @@ class TracedStep:
         ]
         self.inputs = list(tracer.sequences)
 
+    def drawn_for(self, cell: Cell, steps: int, batch: int) -> tuple[Tensor, ...]:
+        """What a run of the cell draws: of the kinds that the step was traced with.
+
+        Raises:
+            ShapeError: it is not.
+        """
+        drawn = cell.drawn_for(steps, batch)
+        if drawn or self.drawn:
+            expected = _kinds_of(self.drawn)
+            got = [(each._data.dtype.name, each._data.shape[2:]) for each in drawn]
+            if got != expected:
+                raise ShapeError(
+                    f"draw: {type(cell).__name__}: expected rows {expected} as for one step, got "
+                    f"{got}"
+                )
+        return drawn
+
     def _free_tensors(self) -> list[Tensor]:
         tracer = self.tracer
         used = [tensor for call in tracer.calls.values() for tensor in call.inputs]
@@ -168,15 +218,35 @@ class TracedStep:
             and i not in tracer.calls and type(tensor._data) is not TracedArray
         ]
 
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether the step, or a rule, has made a tensor of the trace of numbers alone."""
+        return id(tensor) not in self._of_others and id(tensor) not in self.tracer.calls
+
+    def constant(self, value: Value) -> Array | None:
+        """The numbers of an invariant that is one."""
+        tensor = self.tracer.tensor_of.get(value)
+        return tensor._data if tensor is not None and self.is_constant(tensor) else None
+
+    def number_of(self, value: Value) -> float | None:
+        """That of a constant which is a single one."""
+        array = self.constant(value)
+        if array is None or array.size != 1 or array.dtype.kind not in "fb":
+            return None
+        return float(array.reshape(()))
+
     def _with_rows(self, name: str, tensor: Any, shape: tuple[int, ...]) -> Tensor:
         if not isinstance(tensor, Tensor):
             raise TraceError(f"{name}: expected a Tensor, got {type(tensor).__name__}")
         value = self.tracer.value_of(tensor)
         got = value.shape
-        if value.rows is None and got[:1] == (self.tracer.rows,):
+        if value.rows is None:
+            if got[:1] != (self.tracer.rows,):
+                raise TraceError(f"{name}: expected rows, got shape {got} for the whole batch")
             got = got[1:]
         if got != shape or value.rows not in (None, "first"):
             raise TraceError(f"{name}: expected rows of shape {shape}, got {got}")
+        if value.dtype != self.tracer.dtype:
+            raise TraceError(f"{name}: expected {self.tracer.dtype}, got {value.dtype}")
         if value.rows is None:
             from rnnkit.recurrent.program.rows import _without_batch
 
@@ -190,9 +260,6 @@ class TracedStep:
         """What is done with what, without names that are of one trace only."""
         t = self.tracer
         number = {operation.out: i for i, operation in enumerate(t.operations)}
-
-        def text(params: dict[str, Any]) -> str:
-            return repr(params).replace(str(t.rows), "N")
 
         def of_value(value: Value) -> Any:
             if value in number:
@@ -216,24 +283,37 @@ class TracedStep:
             (
                 each.name,
                 [of_value(v) for v in each.inputs],
-                each.params["primitive"].name if each.name == "primitive" else text(each.params),
+                told_apart(each.params, t.rows),
             )
             for each in t.operations
         ]
         calls = [
-            (each.primitive.name, [of_tensor(v) for v in each.inputs], text(each.params))
+            (
+                each.primitive.name,
+                [of_tensor(v) for v in each.inputs],
+                told_apart(each.params, t.rows),
+            )
             for each in (*t.calls.values(), *t.input_calls.values())
         ]
         return [done, calls, [of_value(v) for v in (self.y, *self.after)]]
 
     def gradients(self, d_y: bool, d_steps: tuple[bool, ...]) -> Gradients:
         """The backward program's values, where the output and some states of every step have
-        gradients of their own."""
-        self.tracer.backward = True
-        try:
-            return Gradients(self, d_y, d_steps)
-        finally:
-            self.tracer.backward = False
+        gradients of their own; traced once."""
+        found = self._gradients.get((d_y, d_steps))
+        if found is None:
+            self.tracer.backward = True
+            try:
+                found = Gradients(self, d_y, d_steps)
+            except TraceError:
+                raise
+            except Exception as error:  # of a rule; the tape shows it where a gradient is asked for
+                text = f"{_line_of(error)}: {error}"
+                raise TraceError(f"its gradients cannot be traced: {text}") from error
+            finally:
+                self.tracer.backward = False
+            self._gradients[d_y, d_steps] = found
+        return found
 
 
 class Gradients:

@@ -88,18 +88,25 @@ class Operation:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for operations that give the same value."""
-        params = tuple(sorted((k, _hashable(v)) for k, v in self.params.items()))
-        return (self.name, *[id(v) for v in self.inputs], params)
+        return (self.name, *[id(v) for v in self.inputs], told_apart(self.params))
 
 
-def _hashable(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return id(value)
-    if isinstance(value, (list, tuple)):
-        return tuple([_hashable(item) for item in value])
-    if isinstance(value, slice):
-        return ("slice", value.start, value.stop, value.step)
-    return value if value.__hash__ is not None else id(value)
+def told_apart(params: Any, rows: int | None = None) -> Any:
+    """What is equal, and has the same hash, for equal parameters alone.
+
+    A number that is ``rows`` counts as the number of rows, whatever that is.
+    """
+    if isinstance(params, dict):
+        return tuple([(name, told_apart(params[name], rows)) for name in sorted(params)])
+    if isinstance(params, (list, tuple)):
+        return tuple([told_apart(each, rows) for each in params])
+    if isinstance(params, slice):
+        return slice, told_apart([params.start, params.stop, params.step], rows)
+    if isinstance(params, np.ndarray):
+        return params.dtype.str, params.shape, params.tobytes()
+    if params is None or isinstance(params, (int, float, str, np.generic)):
+        return "rows" if rows is not None and params == rows else repr(params)  # -0.0 is not 0.0
+    return params if params.__hash__ is not None else id(params)
 
 
 VIEWS = frozenset({"reshape", "permute", "slice", "broadcast", "flip"})

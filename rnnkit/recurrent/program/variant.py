@@ -338,12 +338,14 @@ def compiled(
     training: bool = False, seen: bool = False,
 ) -> Compiled:
     """The programs of a step for certain gradients; made once."""
+    gradients = None
+    if training:
+        gradients = step.gradients(y_wanted, (steps_wanted,) * len(step.states))
+        # An input that only products see has no gradient of its own: others' programs serve it.
+        wanted = tuple([value for value in wanted if gradients.of.get(value) is not None])
     key = (wanted, y_wanted, steps_wanted, training, seen)
     found = step.compiled.get(key)
     if found is None:
-        gradients = None
-        if training:
-            gradients = step.gradients(y_wanted, (steps_wanted,) * len(step.states))
         found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
         step.compiled[key] = found
     return found
