@@ -26,6 +26,7 @@ import rnnkit as rk
 from rnnkit import cells, nn
 from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import GraphError, ShapeError
+from rnnkit.ops import linear
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program import obstacle
 
@@ -396,6 +397,55 @@ def test_a_tensor_that_the_step_takes_from_elsewhere_has_its_gradient():
     y = check(cell, "float64", outside=outside)
     outside.data[...] *= -1
     assert np.abs(check(cell, "float64", outside=outside) - y).max() > 1e-3
+
+
+def _scaled(U):
+    with rk.no_grad():
+        return U / (U * U).sum().sqrt()
+
+
+def _without_history(function, *tensors):
+    with rk.no_grad():
+        return function(*tensors)
+
+
+CUT = {
+    "x": lambda c, x, h: linear(x.detach(), c.W) + h @ c.U.T,
+    "x, in one of two": lambda c, x, h: linear(x.detach(), c.W) + 2 * linear(x, c.W) + h,
+    "x, in a factor": lambda c, x, h: linear(x * x.detach(), c.W) + linear(x * x, c.W) + h,
+    "tanh of x": lambda c, x, h: linear(x.tanh().detach(), c.W) + x.tanh() @ c.W.T + h @ c.U.T,
+    "a product of x": lambda c, x, h: _without_history(linear, x, c.W) + h @ c.U.T,
+    "what is made of a product": lambda c, x, h: (
+        linear(_without_history(rk.tanh, linear(x, c.W)), c.U) + h * c.b
+    ),
+    "a weight": lambda c, x, h: x @ c.W.T + linear(h, _scaled(c.U)),
+    "a weight of x": lambda c, x, h: linear(x, _scaled(c.W)) + h @ c.U.T,
+    "a factor": lambda c, x, h: linear(x, c.W) * _without_history(rk.tanh, c.U).sum() + h @ c.U.T,
+    "a weight that is used beside": lambda c, x, h: linear(x, c.W) + h @ (c.U + _scaled(c.U)),
+    "the state": lambda c, x, h: linear(x, c.W) + linear(h.detach(), c.U),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_a_step_does_without_recording_gets_no_gradient(name):
+    class Cut(Own):
+        def step(self, x, state):
+            h = (CUT[name](self, x, state[0]) + self.b).tanh()
+            return h, (h,)
+
+    cell = Cut(dtype="float64")
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(data("float64"), requires_grad=True)
+        with rk.backend(backend):
+            y, _ = run_layer((cell,), x)
+        assert last_layer().path == ("program" if backend == "native" else "python")
+        (y * y).sum().backward()
+        tensors = [x, cell.W, cell.U, cell.b]
+        found.append([0 if each.grad is None else each.grad.numpy() for each in tensors])
+        cell.zero_grad()
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
 
 
 def test_a_mask_that_is_held_and_one_that_is_drawn():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.autograd import Tensor
+from rnnkit.autograd import Tensor, no_grad
 from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.trace import TracedArray
 
@@ -38,7 +38,7 @@ class Prologue:
         self._tensors = tensors
         self._inputs = inputs
         self._of_tensor: dict[int, Tensor] = {}
-        self._of_value: dict[Value, Tensor] = dict(inputs)
+        self._of_call: dict[Call, Tensor] = {}
         self._results: dict[Any, tuple[Any, list[Tensor]]] = {}
 
     def for_inputs(
@@ -76,13 +76,16 @@ class Prologue:
 
     def sequence(self, value: Value) -> Tensor:
         """An input of every step, as rows (rows, ...)."""
-        found = self._of_value.get(value)
+        call = self._tracer.input_calls.get(value)
+        return self._inputs[value] if call is None else self._rows(call)
+
+    def _rows(self, call: Call) -> Tensor:
+        found = self._of_call.get(call)
         if found is None:
-            call = self._tracer.input_calls[value]
             inputs = [self._input(t) for t in call.inputs]
             rows = next(iter(self._inputs.values())).shape[0]
             found = self._made(call, inputs, _for_rows(call, rows, self._tracer.rows))
-            self._of_value[value] = found
+            self._of_call[call] = found
         return found
 
     def _input(self, tensor: Tensor) -> Tensor:
@@ -90,7 +93,9 @@ class Prologue:
         if type(data) is TracedArray:
             value: Value = data.value
             if value.rows:
-                return self.sequence(value)
+                rows = self._inputs[value] if data.call is None else self._rows(data.call)
+                # What the step has detached has no history here either.
+                return rows if tensor._requires_grad or not rows._requires_grad else rows.detach()
             tensor = self._tracer.tensor_of[value]
         real = self.real(tensor)
         if self._stand_in is not None:
@@ -99,10 +104,15 @@ class Prologue:
         return real[:1] if real.ndim and real.shape[0] == self._tracer.rows else real
 
     def _made(self, call: Call, inputs: list[Tensor], params: dict[str, Any]) -> Tensor:
-        key = (id(call.primitive), tuple([id(t) for t in inputs]), repr(params))
+        key = (id(call.primitive), call.recorded, tuple([id(t) for t in inputs]), repr(params))
         if key not in self._results:
+            if call.recorded:
+                result = call.primitive(*inputs, **params)
+            else:
+                with no_grad():
+                    result = call.primitive(*inputs, **params)
             # The inputs are kept too, so that their ids stay theirs.
-            self._results[key] = call.primitive(*inputs, **params), inputs
+            self._results[key] = result, inputs
         result, _ = self._results[key]
         made: Tensor = result if call.position is None else result[call.position]
         return made

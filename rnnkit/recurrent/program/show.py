@@ -315,10 +315,11 @@ class _Writer:
             data: Any = tensor._data
             if type(data) is not TracedArray:
                 inputs.append(self._invariant(tensor))
-            elif data.value in self.tracer.input_calls:
+            elif data.call is not None:
                 value = data.value
-                made = self.tracer.input_calls[value]
-                inputs.append(self.names.get(value) or self._call(value, made, value.shape, True))
+                inputs.append(
+                    self.names.get(value) or self._call(value, data.call, value.shape, True)
+                )
             else:
                 inputs.append(self._name(data.value))
         primitive = call.primitive.name

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rnnkit.autograd.primitive import Primitive
+    from rnnkit.recurrent.program.trace import Call
     from rnnkit.recurrent.program.traced import TracedStep
     from rnnkit.recurrent.program.values import Value
 
@@ -105,6 +106,7 @@ class Variant:
         self._place_of_name = {name: i for i, name in enumerate(names)}
         self._need_tensors = need_tensors
         self._needs = {step.x: need_x, **dict(zip(step.drawn, need_drawn, strict=False))}
+        self._trained: dict[Call, bool] = {}
         self._sources: dict[int, Source] = {}
         self.places: dict[Value, int] = {}
         tracer = step.tracer
@@ -175,14 +177,25 @@ class Variant:
     def requires_grad(self, value: Value) -> bool:
         """Of an input of every step."""
         found = self._needs.get(value)
+        return self._is_trained(self.step.tracer.input_calls[value]) if found is None else found
+
+    def _is_trained(self, call: Call) -> bool:
+        """Whether the result of a call on inputs of every step needs a gradient."""
+        found = self._trained.get(call)
         if found is None:
-            call = self.step.tracer.input_calls[value]
-            found = call.primitive.differentiable and any(
-                each.requires_grad if isinstance(each, Source) else self.requires_grad(each)
-                for each in map(self._input, call.inputs)
-            )
-            self._needs[value] = found
+            found = call.recorded and any(map(self._is_trained_input, call.inputs))
+            self._trained[call] = found
         return found
+
+    def _is_trained_input(self, tensor: Tensor) -> bool:
+        """Whether what such a call is made with does."""
+        each = self._input(tensor)
+        if isinstance(each, Source):
+            return each.requires_grad
+        data: Any = tensor._data
+        return tensor._requires_grad and (
+            self._needs[each] if data.call is None else self._is_trained(data.call)
+        )
 
     def source(self, value: Value) -> Source:
         """Of an invariant that is no operation."""
@@ -195,7 +208,7 @@ class Variant:
             path = self.step.cell_tensors.get(id(tensor))
             call = self.step.tracer.calls.get(id(tensor))
             if path is None and call is not None:
-                need = call.primitive.differentiable and any(
+                need = call.recorded and any(
                     self.source_of(each).requires_grad for each in call.inputs
                 )
                 found = Source(-1, tensor, True, need)
@@ -216,15 +229,19 @@ class Variant:
 
     def _inputs_of(self, hoisted: Sequence[Value]) -> list[Value]:
         found: set[Value] = set()
-        stack = list(hoisted)
+        seen: set[Call] = set()
+        stack = [self.step.tracer.input_calls[value] for value in hoisted]
         while stack:
-            value = stack.pop()
-            if value in found:
+            call = stack.pop()
+            if call in seen:
                 continue
-            found.add(value)
-            call = self.step.tracer.input_calls.get(value)
-            inputs = map(self._input, call.inputs) if call is not None else ()
-            stack += [each for each in inputs if not isinstance(each, Source)]
+            seen.add(call)
+            for tensor in call.inputs:
+                data: Any = tensor._data
+                if type(data) is TracedArray and data.call is not None:
+                    stack.append(data.call)
+                elif type(data) is TracedArray:
+                    found.add(data.value)
         return [value for value in (self.step.x, *self.step.drawn) if value in found]
 
     def _as_products(self, hoisted: Sequence[Value]) -> list[Product] | None:
@@ -244,6 +261,8 @@ class Variant:
                     call.primitive, call.primitive.rules, len(operands) > 1
                 )
                 and not isinstance(rows, Source) and rows in given and len(rows.shape) == 1
+                # Native passes have one gradient of the rows, for all products of them.
+                and (call.inputs[0]._requires_grad or not self.requires_grad(rows))
                 and len(of_step) == len(operands) and of_step[0].tensor.ndim == 2
             )
             if not is_product:
