@@ -448,6 +448,37 @@ def test_what_a_step_does_without_recording_gets_no_gradient(name):
         np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("with_history", [False, True])
+def test_gradients_of_gradients_of_tensors_from_elsewhere(with_history):
+    """Also where they reach the layer on a second way, by its input."""
+    origin = rk.tensor(np.random.default_rng(3).standard_normal(5), requires_grad=True)
+    outside = 2 * origin if with_history else origin
+    inner = nn.Linear(5, 5, dtype="float64")
+
+    class Captures(Own):
+        def __init__(self, **more):
+            super().__init__(**more)
+            self.others = [inner]  # a list registers nothing
+
+        def step(self, x, state):
+            h = (x @ self.W.T + self.others[0](state[0]) * outside.exp() + outside).tanh()
+            return h, (h,)
+
+    cell = Captures(dtype="float64")
+    tensors = [origin, inner.weight, inner.bias, cell.W]
+    found = []
+    for backend in ("native", "python"):
+        with rk.backend(backend):
+            y, (h,) = run_layer((cell,), rk.tensor(data("float64")) * outside[:3])
+            assert last_layer().path == ("program" if backend == "native" else "python")
+            first = rk.grad((y * y).sum() + h.sum(), tensors, create_graph=True)
+            norm = sum((each * each).sum() for each in first)
+            second = rk.grad(norm, tensors, retain_graph=True)  # outside's history is used again
+            found.append([*first, *second])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-9, atol=1e-10)
+
+
 def test_a_mask_that_is_held_and_one_that_is_drawn():
     class Masked(Own):
         def __init__(self, **more):
