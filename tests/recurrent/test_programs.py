@@ -397,6 +397,12 @@ def test_a_tensor_that_the_step_takes_from_elsewhere_has_its_gradient():
     y = check(cell, "float64", outside=outside)
     outside.data[...] *= -1
     assert np.abs(check(cell, "float64", outside=outside) - y).max() > 1e-3
+    outside.requires_grad_(False)
+    check(cell, "float64", outside=outside)
+    cell.factor = 0.5  # traced anew, while the tensor needs no gradient
+    check(cell, "float64", outside=outside)
+    outside.requires_grad_()
+    check(cell, "float64", outside=outside)
 
 
 def _scaled(U):

@@ -17,6 +17,8 @@ from rnnkit.recurrent.program.trace import ROWS, TracedArray, Tracer, is_of_user
 from rnnkit.recurrent.program.values import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.plan import Compiled
     from rnnkit.recurrent.program.variant import Variant
@@ -84,26 +86,29 @@ class TracedStep:
     """
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
-        self._trace(cell, hoists, ROWS)
-        self.free = self._free_tensors()
-        self.compiled: dict[Any, Compiled] = {}
-        self.variants: dict[Any, Variant] = {}
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._trace(cell.with_tensors(others), hoists, _OTHER_ROWS)
+        # What both come by was there before: its gradient may be wanted, now or later.
+        self._trace(cell, hoists, ROWS, twin._free_tensors())
+        self.free = self._free_tensors()
+        self.compiled: dict[Any, Compiled] = {}
+        self.variants: dict[Any, Variant] = {}
         if self._text() != twin._text():
             raise TraceError(
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
                 "other numbers in the cell's tensors: it may use them in operations alone"
             )
 
-    def _trace(self, cell: Cell, hoists: bool, rows: int) -> None:
+    def _trace(
+        self, cell: Cell, hoists: bool, rows: int, trained: Sequence[Tensor] = ()
+    ) -> None:
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
         dtype = cell.dtype
         self.tracer = tracer = Tracer(dtype, hoists, rows)
-        tracer.train(list(held.values()))
+        tracer.train([*held.values(), *trained])
         settings, generator = settings_of(cell), rng.get_state()
         drawn = cell.draw(1, 1)
         after_draw = rng.get_state()
