@@ -485,6 +485,30 @@ def test_gradients_of_gradients_of_tensors_from_elsewhere(with_history):
         np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-9, atol=1e-10)
 
 
+def test_tensors_that_are_held_twice():
+    class Tied(Own):
+        def __init__(self, **more):
+            super().__init__(**more)
+            self.V = self.U
+            self.inner = nn.Linear(5, 5, dtype="float64")
+            self.other = nn.Linear(5, 5, dtype="float64")
+            self.other.weight = self.inner.weight
+
+        def step(self, x, state):
+            (h,) = state
+            h = (x @ self.W.T + (h @ self.U.T + self.b).tanh() @ self.V).tanh()
+            return self.other(self.inner(h)), (h,)
+
+    cell = Tied(dtype="float64")
+    together = check(cell, "float64")
+    cell.V = nn.Parameter(0.5 * cell.U.data)
+    cell.other.weight = nn.Parameter(-cell.inner.weight.data)
+    assert np.abs(check(cell, "float64") - together).max() > 1e-3
+    cell.V = cell.U
+    cell.other = cell.inner
+    check(cell, "float64")
+
+
 def test_a_mask_that_is_held_and_one_that_is_drawn():
     class Masked(Own):
         def __init__(self, **more):

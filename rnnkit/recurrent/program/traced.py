@@ -47,6 +47,18 @@ def _other_numbers(tensor: Tensor) -> Tensor:
     return other
 
 
+def _without_ties(cell: Cell) -> Cell:
+    """The cell, or a copy that holds no tensor twice: its trace serves where they part, too."""
+    held = tensors_of(cell)
+    first = {id(tensor): path for path, tensor in reversed(held.items())}
+    tied = {}
+    for path, tensor in held.items():
+        if first[id(tensor)] != path:
+            tied[path] = wrap(tensor._data)
+            tied[path]._requires_grad = tensor._requires_grad
+    return cell.with_tensors(tied) if tied else cell
+
+
 _OTHER_ROWS = 1013
 
 
@@ -86,6 +98,7 @@ class TracedStep:
     """
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
+        cell = _without_ties(cell)
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._trace(cell.with_tensors(others), hoists, _OTHER_ROWS)
