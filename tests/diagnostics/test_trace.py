@@ -456,6 +456,34 @@ def test_a_cell_of_ones_own_takes_part():
         )
 
 
+class Signs(Leaky):
+    """States of several widths, of which two come from comparisons and have no gradient."""
+
+    state_names = ("h", "a", "b")
+
+    @property
+    def state_shapes(self):
+        return (self.hidden_size,), (4,), (2,)
+
+    def step(self, x, state, noise):
+        h, a, b = state
+        signs = (h[:, :1] > 0).astype(h.dtype)
+        h = (0.5 * h + (x + b) @ self.w.T + noise).tanh()
+        return h, (h, signs + (a < 0).astype(h.dtype), signs + (b < 0).astype(h.dtype))
+
+
+def test_states_without_gradients(path):
+    net = nn.Recurrent(Signs(2, 3))
+    rk.manual_seed(5)
+    with rk.diagnostics.trace(net) as trace:
+        net(rk.tensor(np.ones((4, 2, 2))))[0].sum().backward()
+    assert trace["l0"].path == ("python" if path == "python" else "program")
+    assert trace["l0"].d_states["h"].all()
+    for name, width in (("a", 4), ("b", 2)):
+        assert trace["l0"].states[name].shape == (4, 2, width)
+        np.testing.assert_array_equal(trace["l0"].d_states.get(name, 0), 0)
+
+
 def test_a_cell_with_a_step_of_its_own_shows_no_gates_of_its_parent():
     class Clipped(LSTMCell):
         def step(self, x, state):

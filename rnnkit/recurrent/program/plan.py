@@ -259,10 +259,10 @@ class Compiled:
             store(d, Place("output", i, 0, value.shape, contiguous(value.shape)))
         self.sequence_gradients = list(outputs)
         self.shown_flows = len(step.after) if self._seen else 0
-        for value in step.after[: self.shown_flows]:
+        for value, flow in zip(step.after[: self.shown_flows], gradients.flow, strict=False):
             d = gradients.of.get(value)
             if d is None:
-                d = tracer.emit("zero", [gradients.flow[0]], value.shape)
+                d = tracer.emit("zero", [flow], value.shape)
             place = Place("output", len(outputs), 0, value.shape, contiguous(value.shape))
             outputs.append(value)
             store(d, place)
