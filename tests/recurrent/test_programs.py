@@ -509,6 +509,33 @@ def test_tensors_that_are_held_twice():
     check(cell, "float64")
 
 
+@pytest.mark.parametrize("way", [{}, {"return_steps": True}, {"lengths": [4, 0, 2]}], ids=str)
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_a_cell_without_states(backend, way):
+    class Pointwise(Own):
+        state_names = ()
+
+        def step(self, x, state):
+            assert state == ()
+            return (x @ self.W.T + self.b).tanh(), ()
+
+    cell = Pointwise(dtype="float64")
+    x = rk.tensor(data("float64"), requires_grad=True)
+    with rk.backend(backend):
+        y, final, *steps = run_layer((cell,), x, **way)
+    assert last_layer().path == ("program" if backend == "native" else "python")
+    assert final == ()
+    assert steps == [()] * ("return_steps" in way)
+    expected = rk.tanh(x @ cell.W.T + cell.b)
+    if "lengths" in way:
+        expected = rk.where(np.arange(4)[:, None, None] < np.array([[4], [0], [2]]), expected, 0.0)
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-12)
+    tensors = [x, cell.W, cell.b]
+    found, right = [rk.grad((each * each).sum(), tensors) for each in (y, expected)]
+    for actual, wanted in zip(found, right, strict=True):
+        np.testing.assert_allclose(actual.numpy(), wanted.numpy(), rtol=1e-11, atol=1e-12)
+
+
 def test_a_mask_that_is_held_and_one_that_is_drawn():
     class Masked(Own):
         def __init__(self, **more):

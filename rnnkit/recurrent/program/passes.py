@@ -189,7 +189,7 @@ class Passes:
         tables = self.compiled.backward
         assert tables is not None
         given = self._given_gradients(d_outputs)
-        d_final = list(dense(d_outputs[-layer.n_states :]))
+        d_final = list(dense(d_outputs[len(d_outputs) - layer.n_states :]))
         d_restart = [
             np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states if self.restart
         ]

@@ -118,8 +118,9 @@ def run_direction(
             )
         node = ProgramLayer(layer, passes, inputs, needs, len(outputs))
         node.made(outputs, variant.constant_outputs)
-    final = tuple(outputs[-len(state) :])
-    steps = tuple(outputs[-2 * len(state) : -len(state)]) if options.steps else ()
+    end = len(outputs) - len(state)  # of what is shown of every step
+    final = tuple(outputs[end:])
+    steps = tuple(outputs[end - len(state) : end]) if options.steps else ()
     y = outputs[0] if layer.y_wanted else tape.last_outputs(final[layer.y_is_state][0], options, T)
     return y, final, steps
 
