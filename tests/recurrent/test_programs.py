@@ -536,6 +536,68 @@ def test_a_cell_without_states(backend, way):
         np.testing.assert_allclose(actual.numpy(), wanted.numpy(), rtol=1e-11, atol=1e-12)
 
 
+class Measured(Own):
+    """Nothing reads its second state, whose derivative is infinite where the first is zero."""
+
+    state_names = ("h", "size", "total")
+
+    @property
+    def state_shapes(self):
+        return (self.hidden_size,), (1,), (self.hidden_size,)
+
+    def step(self, x, state):
+        before, _, total = state
+        h = (x @ self.W.T + before @ self.U.T).tanh()
+        size = (h * h).sum(-1, keepdims=True).sqrt()
+        return h + 0.5 * before, (h, size, total + 1 / (1 + h * h).sqrt())
+
+
+RESET = np.arange(12).reshape(4, 3) % 5 == 4
+
+
+@pytest.mark.parametrize(
+    "way", [{}, {"lengths": [4, 1, 3]}, {"reset": RESET}, {"return_steps": True}, {"memory": 1}],
+    ids=["plain", "lengths", "reset", "steps", "memory"],
+)
+@pytest.mark.filterwarnings("ignore:memory")
+@pytest.mark.parametrize("wanted", ["y", "h", "total", "y total", "h total"])
+def test_a_state_without_influence_sends_nothing_back(wanted, way):
+    """Not even zeros: times infinity they are not numbers."""
+    numbers = data("float64")
+    numbers[:2] = 0
+    cell = Measured(dtype="float64")
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(numbers, requires_grad=True)
+        with rk.backend(backend):
+            y, (h, _, total), *_ = run_layer((cell,), x, **way)
+        assert last_layer().path == ("program" if backend == "native" else "python")
+        outputs = {"y": y, "h": h, "total": total}
+        loss = sum((outputs[name] * outputs[name]).sum() for name in wanted.split())
+        found.append([each.numpy() for each in rk.grad(loss, [x, cell.W, cell.U])])
+    assert all(np.isfinite(each).all() for each in found[0])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_one_graph_from_some_outputs_and_from_others():
+    cell = Measured(dtype="float64")
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(data("float64"), requires_grad=True)
+        with rk.backend(backend):
+            y, states, steps = run_layer((cell,), x, return_steps=True)
+        assert last_layer().path == ("program" if backend == "native" else "python")
+        outputs = [y, *states, *steps]
+        sums = [(each * each).sum() for each in outputs]
+        for loss in (*sums, sum(sums), sums[0] + sums[3], *reversed(sums)):
+            found.append(rk.grad(loss, [x, cell.W, cell.U], retain_graph=True))
+    half = len(found) // 2
+    for actual, expected in zip(found[:half], found[half:], strict=True):
+        for a, b in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-11)
+
+
 def test_a_mask_that_is_held_and_one_that_is_drawn():
     class Masked(Own):
         def __init__(self, **more):

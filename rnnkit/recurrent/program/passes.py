@@ -47,6 +47,7 @@ class Passes:
     ) -> None:
         self.layer, self.variant = layer, variant
         self.compiled = variant.compiled
+        self.back_from = variant.back_from  # ``variant`` becomes that of the last backward pass
         self.x, self.drawn = arrays[0], arrays[layer.at_drawn]
         self.needs = needs
         self.dtype = self.x.dtype
@@ -186,6 +187,9 @@ class Passes:
     ) -> list[Array | None]:
         """Gradients of the inputs."""
         layer, step = self.layer, self.layer.step
+        self.variant = self.back_from(tuple([d is not None for d in d_outputs]))
+        self.compiled = self.variant.compiled
+        self.native.follow(self.variant.plan)
         tables = self.compiled.backward
         assert tables is not None
         given = self._given_gradients(d_outputs)
@@ -269,7 +273,7 @@ class Passes:
         states = zip(initial, needs[layer.at_states], strict=True)
         return [
             d_x, *[a if need else None for a, need in states], *d_restart,
-            *self.invariants.gradients(), *d_drawn,
+            *self.invariants.gradients(self.variant.d_invariants), *d_drawn,
         ]
 
     def _outputs_of_inputs(self) -> tuple[list[Placed], dict[Value, Array]]:
@@ -304,15 +308,12 @@ class Passes:
         layer, step, gradients = self.layer, self.layer.step, self.compiled.gradients
         assert gradients is not None
         given: dict[Value, Placed] = {}
-        position = 0
-        if layer.y_wanted:
-            assert gradients.d_y is not None
+        if gradients.d_y is not None:
             given[gradients.d_y] = self._d_y(d_outputs[0], step.y.size)
-            position = 1
         if layer.options.steps:
-            for i, value in enumerate(gradients.d_steps):
-                assert value is not None
-                d = d_outputs[position + i]
+            for value, d in zip(gradients.d_steps, d_outputs[layer.y_wanted :], strict=False):
+                if value is None:
+                    continue
                 if d is not None:
                     d = d.reshape(*d.shape[:2], -1)
                 given[value] = self._given_or_zero(d, value.size)

@@ -107,6 +107,7 @@ class TracedStep:
         self.free = self._free_tensors()
         self.compiled: dict[Any, Compiled] = {}
         self.variants: dict[Any, Variant] = {}
+        self._behind: dict[int, set[Value]] = {}
         if self._text() != twin._text():
             raise TraceError(
                 f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
@@ -240,10 +241,49 @@ class TracedStep:
         ]
         return [done, calls, [of_value(v) for v in (self.y, *self.after)]]
 
-    def gradients(self, d_y: bool, d_steps: tuple[bool, ...]) -> Gradients:
+    def behind(self, result: Tensor) -> set[Value]:
+        """The inputs of the step, states and invariants that a result has gradients of."""
+        found = self._behind.get(id(result))
+        if found is None:
+            found = self._behind[id(result)] = set()
+            stack, seen = [result], set()
+            while stack:
+                tensor = stack.pop()
+                if id(tensor) in seen or not tensor._requires_grad:
+                    continue
+                seen.add(id(tensor))
+                if tensor.grad_fn is None:
+                    found.add(self.tracer.value_of(tensor))
+                else:
+                    inputs = tensor.grad_fn.inputs
+                    assert inputs is not None
+                    stack += [each for each in inputs if each is not None]
+        return found
+
+    def flowing(self, d_y: bool, given: Sequence[bool]) -> tuple[bool, tuple[bool, ...]]:
+        """Whether outputs bring a gradient, and which states do, after any step of a run.
+
+        Args:
+            d_y: whether outputs have gradients of their own.
+            given: whether states do, after some step.
+        """
+        flowing = [a or not s._requires_grad for a, s in zip(given, self._after, strict=True)]
+        while True:
+            after = [s for s, flows in zip(self._after, flowing, strict=True) if flows]
+            roots = [self._y, *after] if d_y else after
+            reached = set[Value]().union(*map(self.behind, roots))
+            more = [a or b in reached for a, b in zip(flowing, self.states, strict=True)]
+            if more == flowing:
+                alike = not self._y._requires_grad or any(self._y is each for each in after)
+                return d_y or alike, tuple(flowing)
+            flowing = more
+
+    def gradients(
+        self, d_y: bool, d_steps: tuple[bool, ...], flowing: Sequence[bool] | None = None
+    ) -> Gradients:
         """The backward program's values, where the output and some states of every step have
-        gradients of their own."""
-        return Gradients(self, d_y, d_steps)
+        gradients of their own, and all states, or those that are ``flowing``, have any."""
+        return Gradients(self, d_y, d_steps, flowing or (True,) * len(self.states))
 
 
 class Gradients:
@@ -255,7 +295,9 @@ class Gradients:
         of: by value (state, sequence or invariant): its gradient, or None.
     """
 
-    def __init__(self, traced: TracedStep, d_y: bool, d_steps: tuple[bool, ...]) -> None:
+    def __init__(
+        self, traced: TracedStep, d_y: bool, d_steps: tuple[bool, ...], flowing: Sequence[bool]
+    ) -> None:
         tracer = traced.tracer
         n_sequences = len(tracer.sequences)
         self.d_y: Value | None = None
@@ -274,6 +316,8 @@ class Gradients:
                 shape = traced.after[i].shape
                 flow = tracer.leaf("flow", shape, f"d_{traced.states[i].name}", number=i)
                 self.flow.append(tracer.value_of(flow))
+                if not flowing[i]:
+                    continue  # a zero that is sent back may meet an infinity
                 if d_steps[i]:
                     step = tracer.leaf("sequence", shape, f"d_{traced.states[i].name}_t")
                     self.d_steps[i] = tracer.value_of(step)

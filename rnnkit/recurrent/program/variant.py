@@ -6,6 +6,7 @@ All that can be known before there are numbers is found here, once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -116,21 +117,16 @@ class Variant:
                 *[v for v in step.inputs if self.requires_grad(v)],
                 *[v for v in tracer.tensor_of if self.source(v).requires_grad],
             )
-        self.compiled = compiled(step, wanted, y_wanted, steps_wanted, training, seen)
+        self._key = wanted, y_wanted, steps_wanted, training, seen
+        self._back_from: dict[tuple[bool, ...], Variant] = {}
         for value in tracer.tensor_of:
             place = self.source(value).place
             if place >= 0:
                 self.places[value] = place
         self.products = self._as_products(step.hoisted)
         self.rows = list(dict.fromkeys([each.rows for each in self.products or ()]))
-        self.operands: list[Source] = []
-        self._make_plan()
         self.inputs = self._inputs_of(step.hoisted)
-        self.d_invariants: list[tuple[Source, Value]] = []
-        if training:
-            self.d_invariants = [
-                (self.source(v), d) for v, d in self.compiled.found["invariants"]
-            ]
+        self._take(compiled(step, *self._key))
         needed: list[bool] = []
         if training:
             before, after = self._needed_states(need_states)
@@ -138,6 +134,30 @@ class Variant:
             states = before if idle else after
             needed = [self._depends(step._y, before)] * y_wanted + states * steps_wanted + states
         self.constant_outputs = frozenset(i for i, need in enumerate(needed) if not need)
+
+    def back_from(self, given: tuple[bool, ...]) -> Variant:
+        """The same forward pass, and the backward pass where these of the run's outputs have
+        gradients; made once."""
+        found = self._back_from.get(given)
+        if found is None:
+            step, (_, y_wanted, *_) = self.step, self._key
+            n, states = len(step.states), given[y_wanted:]  # of every step, and final ones
+            d_y, flowing = step.flowing(
+                y_wanted and given[0], [any(states[i::n]) for i in range(n)]
+            )
+            found = self
+            if (y_wanted and not d_y) or not all(flowing):
+                found = copy(self)
+                found._take(compiled(step, *self._key, (y_wanted and d_y, flowing)))
+            self._back_from[given] = found
+        return found
+
+    def _take(self, programs: Compiled) -> None:
+        self.compiled = programs
+        self._make_plan()
+        self.d_invariants: list[tuple[Source, Value]] = []
+        if self.training:
+            self.d_invariants = [(self.source(v), d) for v, d in programs.found["invariants"]]
 
     def _needed_states(self, first: Sequence[bool]) -> tuple[list[bool], list[bool]]:
         """Which states depend, before and after any step, on something that needs a gradient."""
@@ -151,19 +171,7 @@ class Variant:
 
     def _depends(self, result: Tensor, states: Sequence[bool]) -> bool:
         """Whether a result of the step does, where these states do."""
-        stack, seen = [result], set()
-        while stack:
-            tensor = stack.pop()
-            if id(tensor) in seen or not tensor._requires_grad:
-                continue
-            seen.add(id(tensor))
-            if tensor.grad_fn is not None:
-                inputs = tensor.grad_fn.inputs
-                assert inputs is not None
-                stack += [each for each in inputs if each is not None]
-                continue
-            data: Any = tensor._data
-            value: Value = data.value
+        for value in self.step.behind(result):
             if value.kind == "state":
                 need = states[value.number]
             elif value.kind == "invariant":
@@ -274,7 +282,8 @@ class Variant:
 
     def _make_plan(self) -> None:
         number_of = {each.value: i for i, each in enumerate(self.products or ())}
-        places: dict[int, int] = {}  # of operands
+        self.operands: list[Source] = []
+        places: dict[int, int] = {}  # of these
 
         def place(source: Source | None) -> int:
             if source is None:
@@ -355,14 +364,23 @@ def _rules_are_of_a_product(
 def compiled(
     step: TracedStep, wanted: tuple[Value, ...], y_wanted: bool, steps_wanted: bool,
     training: bool = False, seen: bool = False,
+    flowing: tuple[bool, tuple[bool, ...]] | None = None,
 ) -> Compiled:
-    """The programs of a step for certain gradients; made once."""
-    key = (wanted, y_wanted, steps_wanted, training, seen)
+    """The programs of a step for certain gradients; made once.
+
+    Args:
+        flowing: whether outputs, and which states, bring a gradient; None: all do.
+    """
+    key = (wanted, y_wanted, steps_wanted, training, seen, flowing)
     found = step.compiled.get(key)
     if found is None:
-        gradients = None
-        if training:
-            gradients = step.gradients(y_wanted, (steps_wanted,) * len(step.states))
-        found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
+        d_steps = (steps_wanted,) * len(step.states)
+        if flowing is not None:
+            whole = compiled(step, wanted, y_wanted, steps_wanted, training, seen)
+            d_y, d_states = flowing
+            found = whole.going_back_by(step.gradients(d_y, d_steps, d_states))
+        else:
+            gradients = step.gradients(y_wanted, d_steps) if training else None
+            found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
         step.compiled[key] = found
     return found
