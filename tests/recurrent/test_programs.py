@@ -638,20 +638,25 @@ class Noisy(Own):
         return (noise * self.b if self.trained else noise,)
 
     def step(self, x, state, noise):
-        h = (x @ self.W.T + state[0] @ self.U.T + noise * self.b).tanh()
+        h = (x @ self.W.T + state[0] @ self.U.T + noise * self.b + linear(noise, self.U)).tanh()
         return rk.cat([h, noise], -1)[:, 1:6], (h,)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("lengths", [None, (2, 4, 0)])
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("shape", [("T", "N"), (1, "N"), ("T", 1), (1, 1)], ids=str)
-def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths):
+def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths, batch_first):
     cell = Noisy(*shape, 5, trained=trained, dtype="float64")
     found = []
     for backend in ("native", "python"):
         rk.manual_seed(5)
         with rk.backend(backend):
-            y, (h,) = run_layer((cell,), data("float64"), lengths=lengths)
+            x = data("float64")
+            y, (h,) = run_layer(
+                (cell,), x.swapaxes(0, 1) if batch_first else x, None, batch_first, lengths=lengths
+            )
+            y = y.swapaxes(0, 1) if batch_first else y
             assert last_layer().path == ("program" if backend == "native" else "python")
             found.append([y, h, *rk.grad((y * y).sum() + h.sum(), [cell.W, cell.U, cell.b])])
     for actual, expected in zip(*found, strict=True):

@@ -353,10 +353,16 @@ class Passes:
                 self.d_x = np.zeros(self.x.shape, self.dtype)
             self.steps.add_rows(self.d_x, first, last, d)
             return
-        total = np.zeros((self.steps.T, self.N, value.size), self.dtype)
-        like_x = total.swapaxes(0, 1) if self.steps.batch_first else total
-        self.steps.add_rows(like_x, first, last, d.reshape(len(d), -1))
-        self._add_to_drawn(value, total)
+        self._add_to_drawn(value, self._by_time(first, last, d))
+
+    def _by_time(self, first: int, last: int, d: Array) -> Array:
+        """Rows of some steps, as (T, N, size) with zeros elsewhere."""
+        T, N, batch_first = self.steps.T, self.N, self.steps.batch_first
+        rows = d.reshape(len(d), -1)
+        # Laid out as x: what is added to a view in another order may be lost.
+        total = np.zeros((*((N, T) if batch_first else (T, N)), rows.shape[1]), self.dtype)
+        self.steps.add_rows(total, first, last, rows)
+        return total.swapaxes(0, 1) if batch_first else total
 
     def _add_to_drawn(self, value: Value, d: Array) -> None:
         """The gradient of what is drawn, (T, N, size)."""
