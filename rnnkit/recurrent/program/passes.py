@@ -83,6 +83,8 @@ class Passes:
         # The gradients of x and of what is drawn, while a backward pass is under way.
         self.d_x: Array | None = None
         self.d_drawn: list[Array | None] = []
+        # What flows into the states after every step, where that is seen.
+        self.flowed: list[Array] = []
 
     def _segments(self) -> list[Segment]:
         count = self.steps.count
@@ -198,10 +200,10 @@ class Passes:
             np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states if self.restart
         ]
         seen = layer.options.seen
-        flowed = [
+        self.flowed = [
             np.zeros((self.steps.T, self.N, v.size), self.dtype) for v in step.after
         ] if seen else []
-        flows = [(array, "time_first") for array in flowed]
+        flows = [(array, "time_first") for array in self.flowed]
         size = tables.encoder.sums.size
         row_sums = np.zeros(self.N * size, self.dtype) if size else None
         sums = tuple([
@@ -242,10 +244,17 @@ class Passes:
             )
             d_final = list(initial)
             for value, d in zip(self.variant.rows, d_rows, strict=True):
-                if d is not None and (d.base is None or d.base is not self.d_x):
+                if d is None:
+                    continue
+                for state, watched in self.variant.watched.items():
+                    if watched.value is value:
+                        self._add_to_flow(state, first, last, d)
+                if d.base is None or d.base is not self.d_x:
                     self._add_to_input(value, first, last, d)
             if self.graphs is not None:
-                self.graphs.back(list(hoisted.items()), first, last, self._add_to_input)
+                self.graphs.back(
+                    list(hoisted.items()), first, last, self._add_to_input, self._add_to_flow
+                )
         for (value, _), array in zip(self.compiled.outer_sums, sums, strict=True):
             self.invariants.sums[value] = array
         for sources, arrays in (
@@ -255,6 +264,7 @@ class Passes:
                 if source is not None and d is not None:
                     self.invariants.add_gradient(source, d)
         self._add_row_sums(row_sums)
+        flowed, self.flowed = self.flowed, []
         for name, value, array in zip(layer.cell.state_names, step.after, flowed, strict=False):
             assert seen is not None
             shown = array.reshape(self.steps.T, self.N, *value.shape)
@@ -354,6 +364,10 @@ class Passes:
             self.steps.add_rows(self.d_x, first, last, d)
             return
         self._add_to_drawn(value, self._by_time(first, last, d))
+
+    def _add_to_flow(self, state: int, first: int, last: int, d: Array) -> None:
+        """What flows into a state by way of hoisted values, for the rows of some steps."""
+        self.flowed[state] += self._by_time(first, last, d)
 
     def _by_time(self, first: int, last: int, d: Array) -> Array:
         """Rows of some steps, as (T, N, size) with zeros elsewhere."""

@@ -6,11 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rnnkit.autograd import Tensor, no_grad
+from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.trace import TracedArray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rnnkit.recurrent.program.trace import Call, Tracer
     from rnnkit.recurrent.program.traced import TracedStep
@@ -39,18 +40,22 @@ class Prologue:
         self._inputs = inputs
         self._of_tensor: dict[int, Tensor] = {}
         self._of_call: dict[Call, Tensor] = {}
+        self.watched: dict[TracedArray, Tensor | None] = {}
         self._results: dict[Any, tuple[Any, list[Tensor]]] = {}
 
     def for_inputs(
         self, inputs: Mapping[Value, Tensor],
         stand_in: Callable[[Tensor, Tensor], Tensor] | None = None,
+        watched: Iterable[TracedArray] = (),
     ) -> Prologue:
         """Another with these inputs, and the invariants that this one has computed.
 
         ``stand_in`` gives the tensor that calls on inputs take in place of an invariant, from what
-        stood for it in the trace and from itself.
+        stood for it in the trace and from itself. What calls take in place of ``watched`` is found
+        under that name: nothing else leads there.
         """
         other = Prologue(self._step, self._tensors, inputs, stand_in)
+        other.watched = dict.fromkeys(watched)
         other._of_tensor = self._of_tensor
         return other
 
@@ -94,8 +99,14 @@ class Prologue:
             value: Value = data.value
             if value.rows:
                 rows = self._inputs[value] if data.call is None else self._rows(data.call)
-                # What the step has detached has no history here either.
-                return rows if tensor._requires_grad or not rows._requires_grad else rows.detach()
+                if not tensor._requires_grad and rows._requires_grad:
+                    return rows.detach()  # as the step has done
+                if data not in self.watched:
+                    return rows
+                found = self.watched[data]
+                if found is None:
+                    found = self.watched[data] = Alias.apply(rows)
+                return found
             tensor = self._tracer.tensor_of[value]
         real = self.real(tensor)
         if self._stand_in is not None:

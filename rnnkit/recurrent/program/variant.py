@@ -90,6 +90,8 @@ class Variant:
             gives: x and what is drawn; and hoisted values that are no such products.
         places: of the invariants that a run is given, among its tensors.
         inputs: those among x and what is drawn of which hoisted values are computed.
+        watched: the states after the step of which hoisted values are computed, where these are
+            seen: by number, what stood for each in the trace.
         d_invariants: whose gradients the backward pass gives, and the values that are these.
         constant_outputs: places of the run's outputs that depend on nothing that needs a gradient.
     """
@@ -123,9 +125,15 @@ class Variant:
             place = self.source(value).place
             if place >= 0:
                 self.places[value] = place
-        self.products = self._as_products(step.hoisted)
+        made_of = self._made_of(step.hoisted)
+        given = {each.value for each in made_of if each.call is None}
+        self.inputs = [value for value in (step.x, *step.drawn) if value in given]
+        after: Any = [each._data for each in step._after]
+        self.watched = {i: each for i, each in enumerate(after) if seen and each in made_of}
+        # Native products show what flows into their rows, and no more.
+        of_rows = all(each.call is None for each in self.watched.values())
+        self.products = self._as_products(step.hoisted) if of_rows else None
         self.rows = list(dict.fromkeys([each.rows for each in self.products or ()]))
-        self.inputs = self._inputs_of(step.hoisted)
         self._take(compiled(step, *self._key))
         needed: list[bool] = []
         if training:
@@ -235,22 +243,18 @@ class Variant:
         value: Value = data.value
         return value if value.rows else self.source(value)
 
-    def _inputs_of(self, hoisted: Sequence[Value]) -> list[Value]:
-        found: set[Value] = set()
-        seen: set[Call] = set()
+    def _made_of(self, hoisted: Sequence[Value]) -> set[TracedArray]:
+        """All that hoisted values are computed of, step by step."""
+        found: set[TracedArray] = set()
         stack = [self.step.tracer.input_calls[value] for value in hoisted]
         while stack:
-            call = stack.pop()
-            if call in seen:
-                continue
-            seen.add(call)
-            for tensor in call.inputs:
+            for tensor in stack.pop().inputs:
                 data: Any = tensor._data
-                if type(data) is TracedArray and data.call is not None:
-                    stack.append(data.call)
-                elif type(data) is TracedArray:
-                    found.add(data.value)
-        return [value for value in (self.step.x, *self.step.drawn) if value in found]
+                if type(data) is TracedArray and data not in found:
+                    found.add(data)
+                    if data.call is not None:
+                        stack.append(data.call)
+        return found
 
     def _as_products(self, hoisted: Sequence[Value]) -> list[Product] | None:
         found = []
