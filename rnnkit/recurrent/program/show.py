@@ -183,7 +183,8 @@ class _Writer:
         self.tracer = step.tracer
         self.names: dict[Any, str] = {}  # by value; by id for a real tensor
         self.before: list[Line] = []
-        self._inputs_of: dict[str, list[str]] = {}  # of what is computed before the loop
+        # Of what is computed before the loop: those that gradients go back to.
+        self._inputs_of: dict[str, list[str]] = {}
         self._count = self._n_hoisted = self._n_invariants = 0
         for value in (step.x, *step.states, *step.drawn):
             self.names[value] = value.name
@@ -343,7 +344,11 @@ class _Writer:
             name = f"k{self._n_invariants}"
         self.names[key] = name
         note = ", all steps" if of_input else ""
-        self._inputs_of[name] = list(dict.fromkeys(inputs))
+        back_to = [
+            each for each, tensor in zip(inputs, call.inputs, strict=True)
+            if tensor._requires_grad or not isinstance(tensor._data, TracedArray)
+        ] if call.recorded else []
+        self._inputs_of[name] = list(dict.fromkeys(back_to))
         line = Line(f"{name} = {text}{note}", name, primitive, shape, 0, flops)
         self.before.append(line)
         return name
