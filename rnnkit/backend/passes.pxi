@@ -151,6 +151,24 @@ cdef class Passes:
         """Let go of what the forward pass has left."""
         self.left = None
 
+    def follow(self, Plan plan):
+        """Go on by another plan, with the same forward program and products and what these leave."""
+        cdef Plan own = self.plan
+        cdef int i
+        if plan is own:
+            return
+        if plan is None:
+            raise TypeError("plan: expected a Plan, got None")
+        cdef bint same = (plan.forward is own.forward and plan.kept_states == own.kept_states
+                          and plan.kept_size == own.kept_size and plan.n_products == own.n_products)
+        for i in range(plan.n_products if same else 0):
+            same = same and plan.width[i] == own.width[i]
+        if not same:
+            raise ValueError("plan: expected one of the same forward pass")
+        if plan.backward is not None:
+            plan.backward.check_size(self.T, self.N, plan.left_size)
+        self.plan = plan
+
     def forward(self, idx first, idx count, tuple rows, tuple operands, tuple invariants, tuple given,
                 tuple outputs, tuple initial, tuple restart, tuple final):
         """Run forward.

@@ -286,6 +286,44 @@ def test_a_row_sums_and_looks_back_at_what_was_kept():
             run.backward(**{**back, "row_sums": value})
 
 
+def test_another_plan_of_the_same_forward_pass_is_followed_back():
+    """What is kept by the one is doubled by the backward program of the other."""
+    given, forward = inputs(), forward_program()
+    doubling = of_rows(
+        [("flowing", 0), ("flowed", 0), ("output", 0), ("summands", 0), ("kept", 0)],
+        [instruction("add", (1, 0), (0, 0), (0, 0)), instruction("copy", (2, 0), (0, 0)),
+         instruction("copy", (3, 0), (4, 0))],
+        "flowed", (0, 0, 0, ROW, ROW, 0), (), (H,),
+    )
+    plan = a_plan(program=forward)
+    other = a_plan(program=forward, backward=make(doubling), backward_sequences=(),
+                   sums=((0, H, 0, H),))
+    run, there, back = passes(plan), forward_arguments(given), backward_arguments(given)
+    run.forward(**there)
+    run.follow(other)
+    run.backward(**{**back, "given": ()})
+    y = there["outputs"][0][0]
+    np.testing.assert_array_equal(back["d_initial"][0], 2**T * given["d_n"])
+    np.testing.assert_allclose(back["sums"][0], np.einsum("tnh,tnk->hk", y, y), rtol=1e-12)
+    run.follow(plan)
+    run.backward(**back)
+    _, d_h = by_numpy(given, range(T))
+    np.testing.assert_allclose(back["d_initial"][0], d_h[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [
+    {"program": forward_program()}, {"kept_size": 4 * ROW},
+    {"kept_states": ((KINDS.index("kept"), 1),)}, {"products": ((0, 0, True, 1, H),) * 2},
+], ids=str)
+def test_a_plan_of_another_forward_pass_is_not_followed(changes):
+    forward = forward_program()
+    run = passes(a_plan(program=forward))
+    with pytest.raises(ValueError, match="plan: expected one of the same forward pass"):
+        run.follow(a_plan(**{"program": forward, **changes}))
+    with pytest.raises(TypeError, match="plan: expected a Plan"):
+        run.follow(None)
+
+
 # ---- packed weights
 
 def test_weights_packed_by_the_first_run_serve_the_later_ones():

@@ -61,6 +61,19 @@ def test_a_program_line_by_line():
         assert line.text in str(listing)
 
 
+def test_what_the_step_has_detached_is_not_listed_after_the_loop():
+    class Cut(Leaky):
+        def step(self, x, state):
+            (h,) = state
+            with rk.no_grad():
+                scale = rk.sigmoid(self.leak)
+            new = rk.tanh(rk.linear(x.detach(), self.weight_ih) + rk.linear(h, self.weight_hh))
+            return scale * h + new, (h,)
+
+    after = {line.name for line in nn.Recurrent(Cut(I, H)).program().after}
+    assert after == {"d_weight_hh", "d_weight_ih"}
+
+
 @pytest.mark.parametrize("name", sorted(rk.cells.CELLS))
 def test_every_cell_names_each_value_once(name):
     listing = nn.Recurrent(rk.cells.CELLS[name](I, H), bidirectional=True).program(direction=1)

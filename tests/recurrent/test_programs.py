@@ -27,6 +27,7 @@ import rnnkit as rk
 from rnnkit import cells, nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from rnnkit.ops import linear
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program import obstacle
 from rnnkit.recurrent.program.run import MOST_SETTINGS, _traced
@@ -435,6 +436,205 @@ def test_a_tensor_that_the_step_takes_from_elsewhere_has_its_gradient():
     y = check(cell, "float64", outside=outside)
     outside.data[...] *= -1
     assert np.abs(check(cell, "float64", outside=outside) - y).max() > 1e-3
+    outside.requires_grad_(False)
+    check(cell, "float64", outside=outside)
+    cell.factor = 0.5  # traced anew, while the tensor needs no gradient
+    check(cell, "float64", outside=outside)
+    outside.requires_grad_()
+    check(cell, "float64", outside=outside)
+
+
+def _scaled(U):
+    with rk.no_grad():
+        return U / (U * U).sum().sqrt()
+
+
+def _without_history(function, *tensors):
+    with rk.no_grad():
+        return function(*tensors)
+
+
+CUT = {
+    "x": lambda c, x, h: linear(x.detach(), c.W) + h @ c.U.T,
+    "x, in one of two": lambda c, x, h: linear(x.detach(), c.W) + 2 * linear(x, c.W) + h,
+    "x, in a factor": lambda c, x, h: linear(x * x.detach(), c.W) + linear(x * x, c.W) + h,
+    "tanh of x": lambda c, x, h: linear(x.tanh().detach(), c.W) + x.tanh() @ c.W.T + h @ c.U.T,
+    "a product of x": lambda c, x, h: _without_history(linear, x, c.W) + h @ c.U.T,
+    "what is made of a product": lambda c, x, h: (
+        linear(_without_history(rk.tanh, linear(x, c.W)), c.U) + h * c.b
+    ),
+    "a weight": lambda c, x, h: x @ c.W.T + linear(h, _scaled(c.U)),
+    "a weight of x": lambda c, x, h: linear(x, _scaled(c.W)) + h @ c.U.T,
+    "a factor": lambda c, x, h: linear(x, c.W) * _without_history(rk.tanh, c.U).sum() + h @ c.U.T,
+    "a weight that is used beside": lambda c, x, h: linear(x, c.W) + h @ (c.U + _scaled(c.U)),
+    "the state": lambda c, x, h: linear(x, c.W) + linear(h.detach(), c.U),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_a_step_does_without_recording_gets_no_gradient(name):
+    class Cut(Own):
+        def step(self, x, state):
+            h = (CUT[name](self, x, state[0]) + self.b).tanh()
+            return h, (h,)
+
+    cell = Cut(dtype="float64")
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(data("float64"), requires_grad=True)
+        with rk.backend(backend):
+            y, _ = run_layer((cell,), x)
+        assert last_layer().path == ("program" if backend == "native" else "python")
+        (y * y).sum().backward()
+        tensors = [x, cell.W, cell.U, cell.b]
+        found.append([0 if each.grad is None else each.grad.numpy() for each in tensors])
+        cell.zero_grad()
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("with_history", [False, True])
+def test_gradients_of_gradients_of_tensors_from_elsewhere(with_history):
+    """Also where they reach the layer on a second way, by its input."""
+    origin = rk.tensor(np.random.default_rng(3).standard_normal(5), requires_grad=True)
+    outside = 2 * origin if with_history else origin
+    inner = nn.Linear(5, 5, dtype="float64")
+
+    class Captures(Own):
+        def __init__(self, **more):
+            super().__init__(**more)
+            self.others = [inner]  # a list registers nothing
+
+        def step(self, x, state):
+            h = (x @ self.W.T + self.others[0](state[0]) * outside.exp() + outside).tanh()
+            return h, (h,)
+
+    cell = Captures(dtype="float64")
+    tensors = [origin, inner.weight, inner.bias, cell.W]
+    found = []
+    for backend in ("native", "python"):
+        with rk.backend(backend):
+            y, (h,) = run_layer((cell,), rk.tensor(data("float64")) * outside[:3])
+            assert last_layer().path == ("program" if backend == "native" else "python")
+            first = rk.grad((y * y).sum() + h.sum(), tensors, create_graph=True)
+            norm = sum((each * each).sum() for each in first)
+            second = rk.grad(norm, tensors, retain_graph=True)  # outside's history is used again
+            found.append([*first, *second])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-9, atol=1e-10)
+
+
+def test_tensors_that_are_held_twice():
+    class Tied(Own):
+        def __init__(self, **more):
+            super().__init__(**more)
+            self.V = self.U
+            self.inner = nn.Linear(5, 5, dtype="float64")
+            self.other = nn.Linear(5, 5, dtype="float64")
+            self.other.weight = self.inner.weight
+
+        def step(self, x, state):
+            (h,) = state
+            h = (x @ self.W.T + (h @ self.U.T + self.b).tanh() @ self.V).tanh()
+            return self.other(self.inner(h)), (h,)
+
+    cell = Tied(dtype="float64")
+    together = check(cell, "float64")
+    cell.V = nn.Parameter(0.5 * cell.U.data)
+    cell.other.weight = nn.Parameter(-cell.inner.weight.data)
+    assert np.abs(check(cell, "float64") - together).max() > 1e-3
+    cell.V = cell.U
+    cell.other = cell.inner
+    check(cell, "float64")
+
+
+@pytest.mark.parametrize("way", [{}, {"return_steps": True}, {"lengths": [4, 0, 2]}], ids=str)
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_a_cell_without_states(backend, way):
+    class Pointwise(Own):
+        state_names = ()
+
+        def step(self, x, state):
+            assert state == ()
+            return (x @ self.W.T + self.b).tanh(), ()
+
+    cell = Pointwise(dtype="float64")
+    x = rk.tensor(data("float64"), requires_grad=True)
+    with rk.backend(backend):
+        y, final, *steps = run_layer((cell,), x, **way)
+    assert last_layer().path == ("program" if backend == "native" else "python")
+    assert final == ()
+    assert steps == [()] * ("return_steps" in way)
+    expected = rk.tanh(x @ cell.W.T + cell.b)
+    if "lengths" in way:
+        expected = rk.where(np.arange(4)[:, None, None] < np.array([[4], [0], [2]]), expected, 0.0)
+    np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-12)
+    tensors = [x, cell.W, cell.b]
+    found, right = [rk.grad((each * each).sum(), tensors) for each in (y, expected)]
+    for actual, wanted in zip(found, right, strict=True):
+        np.testing.assert_allclose(actual.numpy(), wanted.numpy(), rtol=1e-11, atol=1e-12)
+
+
+class Measured(Own):
+    """Nothing reads its second state, whose derivative is infinite where the first is zero."""
+
+    state_names = ("h", "size", "total")
+
+    @property
+    def state_shapes(self):
+        return (self.hidden_size,), (1,), (self.hidden_size,)
+
+    def step(self, x, state):
+        before, _, total = state
+        h = (x @ self.W.T + before @ self.U.T).tanh()
+        size = (h * h).sum(-1, keepdims=True).sqrt()
+        return h + 0.5 * before, (h, size, total + 1 / (1 + h * h).sqrt())
+
+
+RESET = np.arange(12).reshape(4, 3) % 5 == 4
+
+
+@pytest.mark.parametrize(
+    "way", [{}, {"lengths": [4, 1, 3]}, {"reset": RESET}, {"return_steps": True}, {"memory": 1}],
+    ids=["plain", "lengths", "reset", "steps", "memory"],
+)
+@pytest.mark.filterwarnings("ignore:memory")
+@pytest.mark.parametrize("wanted", ["y", "h", "total", "y total", "h total"])
+def test_a_state_without_influence_sends_nothing_back(wanted, way):
+    """Not even zeros: times infinity they are not numbers."""
+    numbers = data("float64")
+    numbers[:2] = 0
+    cell = Measured(dtype="float64")
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(numbers, requires_grad=True)
+        with rk.backend(backend):
+            y, (h, _, total), *_ = run_layer((cell,), x, **way)
+        assert last_layer().path == ("program" if backend == "native" else "python")
+        outputs = {"y": y, "h": h, "total": total}
+        loss = sum((outputs[name] * outputs[name]).sum() for name in wanted.split())
+        found.append([each.numpy() for each in rk.grad(loss, [x, cell.W, cell.U])])
+    assert all(np.isfinite(each).all() for each in found[0])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_one_graph_from_some_outputs_and_from_others():
+    cell = Measured(dtype="float64")
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(data("float64"), requires_grad=True)
+        with rk.backend(backend):
+            y, states, steps = run_layer((cell,), x, return_steps=True)
+        assert last_layer().path == ("program" if backend == "native" else "python")
+        outputs = [y, *states, *steps]
+        sums = [(each * each).sum() for each in outputs]
+        for loss in (*sums, sum(sums), sums[0] + sums[3], *reversed(sums)):
+            found.append(rk.grad(loss, [x, cell.W, cell.U], retain_graph=True))
+    half = len(found) // 2
+    for actual, expected in zip(found[:half], found[half:], strict=True):
+        for a, b in zip(actual, expected, strict=True):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-11)
 
 
 def test_a_mask_that_is_held_and_one_that_is_drawn():
@@ -607,20 +807,25 @@ class Noisy(Own):
         return (noise * self.b if self.trained else noise,)
 
     def step(self, x, state, noise):
-        h = (x @ self.W.T + state[0] @ self.U.T + noise * self.b).tanh()
+        h = (x @ self.W.T + state[0] @ self.U.T + noise * self.b + linear(noise, self.U)).tanh()
         return rk.cat([h, noise], -1)[:, 1:6], (h,)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("lengths", [None, (2, 4, 0)])
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("shape", [("T", "N"), (1, "N"), ("T", 1), (1, 1)], ids=str)
-def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths):
+def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths, batch_first):
     cell = Noisy(*shape, 5, trained=trained, dtype="float64")
     found = []
     for backend in ("native", "python"):
         rk.manual_seed(5)
         with rk.backend(backend):
-            y, (h,) = run_layer((cell,), data("float64"), lengths=lengths)
+            x = data("float64")
+            y, (h,) = run_layer(
+                (cell,), x.swapaxes(0, 1) if batch_first else x, None, batch_first, lengths=lengths
+            )
+            y = y.swapaxes(0, 1) if batch_first else y
             assert last_layer().path == ("program" if backend == "native" else "python")
             found.append([y, h, *rk.grad((y * y).sum() + h.sum(), [cell.W, cell.U, cell.b])])
     for actual, expected in zip(*found, strict=True):

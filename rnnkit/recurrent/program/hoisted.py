@@ -41,14 +41,17 @@ class Block:
         first, last: the steps, from ``first`` to ``last - 1`` in the direction's own order.
         inputs: x and what the run draws, as rows (rows, ...): leaves.
         values: the hoisted values, as rows, with a graph from the inputs and from invariants.
+        watched: what of the states after the step, by number, these are computed from.
     """
 
     def __init__(
-        self, first: int, last: int, inputs: dict[Value, Tensor], values: dict[Value, Tensor]
+        self, first: int, last: int, inputs: dict[Value, Tensor], values: dict[Value, Tensor],
+        watched: dict[int, Tensor],
     ) -> None:
         self.first, self.last = first, last
         self.inputs = inputs
         self.values = values
+        self.watched = watched
 
 
 class Graphs:
@@ -99,9 +102,13 @@ class Graphs:
             rows = self._steps.rows(self._input_of(value), first, last)
             inputs[value] = leaf(rows, variant.requires_grad(value))
         with enable_grad() if variant.training else no_grad():
-            prologue = self._invariants.prologue.for_inputs(inputs, self._operand)
+            prologue = self._invariants.prologue.for_inputs(
+                inputs, self._operand, variant.watched.values()
+            )
             values = {value: prologue.sequence(value) for value in variant.step.hoisted}
-        return Block(first, last, inputs, values)
+        of_states = [(i, prologue.watched[each]) for i, each in variant.watched.items()]
+        watched = {i: each for i, each in of_states if each is not None and each.requires_grad}
+        return Block(first, last, inputs, values, watched)
 
     def _operand(self, traced: Tensor, tensor: Tensor) -> Tensor:
         """The leaf that stands for an invariant in the graphs of blocks."""
@@ -116,12 +123,14 @@ class Graphs:
     def back(
         self, gradients: Sequence[tuple[Value, Placed]], first: int, last: int,
         add: Callable[[Value, int, int, Array], None],
+        show: Callable[[int, int, int, Array], None],
     ) -> None:
         """Back through the values of these steps, from the last block to the first.
 
         Args:
             gradients: of the values.
             add: takes the gradient of x, or of what the run draws, for the rows of some steps.
+            show: takes what flows into a state after these.
         """
         with always_native():
             for block in reversed(self._blocks):
@@ -129,11 +138,12 @@ class Graphs:
                     value: self._steps.some_of(placed, block.first, block.last, (first, last))
                     for value, placed in gradients
                 }
-                self._back(block, rows, add)
+                self._back(block, rows, add, show)
 
     def _back(
         self, block: Block, gradients: dict[Value, Array],
         add: Callable[[Value, int, int, Array], None],
+        show: Callable[[int, int, int, Array], None],
     ) -> None:
         roots, seeds = [], []
         for value, rows in gradients.items():
@@ -144,11 +154,14 @@ class Graphs:
         inputs = [(value, each) for value, each in block.inputs.items() if each.requires_grad]
         operands = [(source, each) for source, each in self._operands.values()
                     if each.requires_grad]
+        wanted = [each for _, each in (*inputs, *operands)]
         found = grad(
-            roots, [each for _, each in (*inputs, *operands)], seeds, retain_graph=True,
-            allow_unused=True,
+            roots, [*wanted, *block.watched.values()], seeds, retain_graph=True, allow_unused=True,
         )
-        for (source, _), d in zip(operands, found[len(inputs) :], strict=True):
+        for i, d in zip(block.watched, found[len(wanted) :], strict=True):
+            if d is not None:
+                show(i, block.first, block.last, d.data)
+        for (source, _), d in zip(operands, found[len(inputs) :], strict=False):
             if d is not None:
                 self._invariants.add_gradient(source, d.data)
         for (value, _), d in zip(inputs, found, strict=False):

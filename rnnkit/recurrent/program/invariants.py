@@ -100,19 +100,19 @@ class Invariants:
         so_far = self._gradients.get(id(source.tensor))
         self._gradients[id(source.tensor)] = source, d if so_far is None else so_far[1] + d
 
-    def gradients(self) -> list[Array | None]:
-        """Of the tensors that the run was given."""
-        for source, value in self._variant.d_invariants:
+    def gradients(self, found: Sequence[tuple[Source, Value]]) -> list[Array | None]:
+        """Of the tensors that the run was given, from those that the programs give."""
+        for source, value in found:
             self.add_gradient(source, self._computed(value))
         # Nothing else keeps what is handed out: the engine copies what somebody might look at.
         gradients, self._gradients, self.sums = self._gradients, {}, {}
-        found: list[Array | None] = [None] * len(self._arrays)
+        d_tensors: list[Array | None] = [None] * len(self._arrays)
         roots, seeds = [], []
         for source, d in gradients.values():
             if source.place >= 0:
                 shape = self._arrays[source.place].shape
                 d = np.asarray(d, self._dtype)
-                found[source.place] = d if d.shape == shape else d.reshape(shape)
+                d_tensors[source.place] = d if d.shape == shape else d.reshape(shape)
             elif source.requires_grad:
                 root = self.tensor(source)
                 roots.append(root)
@@ -123,6 +123,6 @@ class Invariants:
                            allow_unused=True)
             for i, d_leaf in zip(wanted, through, strict=True):
                 if d_leaf is not None:
-                    direct = found[i]
-                    found[i] = d_leaf.data if direct is None else direct + d_leaf.data
-        return found
+                    direct = d_tensors[i]
+                    d_tensors[i] = d_leaf.data if direct is None else direct + d_leaf.data
+        return d_tensors

@@ -47,6 +47,7 @@ class Passes:
     ) -> None:
         self.layer, self.variant = layer, variant
         self.compiled = variant.compiled
+        self.back_from = variant.back_from  # ``variant`` becomes that of the last backward pass
         self.x, self.drawn = arrays[0], arrays[layer.at_drawn]
         self.needs = needs
         self.dtype = self.x.dtype
@@ -82,6 +83,8 @@ class Passes:
         # The gradients of x and of what is drawn, while a backward pass is under way.
         self.d_x: Array | None = None
         self.d_drawn: list[Array | None] = []
+        # What flows into the states after every step, where that is seen.
+        self.flowed: list[Array] = []
 
     def _segments(self) -> list[Segment]:
         count = self.steps.count
@@ -186,18 +189,21 @@ class Passes:
     ) -> list[Array | None]:
         """Gradients of the inputs."""
         layer, step = self.layer, self.layer.step
+        self.variant = self.back_from(tuple([d is not None for d in d_outputs]))
+        self.compiled = self.variant.compiled
+        self.native.follow(self.variant.plan)
         tables = self.compiled.backward
         assert tables is not None
         given = self._given_gradients(d_outputs)
-        d_final = list(dense(d_outputs[-layer.n_states :]))
+        d_final = list(dense(d_outputs[len(d_outputs) - layer.n_states :]))
         d_restart = [
             np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states if self.restart
         ]
         seen = layer.options.seen
-        flowed = [
+        self.flowed = [
             np.zeros((self.steps.T, self.N, v.size), self.dtype) for v in step.after
         ] if seen else []
-        flows = [(array, "time_first") for array in flowed]
+        flows = [(array, "time_first") for array in self.flowed]
         size = tables.encoder.sums.size
         row_sums = np.zeros(self.N * size, self.dtype) if size else None
         sums = tuple([
@@ -238,10 +244,17 @@ class Passes:
             )
             d_final = list(initial)
             for value, d in zip(self.variant.rows, d_rows, strict=True):
-                if d is not None and (d.base is None or d.base is not self.d_x):
+                if d is None:
+                    continue
+                for state, watched in self.variant.watched.items():
+                    if watched.value is value:
+                        self._add_to_flow(state, first, last, d)
+                if d.base is None or d.base is not self.d_x:
                     self._add_to_input(value, first, last, d)
             if self.graphs is not None:
-                self.graphs.back(list(hoisted.items()), first, last, self._add_to_input)
+                self.graphs.back(
+                    list(hoisted.items()), first, last, self._add_to_input, self._add_to_flow
+                )
         for (value, _), array in zip(self.compiled.outer_sums, sums, strict=True):
             self.invariants.sums[value] = array
         for sources, arrays in (
@@ -251,6 +264,7 @@ class Passes:
                 if source is not None and d is not None:
                     self.invariants.add_gradient(source, d)
         self._add_row_sums(row_sums)
+        flowed, self.flowed = self.flowed, []
         for name, value, array in zip(layer.cell.state_names, step.after, flowed, strict=False):
             assert seen is not None
             shown = array.reshape(self.steps.T, self.N, *value.shape)
@@ -269,7 +283,7 @@ class Passes:
         states = zip(initial, needs[layer.at_states], strict=True)
         return [
             d_x, *[a if need else None for a, need in states], *d_restart,
-            *self.invariants.gradients(), *d_drawn,
+            *self.invariants.gradients(self.variant.d_invariants), *d_drawn,
         ]
 
     def _outputs_of_inputs(self) -> tuple[list[Placed], dict[Value, Array]]:
@@ -304,15 +318,12 @@ class Passes:
         layer, step, gradients = self.layer, self.layer.step, self.compiled.gradients
         assert gradients is not None
         given: dict[Value, Placed] = {}
-        position = 0
-        if layer.y_wanted:
-            assert gradients.d_y is not None
+        if gradients.d_y is not None:
             given[gradients.d_y] = self._d_y(d_outputs[0], step.y.size)
-            position = 1
         if layer.options.steps:
-            for i, value in enumerate(gradients.d_steps):
-                assert value is not None
-                d = d_outputs[position + i]
+            for value, d in zip(gradients.d_steps, d_outputs[layer.y_wanted :], strict=False):
+                if value is None:
+                    continue
                 if d is not None:
                     d = d.reshape(*d.shape[:2], -1)
                 given[value] = self._given_or_zero(d, value.size)
@@ -352,10 +363,20 @@ class Passes:
                 self.d_x = np.zeros(self.x.shape, self.dtype)
             self.steps.add_rows(self.d_x, first, last, d)
             return
-        total = np.zeros((self.steps.T, self.N, value.size), self.dtype)
-        like_x = total.swapaxes(0, 1) if self.steps.batch_first else total
-        self.steps.add_rows(like_x, first, last, d.reshape(len(d), -1))
-        self._add_to_drawn(value, total)
+        self._add_to_drawn(value, self._by_time(first, last, d))
+
+    def _add_to_flow(self, state: int, first: int, last: int, d: Array) -> None:
+        """What flows into a state by way of hoisted values, for the rows of some steps."""
+        self.flowed[state] += self._by_time(first, last, d)
+
+    def _by_time(self, first: int, last: int, d: Array) -> Array:
+        """Rows of some steps, as (T, N, size) with zeros elsewhere."""
+        T, N, batch_first = self.steps.T, self.N, self.steps.batch_first
+        rows = d.reshape(len(d), -1)
+        # Laid out as x: what is added to a view in another order may be lost.
+        total = np.zeros((*((N, T) if batch_first else (T, N)), rows.shape[1]), self.dtype)
+        self.steps.add_rows(total, first, last, rows)
+        return total.swapaxes(0, 1) if batch_first else total
 
     def _add_to_drawn(self, value: Value, d: Array) -> None:
         """The gradient of what is drawn, (T, N, size)."""

@@ -3,6 +3,7 @@ pass repeats."""
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -111,7 +112,7 @@ class Compiled:
         self._memo: dict[Value, bool] = {}
         tracer = step.tracer
         self.kept = Record("kept")
-        kept_values: list[Value] = []
+        self._kept_values: list[Value] = []
         forward_values = {op.out for op in tracer.operations[: step.forward_end]}
         states_used = [False] * len(step.states)
         self.backward: Tables | None = None
@@ -122,24 +123,33 @@ class Compiled:
         if gradients is not None:
             results = self._backward_results(gradients)
             needed, met = self._needs(results, forward_values)
-            kept_values = choose_kept(step, needed, [state in met for state in step.states])
-            for value in kept_values:
+            states_met = [state in met for state in step.states]
+            self._kept_values = choose_kept(step, needed, states_met)
+            for value in self._kept_values:
                 self.kept.field(value, value.shape)
-            states_used = self._compile_backward(gradients, results, kept_values)
-        self._compile_forward(kept_values, states_used, steps_wanted, y_wanted)
+            states_used = self._compile_backward(gradients, results)
+        self._compile_forward(states_used, steps_wanted, y_wanted)
+
+    def going_back_by(self, gradients: Gradients) -> Compiled:
+        """The same forward pass, and the backward pass of a part of the gradients: it needs no more
+        than is kept."""
+        other = copy(self)
+        other.gradients, other.outer_sums, other.row_sums = gradients, [], []
+        other._compile_backward(gradients, self._backward_results(gradients))
+        return other
 
     # ---- forward
 
     def _compile_forward(
-        self, kept_values: list[Value], states_used: list[bool], steps_wanted: bool, y_wanted: bool
+        self, states_used: list[bool], steps_wanted: bool, y_wanted: bool
     ) -> None:
         step = self.step
         stores: dict[Value, list[Place]] = {}
-        for value in kept_values:
+        for value in self._kept_values:
             stores.setdefault(value, []).append(self.kept.fields[value])
         after = Record("next")
         outputs: list[Value] = []
-        results: list[Value] = list(kept_values)
+        results: list[Value] = list(self._kept_values)
         state_places: list[tuple[int, int]] = []
         for i, value in enumerate(step.after):
             if states_used[i]:
@@ -229,9 +239,7 @@ class Compiled:
         order = {op.out: i for i, op in enumerate(self.step.tracer.operations)}
         return sorted(needed, key=order.__getitem__), seen
 
-    def _compile_backward(
-        self, gradients: Gradients, found: dict[str, Any], kept_values: list[Value]
-    ) -> list[bool]:
+    def _compile_backward(self, gradients: Gradients, found: dict[str, Any]) -> list[bool]:
         step = self.step
         tracer = step.tracer
         stores: dict[Value, list[Place]] = {}
@@ -259,10 +267,10 @@ class Compiled:
             store(d, Place("output", i, 0, value.shape, contiguous(value.shape)))
         self.sequence_gradients = list(outputs)
         self.shown_flows = len(step.after) if self._seen else 0
-        for value in step.after[: self.shown_flows]:
+        for value, flow in zip(step.after[: self.shown_flows], gradients.flow, strict=False):
             d = gradients.of.get(value)
             if d is None:
-                d = tracer.emit("zero", [gradients.flow[0]], value.shape)
+                d = tracer.emit("zero", [flow], value.shape)
             place = Place("output", len(outputs), 0, value.shape, contiguous(value.shape))
             outputs.append(value)
             store(d, place)
@@ -276,7 +284,7 @@ class Compiled:
                         place = summands.field(x, x.shape)
                         if place not in stores.setdefault(x, []):
                             stores[x].append(place)
-        for value in kept_values:
+        for value in self._kept_values:
             leaves[value] = self.kept.fields[value]
 
         def is_leaf(value: Value) -> bool:

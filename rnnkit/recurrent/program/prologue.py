@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd import Tensor
+from rnnkit.autograd import Tensor, no_grad
+from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.trace import TracedArray
 from rnnkit.recurrent.program.values import told_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rnnkit.recurrent.program.trace import Call, Tracer
     from rnnkit.recurrent.program.traced import TracedStep
@@ -41,19 +42,23 @@ class Prologue:
         self._tensors = tensors
         self._inputs = inputs
         self._of_tensor: dict[int, Tensor] = {}
-        self._of_value: dict[Value, Tensor] = dict(inputs)
+        self._of_call: dict[Call, Tensor] = {}
+        self.watched: dict[TracedArray, Tensor | None] = {}
         self._results: dict[Any, tuple[Any, list[Tensor]]] = {}
 
     def for_inputs(
         self, inputs: Mapping[Value, Tensor],
         stand_in: Callable[[Tensor, Tensor], Tensor] | None = None,
+        watched: Iterable[TracedArray] = (),
     ) -> Prologue:
         """Another with these inputs, and the invariants that this one has computed.
 
         ``stand_in`` gives the tensor that calls on inputs take in place of an invariant, from what
-        stood for it in the trace and from itself.
+        stood for it in the trace and from itself. What calls take in place of ``watched`` is found
+        under that name: nothing else leads there.
         """
         other = Prologue(self._step, self._tensors, inputs, stand_in)
+        other.watched = dict.fromkeys(watched)
         other._of_tensor = self._of_tensor
         return other
 
@@ -79,12 +84,15 @@ class Prologue:
 
     def sequence(self, value: Value) -> Tensor:
         """An input of every step, as rows (rows, ...)."""
-        found = self._of_value.get(value)
+        call = self._tracer.input_calls.get(value)
+        return self._inputs[value] if call is None else self._rows(call)
+
+    def _rows(self, call: Call) -> Tensor:
+        found = self._of_call.get(call)
         if found is None:
-            call = self._tracer.input_calls[value]
             inputs = [self._input(t) for t in call.inputs]
-            found = self._made(call, inputs, _for_rows(call, self._rows, self._tracer.rows))
-            self._of_value[value] = found
+            found = self._made(call, inputs, _for_rows(call, self._n_rows, self._tracer.rows))
+            self._of_call[call] = found
         return found
 
     def _input(self, tensor: Tensor) -> Tensor:
@@ -92,25 +100,39 @@ class Prologue:
         if type(data) is TracedArray:
             value: Value = data.value
             if value.rows:
-                return self.sequence(value)
+                rows = self._inputs[value] if data.call is None else self._rows(data.call)
+                if not tensor._requires_grad and rows._requires_grad:
+                    return rows.detach()  # as the step has done
+                if data not in self.watched:
+                    return rows
+                found = self.watched[data]
+                if found is None:
+                    found = self.watched[data] = Alias.apply(rows)
+                return found
             tensor = self._tracer.tensor_of[value]
         real = self.real(tensor)
         if self._stand_in is not None:
             real = self._stand_in(tensor, real)
         if real.shape[:1] == (self._tracer.rows,) and self._step.is_constant(tensor):
             # Made for the batch: its rows are all the same.
-            return wrap(np.broadcast_to(real._data[:1], (self._rows, *real.shape[1:])))
+            return wrap(np.broadcast_to(real._data[:1], (self._n_rows, *real.shape[1:])))
         return real
 
     @property
-    def _rows(self) -> int:
+    def _n_rows(self) -> int:
         return next(iter(self._inputs.values())).shape[0]
 
     def _made(self, call: Call, inputs: list[Tensor], params: dict[str, Any]) -> Tensor:
-        key = (id(call.primitive), tuple([id(t) for t in inputs]), told_apart(params))
+        inputs_of = tuple([id(t) for t in inputs])
+        key = (id(call.primitive), call.recorded, inputs_of, told_apart(params))
         if key not in self._results:
+            if call.recorded:
+                result = call.primitive(*inputs, **params)
+            else:
+                with no_grad():
+                    result = call.primitive(*inputs, **params)
             # The inputs are kept too, so that their ids stay theirs.
-            self._results[key] = call.primitive(*inputs, **params), inputs
+            self._results[key] = result, inputs
         result, _ = self._results[key]
         made: Tensor = result if call.position is None else result[call.position]
         return made

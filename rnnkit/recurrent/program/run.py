@@ -12,6 +12,7 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
+from rnnkit.autograd.grad_mode import state as thread
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells.base import original_of
 from rnnkit.errors import TraceError
@@ -27,6 +28,7 @@ from rnnkit.recurrent.program.variant import Needs, Variant
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
+    from rnnkit.autograd.primitive import Primitive
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
@@ -140,8 +142,9 @@ def run_direction(
             )
         node = ProgramLayer(layer, passes, inputs, needs, len(outputs))
         node.made(outputs, variant.constant_outputs)
-    final = tuple(outputs[-len(state) :])
-    steps = tuple(outputs[-2 * len(state) : -len(state)]) if options.steps else ()
+    end = len(outputs) - len(state)  # of what is shown of every step
+    final = tuple(outputs[end:])
+    steps = tuple(outputs[end - len(state) : end]) if options.steps else ()
     y = outputs[0] if layer.y_wanted else tape.last_outputs(final[layer.y_is_state][0], options, T)
     return y, final, steps
 
@@ -233,14 +236,41 @@ class ProgramLayer(LayerNode):
         self.note_tape(layer.cell)
         assert self.inputs is not None
         inputs: list[Any] = [Alias.apply(t) for t in self.inputs]
-        tensors = zip(layer.paths, inputs[layer.at_tensors], strict=False)
-        stand_in = layer.cell.with_tensors(dict(tensors))
+        tensors, n_held = inputs[layer.at_tensors], len(layer.paths)
+        stand_in = layer.cell.with_tensors(dict(zip(layer.paths, tensors, strict=False)))
         stand_in.__dict__["draw"] = lambda steps, batch: tuple(inputs[layer.at_drawn])
         options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
-        y, final, steps = tape.run_direction(
-            stand_in, inputs[0], tuple([each[0] for each in inputs[layer.at_states]]),
-            tuple([each[0] for each in inputs[layer.at_restarts]]) or None, options, layer.reverse,
-        )
+        with _Replacing(dict(zip(layer.names[n_held:], tensors[n_held:], strict=True))):
+            y, final, steps = tape.run_direction(
+                stand_in, inputs[0], tuple([each[0] for each in inputs[layer.at_states]]),
+                tuple([each[0] for each in inputs[layer.at_restarts]]) or None, options,
+                layer.reverse,
+            )
         outputs = [y] if layer.y_wanted else []
         outputs += [*steps, *final]
         return tape.gradients(outputs, d_outputs, inputs, self._needed(needs))
+
+
+class _Replacing:
+    """Calls of primitives take other tensors in place of some, which nobody else can replace.
+
+    Args:
+        others: by ``id`` of those that a step uses and its cell does not hold.
+    """
+
+    def __init__(self, others: dict[str | int, Tensor]) -> None:
+        self._others = others
+
+    def __enter__(self) -> None:
+        thread.tracer = self
+
+    def __exit__(self, *_: object) -> None:
+        thread.tracer = None
+
+    def call(self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
+        """See ``Primitive.__call__``."""
+        thread.tracer = None
+        try:
+            return primitive(*[self._others.get(id(t), t) for t in inputs], **params)
+        finally:
+            thread.tracer = self

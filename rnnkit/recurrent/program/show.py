@@ -184,7 +184,8 @@ class _Writer:
         self.tracer = step.tracer
         self.names: dict[Any, str] = {}  # by value; by id for a real tensor
         self.before: list[Line] = []
-        self._inputs_of: dict[str, list[str]] = {}  # of what is computed before the loop
+        # Of what is computed before the loop: those that gradients go back to.
+        self._inputs_of: dict[str, list[str]] = {}
         self._count = self._n_hoisted = self._n_invariants = 0
         for value in (step.x, *step.states, *step.drawn):
             self.names[value] = value.name
@@ -316,10 +317,11 @@ class _Writer:
             data: Any = tensor._data
             if type(data) is not TracedArray:
                 inputs.append(self._invariant(tensor))
-            elif data.value in self.tracer.input_calls:
+            elif data.call is not None:
                 value = data.value
-                made = self.tracer.input_calls[value]
-                inputs.append(self.names.get(value) or self._call(value, made, value.shape, True))
+                inputs.append(
+                    self.names.get(value) or self._call(value, data.call, value.shape, True)
+                )
             else:
                 inputs.append(self._name(data.value))
         primitive = call.primitive.name
@@ -343,7 +345,11 @@ class _Writer:
             name = f"k{self._n_invariants}"
         self.names[key] = name
         note = ", all steps" if of_input else ""
-        self._inputs_of[name] = list(dict.fromkeys(inputs))
+        back_to = [
+            each for each, tensor in zip(inputs, call.inputs, strict=True)
+            if tensor._requires_grad or not isinstance(tensor._data, TracedArray)
+        ] if call.recorded else []
+        self._inputs_of[name] = list(dict.fromkeys(back_to))
         line = Line(f"{name} = {text}{note}", name, primitive, shape, 0, flops)
         self.before.append(line)
         return name

@@ -52,12 +52,18 @@ _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 
 
 class TracedArray:
-    """In the place of a tensor's array: a shape and a dtype, and whose value it is; no numbers."""
+    """In the place of a tensor's array: a shape and a dtype, and whose value it is; no numbers.
 
-    __slots__ = ("dtype", "shape", "value")
+    Attributes:
+        call: that gives it from what depends on no state; None where there is none. Not the value
+            knows it: the same one may come with a history and, of what is detached, without.
+    """
+
+    __slots__ = ("call", "dtype", "shape", "value")
 
     def __init__(self, value: Value, rows: int) -> None:
         self.value = value
+        self.call: Call | None = None
         self.dtype = value.dtype
         if value.rows == ROWS_FIRST:
             self.shape: Shape = (rows, *value.shape)
@@ -114,18 +120,23 @@ def where() -> str:
 
 
 class Call:
-    """One call of a primitive that did not become operations: on invariants, or on inputs alone."""
+    """One call of a primitive that did not become operations: on invariants, or on inputs alone.
 
-    __slots__ = ("inputs", "params", "position", "primitive")
+    Attributes:
+        recorded: whether gradients go back through it.
+    """
+
+    __slots__ = ("inputs", "params", "position", "primitive", "recorded")
 
     def __init__(
         self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any],
-        position: int | None,
+        position: int | None, recorded: bool,
     ) -> None:
         self.primitive = primitive
         self.inputs = inputs
         self.params = params
         self.position = position
+        self.recorded = recorded
 
 
 class Tracer:
@@ -138,7 +149,8 @@ class Tracer:
             backward pass, gradients of outputs.
         invariants: values without rows that are no operations.
         tensor_of: the real tensor behind an invariant.
-        calls: how a real tensor, or a hoisted sequence, came to be (by ``id``).
+        calls: how a real tensor came to be (by ``id``).
+        input_calls: how a hoisted sequence did.
     """
 
     def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
@@ -263,16 +275,17 @@ class Tracer:
                 raise TraceError(f"{where()}: {primitive.name} cannot be part of a program")
             results = rule(self, values, params)
         several = isinstance(results, tuple)
-        hoisted = not several and self.hoists and self._hoist(results, primitive)
+        recorded = state.enabled and primitive.differentiable
+        trained = recorded and any(t._requires_grad for t in given)
+        if not several and self.hoists and self._hoist(results, primitive):
+            call = Call(primitive, inputs, params, None, recorded)
+            return self._hoisted(results, call, trained)
         outputs = [self.tensor(value) for value in (results if several else (results,))]
         for i, output in enumerate(outputs):
-            value = self.value_of(output)
-            if value.rows is not None and not value.serial and value not in self.input_calls:
-                call = Call(primitive, inputs, params, i if several else None)
-                self.input_calls[value] = call
-        if hoisted:
-            outputs = [self._hoisted(results)]
-        elif state.enabled and primitive.differentiable and any(t._requires_grad for t in given):
+            data: Any = output._data
+            if not self.backward and data.value.rows is not None and not data.value.serial:
+                data.call = Call(primitive, inputs, params, i if several else None, recorded)
+        if trained:
             kept: Any = None
             if primitive._keeps_output:
                 arrays = tuple([output._data for output in outputs])
@@ -293,9 +306,12 @@ class Tracer:
         finally:
             state.tracer = self
         several = isinstance(result, tuple)
-        trainable = any(t._requires_grad or id(t) in self._trainable for t in inputs)
+        recorded = state.enabled and primitive.differentiable
+        trainable = recorded and any(
+            t._requires_grad or id(t) in self._trainable for t in inputs
+        )
         for i, tensor in enumerate(result if several else (result,)):
-            call = Call(primitive, inputs, params, i if several else None)
+            call = Call(primitive, inputs, params, i if several else None, recorded)
             self.calls[id(tensor)] = call
             self._alive.append(tensor)
             if trainable and tensor.dtype.kind == "f":
@@ -325,9 +341,11 @@ class Tracer:
             and value.rows == ROWS_FIRST and not value.serial
         )
 
-    def _hoisted(self, value: Value) -> Tensor:
+    def _hoisted(self, value: Value, call: Call, trained: bool) -> Tensor:
         leaf = self.leaf("sequence", value.shape, "hoisted", serial=False)
-        self.input_calls[self.value_of(leaf)] = self.input_calls[value]
+        leaf._requires_grad = trained
+        data: Any = leaf._data
+        data.call = self.input_calls[data.value] = call
         return leaf
 
 

@@ -74,8 +74,21 @@ def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
     for shape in (*cell.state_shapes, *[each.shape[2:] for each in drawn]):
         yield from shape
 
+
 TRACING = RLock()
 """Held by who traces a step, or makes something of a traced one, which adds to its trace."""
+
+
+def _without_ties(cell: Cell) -> Cell:
+    """The cell, or a copy that holds no tensor twice: its trace serves where they part, too."""
+    held = tensors_of(cell)
+    first = {id(tensor): path for path, tensor in reversed(held.items())}
+    tied = {}
+    for path, tensor in held.items():
+        if first[id(tensor)] != path:
+            tied[path] = wrap(tensor._data)
+            tied[path]._requires_grad = tensor._requires_grad
+    return cell.with_tensors(tied) if tied else cell
 
 
 def _line_of(error: Exception) -> str:
@@ -114,13 +127,16 @@ class TracedStep:
     """
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
-        self._trace(cell, hoists, 0)
-        self.compiled: dict[Any, Compiled] = {}
-        self.variants: dict[Any, Variant] = {}
-        self._gradients: dict[Any, Gradients] = {}
+        cell = _without_ties(cell)
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._trace(cell.with_tensors(others), hoists, 1)
+        # What both come by was there before: its gradient may be wanted, now or later.
+        self._trace(cell, hoists, 0, twin._free_tensors())
+        self.compiled: dict[Any, Compiled] = {}
+        self.variants: dict[Any, Variant] = {}
+        self._gradients: dict[Any, Gradients] = {}
+        self._behind: dict[int, set[Value]] = {}
         if _kinds_of(self.drawn) != _kinds_of(twin.drawn):
             raise TraceError("draw: another number of steps or rows gives other kinds of tensors")
         if self._text() != twin._text():
@@ -133,7 +149,9 @@ class TracedStep:
         self.free = [tensor for tensor in self._free_tensors() if id(tensor) in elsewhere]
         self._of_others = {*self.cell_tensors, *map(id, self.free)}
 
-    def _trace(self, cell: Cell, hoists: bool, number: int) -> None:
+    def _trace(
+        self, cell: Cell, hoists: bool, number: int, trained: Sequence[Tensor] = ()
+    ) -> None:
         """The first trace (number 0), or the second."""
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
@@ -143,7 +161,7 @@ class TracedStep:
         after_draw = rng.get_state()
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
         self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
-        tracer.train(list(held.values()))
+        tracer.train([*held.values(), *trained])
         x = tracer.leaf("sequence", (cell.input_size,), "x", serial=False)
         states = [
             tracer.leaf("state", shape, name, number=i)
@@ -297,14 +315,56 @@ class TracedStep:
         ]
         return [done, calls, [of_value(v) for v in (self.y, *self.after)]]
 
-    def gradients(self, d_y: bool, d_steps: tuple[bool, ...]) -> Gradients:
+    def behind(self, result: Tensor) -> set[Value]:
+        """The inputs of the step, states and invariants that a result has gradients of."""
+        found = self._behind.get(id(result))
+        if found is None:
+            found = self._behind[id(result)] = set()
+            stack, seen = [result], set()
+            while stack:
+                tensor = stack.pop()
+                if id(tensor) in seen or not tensor._requires_grad:
+                    continue
+                seen.add(id(tensor))
+                if tensor.grad_fn is None:
+                    found.add(self.tracer.value_of(tensor))
+                else:
+                    inputs = tensor.grad_fn.inputs
+                    assert inputs is not None
+                    stack += [each for each in inputs if each is not None]
+        return found
+
+    def flowing(self, d_y: bool, given: Sequence[bool]) -> tuple[bool, tuple[bool, ...]]:
+        """Whether outputs bring a gradient, and which states do, after any step of a run.
+
+        Args:
+            d_y: whether outputs have gradients of their own.
+            given: whether states do, after some step.
+        """
+        flowing = [a or not s._requires_grad for a, s in zip(given, self._after, strict=True)]
+        while True:
+            after = [s for s, flows in zip(self._after, flowing, strict=True) if flows]
+            roots = [self._y, *after] if d_y else after
+            reached = set[Value]().union(*map(self.behind, roots))
+            more = [a or b in reached for a, b in zip(flowing, self.states, strict=True)]
+            if more == flowing:
+                alike = not self._y._requires_grad or any(self._y is each for each in after)
+                return d_y or alike, tuple(flowing)
+            flowing = more
+
+    def gradients(
+        self, d_y: bool, d_steps: tuple[bool, ...], flowing: Sequence[bool] | None = None
+    ) -> Gradients:
         """The backward program's values, where the output and some states of every step have
-        gradients of their own; traced once."""
-        found = self._gradients.get((d_y, d_steps))
+        gradients of their own, and all states, or those that are ``flowing``, have any; traced
+        once."""
+        flowing = tuple(flowing or (True,) * len(self.states))
+        key = d_y, d_steps, flowing
+        found = self._gradients.get(key)
         if found is None:
             self.tracer.backward = True
             try:
-                found = Gradients(self, d_y, d_steps)
+                found = Gradients(self, d_y, d_steps, flowing)
             except TraceError:
                 raise
             except Exception as error:  # of a rule; the tape shows it where a gradient is asked for
@@ -312,7 +372,7 @@ class TracedStep:
                 raise TraceError(f"its gradients cannot be traced: {text}") from error
             finally:
                 self.tracer.backward = False
-            self._gradients[d_y, d_steps] = found
+            self._gradients[key] = found
         return found
 
 
@@ -325,7 +385,9 @@ class Gradients:
         of: by value (state, sequence or invariant): its gradient, or None.
     """
 
-    def __init__(self, traced: TracedStep, d_y: bool, d_steps: tuple[bool, ...]) -> None:
+    def __init__(
+        self, traced: TracedStep, d_y: bool, d_steps: tuple[bool, ...], flowing: Sequence[bool]
+    ) -> None:
         tracer = traced.tracer
         n_sequences = len(tracer.sequences)
         self.d_y: Value | None = None
@@ -343,6 +405,8 @@ class Gradients:
                 shape = traced.after[i].shape
                 flow = tracer.leaf("flow", shape, f"d_{traced.states[i].name}", number=i)
                 self.flow.append(tracer.value_of(flow))
+                if not flowing[i]:
+                    continue  # a zero that is sent back may meet an infinity
                 if d_steps[i]:
                     step = tracer.leaf("sequence", shape, f"d_{traced.states[i].name}_t")
                     self.d_steps[i] = tracer.value_of(step)

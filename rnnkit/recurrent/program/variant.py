@@ -6,6 +6,7 @@ All that can be known before there are numbers is found here, once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rnnkit.autograd.primitive import Primitive
+    from rnnkit.recurrent.program.trace import Call
     from rnnkit.recurrent.program.traced import TracedStep
     from rnnkit.recurrent.program.values import Value
 
@@ -88,6 +90,8 @@ class Variant:
             gives: x and what is drawn; and hoisted values that are no such products.
         places: of the invariants that a run is given, among its tensors.
         inputs: those among x and what is drawn of which hoisted values are computed.
+        watched: the states after the step of which hoisted values are computed, where these are
+            seen: by number, what stood for each in the trace.
         d_invariants: whose gradients the backward pass gives, and the values that are these.
         constant_outputs: places of the run's outputs that depend on nothing that needs a gradient.
     """
@@ -105,6 +109,7 @@ class Variant:
         self._place_of_name = {name: i for i, name in enumerate(names)}
         self._need_tensors = need_tensors
         self._needs = {step.x: need_x, **dict(zip(step.drawn, need_drawn, strict=False))}
+        self._trained: dict[Call, bool] = {}
         self._sources: dict[int, Source] = {}
         self.places: dict[Value, int] = {}
         tracer = step.tracer
@@ -114,21 +119,22 @@ class Variant:
                 *[v for v in step.inputs if self.requires_grad(v)],
                 *[v for v in tracer.tensor_of if self.source(v).requires_grad],
             )
-        self.compiled = compiled(step, wanted, y_wanted, steps_wanted, training, seen)
+        self._key = wanted, y_wanted, steps_wanted, training, seen
+        self._back_from: dict[tuple[bool, ...], Variant] = {}
         for value in tracer.tensor_of:
             place = self.source(value).place
             if place >= 0:
                 self.places[value] = place
-        self.products = self._as_products(step.hoisted)
+        made_of = self._made_of(step.hoisted)
+        given = {each.value for each in made_of if each.call is None}
+        self.inputs = [value for value in (step.x, *step.drawn) if value in given]
+        after: Any = [each._data for each in step._after]
+        self.watched = {i: each for i, each in enumerate(after) if seen and each in made_of}
+        # Native products show what flows into their rows, and no more.
+        of_rows = all(each.call is None for each in self.watched.values())
+        self.products = self._as_products(step.hoisted) if of_rows else None
         self.rows = list(dict.fromkeys([each.rows for each in self.products or ()]))
-        self.operands: list[Source] = []
-        self._make_plan()
-        self.inputs = self._inputs_of(step.hoisted)
-        self.d_invariants: list[tuple[Source, Value]] = []
-        if training:
-            self.d_invariants = [
-                (self.source(v), d) for v, d in self.compiled.found["invariants"]
-            ]
+        self._take(compiled(step, *self._key))
         needed: list[bool] = []
         if training:
             before, after = self._needed_states(need_states)
@@ -136,6 +142,30 @@ class Variant:
             states = before if idle else after
             needed = [self._depends(step._y, before)] * y_wanted + states * steps_wanted + states
         self.constant_outputs = frozenset(i for i, need in enumerate(needed) if not need)
+
+    def back_from(self, given: tuple[bool, ...]) -> Variant:
+        """The same forward pass, and the backward pass where these of the run's outputs have
+        gradients; made once."""
+        found = self._back_from.get(given)
+        if found is None:
+            step, (_, y_wanted, *_) = self.step, self._key
+            n, states = len(step.states), given[y_wanted:]  # of every step, and final ones
+            d_y, flowing = step.flowing(
+                y_wanted and given[0], [any(states[i::n]) for i in range(n)]
+            )
+            found = self
+            if (y_wanted and not d_y) or not all(flowing):
+                found = copy(self)
+                found._take(compiled(step, *self._key, (y_wanted and d_y, flowing)))
+            self._back_from[given] = found
+        return found
+
+    def _take(self, programs: Compiled) -> None:
+        self.compiled = programs
+        self._make_plan()
+        self.d_invariants: list[tuple[Source, Value]] = []
+        if self.training:
+            self.d_invariants = [(self.source(v), d) for v, d in programs.found["invariants"]]
 
     def _needed_states(self, first: Sequence[bool]) -> tuple[list[bool], list[bool]]:
         """Which states depend, before and after any step, on something that needs a gradient."""
@@ -149,19 +179,7 @@ class Variant:
 
     def _depends(self, result: Tensor, states: Sequence[bool]) -> bool:
         """Whether a result of the step does, where these states do."""
-        stack, seen = [result], set()
-        while stack:
-            tensor = stack.pop()
-            if id(tensor) in seen or not tensor._requires_grad:
-                continue
-            seen.add(id(tensor))
-            if tensor.grad_fn is not None:
-                inputs = tensor.grad_fn.inputs
-                assert inputs is not None
-                stack += [each for each in inputs if each is not None]
-                continue
-            data: Any = tensor._data
-            value: Value = data.value
+        for value in self.step.behind(result):
             if value.kind == "state":
                 need = states[value.number]
             elif value.kind == "invariant":
@@ -175,14 +193,25 @@ class Variant:
     def requires_grad(self, value: Value) -> bool:
         """Of an input of every step."""
         found = self._needs.get(value)
+        return self._is_trained(self.step.tracer.input_calls[value]) if found is None else found
+
+    def _is_trained(self, call: Call) -> bool:
+        """Whether the result of a call on inputs of every step needs a gradient."""
+        found = self._trained.get(call)
         if found is None:
-            call = self.step.tracer.input_calls[value]
-            found = call.primitive.differentiable and any(
-                each.requires_grad if isinstance(each, Source) else self.requires_grad(each)
-                for each in map(self._input, call.inputs)
-            )
-            self._needs[value] = found
+            found = call.recorded and any(map(self._is_trained_input, call.inputs))
+            self._trained[call] = found
         return found
+
+    def _is_trained_input(self, tensor: Tensor) -> bool:
+        """Whether what such a call is made with does."""
+        each = self._input(tensor)
+        if isinstance(each, Source):
+            return each.requires_grad
+        data: Any = tensor._data
+        return tensor._requires_grad and (
+            self._needs[each] if data.call is None else self._is_trained(data.call)
+        )
 
     def source(self, value: Value) -> Source:
         """Of an invariant that is no operation."""
@@ -195,7 +224,7 @@ class Variant:
             path = self.step.cell_tensors.get(id(tensor))
             call = self.step.tracer.calls.get(id(tensor))
             if path is None and call is not None:
-                need = call.primitive.differentiable and any(
+                need = call.recorded and any(
                     self.source_of(each).requires_grad for each in call.inputs
                 )
                 found = Source(-1, tensor, True, need)
@@ -214,18 +243,18 @@ class Variant:
         value: Value = data.value
         return value if value.rows else self.source(value)
 
-    def _inputs_of(self, hoisted: Sequence[Value]) -> list[Value]:
-        found: set[Value] = set()
-        stack = list(hoisted)
+    def _made_of(self, hoisted: Sequence[Value]) -> set[TracedArray]:
+        """All that hoisted values are computed of, step by step."""
+        found: set[TracedArray] = set()
+        stack = [self.step.tracer.input_calls[value] for value in hoisted]
         while stack:
-            value = stack.pop()
-            if value in found:
-                continue
-            found.add(value)
-            call = self.step.tracer.input_calls.get(value)
-            inputs = map(self._input, call.inputs) if call is not None else ()
-            stack += [each for each in inputs if not isinstance(each, Source)]
-        return [value for value in (self.step.x, *self.step.drawn) if value in found]
+            for tensor in stack.pop().inputs:
+                data: Any = tensor._data
+                if type(data) is TracedArray and data not in found:
+                    found.add(data)
+                    if data.call is not None:
+                        stack.append(data.call)
+        return found
 
     def _as_products(self, hoisted: Sequence[Value]) -> list[Product] | None:
         found = []
@@ -244,6 +273,8 @@ class Variant:
                     call.primitive, call.primitive.rules, len(operands) > 1
                 )
                 and not isinstance(rows, Source) and rows in given and len(rows.shape) == 1
+                # Native passes have one gradient of the rows, for all products of them.
+                and (call.inputs[0]._requires_grad or not self.requires_grad(rows))
                 and len(of_step) == len(operands) and of_step[0].tensor.ndim == 2
             )
             if not is_product:
@@ -255,7 +286,8 @@ class Variant:
 
     def _make_plan(self) -> None:
         number_of = {each.value: i for i, each in enumerate(self.products or ())}
-        places: dict[int, int] = {}  # of operands
+        self.operands: list[Source] = []
+        places: dict[int, int] = {}  # of these
 
         def place(source: Source | None) -> int:
             if source is None:
@@ -336,16 +368,27 @@ def _rules_are_of_a_product(
 def compiled(
     step: TracedStep, wanted: tuple[Value, ...], y_wanted: bool, steps_wanted: bool,
     training: bool = False, seen: bool = False,
+    flowing: tuple[bool, tuple[bool, ...]] | None = None,
 ) -> Compiled:
-    """The programs of a step for certain gradients; made once."""
+    """The programs of a step for certain gradients; made once.
+
+    Args:
+        flowing: whether outputs, and which states, bring a gradient; None: all do.
+    """
+    d_steps = (steps_wanted,) * len(step.states)
     gradients = None
     if training:
-        gradients = step.gradients(y_wanted, (steps_wanted,) * len(step.states))
+        gradients = step.gradients(y_wanted, d_steps)
         # An input that only products see has no gradient of its own: others' programs serve it.
         wanted = tuple([value for value in wanted if gradients.of.get(value) is not None])
-    key = (wanted, y_wanted, steps_wanted, training, seen)
+    key = (wanted, y_wanted, steps_wanted, training, seen, flowing)
     found = step.compiled.get(key)
     if found is None:
-        found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
+        if flowing is None:
+            found = Compiled(step, gradients, list(wanted), steps_wanted, y_wanted, seen)
+        else:
+            whole = compiled(step, wanted, y_wanted, steps_wanted, training, seen)
+            d_y, d_states = flowing
+            found = whole.going_back_by(step.gradients(d_y, d_steps, d_states))
         step.compiled[key] = found
     return found
