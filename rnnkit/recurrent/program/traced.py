@@ -319,7 +319,7 @@ class TracedStep:
         """The inputs of the step, states and invariants that a result has gradients of."""
         found = self._behind.get(id(result))
         if found is None:
-            found = self._behind[id(result)] = set()
+            found = set()
             stack, seen = [result], set()
             while stack:
                 tensor = stack.pop()
@@ -332,6 +332,7 @@ class TracedStep:
                     inputs = tensor.grad_fn.inputs
                     assert inputs is not None
                     stack += [each for each in inputs if each is not None]
+            self._behind[id(result)] = found
         return found
 
     def flowing(self, d_y: bool, given: Sequence[bool]) -> tuple[bool, tuple[bool, ...]]:

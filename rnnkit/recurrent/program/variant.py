@@ -17,6 +17,7 @@ from rnnkit.autograd import Tensor, no_grad
 from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.plan import Compiled
 from rnnkit.recurrent.program.trace import TracedArray
+from rnnkit.recurrent.program.traced import TRACING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,17 +149,19 @@ class Variant:
         gradients; made once."""
         found = self._back_from.get(given)
         if found is None:
-            step, (_, y_wanted, *_) = self.step, self._key
-            n, states = len(step.states), given[y_wanted:]  # of every step, and final ones
-            d_y, flowing = step.flowing(
-                y_wanted and given[0], [any(states[i::n]) for i in range(n)]
-            )
-            found = self
-            if (y_wanted and not d_y) or not all(flowing):
-                found = copy(self)
-                found._take(compiled(step, *self._key, (y_wanted and d_y, flowing)))
-            self._back_from[given] = found
+            with TRACING:
+                found = self._back_from[given] = self._made_for(given)
         return found
+
+    def _made_for(self, given: tuple[bool, ...]) -> Variant:
+        step, (_, y_wanted, *_) = self.step, self._key
+        n, states = len(step.states), given[y_wanted:]  # of every step, and final ones
+        d_y, flowing = step.flowing(y_wanted and given[0], [any(states[i::n]) for i in range(n)])
+        if all(flowing) and (d_y or not y_wanted):
+            return self
+        other = copy(self)
+        other._take(compiled(step, *self._key, (y_wanted and d_y, flowing)))
+        return other
 
     def _take(self, programs: Compiled) -> None:
         self.compiled = programs
