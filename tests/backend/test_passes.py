@@ -314,7 +314,7 @@ def test_another_plan_of_the_same_forward_pass_is_followed_back():
 @pytest.mark.parametrize("changes", [
     {"program": forward_program()}, {"kept_size": 4 * ROW},
     {"kept_states": ((KINDS.index("kept"), 1),)}, {"products": ((0, 0, True, 1, H),) * 2},
-], ids=str)
+], ids=lambda changes: next(iter(changes)))
 def test_a_plan_of_another_forward_pass_is_not_followed(changes):
     forward = forward_program()
     run = passes(a_plan(program=forward))
