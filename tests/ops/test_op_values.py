@@ -317,6 +317,13 @@ def test_maximum_and_clip_propagate_nan():
     assert np.isnan(x.max().data)
 
 
+@pytest.mark.parametrize("bound", [np.array("3"), np.str_("3"), np.array(1j), np.complex64(1j)])
+def test_bounds_of_clip_that_are_no_real_numbers_are_refused(bound):
+    for side in ("min", "max"):
+        with pytest.raises(DTypeError, match="clip: expected a real number"):
+            rk.tensor([1.0, 5.0]).clip(**{side: bound})
+
+
 # ---- kinks and ties: documented choices
 
 
