@@ -64,7 +64,8 @@ def midi_bytes(
     """The content of a standard MIDI file.
 
     Args:
-        notes: in any order.
+        notes: in any order. One whose key is struck again while it sounds ends there, as
+            ``read_midi`` has it; of those that begin together on a key the longest is written.
         ticks: in a quarter note, 1 to 32767.
         tempo: quarter notes a minute, 4 to 1,000,000 (the file holds whole microseconds).
         format: 0, all in one track; or 1, a track for the tempo and one for each channel in use.
@@ -170,9 +171,18 @@ def _checked(note: Note) -> Note:
 def _events(notes: Iterable[Note]) -> list[tuple[int, bytes]]:
     """(time, message), sorted; what ends at a moment ends before what begins there."""
     events = []
-    for start, duration, pitch, velocity, channel in notes:
+    struck: dict[tuple[int, int], int] = {}  # (channel, pitch): when it is struck next
+    # From the last to the first; of those that begin together the longest is first.
+    for note in sorted(notes, key=lambda note: (-note.start, -note.duration)):
+        start, duration, pitch, velocity, channel = note
+        again = struck.get((channel, pitch), start + duration)
+        if again == start:
+            continue
+        struck[channel, pitch] = start
+        # An end after that would be taken for the end of the note that has begun by then.
+        end = min(start + duration, again)
         events.append((start, 1, bytes((_NOTE_ON | channel, pitch, velocity))))
-        events.append((start + duration, 0, bytes((_NOTE_OFF | channel, pitch, 0))))
+        events.append((end, 0, bytes((_NOTE_OFF | channel, pitch, 0))))
     return [(time, message) for time, _, message in sorted(events)]
 
 

@@ -66,7 +66,8 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
                 ``ignore_index``, for integers that are aligned, else 0.
 
         Raises:
-            ArgumentError: no sequences, an empty one, or targets of other counts or lengths.
+            ArgumentError: no sequences, an empty one, targets of other counts or lengths, or
+                integers that int64 does not hold.
             ShapeError: sequences or targets that differ in other axes than the first.
             DTypeError: sequences or targets that are no numbers, or integers mixed with others.
         """
@@ -192,6 +193,7 @@ class _Padded:
                     f"{name}[{row}]: expected (steps, *{self.features}) as {name}[0], "
                     f"got {array.shape}"
                 )
+            _check_range(f"{name}[{row}]", array)
         self.lengths = np.array([len(array) for array in self.each], np.int64)
         # An empty list is of floats to NumPy, whatever the others are of.
         dtypes = {array.dtype for array in self.each if array.size}
@@ -225,4 +227,11 @@ def _one_dtype(name: str, array: np.ndarray) -> np.ndarray:
         return array
     if array.dtype.kind not in "iu":
         raise DTypeError(f"{name}: expected integers or floating numbers, got {array.dtype}")
+    _check_range(name, array)
     return array.astype(np.int64)
+
+
+def _check_range(name: str, array: np.ndarray) -> None:
+    """Raise ArgumentError for integers that would become others as int64."""
+    if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
+        raise ArgumentError(f"{name}: expected integers that int64 holds, got {array.max()}")

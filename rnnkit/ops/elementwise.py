@@ -19,7 +19,7 @@ from rnnkit.ops.comparison import (
     logical_and,
     logical_or,
 )
-from rnnkit.ops.operands import NUMBERS, any_tensor, pair, real
+from rnnkit.ops.operands import any_tensor, pair, real
 from rnnkit.ops.shape import clone, sum_to
 
 if TYPE_CHECKING:
@@ -350,5 +350,9 @@ def clip(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> T
 
 def _number(bound: Operand) -> float | None:
     """A bound that is a number, as Python's; None for one that is not."""
-    is_number = isinstance(bound, NUMBERS) or (isinstance(bound, np.ndarray) and bound.ndim == 0)
+    if isinstance(bound, np.ndarray | np.generic):
+        # Not those of other kinds: float() reads texts, and drops imaginary parts.
+        is_number = bound.ndim == 0 and bound.dtype.kind in "biuf"
+    else:
+        is_number = isinstance(bound, int | float)
     return float(bound) if is_number else None

@@ -46,8 +46,9 @@ def _long_axes(x: Array, axis: tuple[int, ...]) -> list[int]:
     first = x.ndim - len(axis)
     if x.flags.c_contiguous and all(one >= first for one in axis):
         return []  # one axis in memory
-    # An axis that repeats the same memory has a stride of 0, which tells nothing.
-    densest = min(range(x.ndim), key=lambda i: (abs(x.strides[i]) or math.inf, -i))
+    # The stride of an axis of size 1, or that repeats the same memory, tells nothing.
+    strides = [abs(x.strides[i]) if x.shape[i] > 1 else 0 for i in range(x.ndim)]
+    densest = min(range(x.ndim), key=lambda i: (strides[i] or math.inf, -i))
     rows = sorted([one for one in axis if one != densest], key=lambda i: x.shape[i])
     long = []
     while _count(x, rows) > _ROWS:

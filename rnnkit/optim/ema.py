@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.unchangeable import unchangeable
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import Scratch, check_number, check_parameter, loaded_count
+from rnnkit.optim.optimizer import (
+    Scratch,
+    check_number,
+    check_parameter,
+    check_writeable,
+    loaded_count,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -89,10 +96,12 @@ class EMA:
         """The parameters hold the averages within the ``with`` block, and after it what they held.
 
         They get their values back however the block is left; what it wrote into them is lost.
-        Raises ArgumentError when it is within such a block already.
+        Raises ArgumentError when it is within such a block already, and for frozen parameters.
         """
         if self._is_applied:
             raise ArgumentError("EMA.applied: the averages are in the parameters already")
+        for i, param in enumerate(self._parameters):
+            check_writeable(param, i, "parameters")
         kept = [param.data.copy() for param in self._parameters]
         self._is_applied = True
         try:
@@ -100,9 +109,12 @@ class EMA:
                 np.copyto(param.data, self._average(i))
             yield
         finally:
-            for param, values in zip(self._parameters, kept, strict=True):
-                np.copyto(param.data, values)
             self._is_applied = False
+            for param, values in zip(self._parameters, kept, strict=True):
+                if param.data.flags.writeable:
+                    np.copyto(param.data, values)
+                else:  # frozen within the block, which it stays
+                    param.data = unchangeable(values.astype(param.data.dtype, copy=False))
 
     def _average(self, i: int) -> np.ndarray:
         """In the dtype of the parameter, which Module.to() may have changed."""

@@ -24,7 +24,7 @@ from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
-from rnnkit.optim.optimizer import Optimizer, check_number, loaded_count
+from rnnkit.optim.optimizer import Optimizer, check_number, check_writeable, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -106,10 +106,13 @@ class LBFGS(Optimizer):
         loss; it is called with gradients recorded. Parameters that have no gradient stay as they
         are. With a loss or a gradient that is not finite nothing is changed.
 
-        Raises ArgumentError without a closure, and for parameters of two dtypes.
+        Raises ArgumentError without a closure, for parameters of two dtypes, and for one that is
+        frozen.
         """
         if closure is None:
             raise ArgumentError("closure: expected a function that makes the loss anew, got None")
+        for position, param in enumerate(self._parameters()):
+            check_writeable(param, position)
         with enable_grad(), np.errstate(all="ignore"):
             return self._iterate(closure)
 

@@ -107,8 +107,16 @@ class LambdaLR(LRScheduler):
         self._each = [] if callable(lr_lambda) else list(lr_lambda)
         super().__init__(optimizer, last_epoch)
 
+    @property
+    def lr_lambdas(self) -> list[Callable[[int], float]]:
+        """The function of each param group."""
+        if self._one is None:
+            return self._each
+        return [self._one] * len(self.optimizer.param_groups)
+
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
-        return initial_lr * (self._one or self._each[group])(epoch)
+        # Not by its truth: an object that can be called may count as false.
+        return initial_lr * (self._each[group] if self._one is None else self._one)(epoch)
 
     def _set_rates(self) -> None:
         groups = len(self.optimizer.param_groups)  # one may have been added

@@ -113,20 +113,27 @@ class Optimizer:
         the same bits.
         Non-finite gradients go into the parameters as the arithmetic has it, without a warning;
         ``clip_grad_norm_(..., error_if_nonfinite=True)`` is the place to stop them.
+
+        Raises ArgumentError for a parameter that is frozen and has a gradient. Nothing is changed
+        in that case, the counts of steps included.
         """
         loss = None
         if closure is not None:
             with enable_grad():
                 loss = closure()
         index = 0
+        ready = []
         for group in self.param_groups:
             due = []
             for param in group["params"]:
                 if param.grad is not None:
+                    check_writeable(param, index)
                     due.append((param.data, param.grad.data, self.state.setdefault(index, {})))
                 index += 1
             if due:
-                self._step_group(group, due)
+                ready.append((group, due))
+        for group, due in ready:
+            self._step_group(group, due)
         return loss
 
     def _step_group(self, group: dict[str, Any], due: list[Due]) -> None:
@@ -373,6 +380,14 @@ def check_parameter(param: Any, position: int, argument: str = "params") -> None
         raise ArgumentError(f"{name}: expected a leaf, got the result of an operation")
     if param.data.dtype not in FLOATS:
         raise ArgumentError(f"{name}: expected float32 or float64, got {param.data.dtype}")
+
+
+def check_writeable(param: Tensor, position: int, argument: str = "params") -> None:
+    """Raise ArgumentError for a parameter that is frozen."""
+    if not param.data.flags.writeable:
+        raise ArgumentError(
+            f"{argument}[{position}]: it is read-only: call unfreeze() of its module first"
+        )
 
 
 def _group_problems(

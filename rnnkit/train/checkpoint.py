@@ -22,7 +22,7 @@ from rnnkit.data.atomic import remove_partial_files, write_atomically
 from rnnkit.errors import ArgumentError
 from rnnkit.train.errors import RunError
 from rnnkit.train.nest import pack, unpack
-from rnnkit.train.tensor_file import TensorFile, encode
+from rnnkit.train.tensor_file import NOTES, TensorFile, encode
 
 NAME = "checkpoint.safetensors"
 
@@ -76,7 +76,7 @@ class Checkpoints:
         Raises ArgumentError naming what cannot be saved, or when there are too many arrays;
         DTypeError for an array of a dtype that the file cannot hold; OSError.
         """
-        packed, arrays = pack({"format": _FORMAT, **nest})
+        packed, arrays = pack({"format": _FORMAT, **nest}, taken=(_NOTE, NOTES))
         text = json.dumps(packed)
         notes = {_NOTE: text}
         if len(text) > _LONGEST_NOTE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,19 @@ from rnnkit.errors import ArgumentError
 _ARRAY, _TENSOR, _TUPLE = "$array", "$tensor", "$tuple"
 
 
-def pack(nest: Any) -> tuple[Any, dict[str, np.ndarray]]:
+def pack(nest: Any, taken: Collection[str] = ()) -> tuple[Any, dict[str, np.ndarray]]:
     """``nest`` as JSON can hold it, and its arrays by the names that stand in their places.
 
     A nest is made of dicts with keys that are texts or integers, lists, tuples, None, booleans,
-    numbers, texts, arrays and Tensors. An array is named by its path.
+    numbers, texts, arrays and Tensors. An array is named by its path, or nearly so where another
+    array has that name or it is among ``taken``.
     Raises ArgumentError naming the place of anything else.
     """
-    arrays: dict[str, np.ndarray] = {}
-    return _pack(nest, "", arrays), arrays
+    arrays = dict.fromkeys(taken, np.zeros(0))
+    packed = _pack(nest, "", arrays)
+    for name in taken:
+        del arrays[name]
+    return packed, arrays
 
 
 def unpack(nest: Any, read: Callable[[str], np.ndarray]) -> Any:

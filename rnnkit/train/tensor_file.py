@@ -36,7 +36,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-_NOTES = "__metadata__"
+NOTES = "__metadata__"  # no array can have this name
 _CHECKSUM = "crc32"
 _HEADER_LIMIT = 16 << 20
 _BLOCK = 1 << 20
@@ -63,7 +63,7 @@ def encode(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> list[A
         # The memory of an array is not in C order whatever its strides say.
         buffers.append(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data)
     checksum = _checksum(entries, notes, buffers)
-    header = json.dumps({_NOTES: {**notes, _CHECKSUM: checksum}, **entries}).encode()
+    header = json.dumps({NOTES: {**notes, _CHECKSUM: checksum}, **entries}).encode()
     header += b" " * (-len(header) % 8)
     if len(header) > _HEADER_LIMIT:
         of_notes = sum(map(len, notes.values()))
@@ -136,9 +136,9 @@ class TensorFile:
         if length > _HEADER_LIMIT:
             raise self._damaged(f"a header of {length} bytes")
         header = self._header(self._file.read(length))
-        notes = header.pop(_NOTES, {})
+        notes = header.pop(NOTES, {})
         if not isinstance(notes, dict) or not all(isinstance(n, str) for n in notes.values()):
-            raise self._damaged(f"{_NOTES}: expected texts by name")
+            raise self._damaged(f"{NOTES}: expected texts by name")
         data = 8 + length
         claimed = self._claims(header)
         if claimed != size - data:

@@ -58,6 +58,15 @@ def test_written_and_read_again(tmp_path, format):
     assert (found.ticks, found.tempo) == (96, 75)
 
 
+@pytest.mark.parametrize("format", [0, 1])
+def test_a_key_struck_again_keeps_the_length_of_its_second_note(tmp_path, format):
+    other = Note(0, 100, 61)
+    notes = [Note(5, 20, 60), Note(0, 10, 60), Note(5, 7, 60, 90), Note(0, 9, 60, 40, 1), other]
+    write_midi(tmp_path / "piece.mid", notes, format=format)
+    expected = [Note(0, 5, 60), other, Note(0, 9, 60, 40, 1), Note(5, 20, 60)]
+    assert read_midi(tmp_path / "piece.mid").notes == expected
+
+
 def test_a_reader_of_other_programs_files(tmp_path):
     body = bytes.fromhex(
         "00 ff 03 02 41 42"  # a name

@@ -162,6 +162,15 @@ def test_ids_of_any_integers_are_int64():
     assert batch.inputs.tolist() == [[1, 3, 4], [2, 0, 0]]
 
 
+def test_ids_that_int64_does_not_hold_are_refused():
+    ids, large = np.array([1, 2]), np.array([0, 2**64 - 100], np.uint64)  # not IGNORED
+    with pytest.raises(ArgumentError, match=r"sequences\[1\]: expected integers that int64 holds"):
+        RaggedBatches([ids, large], batch_size=1)
+    for targets, name in (([ids, large], r"targets\[1\]"), (large, "targets")):
+        with pytest.raises(ArgumentError, match=f"{name}: expected integers that int64 holds"):
+            RaggedBatches([ids, ids], targets, batch_size=1)
+
+
 def test_one_vector_for_each_sequence():
     targets = np.random.default_rng(0).normal(size=(5, 3))
     batch = RaggedBatches(some_sequences(5), targets, batch_size=5).batch(0)

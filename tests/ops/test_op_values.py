@@ -216,6 +216,12 @@ def test_sums_of_many_float32_are_accurate_along_any_axis(shape, axis, layout):
     np.testing.assert_allclose(found.var(axis).data, exact.var(axis, ddof=1), rtol=1e-4, atol=1e-6)
 
 
+def test_an_axis_of_size_1_does_not_pass_for_the_densest():
+    x = np.random.default_rng(0).random((100_003, 1), np.float32)
+    # One axis in memory, which NumPy adds in pairs: not to be cut into blocks first.
+    np.testing.assert_array_equal(rk.as_tensor(x).sum(0).data, np.add.reduce(x, axis=0))
+
+
 def test_sums_of_many_repeats_of_the_same_memory():
     x = rk.broadcast_to(rk.tensor([0.1, 0.2]), (100_000, 2))
     np.testing.assert_allclose(x.sum(0).data, [1e4, 2e4], rtol=1e-5)
@@ -309,6 +315,13 @@ def test_maximum_and_clip_propagate_nan():
     np.testing.assert_array_equal(x.clip(rk.tensor([0.0, NAN])).data, [NAN, NAN])
     assert np.isnan(x.relu().data[0])
     assert np.isnan(x.max().data)
+
+
+@pytest.mark.parametrize("bound", [np.array("3"), np.str_("3"), np.array(1j), np.complex64(1j)])
+def test_bounds_of_clip_that_are_no_real_numbers_are_refused(bound):
+    for side in ("min", "max"):
+        with pytest.raises(DTypeError, match="clip: expected a real number"):
+            rk.tensor([1.0, 5.0]).clip(**{side: bound})
 
 
 # ---- kinks and ties: documented choices

@@ -117,6 +117,25 @@ def test_applied_within_applied_and_updates_there_are_refused():
     ema.update()
 
 
+def test_frozen_parameters_are_refused_and_those_frozen_within_get_their_values_back():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    ema = optim.EMA(model.parameters())
+    change(list(model.parameters()), 1)
+    start = [param.tolist() for param in model.parameters()]
+    model[1].freeze()
+    with pytest.raises(ArgumentError, match=r"parameters\[2\]: it is read-only"), ema.applied():
+        pass
+    model.unfreeze()
+    with ema.applied():
+        model.freeze()
+    assert [param.tolist() for param in model.parameters()] == start
+    assert not model[0].weight.data.flags.writeable
+    model.unfreeze()
+    ema.update()
+    with ema.applied():
+        pass
+
+
 @pytest.mark.parametrize("through_json", [True, False])
 def test_saved_averages_continue_with_the_same_bits(through_json):
     params = parameters()

@@ -97,6 +97,17 @@ def test_a_function_of_the_epoch_also_holds_for_a_group_added_later():
                 schedule.step()
 
 
+def test_a_function_of_the_epoch_may_be_an_object_that_counts_as_false():
+    class Table(dict):
+        def __call__(self, epoch):
+            return self.get(epoch, 0.5)
+
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.LambdaLR(optimizer, Table())
+    assert rates_of(optimizer) == [0.25, 0.01]
+    assert schedule.lr_lambdas == [{}, {}]
+
+
 def test_last_epoch_resumes_from_the_initial_rates():
     optimizer = make_optimizer()
     schedule = lr_scheduler.ExponentialLR(optimizer, 0.5)

@@ -416,6 +416,33 @@ def test_a_closure_is_called_with_gradients_recorded():
     assert param.tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("path", ["native", "python"])
+@pytest.mark.parametrize("kind", [*CLASSES, optim.LBFGS])
+def test_a_step_of_frozen_parameters_is_refused_and_changes_nothing(kind, path):
+    if path == "native" and native() is None:
+        pytest.skip("the native extension is not built")
+    first, second = rk.nn.Linear(3, 2), rk.nn.Linear(2, 1)
+    groups = [{"params": list(each.parameters())} for each in (first, second)]
+    one_group = [*first.parameters(), *second.parameters()]
+    optimizer = kind(one_group if kind is optim.LBFGS else groups)
+    second.freeze()
+
+    def closure():
+        optimizer.zero_grad()
+        loss = second(first(rk.ones(4, 3))).sum()
+        loss.backward()
+        return loss
+
+    before = copy.deepcopy(one_group)
+    with rk.backend(path), pytest.raises(ArgumentError, match=r"params\[2\]: it is read-only"):
+        optimizer.step(closure)
+    assert optimizer.state_dict()["state"] == {}
+    for param, values in zip(one_group, before, strict=True):
+        assert param.tolist() == values.tolist()
+    second.unfreeze()
+    optimizer.step(closure)
+
+
 def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     params = start()
     optimizer = optim.Adam(params, lr=0.1)

@@ -353,6 +353,17 @@ def test_a_checkpoint_with_texts_longer_than_a_header_comes_back(tmp_path):
     assert np.array_equal(found["array"], long["array"])
 
 
+@pytest.mark.parametrize("size", [1, 3 << 20])
+def test_a_checkpoint_with_arrays_that_go_by_names_of_its_own_comes_back(tmp_path, size):
+    checkpoints = Checkpoints(tmp_path)
+    nest = {"__metadata__": np.arange(3), "rnnkit": np.ones(2), "text": "a" * size}
+    checkpoints.save(1, nest)
+    found = read_checkpoint(checkpoints.path, {})
+    assert found["__metadata__"].tolist() == [0, 1, 2]
+    assert found["rnnkit"].tolist() == [1.0, 1.0]
+    assert found["text"] == nest["text"]
+
+
 def test_a_checkpoint_of_too_many_arrays_keeps_the_one_before(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"step": 1})
