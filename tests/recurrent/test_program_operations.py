@@ -223,6 +223,9 @@ PRODUCTS = {
     "products one after the other": lambda x, h, w: (
         ops.tanh(h[:, :6] @ w.reshape(6, 5)) @ w.reshape(5, 6) + x[:, :6]
     ),
+    "a product of a view that is copied": lambda x, h, w: (
+        boxes(h).permute(0, 2, 1).reshape(-1, 30)[:, :6] @ w.reshape(6, 5) * x[:, :5]
+    ),
     "products that are added": lambda x, h, w: (
         h[:, :6] @ w.reshape(6, 5) + x[:, :6] @ w.reshape(6, 5) + w[:5] + h[:, 10:15]
     ),
