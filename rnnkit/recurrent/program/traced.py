@@ -302,6 +302,7 @@ class TracedStep:
                 each.name,
                 [of_value(v) for v in each.inputs],
                 told_apart(each.params, t.rows),
+                told_apart(each.out.shape, t.rows),
             )
             for each in t.operations
         ]
