@@ -160,6 +160,13 @@ SHAPES = {
     "getitem of one": lambda x, h, w: boxes(h)[:, 2] * boxes(x)[:, :, 3].sum(1, keepdims=True),
     "getitem with dots": lambda x, h, w: boxes(h)[..., 3:5] * boxes(x)[:, None, -1, :2],
     "slices that overlap": lambda x, h, w: h[:, :20] * h[:, 10:] + h[:, 5:25],
+    "parts of two sizes from one place": lambda x, h, w: (
+        boxes(h)[:, :2, :2].sum(1).sum(1, keepdims=True) + boxes(h)[:, :2, :3].sum(1) * x[:, :3]
+    ),
+    "chunks of two sizes": lambda x, h, w: ops.cat([h.chunk(2, 1)[0], h.chunk(3, 1)[0]], 1) * 2.0,
+    "a part of each of two sizes": lambda x, h, w: (
+        (lambda a: ops.tanh(h * a)[:, :5] + ops.tanh(h[:, :9] * a)[:, :5])(x[:, :1])
+    ),
     "split": lambda x, h, w: (lambda a, b, c: a * 2.0 + b * c)(*h.split([10, 10, 10], -1)),
     "split in unequal parts": lambda x, h, w: ops.cat(h.split([1, 12, 17], 1)[::-1], 1) * x,
     "chunk": lambda x, h, w: (lambda a, b: a * ops.sigmoid(b))(*h.chunk(2, -1)),
@@ -222,6 +229,9 @@ PRODUCTS = {
     ),
     "products one after the other": lambda x, h, w: (
         ops.tanh(h[:, :6] @ w.reshape(6, 5)) @ w.reshape(5, 6) + x[:, :6]
+    ),
+    "a product of a view that is copied": lambda x, h, w: (
+        boxes(h).permute(0, 2, 1).reshape(-1, 30)[:, :6] @ w.reshape(6, 5) * x[:, :5]
     ),
     "products that are added": lambda x, h, w: (
         h[:, :6] @ w.reshape(6, 5) + x[:, :6] @ w.reshape(6, 5) + w[:5] + h[:, 10:15]

@@ -1,6 +1,7 @@
 """Programs: cells without a fused kernel run natively, and compute what the tape does."""
 
 import copy
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -489,6 +490,43 @@ def test_what_a_step_does_without_recording_gets_no_gradient(name):
         tensors = [x, cell.W, cell.U, cell.b]
         found.append([0 if each.grad is None else each.grad.numpy() for each in tensors])
         cell.zero_grad()
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
+
+
+RETURNED = {
+    "its state, cloned": lambda y, h, c: (y, (y, h.clone())),
+    "its state, in another shape and back": lambda y, h, c: (y, (y, h.reshape(-1, 5, 1)[:, :, 0])),
+    "an output without history": lambda y, h, c: (y.detach(), (y, c)),
+    "a state without history": lambda y, h, c: (y, (y.detach(), c + y)),
+}
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("name", RETURNED)
+def test_what_a_step_returns_may_have_the_value_of_another_tensor(name, sequences, looks):
+    class Returns(Own):
+        state_names = ("h", "c")
+
+        def step(self, x, state):
+            h, c = state
+            y = (x @ self.W.T + h @ self.U.T * c + self.b).tanh()
+            return RETURNED[name](y, h, c)
+
+    net = nn.Recurrent(Returns(dtype="float64"))
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(data("float64"), requires_grad=True)
+        trace = rk.diagnostics.trace(net) if looks else nullcontext()
+        with rk.backend(backend), trace:
+            state = rk.ones(1, x.shape[1], 5, dtype="float64", requires_grad=True)
+            y, (_, c) = net(x, (state, 2 * state), return_sequences=sequences)
+            assert last_layer().path == ("program" if backend == "native" else "python")
+            ((y * y).sum() + (c * c).sum()).backward()
+        tensors = [x, state, *net.parameters()]
+        found.append([0 if each.grad is None else each.grad.numpy() for each in tensors])
+        net.zero_grad()
     for actual, expected in zip(*found, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-11, atol=1e-12)
 

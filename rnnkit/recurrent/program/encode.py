@@ -448,12 +448,11 @@ class Encoder:
         x, weight = definition.inputs[:2]
         out = self.places[value]
         place = self.place(x)
-        if place.strides[0] != 1 and place.shape[0] != 1:
+        # A view that had to be copied stands in temporary room, which the next row overwrites.
+        if place.kind == "temp" or (place.strides[0] != 1 and place.shape[0] != 1):
             copied = self.wide.field((value, "input"), x.shape)
             self._gather(copied, place)
             place = copied
-        elif place.kind == "temp":
-            raise AssertionError("a product's input in temporary room")
         adds = len(definition.inputs) > 2
         if adds:
             start = self.place(definition.inputs[2])

@@ -267,8 +267,8 @@ class Compiled:
             store(d, Place("output", i, 0, value.shape, contiguous(value.shape)))
         self.sequence_gradients = list(outputs)
         self.shown_flows = len(step.after) if self._seen else 0
-        for value, flow in zip(step.after[: self.shown_flows], gradients.flow, strict=False):
-            d = gradients.of.get(value)
+        shown = step.after[: self.shown_flows]
+        for value, flow, d in zip(shown, gradients.flow, gradients.after, strict=False):
             if d is None:
                 d = tracer.emit("zero", [flow], value.shape)
             place = Place("output", len(outputs), 0, value.shape, contiguous(value.shape))

@@ -168,7 +168,7 @@ class DirectionOfLayer:
         self.at_restarts = slice(1 + n_states, first_tensor)
         self.at_tensors = slice(first_tensor, first_drawn)
         self.at_drawn = slice(first_drawn, None)
-        self.y_is_state = step.after.index(step.y) if step.y in step.after else -1
+        self.y_is_state = step.y_is_state
         self.y_wanted = options.sequences or self.y_is_state < 0
 
     def variant(self, needs: tuple[bool, ...]) -> Variant:

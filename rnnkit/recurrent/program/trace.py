@@ -242,15 +242,16 @@ class Tracer:
         Its dtype is that of the first operand where none is given.
         """
         operation = Operation(name, list(inputs), params)
-        key = (operation.key, rows)
+        dtype = inputs[0].dtype if dtype is None else np.dtype(dtype)
+        # The shape too: parts that begin at the same place may end at others.
+        key = (operation.key, tuple(shape), dtype, rows)
         found = self._same.get(key)
         if found is not None:
             return found
         if rows and 0 in shape:
             raise TraceError(f"{where()}: {name} gives rows without elements")
         out = Value(
-            "operation", shape, inputs[0].dtype if dtype is None else np.dtype(dtype), rows,
-            serial=any(v.serial for v in inputs), of=operation,
+            "operation", shape, dtype, rows, serial=any(v.serial for v in inputs), of=operation,
         )
         operation.out = out
         self.operations.append(operation)

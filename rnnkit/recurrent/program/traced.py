@@ -302,6 +302,7 @@ class TracedStep:
                 each.name,
                 [of_value(v) for v in each.inputs],
                 told_apart(each.params, t.rows),
+                told_apart(each.out.shape, t.rows),
             )
             for each in t.operations
         ]
@@ -314,6 +315,14 @@ class TracedStep:
             for each in (*t.calls.values(), *t.input_calls.values())
         ]
         return [done, calls, [of_value(v) for v in (self.y, *self.after)]]
+
+    @property
+    def y_is_state(self) -> int:
+        """The number of the state that the output is, with its gradient; -1: it is none.
+
+        One of the same value, of which the step has detached one or the other, is another.
+        """
+        return next((i for i, each in enumerate(self._after) if each is self._y), -1)
 
     def behind(self, result: Tensor) -> set[Value]:
         """The inputs of the step, states and invariants that a result has gradients of."""
@@ -383,6 +392,7 @@ class Gradients:
     Attributes:
         d_y, d_steps: inputs of every step: gradients of y and of the states of every step, or None.
         flow: gradients of the states after the step, from the steps after it.
+        after: all that flows into the states after the step, for those who want to see it.
         of: by value (state, sequence or invariant): its gradient, or None.
     """
 
@@ -414,14 +424,11 @@ class Gradients:
                     flow = flow + step
                 roots.append(state)
                 seeds.append(flow)
-            # All that flows into the states after the step, for those who want to see it.
-            after = [t for t in traced._after if t._requires_grad]
-            targets = [
-                *traced._states,
-                *after,
-                *[t for t in tracer._alive if _is_wanted(t, n_sequences)],
+            inputs = [
+                *traced._states, *[t for t in tracer._alive if _is_wanted(t, n_sequences)],
             ]
-            targets = list({id(t): t for t in targets}.values())
+            after = [t for t in traced._after if t._requires_grad]
+            targets = list({id(t): t for t in (*inputs, *after)}.values())
             used = [
                 (r, s) for r, s in zip(roots, seeds, strict=True) if r._requires_grad
             ]
@@ -431,9 +438,15 @@ class Gradients:
                     [r for r, _ in used], targets, [s for _, s in used], create_graph=True,
                     allow_unused=True,
                 )
-            self.of: dict[Value, Value | None] = {
-                tracer.value_of(target): None if d is None else tracer.value_of(d)
+            by_tensor = {
+                id(target): None if d is None else tracer.value_of(d)
                 for target, d in zip(targets, found, strict=True)
+            }
+            self.after = [by_tensor.get(id(t)) for t in traced._after]
+            # A state after the step may be a copy of one before, of the same value: only what is
+            # an input counts here.
+            self.of: dict[Value, Value | None] = {
+                tracer.value_of(t): by_tensor[id(t)] for t in inputs
             }
 
 
