@@ -10,7 +10,9 @@ arXiv 1603.09420, table 1. The gates are stacked in the order f, n.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rnnkit.cells.base import GatedCell, register_cell
 from rnnkit.ops import linear, sigmoid, tanh
@@ -39,6 +41,11 @@ class MGUCell(GatedCell):
     """
 
     gates = 2
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, dtype: Any = np.float32
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype=dtype)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         (h,) = state

@@ -12,7 +12,9 @@ gate inside the last tanh; here it is outside, as in every other LSTM.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rnnkit.cells.base import GatedCell, register_cell
 from rnnkit.ops import linear, sigmoid, tanh
@@ -47,6 +49,11 @@ class MultiplicativeLSTMCell(GatedCell):
 
     weight_mx: Parameter
     weight_mh: Parameter
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, dtype: Any = np.float32
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype=dtype)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         H = self.hidden_size

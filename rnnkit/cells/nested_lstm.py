@@ -14,7 +14,9 @@ Moniz and Krueger 2018, "Nested LSTMs", arXiv 1801.10308, one level of nesting. 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rnnkit.cells.base import GatedCell, register_cell
 from rnnkit.ops import linear, sigmoid, tanh
@@ -51,6 +53,11 @@ class NestedLSTMCell(GatedCell):
     inner_weight_hh: Parameter
     inner_bias_ih: Parameter | None
     inner_bias_hh: Parameter | None
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, dtype: Any = np.float32
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype=dtype)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:
         outer, H = super().parameter_shapes(), self.hidden_size

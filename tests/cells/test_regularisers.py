@@ -1,5 +1,7 @@
 """Recurrent dropout and zoneout: equations, masks, statistics, seeds, modes."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 from cell_equations import BY_HAND
@@ -255,3 +257,14 @@ def test_the_mode_may_change_between_a_fused_forward_and_its_second_derivative()
             (d_x,) = rk.grad(y.square().sum(), tensor, create_graph=True)
             found.append(rk.grad(d_x.square().sum(), cell.weight_hh)[0].numpy())
     np.testing.assert_allclose(found[1], found[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_whose_step_takes_no_masks_has_no_such_option(name):
+    kind = CELLS[name]
+    if "drawn" in signature(kind.step).parameters:
+        kind(I, H, **NOISY)
+        return
+    for option, p in NOISY.items():
+        with pytest.raises(TypeError, match=option):
+            kind(I, H, **{option: p})
