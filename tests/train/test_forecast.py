@@ -190,6 +190,15 @@ def test_columns_by_number_and_name(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "columns"), [(("a", "a"), None), (("a", "b"), "b, b"), (("a", "b"), "a, 1")]
+)
+def test_columns_of_one_name_are_refused_before_training(tmp_path, names, columns):
+    path = write_csv(tmp_path / "sales.csv", waves(), names)
+    with pytest.raises(ArgumentError, match=r"sales.csv: two columns that are read have the name"):
+        ForecastTask.prepare([path], dataclasses.replace(SMALL, columns=columns))
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"columns": "cold"}, "sales.csv: no column 'cold'; the columns are month, sales, heat"),

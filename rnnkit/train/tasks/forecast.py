@@ -245,6 +245,11 @@ class ForecastTask(Task):
         self.settings = settings
         self.source = source
         self.table = table
+        if repeated := [name for name in table.names if table.names.count(name) > 1]:
+            raise ArgumentError(
+                f"{source}: two columns that are read have the name {repeated[0]!r}; "
+                "--columns chooses some"
+            )
         targets = _places(settings.target, table.names, source)
         try:
             self.series = _logarithms(table) if settings.log else check_series("", table.values)
