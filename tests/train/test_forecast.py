@@ -217,6 +217,19 @@ def test_what_does_not_go_with_the_file_is_named(tmp_path, options, message):
     assert message in str(error.value)
 
 
+def test_a_column_that_never_changes_is_read_but_not_forecast(tmp_path):
+    values = waves()
+    values[:120, 1] = 5.0
+    path = write_csv(tmp_path / "sales.csv", values)
+    settings = dataclasses.replace(SMALL, season=None)
+    message = "sales.csv: target: column 'heat' never changes in the training part"
+    with pytest.raises(ArgumentError, match=message):
+        ForecastTask.prepare([path], settings)
+    with pytest.raises(ArgumentError, match="'heat' never changes from season to season in"):
+        ForecastTask.prepare([path], SMALL)
+    ForecastTask.prepare([path], dataclasses.replace(settings, target="sales"))
+
+
 @pytest.mark.parametrize(
     "options",
     [
