@@ -6,10 +6,18 @@ import pytest
 
 import rnnkit as rk
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 def pytest_configure():
-    """What was compiled would be tested in place of Python that has changed since."""
-    for compiled in Path(rk.__file__).parent.rglob("*.so"):
+    """What was compiled would be tested in place of Python that has changed since.
+
+    That is so of a checkout alone: the times of an installed package are those of its installation.
+    """
+    package = Path(rk.__file__).resolve().parent
+    if package.parent != ROOT:
+        return
+    for compiled in package.rglob("*.so"):
         source = compiled.with_name(compiled.name.partition(".")[0] + ".py")
         if source.exists() and source.stat().st_mtime > compiled.stat().st_mtime:
             raise pytest.UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,19 @@ def test_the_same_bits_interpreted():
         for way in ("compiled", "interpreted")
     ]
     assert found[0] == found[1]
+
+
+def test_only_a_checkout_is_refused_when_it_is_older_than_its_source(
+    tmp_path, monkeypatch, request
+):
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
+    package = tmp_path / "rnnkit"
+    package.mkdir()
+    for name, time in (("__init__.py", 1), ("module.py", 2), ("module.cpython-311.so", 1)):
+        (package / name).touch()
+        os.utime(package / name, (time, time))
+    monkeypatch.setattr(rk, "__file__", str(package / "__init__.py"))
+    conftest.pytest_configure()  # installed: its times say nothing
+    monkeypatch.setattr(conftest, "ROOT", tmp_path.resolve())
+    with pytest.raises(pytest.UsageError, match=r"module.py has changed since it was compiled"):
+        conftest.pytest_configure()

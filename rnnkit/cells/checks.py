@@ -79,9 +79,10 @@ def check_tensor(
     """
     if not isinstance(value, Tensor):
         if not isinstance(value, np.ndarray):
-            raise DTypeError(
-                f"{name}: expected a Tensor or a NumPy array, got {type(value).__name__}"
-            )
+            kind = type(value).__name__
+            if kind == "Tensor":  # of another library
+                kind = f"{type(value).__module__}.{kind}"
+            raise DTypeError(f"{name}: expected a Tensor or a NumPy array, got {kind}")
         value = as_tensor(value)
     array = value._data
     if array.dtype is not dtype and array.dtype != dtype:

@@ -10,7 +10,7 @@ from rnnkit import backend
 from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.errors import ArgumentError
-from rnnkit.module import clear_grad
+from rnnkit.module import Module, clear_grad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,6 +60,11 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise TypeError(
                 "params: expected an iterable of Tensors or of dicts, got a single Tensor"
+            )
+        if isinstance(params, Module):
+            raise TypeError(
+                "params: expected an iterable of Tensors or of dicts, such as "
+                f"module.parameters(), got the module: {type(params).__name__}"
             )
         items: list[Any] = list(params)
         if not items:

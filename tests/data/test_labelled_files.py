@@ -32,6 +32,7 @@ def test_json_lines(file):
     path = file("a.jsonl", '\ufeff{"a": 1}\r\n\r\n{"a": [null, "é\\n"]}')
     assert read_json_lines(path) == [{"a": 1}, {"a": [None, "é\n"]}]
     assert read_json(file("a.json", "[1, 2.5]")) == [1, 2.5]
+    assert read_json(file("a.json", r'["\ud83d\ude00", "\\ud83d"]')) == ["\U0001f600", r"\ud83d"]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,8 @@ def test_json_lines(file):
         ('{"a": -Infinity}', "-Infinity is no JSON number"),
         ('{"a": [1e308, -1e999]}', "-1e999 is too large for a number"),
         ('{"a": 1, "a": 2}', "stands twice"),
+        (r'{"a": ["cut \ud83d"]}', r"\\ud83d alone is half a character"),
+        (r'{"\uDE00": 1}', r"\\ude00 alone is half a character"),
         ('{"a": ' + "[" * 200_000 + "}", "nested too deeply|not JSON"),
         ('{"a": ' + "1" * 5000 + "}", "not JSON"),
         ('{"a": 1} x', "not JSON"),

@@ -320,12 +320,14 @@ def f32(*shape):
 def test_wrong_inputs():
     lstm = nn.LSTM(4, 2, num_layers=2)
     h = f32(2, 3, 2)
+    another = type("Tensor", (), {"__module__": "torch"})()
     for x, state, kind, message in [
         (f32(4), None, ShapeError, r"x: expected axes \(T, I\) or \(T, N, I\), got shape \(4,\)"),
         (f32(5, 3, 6), None, ShapeError, r"x: expected 4 features .* \(5, 3, 6\)"),
         (np.ones((5, 3, 4)), None, DTypeError, "x: expected float32 .* got float64"),
         (np.ones((5, 3, 4), int), None, DTypeError, "x: expected float32 .* got int64"),
         ([[1.0]], None, DTypeError, "x: expected a Tensor or a NumPy array, got list"),
+        (another, None, DTypeError, "x: expected a Tensor or a NumPy array, got torch.Tensor"),
         (f32(5, 3, 4), h, ArgumentError, r"state: LSTMCell expects \(h, c\), got one tensor"),
         (f32(5, 3, 4), (h, h[:1]), ShapeError, r"c: expected shape \(2, 3, 2\), got \(1, 3, 2\)"),
         (f32(5, 4), (h, h), ShapeError, r"h: expected shape \(2, 2\), got \(2, 3, 2\)"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit import optim
+from rnnkit import nn, optim
 from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, BackendError
 from rnnkit.module import Parameter
@@ -356,6 +356,9 @@ def test_impossible_options(kind, options, message):
 def test_what_is_not_a_list_of_parameters():
     with pytest.raises(TypeError, match="got a single Tensor"):
         optim.SGD(start()[0])
+    for module in (nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))):
+        with pytest.raises(TypeError, match=r"such as module.parameters\(\), got the module: "):
+            optim.SGD(module)
     with pytest.raises(ArgumentError, match="at least one parameter"):
         optim.SGD([])
     with pytest.raises(TypeError, match=r"params\[1\]: expected a Tensor, got ndarray"):

@@ -190,6 +190,15 @@ def test_columns_by_number_and_name(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "columns"), [(("a", "a"), None), (("a", "b"), "b, b"), (("a", "b"), "a, 1")]
+)
+def test_columns_of_one_name_are_refused_before_training(tmp_path, names, columns):
+    path = write_csv(tmp_path / "sales.csv", waves(), names)
+    with pytest.raises(ArgumentError, match=r"sales.csv: two columns that are read have the name"):
+        ForecastTask.prepare([path], dataclasses.replace(SMALL, columns=columns))
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"columns": "cold"}, "sales.csv: no column 'cold'; the columns are month, sales, heat"),
@@ -206,6 +215,19 @@ def test_what_does_not_go_with_the_file_is_named(tmp_path, options, message):
     with pytest.raises(ArgumentError, match="^" + str(tmp_path)) as error:
         ForecastTask.prepare([path], dataclasses.replace(SMALL, **options))
     assert message in str(error.value)
+
+
+def test_a_column_that_never_changes_is_read_but_not_forecast(tmp_path):
+    values = waves()
+    values[:120, 1] = 5.0
+    path = write_csv(tmp_path / "sales.csv", values)
+    settings = dataclasses.replace(SMALL, season=None)
+    message = "sales.csv: target: column 'heat' never changes in the training part"
+    with pytest.raises(ArgumentError, match=message):
+        ForecastTask.prepare([path], settings)
+    with pytest.raises(ArgumentError, match="'heat' never changes from season to season in"):
+        ForecastTask.prepare([path], SMALL)
+    ForecastTask.prepare([path], dataclasses.replace(settings, target="sales"))
 
 
 @pytest.mark.parametrize(

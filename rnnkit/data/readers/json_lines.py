@@ -15,7 +15,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file: one on each line, blank lines left out.
 
     Raises ArgumentError, naming file and line, where a line is no JSON object, repeats a name or
-    holds NaN or infinity; and as ``read_text`` does.
+    holds NaN, infinity or half a character (a surrogate alone); and as ``read_text`` does.
     """
     return [fields for _, fields in numbered_objects(path)]
 
@@ -41,13 +41,25 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def parse_json(text: str, where: str) -> Any:
     """The value of a text; ArgumentError says ``where`` it was."""
     try:
-        return json.loads(
+        value = json.loads(
             text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_distinct
         )
+        if "\\u" in text:
+            _refuse_halves(value)
+        return value
     except RecursionError:
         raise ArgumentError(f"{where}: not JSON: nested too deeply") from None
     except ValueError as error:
         raise ArgumentError(f"{where}: not JSON: {error}") from None
+
+
+def _refuse_halves(value: Any) -> None:
+    """An escape can be half of a character, which no file that is written later could hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise ValueError(f"\\u{half:04x} alone is half a character") from None
 
 
 def _refuse(constant: str) -> NoReturn:

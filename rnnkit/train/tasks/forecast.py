@@ -245,6 +245,11 @@ class ForecastTask(Task):
         self.settings = settings
         self.source = source
         self.table = table
+        if repeated := [name for name in table.names if table.names.count(name) > 1]:
+            raise ArgumentError(
+                f"{source}: two columns that are read have the name {repeated[0]!r}; "
+                "--columns chooses some"
+            )
         targets = _places(settings.target, table.names, source)
         try:
             self.series = _logarithms(table) if settings.log else check_series("", table.values)
@@ -261,7 +266,15 @@ class ForecastTask(Task):
         first = slice(*self.parts[0])
         season = settings.season or 1
         transform = SeriesTransform.fit(self.series[first], settings.scaling, settings.difference)
-        errors = naive_error(self.table.values[first][:, targets], season)
+        known = self.table.values[first]
+        still = (known[season:] == known[:-season]).all(0) & (len(known) > season)
+        if names := [self.table.names[place] for place in targets if still[place]]:
+            seasonally = "from season to season " if season > 1 else ""
+            raise ArgumentError(
+                f"target: column {names[0]!r} never changes {seasonally}in the training part: "
+                "there is nothing to forecast"
+            )
+        errors = naive_error(known[:, targets], season)
         columns = Columns(list(self.table.names), targets, transform, season, errors)
         self.training = _windows(self.series, columns, settings, self.parts[0], settings.batch)
         self.validation = _windows(self.series, columns, settings, self.parts[1])
