@@ -58,12 +58,15 @@ def set_state(state: dict[str, Any]) -> None:
     Raises:
         ArgumentError: `state` is not such a dict.
     """
-    # NumPy cuts off fractions, and takes over half of a state before it finds the other half wrong.
+    # NumPy cuts off fractions, or turns negative numbers round with a warning, and takes over half of
+    # a state before it finds the other half wrong.
     scratch: Any = np.random.PCG64(0)
     try:
+        if min(state["state"].values()) < 0:
+            raise ValueError("a negative number")
         scratch.state = state
         if scratch.state != state or state["has_uint32"] not in (0, 1):
             raise ValueError("numbers that no state has")
         generator().bit_generator.state = scratch.state
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
+    except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
         raise ArgumentError(f"state: expected a dict from get_state(), got {error}") from error
