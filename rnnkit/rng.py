@@ -58,8 +58,8 @@ def set_state(state: dict[str, Any]) -> None:
     Raises:
         ArgumentError: `state` is not such a dict.
     """
-    # NumPy cuts off fractions, or turns negative numbers round with a warning, and takes over half of
-    # a state before it finds the other half wrong.
+    # NumPy cuts off fractions, or turns negative numbers round with a warning, and takes over half
+    # of a state before it finds the other half wrong.
     scratch: Any = np.random.PCG64(0)
     try:
         if min(state["state"].values()) < 0:
