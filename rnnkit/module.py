@@ -85,9 +85,9 @@ def parameters_within(shapes: Iterable[tuple[int, ...]]) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(modules: Iterable[Module]) -> Iterator[None]:
-    """Has modules, and those below them, in evaluation mode for a while, each for itself."""
-    training = [each for module in modules for each in module.modules() if each.training]
+def evaluating(module: Module) -> Iterator[None]:
+    """Has a module, and those below it, in evaluation mode for a while, each for itself."""
+    training = [each for each in module.modules() if each.training]
     for each in training:
         each.training = False
     try:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnnkit.errors import ArgumentError
+
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
 
@@ -18,3 +20,9 @@ def unchangeable(a: Array) -> Array:
 def is_unchangeable(a: Array) -> bool:
     """Whether an array is one of those."""
     return type(a.base) is bytes and not a.flags.writeable
+
+
+def check_writeable(name: str, a: Array) -> None:
+    """Raise ArgumentError for an array that is to be written to, and cannot be."""
+    if not a.flags.writeable:
+        raise ArgumentError(f"{name}: it is read-only: call unfreeze() of its module first")

@@ -387,6 +387,15 @@ def _with_tensors(module: Any, tensors: Mapping[str, Tensor | None]) -> Any:
     return other
 
 
+def _in_evaluation(module: Any) -> Any:
+    other = copy.copy(module)
+    other.__dict__["training"] = False
+    for name, part in vars(module).items():
+        if isinstance(part, Module) and name != "_original":
+            other.__dict__[name] = _in_evaluation(part)
+    return other
+
+
 class FusedKernel:
     """A ``kernel`` of gated cells with options: None where an object's options lead away from it.
 
@@ -530,12 +539,3 @@ class GatedCell(Cell):
             one = len(set(self.zoneout)) == 1
             words.append(f"zoneout={self.zoneout[0] if one else self.zoneout}")
         return ", ".join(words)
-
-
-def _in_evaluation(module: Any) -> Any:
-    other = copy.copy(module)
-    other.__dict__["training"] = False
-    for name, part in vars(module).items():
-        if isinstance(part, Module) and name != "_original":
-            other.__dict__[name] = _in_evaluation(part)
-    return other

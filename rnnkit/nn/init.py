@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.cells import RNNCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module
@@ -42,8 +43,7 @@ def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
         raise TypeError(f"tensor: expected a Tensor, got {type(tensor).__name__}")
     if tensor.data.dtype.kind != "f":
         raise DTypeError(f"tensor: expected float32 or float64, got {tensor.data.dtype}")
-    if not tensor.data.flags.writeable:
-        raise ArgumentError("tensor: it is read-only: call unfreeze() of its module first")
+    check_writeable("tensor", tensor.data)
     tensor.data[...] = values
     return tensor
 

@@ -18,15 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.unchangeable import unchangeable
+from rnnkit.autograd.unchangeable import check_writeable, unchangeable
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import (
-    Scratch,
-    check_number,
-    check_parameter,
-    check_writeable,
-    loaded_count,
-)
+from rnnkit.optim.optimizer import Scratch, check_number, check_parameter, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -101,7 +95,7 @@ class EMA:
         if self._is_applied:
             raise ArgumentError("EMA.applied: the averages are in the parameters already")
         for i, param in enumerate(self._parameters):
-            check_writeable(param, i, "parameters")
+            check_writeable(f"parameters[{i}]", param.data)
         kept = [param.data.copy() for param in self._parameters]
         self._is_applied = True
         try:

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad
+from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
-from rnnkit.optim.optimizer import Optimizer, check_number, check_writeable, loaded_count
+from rnnkit.optim.optimizer import Optimizer, check_number, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -112,7 +113,7 @@ class LBFGS(Optimizer):
         if closure is None:
             raise ArgumentError("closure: expected a function that makes the loss anew, got None")
         for position, param in enumerate(self._parameters()):
-            check_writeable(param, position)
+            check_writeable(f"params[{position}]", param.data)
         with enable_grad(), np.errstate(all="ignore"):
             return self._iterate(closure)
 

@@ -9,6 +9,7 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.autograd.tensor import FLOATS
+from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, clear_grad
 
@@ -132,7 +133,7 @@ class Optimizer:
             due = []
             for param in group["params"]:
                 if param.grad is not None:
-                    check_writeable(param, index)
+                    check_writeable(f"params[{index}]", param.data)
                     due.append((param.data, param.grad.data, self.state.setdefault(index, {})))
                 index += 1
             if due:
@@ -385,14 +386,6 @@ def check_parameter(param: Any, position: int, argument: str = "params") -> None
         raise ArgumentError(f"{name}: expected a leaf, got the result of an operation")
     if param.data.dtype not in FLOATS:
         raise ArgumentError(f"{name}: expected float32 or float64, got {param.data.dtype}")
-
-
-def check_writeable(param: Tensor, position: int, argument: str = "params") -> None:
-    """Raise ArgumentError for a parameter that is frozen."""
-    if not param.data.flags.writeable:
-        raise ArgumentError(
-            f"{argument}[{position}]: it is read-only: call unfreeze() of its module first"
-        )
 
 
 def _group_problems(

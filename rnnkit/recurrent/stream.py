@@ -154,6 +154,10 @@ class Stepper:
 
         Copies: the module itself may be in training meanwhile, in another thread.
         """
+        self._check_parameters()
+        return tuple([cell.in_evaluation() for cell in self._cells])
+
+    def _check_parameters(self) -> None:
         for cell in self._cells:
             cell.check_parameters()
             if cell.dtype != self._dtype:
@@ -161,14 +165,13 @@ class Stepper:
                     f"parameters: expected {self._dtype}, as when the stream was made, got "
                     f"{cell.dtype}; make another stream"
                 )
-        return tuple([cell.in_evaluation() for cell in self._cells])
 
     def copy(self) -> Stepper:
         """Another stepper in the same state, which then goes its own way.
 
         It is made anew: with the module's weights as they are by now.
         """
-        self._evaluated()
+        self._check_parameters()
         other = Stepper(self._cells, self._batch)
         other.reset(self.state)
         return other

@@ -114,7 +114,7 @@ def forecast_with(model: Module) -> Callable[[np.ndarray], np.ndarray]:
     """A function from windows to forecasts by ``model`` in evaluation mode."""
 
     def forecast(inputs: np.ndarray) -> np.ndarray:
-        with no_grad(), evaluating([model]):
+        with no_grad(), evaluating(model):
             outputs: Any = model(inputs)
         return np.asarray(outputs.data)
 

@@ -21,7 +21,7 @@ def evaluate(
     if objective is None:
         objective = cast(Objective, model.loss)  # type: ignore[attr-defined]  # a model's own
     mean, state = Mean(), None
-    with no_grad(), evaluating([model]):
+    with no_grad(), evaluating(model):
         for batch in batches.epoch():
             loss = objective(batch, None if batch.starts_epoch else state)
             state = loss.state

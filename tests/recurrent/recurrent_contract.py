@@ -437,3 +437,8 @@ def reduced_layers() -> Iterator[Layer]:
         for dtype in ("float32", "float64"):
             case = Case(name, options, SMALL_SIZES[1 + number % 4], 2, dtype)
             yield make_ragged(case, **[*WAYS.values()][number % len(WAYS)])
+
+
+def last_layer():
+    """What is told of the last layer that ran; the products of a run are told of after it."""
+    return [each for each in rk.why() if " layer " in each.op][-1]

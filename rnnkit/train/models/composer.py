@@ -91,7 +91,7 @@ class Composer(Module):
         given = 0 if opening is None else min(len(opening), length)
         if opening is not None:
             piece[:given] = opening[:given]
-        with no_grad(), evaluating([self]):
+        with no_grad(), evaluating(self):
             self._compose(piece, given, temperature, rng)
         return piece
 
