@@ -25,6 +25,7 @@ COMPILED = [
     "rnnkit/recurrent/native.py",
     "rnnkit/recurrent/node.py",
     "rnnkit/recurrent/stream.py",
+    "rnnkit/recurrent/program/held.py",
     "rnnkit/recurrent/program/invariants.py",
     "rnnkit/recurrent/program/passes.py",
     "rnnkit/recurrent/program/prepared.py",
@@ -35,10 +36,16 @@ COMPILED = [
 
 
 def compiled(path: str) -> Extension:
-    """An extension module of a file of Python, which is imported in its stead."""
+    """An extension module of a file of Python, which is imported in its stead.
+
+    A file.pxd beside it lists the attributes of classes that then keep them in a C structure.
+    """
     # The warnings would be about what Cython writes.
     name = path.removesuffix(".py").replace("/", ".")
-    extension = Extension(name, [path], extra_compile_args=["-O2", "-g0", "-w"])
+    extension = Extension(
+        name, [path], depends=glob(path.removesuffix(".py") + ".pxd"),
+        extra_compile_args=["-O2", "-g0", "-w"],
+    )
     extension.cython_directives = {"annotation_typing": False}
     return extension
 

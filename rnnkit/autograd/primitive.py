@@ -17,6 +17,7 @@ from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import (
     ArgumentError,
     DTypeError,
+    GraphError,
     MissingRuleError,
     RnnkitError,
     ShapeError,
@@ -184,7 +185,12 @@ class PrimitiveNode(Node):
         params = self._params
         op = self._primitive
         if op.joint_rule is not None:
-            return op.joint_rule(needs, d_outputs, out, *inputs, **params)
+            joint: Sequence[Gradient] = op.joint_rule(needs, d_outputs, out, *inputs, **params)
+            if len(joint) != len(needs):
+                raise GraphError(
+                    f"{self.name}: its rule gave {len(joint)} gradients for {len(needs)} inputs"
+                )
+            return joint
         rules = op.rules
         gradients: list[Gradient] = []
         for i, need in enumerate(needs):

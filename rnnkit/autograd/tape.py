@@ -90,8 +90,8 @@ def _walk(
     nodes = history(roots)
     useful = None if targets is None else _leading_to(targets, nodes)
     collector = Collector(create_graph)
-    for root, seed in zip(roots, seeds, strict=True):
-        collector.add(slot_of(root), seed)
+    for i, root in enumerate(roots):
+        collector.add(slot_of(root), seeds[i])
     _visit(nodes, useful, captured, collector, retain_graph, create_graph)
     return collector
 
@@ -174,8 +174,9 @@ def _distribute(
 ) -> None:
     # Called once for each node: what slot_of and the collector do in the usual case is spelt out.
     slots = collector.slots
-    for tensor, need, gradient in zip(inputs, needs, gradients, strict=True):
-        if need and gradient is not None and tensor is not None:
+    for i, tensor in enumerate(inputs):
+        gradient = gradients[i]
+        if needs[i] and gradient is not None and tensor is not None:
             node = tensor.grad_fn
             slot: Slot
             if node is None:
@@ -267,14 +268,14 @@ def grad(
             f"grad_outputs: expected one per output ({len(roots)}), got {len(given)}"
         )
     seeds = [
-        value if _fits(value, root) else _seed(root, value, f"grad_outputs[{i}]")
-        for i, (root, value) in enumerate(zip(roots, given, strict=True))
+        given[i] if _fits(given[i], root) else _seed(root, given[i], f"grad_outputs[{i}]")
+        for i, root in enumerate(roots)
     ]
     retain = create_graph if retain_graph is None else retain_graph
     slots = [tensor if tensor.grad_fn is None else slot_of(tensor) for tensor in wanted]
     targets = dict.fromkeys(slots)  # in their order
     captured: dict[Slot, Tensor | None] = {
-        slot: None for slot, tensor in zip(slots, wanted, strict=True) if slot is not tensor
+        slot: None for i, slot in enumerate(slots) if slot is not wanted[i]
     }
     found: dict[Slot, Tensor] = {}
     with GradMode(create_graph):

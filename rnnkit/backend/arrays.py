@@ -49,3 +49,8 @@ def lined_up(a: Array) -> Array:
     size = a.itemsize
     good = flags.aligned and size in a.strides and not any(s % size for s in a.strides)
     return a if good else np.array(a, order="C")
+
+
+def room(shapes: Sequence[tuple[int, ...] | None], dtype: Any) -> tuple[Any, ...]:
+    """New arrays; None stays None."""
+    return tuple([None if shape is None else np.empty(shape, dtype) for shape in shapes])

@@ -5,6 +5,13 @@ cdef enum:
     MOST_PRODUCTS = 64
 
 
+cdef struct Tables:
+    # Where a run's arrays are.
+    const void *invariants[256]
+    rk_steps sequences[64]
+    rk_steps outputs[64]
+
+
 cdef class Plan:
     """What all runs of a step's programs have in common.
 
@@ -181,14 +188,15 @@ cdef class Passes:
         cdef Plan plan = self.plan
         cdef Arrays arrays = Arrays(self.code)
         cdef rk_program_run r
-        cdef Tables tables = Tables(plan.forward)
+        cdef Tables tables
         cdef int i
         self.begin(&r, plan.forward, first, count)
         self.left = None
         cdef Left left = Left(plan, rk_all_rows(&r.run), self.itemsize, first, count)
         self.multiply(left, arrays, rows, operands)
-        self.take_shared(&r, left, arrays, tables, invariants, plan.forward_sequences, given, initial, restart)
-        self.take_outputs(&r, arrays, tables, None, outputs, NULL)
+        self.take_shared(&r, &tables, left, arrays, plan.forward, invariants, plan.forward_sequences, given,
+                         initial, restart)
+        self.take_outputs(&r, &tables, arrays, plan.forward, None, outputs, NULL)
         check_count("final", final, plan.forward.program.n_states)
         for i in range(plan.forward.program.n_states):
             r.final[i] = arrays.flat(require_array(final[i], _ARRAY_NAMES["final"][i]),
@@ -228,7 +236,7 @@ cdef class Passes:
         cdef Program program = plan.backward
         cdef Arrays arrays = Arrays(self.code)
         cdef rk_program_run r
-        cdef Tables tables = Tables(program)
+        cdef Tables tables
         cdef int i
         cdef dict names = _ARRAY_NAMES
         self.begin(&r, program, first, count)
@@ -245,8 +253,9 @@ cdef class Passes:
         for i in range(plan.n_products):
             d_product[i], at = at, at + room(n_rows, plan.width[i], self.itemsize)
         try:
-            self.take_shared(&r, left, arrays, tables, invariants, plan.backward_sequences, given, initial, restart)
-            self.take_outputs(&r, arrays, tables, plan.backward_outputs, outputs, d_product)
+            self.take_shared(&r, &tables, left, arrays, program, invariants, plan.backward_sequences, given,
+                             initial, restart)
+            self.take_outputs(&r, &tables, arrays, program, plan.backward_outputs, outputs, d_product)
             check_count("d_final", d_final, program.program.n_states)
             check_count("d_initial", d_initial, program.program.n_states)
             if len(d_restart):
@@ -285,10 +294,9 @@ cdef class Passes:
                                               program.program.states[i].width)
         return 0
 
-    cdef int take_shared(self, rk_program_run *r, Left left, Arrays arrays, Tables tables,
+    cdef int take_shared(self, rk_program_run *r, Tables *tables, Left left, Arrays arrays, Program program,
                          tuple invariants, tuple numbers, tuple given, tuple initial,
                          tuple restart) except -1:
-        cdef Program program = tables.program
         cdef dict names = _ARRAY_NAMES
         cdef idx i, k = 0, width
         check_count("invariants", invariants, len(program.invariant_sizes))
@@ -319,9 +327,8 @@ cdef class Passes:
         r.kept = left.kept if self.plan.kept_size else NULL
         return 0
 
-    cdef int take_outputs(self, rk_program_run *r, Arrays arrays, Tables tables, tuple numbers, tuple outputs,
-                          char **of_products) except -1:
-        cdef Program program = tables.program
+    cdef int take_outputs(self, rk_program_run *r, Tables *tables, Arrays arrays, Program program,
+                          tuple numbers, tuple outputs, char **of_products) except -1:
         cdef idx i, k = 0
         for i in range(len(program.output_widths)):
             if numbers is not None and numbers[i] >= 0:
@@ -563,18 +570,6 @@ cdef class Left:
 cdef size_t room(idx n_rows, idx width, idx itemsize) noexcept:
     """Bytes of so many rows, to whole cache lines."""
     return (<size_t>n_rows * width * itemsize + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
-
-
-cdef class Tables:
-    """Room for where a run's arrays are."""
-
-    cdef Program program
-    cdef const void *invariants[256]
-    cdef rk_steps sequences[64]
-    cdef rk_steps outputs[64]
-
-    def __cinit__(self, Program program):
-        self.program = program
 
 
 cdef int execute(rk_program_run *r, int code, bint backward) except -1:

@@ -69,6 +69,9 @@ class Cell(Module):
         short_name: of the class, for messages: without "Cell".
     """
 
+    # Not among the attributes, all of which count where it is asked whether a cell has changed.
+    __slots__ = ("_held",)
+
     short_name: ClassVar[str] = "Cell"
 
     state_names: ClassVar[tuple[str, ...]] = ("h",)
@@ -76,6 +79,7 @@ class Cell(Module):
     kernel: ClassVar[str | None] = None
     variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
 
+    _held: Any  # see recurrent/program/held.py
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _shapes: dict[str, tuple[int, ...] | None]
 
@@ -95,6 +99,7 @@ class Cell(Module):
     def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
+        object.__setattr__(self, "_held", None)
         return self
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

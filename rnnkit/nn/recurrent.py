@@ -403,12 +403,10 @@ class Recurrent(Module):
         L, D = self.num_layers, len(self._layers[0])
         batch = (L * D,) if single else (L * D, N)
         given = first.unpack_state(state, (prefix or "state: ")[:-2])
-        dtype = first.dtype
+        dtype, shapes = first.dtype, first.state_shapes
         checked = [
-            check_tensor(prefix + name, value, dtype, shape=batch + shape)
-            for name, value, shape in zip(
-                first.state_names, given, first.state_shapes, strict=True
-            )
+            check_tensor(prefix + name, given[i], dtype, shape=batch + shapes[i])
+            for i, name in enumerate(first.state_names)
         ]
         if single:
             checked = [each.unsqueeze(1) for each in checked]

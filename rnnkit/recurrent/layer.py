@@ -26,7 +26,7 @@ from rnnkit.recurrent.schedule import make_schedule
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
-    from rnnkit.recurrent.program.traced import TracedStep
+    from rnnkit.recurrent.program.held import Held
 
 
 def run_layer(
@@ -111,7 +111,7 @@ def run_checked_layer(
         each.check_parameters()
     schedule = options.schedule
     more = "" if schedule is None else schedule.describes
-    traced_steps: list[TracedStep] = []
+    held: list[Held] = []
     kernel = cell.kernel
     decision = backend.decide(
         (
@@ -120,7 +120,7 @@ def run_checked_layer(
         ),
         kernel,
         dtype,
-        None if kernel is not None else partial(obstacle, cells, traced_steps),
+        None if kernel is not None else partial(obstacle, cells, held),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":
@@ -128,7 +128,7 @@ def run_checked_layer(
             return native.run_layer(cells, x, state, restart, options, decision)
         run = partial(native.run_layer, decision=decision)
     elif decision.path == "program":
-        run = partial(runner().run_layer, decision=decision, traced_steps=traced_steps)
+        run = partial(runner().run_layer, decision=decision, held=held)
     elif options.memory is not None and T and N and is_grad_enabled():
         run = partial(_within_memory, decision)
     if observe.here.observers:

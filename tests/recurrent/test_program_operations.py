@@ -358,7 +358,7 @@ def test_every_operation_is_reached():
     reached = set()
     for name in CASES:
         cell, _ = run(name, *arrays(name, "float32", T=2, N=2), "native")
-        for compiled in traced(cell).compiled.values():
+        for compiled in traced(cell).step.compiled.values():
             for tables in (compiled.forward, compiled.backward):
                 if tables is not None:
                     reached |= {names[row[0]] for row in tables.encoder.instructions}

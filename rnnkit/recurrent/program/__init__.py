@@ -4,6 +4,7 @@ values.py    what a program is made of
 trace.py     runs a step on tensors without numbers and records it
 rows.py      what each primitive is on rows
 settings.py  what else a step may depend on
+held.py      what a cell holds: its settings, its tensors, and its traced step
 traced.py    a traced step and, by the engine's own rules, its gradients
 draft.py     the operations that are needed, simplified, in stages
 encode.py    where every value stands; the tables of csrc/program.h
@@ -28,7 +29,7 @@ from rnnkit.errors import TraceError
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
-    from rnnkit.recurrent.program.traced import TracedStep
+    from rnnkit.recurrent.program.held import Held
 
 
 @cache
@@ -39,8 +40,9 @@ def runner() -> Any:
     return run
 
 
-def obstacle(cells: Sequence[Cell], into: list[TracedStep]) -> str | None:
-    """Why cells cannot run as programs, or None; their traced steps are then added to ``into``."""
+def obstacle(cells: Sequence[Cell], into: list[Held]) -> str | None:
+    """Why cells cannot run as programs, or None; what they hold, with their traced steps, is then
+    added to ``into``."""
     try:
         into += [runner().traced(cell) for cell in cells]
     except TraceError as error:

@@ -42,7 +42,9 @@ class Invariants:
         self._prologue: Prologue | None = None
         self._leaves: list[Tensor] = []
         self.sums: dict[Value, Array] = {}
-        self._gradients: dict[int, tuple[Source, Array]] = {}
+        # Gradients of the tensors, and, by ``id`` of what stood for it, of what is computed.
+        self._d_tensors: list[Array | None] = []
+        self._d_computed: dict[int, tuple[Source, Array]] = {}
 
     @property
     def prologue(self) -> Prologue:
@@ -94,35 +96,45 @@ class Invariants:
     def begin_backward(self) -> None:
         """Forget what an earlier backward pass has left."""
         self.sums = {}
-        self._gradients = {}
+        self._d_tensors = [None] * len(self._arrays)
+        self._d_computed = {}
 
     def add_gradient(self, source: Source, d: Array) -> None:
-        so_far = self._gradients.get(id(source.tensor))
-        self._gradients[id(source.tensor)] = source, d if so_far is None else so_far[1] + d
+        place = source.place
+        if place >= 0:
+            shape = self._arrays[place].shape
+            if d.shape != shape:
+                d = d.reshape(shape)
+            before = self._d_tensors[place]
+            self._d_tensors[place] = d if before is None else before + d
+        elif source.requires_grad:
+            key = id(source.tensor)
+            so_far = self._d_computed.get(key)
+            self._d_computed[key] = source, d if so_far is None else so_far[1] + d
 
     def gradients(self, found: Sequence[tuple[Source, Value]]) -> list[Array | None]:
         """Of the tensors that the run was given, from those that the programs give."""
         for source, value in found:
-            self.add_gradient(source, self._computed(value))
+            d = self._computed(value)
+            self.add_gradient(source, d if d.dtype == self._dtype else np.asarray(d, self._dtype))
         # Nothing else keeps what is handed out: the engine copies what somebody might look at.
-        gradients, self._gradients, self.sums = self._gradients, {}, {}
-        d_tensors: list[Array | None] = [None] * len(self._arrays)
-        roots, seeds = [], []
-        for source, d in gradients.values():
-            if source.place >= 0:
-                shape = self._arrays[source.place].shape
-                d = np.asarray(d, self._dtype)
-                d_tensors[source.place] = d if d.shape == shape else d.reshape(shape)
-            elif source.requires_grad:
-                root = self.tensor(source)
-                roots.append(root)
-                seeds.append(wrap(np.asarray(d, self._dtype).reshape(root.shape)))
-        if roots:
-            wanted = [i for i, each in enumerate(self._leaves) if each._requires_grad]
-            through = grad(roots, [self._leaves[i] for i in wanted], seeds, retain_graph=True,
-                           allow_unused=True)
-            for i, d_leaf in zip(wanted, through, strict=True):
-                if d_leaf is not None:
-                    direct = d_tensors[i]
-                    d_tensors[i] = d_leaf.data if direct is None else direct + d_leaf.data
+        d_tensors, self._d_tensors, self.sums = self._d_tensors, [], {}
+        if self._d_computed:
+            self._through_prologue(d_tensors)
         return d_tensors
+
+    def _through_prologue(self, d_tensors: list[Array | None]) -> None:
+        """Go on back from what is computed to the tensors."""
+        roots, seeds = [], []
+        for source, d in self._d_computed.values():
+            root = self.tensor(source)
+            roots.append(root)
+            seeds.append(wrap(np.asarray(d, self._dtype).reshape(root.shape)))
+        self._d_computed = {}
+        wanted = [i for i, each in enumerate(self._leaves) if each._requires_grad]
+        through = grad(roots, [self._leaves[i] for i in wanted], seeds, retain_graph=True,
+                       allow_unused=True)
+        for i, d_leaf in zip(wanted, through, strict=True):
+            if d_leaf is not None:
+                direct = d_tensors[i]
+                d_tensors[i] = d_leaf.data if direct is None else direct + d_leaf.data

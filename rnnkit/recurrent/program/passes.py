@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.backend.arrays import dense, rows
+from rnnkit.backend.arrays import dense, room, rows
 from rnnkit.errors import BackendError
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.hoisted import Graphs, steps_of_block
@@ -22,10 +22,12 @@ from rnnkit.recurrent.program.prepared import prepared
 from rnnkit.recurrent.program.steps import Steps, placed_drawn
 
 if TYPE_CHECKING:
+    from rnnkit.cells import Cell
+    from rnnkit.recurrent.observe import LayerRun
     from rnnkit.recurrent.program.run import DirectionOfLayer
     from rnnkit.recurrent.program.steps import Placed
     from rnnkit.recurrent.program.values import Value
-    from rnnkit.recurrent.program.variant import Source, Variant
+    from rnnkit.recurrent.program.variant import Variant
 
     Array = np.ndarray[Any, np.dtype[Any]]
     Segment = tuple[int, int]
@@ -35,17 +37,18 @@ class Passes:
     """A forward pass, and what its backward passes need.
 
     Args:
-        layer: what is run.
+        cell: what is run.
+        layer: what its runs have in common.
         variant: of its step.
         arrays: its inputs, laid out as ``layer`` tells.
         needs: which of them need a gradient.
     """
 
     def __init__(
-        self, layer: DirectionOfLayer, variant: Variant, arrays: Sequence[Array],
+        self, cell: Cell, layer: DirectionOfLayer, variant: Variant, arrays: Sequence[Array],
         needs: Sequence[bool],
     ) -> None:
-        self.layer, self.variant = layer, variant
+        self.cell, self.layer, self.variant = cell, layer, variant
         self.compiled = variant.compiled
         self.back_from = variant.back_from  # ``variant`` becomes that of the last backward pass
         self.x, self.drawn = arrays[0], arrays[layer.at_drawn]
@@ -54,7 +57,7 @@ class Passes:
         self.steps = steps = Steps(self.x, layer.options, layer.reverse)
         self.N = steps.N
         self.prepared = made = prepared(
-            layer.cell, variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors],
+            cell, variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors],
             self.dtype,
         )
         self.invariants, self.operands = made.invariants, made.operands
@@ -62,9 +65,11 @@ class Passes:
         if variant.products is None:
             self.graphs = Graphs(variant, steps, self.invariants, self._like_x)
         self.initial: Sequence[Array] = dense(arrays[layer.at_states])
-        self.restart = dense(arrays[layer.at_restarts])
+        self.restart = dense(arrays[layer.at_restarts]) if layer.restarts else ()
         self.block = steps_of_block(steps.N)
-        self.segments = self._segments()
+        self.segments = [(0, steps.count)]
+        if layer.options.memory is not None and variant.training:
+            self.segments = self._segments(layer.options.memory)
         extension = backend.native()
         if extension is None:
             raise BackendError("the native extension is not loaded")
@@ -86,11 +91,8 @@ class Passes:
         # What flows into the states after every step, where that is seen.
         self.flowed: list[Array] = []
 
-    def _segments(self) -> list[Segment]:
+    def _segments(self, memory: int) -> list[Segment]:
         count = self.steps.count
-        memory = self.layer.options.memory
-        if memory is None or not self.variant.training:
-            return [(0, count)]
         tables = self.compiled.backward
         width = self.compiled.kept.size + (tables.encoder.summands.size if tables else 0)
         width += 2 * sum(v.size for v in self.layer.step.hoisted)
@@ -189,37 +191,36 @@ class Passes:
     ) -> list[Array | None]:
         """Gradients of the inputs."""
         layer, step = self.layer, self.layer.step
-        self.variant = self.back_from(tuple([d is not None for d in d_outputs]))
-        self.compiled = self.variant.compiled
-        self.native.follow(self.variant.plan)
-        tables = self.compiled.backward
+        self.variant = variant = self.back_from(tuple([d is not None for d in d_outputs]))
+        self.compiled = compiled = variant.compiled
+        self.native.follow(variant.plan)
+        tables = compiled.backward
         assert tables is not None
         given = self._given_gradients(d_outputs)
-        d_final = list(dense(d_outputs[len(d_outputs) - layer.n_states :]))
-        d_restart = [
-            np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states if self.restart
-        ]
+        d_final = dense(d_outputs[len(d_outputs) - layer.n_states :])
+        d_restart: list[Array] = []
+        if self.restart:
+            d_restart = [np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states]
         seen = layer.options.seen
-        self.flowed = [
-            np.zeros((self.steps.T, self.N, v.size), self.dtype) for v in step.after
-        ] if seen else []
+        if seen is not None:
+            self.flowed = [np.zeros((self.steps.T, self.N, v.size), self.dtype) for v in step.after]
         flows = [(array, "time_first") for array in self.flowed]
         size = tables.encoder.sums.size
         row_sums = np.zeros(self.N * size, self.dtype) if size else None
-        sums = tuple([
-            np.empty((a.stop - a.start, b.stop - b.start), self.dtype)
-            for _, (a, b) in self.compiled.outer_sums
-        ])
-        d_matrices = tuple(map(self._room_like, self.variant.d_matrices))
-        d_biases = tuple(map(self._room_like, self.variant.d_biases))
-        self.d_x = None
-        self.d_drawn = [np.zeros_like(a) if need else None
-                        for a, need in zip(self.drawn, self.needs[layer.at_drawn], strict=True)]
+        sums = room(variant.sums_shapes, self.dtype)
+        d_matrices = room(variant.matrix_shapes, self.dtype)
+        d_biases = room(variant.bias_shapes, self.dtype)
+        self.d_x, self.d_drawn = None, []
+        if self.drawn:
+            of_drawn = self.needs[layer.at_drawn]
+            self.d_drawn = [
+                np.zeros_like(a) if of_drawn[i] else None for i, a in enumerate(self.drawn)
+            ]
         self.invariants.begin_backward()
         invariants: tuple[Array, ...] = ()
         again: list[Placed] = []
         outputs, drawn = self._outputs_of_inputs()
-        initial: list[Array] = []
+        d_initial: tuple[Any, ...] = ()
         for k in range(len(self.segments) - 1, -1, -1):
             first, last = segment = self.segments[k]
             start = self.between[k - 1] if k else self.initial
@@ -229,46 +230,35 @@ class Passes:
                 self._forward_segment(segment, again, start, scratch)
             invariants = invariants or self.invariants.native(tables.invariants)
             n_rows = self.steps.rows_of(first, last)
-            hoisted = {
-                value: self.steps.placed(np.empty((n_rows, value.size), self.dtype), first, last)
-                for value in self.variant.d_graphs
-            }
-            d_rows = tuple([self._room_for_rows(value, n_rows) for value in self.variant.d_rows])
-            initial = [np.empty((1, self.N, *v.shape), self.dtype) for v in step.states]
+            hoisted = [
+                (v, self.steps.placed(np.empty((n_rows, v.size), self.dtype), first, last))
+                for v in variant.d_graphs
+            ]
+            d_rows = tuple([self._room_for_rows(value, n_rows) for value in variant.d_rows])
+            d_initial = tuple([np.empty((1, self.N, *v.shape), self.dtype) for v in step.states])
             self.native.backward(
                 first, last - first, self.rows, self.operands, invariants,
-                self._given(self.variant.backward_given, {**given, **self.computed}),
-                (*outputs, *hoisted.values(), *flows),
-                tuple(start), self.restart, tuple(d_final), tuple(initial), tuple(d_restart),
+                self._given(variant.backward_given, {**given, **self.computed}),
+                (*outputs, *[placed for _, placed in hoisted], *flows),
+                tuple(start), self.restart, d_final, d_initial, tuple(d_restart),
                 row_sums, sums, d_rows, d_matrices, d_biases, k + 1 < len(self.segments),
             )
-            d_final = list(initial)
-            for value, d in zip(self.variant.rows, d_rows, strict=True):
-                if d is None:
-                    continue
-                for state, watched in self.variant.watched.items():
-                    if watched.value is value:
-                        self._add_to_flow(state, first, last, d)
-                if d.base is None or d.base is not self.d_x:
-                    self._add_to_input(value, first, last, d)
+            d_final = d_initial
+            self._add_rows(segment, d_rows)
             if self.graphs is not None:
-                self.graphs.back(
-                    list(hoisted.items()), first, last, self._add_to_input, self._add_to_flow
-                )
-        for (value, _), array in zip(self.compiled.outer_sums, sums, strict=True):
-            self.invariants.sums[value] = array
-        for sources, arrays in (
-            (self.variant.d_matrices, d_matrices), (self.variant.d_biases, d_biases)
-        ):
-            for source, d in zip(sources, arrays, strict=True):
-                if source is not None and d is not None:
-                    self.invariants.add_gradient(source, d)
-        self._add_row_sums(row_sums)
-        flowed, self.flowed = self.flowed, []
-        for name, value, array in zip(layer.cell.state_names, step.after, flowed, strict=False):
-            assert seen is not None
-            shown = array.reshape(self.steps.T, self.N, *value.shape)
-            seen.directions[layer.reverse].add_gradient(name, shown)
+                self.graphs.back(hoisted, first, last, self._add_to_input, self._add_to_flow)
+        for i, (value, _) in enumerate(compiled.outer_sums):
+            self.invariants.sums[value] = sums[i]
+        for i, source in enumerate(variant.d_matrices):
+            if source is not None:
+                self.invariants.add_gradient(source, d_matrices[i])
+        for i, source in enumerate(variant.d_biases):
+            if source is not None:
+                self.invariants.add_gradient(source, d_biases[i])
+        if row_sums is not None:
+            self._add_row_sums(row_sums)
+        if seen is not None:
+            self._show_flows(seen)
         for value, array in drawn.items():
             self._add_to_drawn(value, array)
         if not retain:
@@ -280,11 +270,32 @@ class Passes:
             d_x = None
         elif d_x is None:
             d_x = np.zeros(self.x.shape, self.dtype)
-        states = zip(initial, needs[layer.at_states], strict=True)
+        of_states = needs[layer.at_states]
         return [
-            d_x, *[a if need else None for a, need in states], *d_restart,
-            *self.invariants.gradients(self.variant.d_invariants), *d_drawn,
+            d_x, *[d if of_states[i] else None for i, d in enumerate(d_initial)], *d_restart,
+            *self.invariants.gradients(variant.d_invariants), *d_drawn,
         ]
+
+    def _add_rows(self, segment: Segment, d_rows: Sequence[Array | None]) -> None:
+        """Gradients of rows that products are made of, where they are not in that of x already."""
+        for i, value in enumerate(self.variant.rows):
+            d = d_rows[i]
+            if d is None:
+                continue
+            for state, watched in self.variant.watched.items():
+                if watched.value is value:
+                    self._add_to_flow(state, *segment, d)
+            if d.base is None or d.base is not self.d_x:
+                self._add_to_input(value, *segment, d)
+
+    def _show_flows(self, seen: LayerRun) -> None:
+        """What flows into the states, to those who look."""
+        flowed, self.flowed = self.flowed, []
+        for name, value, array in zip(
+            self.cell.state_names, self.layer.step.after, flowed, strict=True
+        ):
+            shown = array.reshape(self.steps.T, self.N, *value.shape)
+            seen.directions[self.layer.reverse].add_gradient(name, shown)
 
     def _outputs_of_inputs(self) -> tuple[list[Placed], dict[Value, Array]]:
         """Room for the gradients of x and of what is drawn, where the program itself gives them."""
@@ -299,10 +310,6 @@ class Passes:
                 drawn[value] = np.zeros((self.steps.T, self.N, value.size), self.dtype)
                 outputs.append((drawn[value], "time_first"))
         return outputs, drawn
-
-    def _room_like(self, source: Source | None) -> Array | None:
-        """For the gradient of an operand of a product."""
-        return None if source is None else np.empty(source.tensor.shape, self.dtype)
 
     def _room_for_rows(self, value: Value | None, n_rows: int) -> Array | None:
         """For the gradient of rows that products are made of: in that of x, where they are all."""
@@ -348,11 +355,9 @@ class Passes:
 
     # ---- sums over steps, and gradients of inputs
 
-    def _add_row_sums(self, sums: Array | None) -> None:
+    def _add_row_sums(self, sums: Array) -> None:
         """Sums of rows, which the loop has left for each row of the batch."""
-        if sums is None:
-            return
-        total = np.add.reduce(sums.reshape(self.N, -1), axis=0)
+        total = sums if self.N == 1 else np.add.reduce(sums.reshape(self.N, -1), axis=0)
         for value, part in self.compiled.row_sums:
             self.invariants.sums[value] = total[part].reshape(value.shape)
 

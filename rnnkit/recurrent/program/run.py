@@ -20,9 +20,9 @@ from rnnkit.module import Parameter
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.node import LayerNode
-from rnnkit.recurrent.options import Result
+from rnnkit.recurrent.options import PLAIN, Result
+from rnnkit.recurrent.program.held import held_by
 from rnnkit.recurrent.program.passes import Passes
-from rnnkit.recurrent.program.settings import settings_of
 from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
 from rnnkit.recurrent.program.variant import Needs, Variant
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
+    from rnnkit.recurrent.program.held import Held
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -40,27 +41,33 @@ MOST_SETTINGS = 16
 """Of a cell, whose traced steps are kept; the oldest give way, where a setting moves on and on."""
 
 
-def traced(cell: Cell) -> TracedStep:
-    """The traced step of a cell as it is now; traced once for each of its settings.
+def traced(cell: Cell) -> Held:
+    """What a cell holds as it is now, with its traced step; traced once for each of its settings.
 
     Raises:
         TraceError: it cannot be traced; the message names the line.
     """
+    held = held_by(cell)
+    if held.step is None:
+        held.step = _found_or_traced(cell, held.settings)
+    if isinstance(held.step, TraceError):
+        raise held.step
+    return held
+
+
+def _found_or_traced(cell: Cell, settings: Any) -> TracedStep | TraceError:
     original = original_of(cell)  # as which a copy with other tensors is traced
     of_cell = _traced.get(original)
     if of_cell is None:
         of_cell = _traced[original] = {}
-    key = settings_of(cell)
-    found = of_cell.get(key)
+    found = of_cell.get(settings)
     if found is None:
         with TRACING:
-            found = of_cell.get(key)  # another thread may have traced it meanwhile
+            found = of_cell.get(settings)  # another thread may have traced it meanwhile
             if found is None:
-                found = of_cell[key] = _trace(cell)
+                found = of_cell[settings] = _trace(cell)
                 if len(of_cell) > MOST_SETTINGS:
                     del of_cell[next(iter(of_cell))]
-    if isinstance(found, TraceError):
-        raise found
     return found
 
 
@@ -86,53 +93,52 @@ def _make_programs(step: TracedStep, cell: Cell) -> None:
 
 def run_layer(
     cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options,
-    decision: backend.Decision, traced_steps: Sequence[TracedStep],
+    decision: backend.Decision, held: Sequence[Held],
 ) -> Result:
     """As ``recurrent.run_checked_layer``; the state is not None.
 
     Args:
         decision: for ``why()``.
-        traced_steps: of the cells as they are now.
+        held: by the cells as they are now, with their traced steps.
     """
     schedule = options.schedule
     if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
         return tape.run_layer(cells, x, state, restart, options)
     if len(cells) == 1:
         y, final, steps = run_direction(
-            cells[0], traced_steps[0], x, state, restart, options, False, 1, decision
+            cells[0], held[0], x, state, restart, options, False, 1, decision
         )
         return Result(y, final, steps if options.steps else None)
     parts = [
         run_direction(
-            cell, step, x, tuple([each[d : d + 1] for each in state]),
+            cell, held[d], x, tuple([each[d : d + 1] for each in state]),
             None if restart is None else tuple([each[d : d + 1] for each in restart]), options,
             d == 1, len(cells), decision,
         )
-        for d, (cell, step) in enumerate(zip(cells, traced_steps, strict=True))
+        for d, cell in enumerate(cells)
     ]
     return tape.join_directions(parts, options)
 
 
 def run_direction(
-    cell: Cell, step: TracedStep, x: Tensor, state: State, restart: State | None,
+    cell: Cell, held: Held, x: Tensor, state: State, restart: State | None,
     options: Options, reverse: bool, directions: int, decision: backend.Decision,
 ) -> tape.Results:
     """One direction; its states, and those of restarts, are (1, N, ...)."""
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
+    step = held.step
+    assert isinstance(step, TracedStep)
     drawn = step.drawn_for(cell, T, N)
     if options.seen is not None:
         options.seen.directions[reverse].drawn = drawn
-    held = tensors_of(cell)
     captured = [tensor for tensor in step.free if tensor._requires_grad]
-    layer = DirectionOfLayer(
-        cell, step, options, reverse, len(state), restart is not None, list(held),
-        [id(t) for t in captured], directions,
-    )
-    inputs = (x, *state, *(restart or ()), *held.values(), *captured, *drawn)
+    layer = _layer(held, step, options, reverse, restart is not None, captured, directions)
+    inputs = (x, *state, *(restart or ()), *held.tensors.values(), *captured, *drawn)
     enabled = is_grad_enabled()
     needs = tuple([enabled and tensor._requires_grad for tensor in inputs])
-    variant = layer.variant(needs)
-    passes = Passes(layer, variant, [tensor._data for tensor in inputs], needs)
+    passes = Passes(
+        cell, layer, layer.variant(needs), [tensor._data for tensor in inputs], needs
+    )
     outputs = [wrap(array) for array in passes.forward()]
     if True in needs:
         if len(passes.segments) > 1:
@@ -140,8 +146,8 @@ def run_direction(
             note_segments(
                 decision, len(passes.segments), steps_of_segment, "all but the last run"
             )
-        node = ProgramLayer(layer, passes, inputs, needs, len(outputs))
-        node.made(outputs, variant.constant_outputs)
+        node = ProgramLayer(passes, inputs, needs, len(outputs))
+        node.made(outputs, passes.variant.constant_outputs)
     end = len(outputs) - len(state)  # of what is shown of every step
     final = tuple(outputs[end:])
     steps = tuple(outputs[end - len(state) : end]) if options.steps else ()
@@ -149,30 +155,59 @@ def run_direction(
     return y, final, steps
 
 
+def _layer(
+    held: Held, step: TracedStep, options: Options, reverse: bool, restarts: bool,
+    captured: Sequence[Tensor], directions: int,
+) -> DirectionOfLayer:
+    plain = options is PLAIN[options.batch_first] and not captured
+    kind = (options.batch_first, reverse, restarts, directions)
+    found = held.layers.get(kind) if plain else None
+    if found is None or found.step is not step:
+        found = DirectionOfLayer(
+            step, options, reverse, restarts, list(held.tensors), [id(t) for t in captured],
+            directions,
+        )
+        if plain:
+            held.layers[kind] = found
+    return found
+
+
 class DirectionOfLayer:
-    """What a direction's forward and backward passes share besides arrays."""
+    """What runs of a direction have in common, besides arrays."""
+
+    __slots__ = (
+        "_variants", "at_drawn", "at_restarts", "at_states", "at_tensors", "directions", "n_states",
+        "names", "options", "paths", "restarts", "reverse", "step", "y_is_state", "y_wanted",
+    )
 
     def __init__(
-        self, cell: Cell, step: TracedStep, options: Options, reverse: bool, n_states: int,
-        restarts: bool, paths: list[str], captured: list[int], directions: int,
+        self, step: TracedStep, options: Options, reverse: bool, restarts: bool, paths: list[str],
+        captured: list[int], directions: int,
     ) -> None:
         self.directions = directions
-        self.cell, self.step, self.options, self.reverse = cell, step, options, reverse
-        self.n_states, self.restarts = n_states, restarts
+        self.step, self.options, self.reverse = step, options, reverse
+        self.n_states, self.restarts = len(step.states), restarts
         self.paths = paths
         self.names: tuple[str | int, ...] = (*paths, *captured)
         # Where the inputs of a run are: x, states, restarts, tensors, what is drawn.
-        first_tensor = 1 + n_states * (1 + restarts)
+        first_tensor = 1 + self.n_states * (1 + restarts)
         first_drawn = first_tensor + len(self.names)
-        self.at_states = slice(1, 1 + n_states)
-        self.at_restarts = slice(1 + n_states, first_tensor)
+        self.at_states = slice(1, 1 + self.n_states)
+        self.at_restarts = slice(1 + self.n_states, first_tensor)
         self.at_tensors = slice(first_tensor, first_drawn)
         self.at_drawn = slice(first_drawn, None)
         self.y_is_state = step.y_is_state
         self.y_wanted = options.sequences or self.y_is_state < 0
+        self._variants: dict[tuple[bool, ...], Variant] = {}
 
     def variant(self, needs: tuple[bool, ...]) -> Variant:
         """Of the step, where these inputs need gradients."""
+        found = self._variants.get(needs)
+        if found is None:
+            found = self._variants[needs] = self._found_or_made(needs)
+        return found
+
+    def _found_or_made(self, needs: tuple[bool, ...]) -> Variant:
         options = self.options
         seen = options.seen is not None
         lengths = None if options.schedule is None else options.schedule.lengths
@@ -201,14 +236,13 @@ class ProgramLayer(LayerNode):
     final states.
     """
 
-    __slots__ = ("_layer", "_needs", "_passes")
+    __slots__ = ("_needs", "_passes")
 
     def __init__(
-        self, layer: DirectionOfLayer, passes: Passes, inputs: Sequence[Tensor],
-        needs: tuple[bool, ...], n_outputs: int,
+        self, passes: Passes, inputs: Sequence[Tensor], needs: tuple[bool, ...], n_outputs: int
     ) -> None:
         super().__init__(inputs, n_outputs)
-        self._layer, self._needs = layer, needs
+        self._needs = needs
         self._passes: Passes | None = passes
 
     @property
@@ -220,7 +254,8 @@ class ProgramLayer(LayerNode):
 
     def _needed(self, needs: Sequence[bool]) -> Sequence[bool]:
         """Those of them that the forward pass has prepared for."""
-        return [a and b for a, b in zip(needs, self._needs, strict=True)]
+        prepared = self._needs
+        return [need and prepared[i] for i, need in enumerate(needs)]
 
     def back(
         self, d_outputs: list[Array | None], needs: Sequence[bool], retain: bool
@@ -232,12 +267,13 @@ class ProgramLayer(LayerNode):
         self, d_outputs: Sequence[Tensor | None], needs: Sequence[bool]
     ) -> Sequence[Tensor | None]:
         """The direction runs once more on the tape."""
-        layer = self._layer
-        self.note_tape(layer.cell)
         assert self.inputs is not None
+        assert self._passes is not None
+        layer, cell = self._passes.layer, self._passes.cell
+        self.note_tape(cell)
         inputs: list[Any] = [Alias.apply(t) for t in self.inputs]
         tensors, n_held = inputs[layer.at_tensors], len(layer.paths)
-        stand_in = layer.cell.with_tensors(dict(zip(layer.paths, tensors, strict=False)))
+        stand_in = cell.with_tensors(dict(zip(layer.paths, tensors, strict=False)))
         stand_in.__dict__["draw"] = lambda steps, batch: tuple(inputs[layer.at_drawn])
         options = replace(layer.options, sequences=layer.y_wanted and layer.options.sequences)
         with _Replacing(dict(zip(layer.names[n_held:], tensors[n_held:], strict=True))):

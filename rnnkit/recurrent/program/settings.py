@@ -75,6 +75,21 @@ def _setting(value: Any, within: tuple[int, ...] = ()) -> Any:
     return _Itself(value)
 
 
+def is_lasting(module: Module) -> bool:
+    """Whether the settings of a module, but for modules in it, are the same for as long as its
+    attributes are the same objects."""
+    return all(
+        name in _NOT_OF_STEPS or isinstance(value, Module) or _lasts(value)
+        for name, value in vars(module).items()
+    )
+
+
+def _lasts(value: Any) -> bool:
+    if isinstance(value, (tuple, frozenset)):
+        return all(_lasts(item) for item in value)
+    return not isinstance(value, (list, set, dict, np.ndarray, Module))
+
+
 class _Itself:
     """Equal for the same object alone, also when that is gone and another has its ``id``."""
 

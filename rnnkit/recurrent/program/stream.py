@@ -14,7 +14,7 @@ from rnnkit.backend.products import always_native
 from rnnkit.recurrent.program.prepared import Prepared
 from rnnkit.recurrent.program.run import traced
 from rnnkit.recurrent.program.steps import placed_drawn
-from rnnkit.recurrent.program.traced import TRACING, tensors_of
+from rnnkit.recurrent.program.traced import TRACING, TracedStep
 from rnnkit.recurrent.program.variant import Variant
 
 if TYPE_CHECKING:
@@ -60,8 +60,10 @@ class _Layer:
     def __init__(self, cell: Cell, state: tuple[Array, ...]) -> None:
         self._cell = cell
         self._state = state
-        self._step = traced(cell)
-        held = tensors_of(cell)
+        found = traced(cell)
+        held = found.tensors
+        assert isinstance(found.step, TracedStep)
+        self._step = found.step
         with TRACING:
             self._variant = variant = Variant(self._step, list(held))
         # Copies: weights that change are others when they are taken again, and not before.

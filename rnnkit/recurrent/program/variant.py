@@ -87,6 +87,7 @@ class Variant:
         forward_given, backward_given: the inputs of the programs that are no such products.
         d_rows, d_matrices, d_biases: of ``rows``, and of the matrix and bias of each product, those
             that get a gradient; None in place of the others.
+        matrix_shapes, bias_shapes: of these gradients; ``sums_shapes``: of sums of products.
         d_inputs, d_graphs: of the inputs of every step, those whose gradient the backward program
             gives: x and what is drawn; and hoisted values that are no such products.
         places: of the invariants that a run is given, among its tensors.
@@ -319,6 +320,11 @@ class Variant:
 
         self.d_matrices = [of_gradient(each, each.matrix) for each in self.products or ()]
         self.d_biases = [of_gradient(each, each.bias) for each in self.products or ()]
+        self.matrix_shapes = [each and each.tensor.shape for each in self.d_matrices]
+        self.bias_shapes = [each and each.tensor.shape for each in self.d_biases]
+        self.sums_shapes = [
+            (a.stop - a.start, b.stop - b.start) for _, (a, b) in found.outer_sums
+        ]
         inputs = (self.step.x, *self.step.drawn)
         self.d_inputs = [v for v in found.sequence_gradients if v in inputs]
         others = [v for v in found.sequence_gradients if v not in inputs]

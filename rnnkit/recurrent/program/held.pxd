@@ -1,0 +1,2 @@
+cdef class Held:
+    cdef public object _cell, _lasts, _modules, _tensors, layers, settings, step, tensors

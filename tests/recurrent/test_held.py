@@ -1,0 +1,164 @@
+"""What is known of a cell from an earlier call holds only while the cell is the same."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from weakref import ref
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import nn
+from rnnkit.recurrent import run_layer
+from rnnkit.recurrent.program.held import held_by
+
+
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.slope = 1.0
+        self.shift = rk.tensor(np.zeros(3, np.float32))
+
+
+class Sloped(rk.Cell):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.scale = 0.5
+        self.inner = Inner()
+        self.factors = [1.0, 2.0]
+        self.make_parameters("float32")
+
+    def parameter_shapes(self):
+        return {"weight": (self.hidden_size, self.input_size)}
+
+    def step(self, x, state):
+        h = rk.tanh(
+            x @ self.weight.T + self.scale * state[0] * self.inner.slope
+            + self.inner.shift + sum(self.factors)
+        )
+        return h, (h,)
+
+
+class Plain(Sloped):
+    """Nothing in it can change but by another object."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.factors = (1.0, 2.0)
+
+
+def set_weight(cell):
+    cell.weight.data = cell.weight.data * 2
+
+
+def another_weight(cell):
+    cell.weight = nn.Parameter(np.ones((3, 3), np.float32))
+
+
+def rename(cell):
+    scale = cell.scale
+    del cell.scale
+    cell.scale = scale * 3
+
+
+CHANGES = {
+    "a number": lambda cell: setattr(cell, "scale", 0.25),
+    "the sign of zero": lambda cell: setattr(cell, "scale", -0.0),
+    "a number of an inner module": lambda cell: setattr(cell.inner, "slope", 3.0),
+    "a tensor of an inner module": lambda cell: setattr(
+        cell.inner, "shift", rk.tensor(np.ones(3, np.float32))
+    ),
+    "another inner module": lambda cell: setattr(cell, "inner", Inner()),
+    "the numbers of a parameter": set_weight,
+    "another parameter": another_weight,
+    "another order": rename,
+    "a tuple": lambda cell: setattr(cell, "factors", (0.5,)),
+    "past __setattr__": lambda cell: vars(cell).update(scale=0.75),
+}
+
+
+def run(module, x):
+    with rk.backend("native"):
+        return module(x)[0].numpy()
+
+
+def expected(module, x):
+    with rk.backend("python"):
+        return module(x)[0].numpy()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("kind", [Plain, Sloped])
+def test_a_change_is_seen(native, kind, change):
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
+    cell = kind(3, 3)
+    module = nn.Recurrent(cell)
+    run(module, x)
+    change(cell)
+    np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_change_within_a_list_is_seen(native):
+    x = np.ones((4, 2, 3), np.float32)
+    module = nn.Recurrent(Sloped(3, 3))
+    before = run(module, x)
+    module.layers[0][0].factors[0] = -5.0
+    after = run(module, x)
+    assert not np.array_equal(after, before)
+    np.testing.assert_allclose(after, expected(module, x), rtol=1e-5, atol=1e-6)
+
+
+def test_it_is_found_out_once():
+    cell = Plain(3, 3)
+    held = held_by(cell)
+    assert held_by(cell) is held
+    cell.weight.data[...] = 0
+    assert held_by(cell) is held
+    cell.eval()
+    assert held_by(cell) is not held
+    assert held_by(Sloped(3, 3)) is not None
+
+
+def test_a_tensor_of_another_shape_or_dtype_is_another():
+    cell = Plain(3, 3)
+    for array in (np.zeros((2, 3), np.float32), np.zeros((2, 3))):
+        held = held_by(cell)
+        cell.weight.data = array
+        assert held_by(cell) is not held
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell))]
+)
+def test_a_copy_finds_out_for_itself(native, copied):
+    x = np.ones((4, 2, 3), np.float32)
+    cell = Plain(3, 3)
+    run(nn.Recurrent(cell), x)
+    twin = copied(cell)
+    twin.scale = 0.125
+    for each in (twin, cell):
+        module = nn.Recurrent(each)
+        np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
+        assert held_by(each).is_of(each)
+
+
+def test_no_cell_is_kept_alive(native):
+    """Copies with dropped weights come and go with each call."""
+    x = np.ones((4, 2, 3), np.float32)
+    cell = Plain(3, 3)
+    run(nn.Recurrent(cell), x)
+    gc.disable()
+    try:
+        twin = cell.with_tensors({"weight": nn.Parameter(np.ones((3, 3), np.float32))})
+        with rk.backend("native"):
+            y, _ = run_layer([twin], x)
+        y.sum().backward()
+        del y
+        gone = ref(twin)
+        del twin
+        assert gone() is None
+    finally:
+        gc.enable()
