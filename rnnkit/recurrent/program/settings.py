@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -19,7 +21,8 @@ def settings_of(module: Module) -> tuple[Any, ...]:
     """The attributes of a module and its submodules; equal ones give equal steps.
 
     Of a tensor that counts which the module holds: shape and dtype. Lists, sets, dicts and arrays
-    count with what is in them, modules there with their attributes, any other object as itself.
+    count with what is in them, modules there, dataclasses and namespaces with their attributes, any
+    other object as itself.
     """
     found: list[Any] = []
     for name, value in vars(module).items():
@@ -72,7 +75,23 @@ def _setting(value: Any, within: tuple[int, ...] = ()) -> Any:
             (name, _setting(each, inside)) for name, each in vars(value).items()
             if name not in _NOT_OF_STEPS
         ])
+    record = _record(value)
+    if record is not None and id(value) not in within:
+        inside = (*within, id(value))
+        return kind, tuple([(name, _setting(each, inside)) for name, each in record.items()])
     return _Itself(value)
+
+
+def _record(value: Any) -> dict[str, Any] | None:
+    """The attributes of a dataclass or of a namespace; None for anything else."""
+    kind = type(value)
+    if not hasattr(kind, "__dataclass_fields__"):
+        argparse = sys.modules.get("argparse")
+        known = (SimpleNamespace,) if argparse is None else (SimpleNamespace, argparse.Namespace)
+        return vars(value) if isinstance(value, known) else None
+    if hasattr(value, "__dict__"):
+        return vars(value)
+    return {name: getattr(value, name, None) for name in kind.__dataclass_fields__}
 
 
 class _Itself:
@@ -100,7 +119,7 @@ class _Itself:
 @contextmanager
 def unchanged(module: Module) -> Iterator[None]:
     """Gives a module and its submodules the attributes again that they had before, and lists, sets,
-    dicts and arrays there what was in them."""
+    dicts, arrays, dataclasses and namespaces there what was in them."""
     before = [(each, _copied(each)) for each in _all_in(module)]
     try:
         yield
@@ -115,8 +134,8 @@ def _all_in(module: Module) -> Iterator[Any]:
     stack: list[Any] = [module]
     while stack:
         value = stack.pop()
-        if isinstance(value, Module):
-            value = vars(value)
+        if isinstance(value, Module) or _record(value) is not None:
+            value = getattr(value, "__dict__", None)
         if id(value) in seen:
             continue
         seen.add(id(value))
