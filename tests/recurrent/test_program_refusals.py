@@ -95,6 +95,25 @@ REFUSED = {
     "a product over the batch": (lambda c, x, h: x @ (x.T @ h), "matmul mixes rows"),
     "products of all rows": (lambda c, x, h: (x @ h.T) @ x, "matmul mixes rows"),
     "a flip of the batch": (lambda c, x, h: ops.flip(x, 0), "flip mixes rows"),
+    "a sum of what is made for the batch": (
+        lambda c, x, h: x + ops.ones_like(x).sum(0), "sum mixes rows",
+    ),
+    "a sum of parameters for the batch": (
+        lambda c, x, h: x + (ops.zeros_like(x) + c.W[0]).sum(0), "sum mixes rows",
+    ),
+    "a product of what is made for the batch": (
+        lambda c, x, h: x @ (ops.ones_like(x).T @ ops.ones_like(x)), "matmul mixes rows",
+    ),
+    "a number for each row": (
+        lambda c, x, h: x * (1.0 + rk.tensor(np.ones((len(x), H), "f4").cumsum(0))),
+        "that is not from the batch",
+    ),
+    "a product with every row": (
+        lambda c, x, h: (x @ (h[:, :, None] * c.W)).sum(0), "matmul mixes rows",
+    ),
+    "the greatest of the batch": (
+        lambda c, x, h: x[:, :1] @ h.T.max(1, keepdims=True)[:1], "max mixes rows",
+    ),
     "the batch twice": (lambda c, x, h: ops.cat([x, h], 0)[: len(x)], "cat mixes rows"),
     "the batch in another shape": (
         lambda c, x, h: x.reshape(H, -1).reshape(-1, H), "reshape mixes rows",
