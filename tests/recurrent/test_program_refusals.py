@@ -27,6 +27,7 @@ class Written(rk.Cell):
         self.given = step
         self.W = nn.Parameter(np.random.default_rng(0).standard_normal((H, H)).astype(np.float32))
         self.counter, self.seen = 0, []
+        self.pair = {"a": [rk.tensor(np.float32(2.0))]}
         self.small = nn.Parameter(np.array([0.0, 0.1, -0.1], np.float32))
         self.register_buffer("times", rk.tensor(np.array(3)))
         self.register_buffer("order", rk.tensor(np.array([2, 2, 0, 1])))
@@ -58,6 +59,21 @@ def remembered(cell, x):
 def listed(cell, x):
     cell.seen.append(1)
     return x
+
+
+def counted_in_a_buffer(cell, x):
+    cell.times = cell.times + 1
+    return x * cell.times.astype("float32")
+
+
+def counted_in_place(cell, x):
+    cell.times.data[...] += 1
+    return x
+
+
+def halved(cell, x):
+    cell.pair["a"][0].data[...] *= 0.5
+    return x * cell.pair["a"][0]
 
 
 def drawn(cell, x):
@@ -141,6 +157,13 @@ REFUSED = {
     "a counter": (lambda c, x, h: counted(c, x), "the step changes attributes: counter"),
     "a memory": (lambda c, x, h: remembered(c, x), "the step changes attributes: last"),
     "a list": (lambda c, x, h: listed(c, x), "the step changes attributes: seen"),
+    "a buffer": (
+        lambda c, x, h: counted_in_a_buffer(c, x), "the step changes attributes: times",
+    ),
+    "a buffer's numbers": (
+        lambda c, x, h: counted_in_place(c, x), "the step changes attributes: times",
+    ),
+    "numbers in a dict": (lambda c, x, h: halved(c, x), "the step changes attributes: pair"),
     "rows without elements": (
         lambda c, x, h: x + h[:, :0].sum(1, keepdims=True), "slice gives rows without elements",
     ),

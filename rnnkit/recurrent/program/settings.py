@@ -47,6 +47,33 @@ def changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
     return [name for name in names if former.get(name) != latter.get(name)]
 
 
+def tensors_in(module: Module) -> dict[str, list[tuple[Any, ...]]]:
+    """By attribute: the tensors there, whatever holds them, their arrays and what is in these."""
+    found = {}
+    for name, value in vars(module).items():
+        tensors = [
+            (each, each._data, hash(each._data.tobytes())) for each in _all_in(value)
+            if isinstance(each, Tensor) and isinstance(each._data, np.ndarray)
+        ]
+        if tensors and name not in _NOT_OF_STEPS:
+            found[name] = tensors
+    return found
+
+
+def other_tensors(
+    before: dict[str, list[tuple[Any, ...]]], after: dict[str, list[tuple[Any, ...]]]
+) -> list[str]:
+    """Names of the attributes of ``before`` that have other tensors, or other numbers in them."""
+
+    def alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+        return one[0] is other[0] and one[1] is other[1] and one[2] == other[2]
+
+    return [
+        name for name, former in before.items()
+        if len(former) != len(after.get(name, ())) or not all(map(alike, former, after[name]))
+    ]
+
+
 def _named(settings: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     for name, *setting in settings:
         yield name, setting
@@ -119,7 +146,7 @@ class _Itself:
 @contextmanager
 def unchanged(module: Module) -> Iterator[None]:
     """Gives a module and its submodules the attributes again that they had before, and lists, sets,
-    dicts, arrays, dataclasses and namespaces there what was in them."""
+    dicts, arrays, tensors, dataclasses and namespaces there what was in them."""
     before = [(each, _copied(each)) for each in _all_in(module)]
     try:
         yield
@@ -128,10 +155,11 @@ def unchanged(module: Module) -> Iterator[None]:
             _restore(each, former)
 
 
-def _all_in(module: Module) -> Iterator[Any]:
-    """The attributes of all modules, and all containers and arrays, that a module leads to."""
+def _all_in(start: Any) -> Iterator[Any]:
+    """The attributes of all modules, and all containers, arrays and tensors, that a module, or
+    anything else, leads to."""
     seen: set[int] = set()
-    stack: list[Any] = [module]
+    stack: list[Any] = [start]
     while stack:
         value = stack.pop()
         if isinstance(value, Module) or _record(value) is not None:
@@ -143,13 +171,15 @@ def _all_in(module: Module) -> Iterator[Any]:
             stack += value.values()
         elif isinstance(value, (list, tuple, set, frozenset)):
             stack += value
-        if isinstance(value, (dict, list, set, np.ndarray)):
+        if isinstance(value, (dict, list, set, np.ndarray, Tensor)):
             yield value
 
 
 def _copied(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.copy()
+    if isinstance(value, Tensor):
+        return value._data, value._data.copy()
     kind = next(kind for kind in (dict, list, set) if isinstance(value, kind))
     return kind(value)
 
@@ -168,5 +198,11 @@ def _restore(value: Any, former: Any) -> None:
     elif isinstance(value, set):
         value &= former
         value |= former
+    elif isinstance(value, Tensor):
+        array, numbers = former
+        if value._data is not array:
+            value._data = array
+        if array.tobytes() != numbers.tobytes():
+            array[...] = numbers
     elif value.tobytes() != former.tobytes():
         value[...] = former

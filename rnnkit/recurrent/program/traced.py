@@ -15,7 +15,13 @@ from rnnkit.autograd.grad_mode import enable_grad
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import ShapeError, TraceError
 from rnnkit.module import Module
-from rnnkit.recurrent.program.settings import changed, settings_of, unchanged
+from rnnkit.recurrent.program.settings import (
+    changed,
+    other_tensors,
+    settings_of,
+    tensors_in,
+    unchanged,
+)
 from rnnkit.recurrent.program.trace import TracedArray, Tracer, is_of_user, numbers_of_rows
 from rnnkit.recurrent.program.values import Value, told_apart
 
@@ -156,7 +162,7 @@ class TracedStep:
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
-        settings, generator = settings_of(cell), rng.get_state()
+        settings, tensors, generator = settings_of(cell), tensors_in(cell), rng.get_state()
         drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
@@ -175,7 +181,7 @@ class TracedStep:
         try:
             with unchanged(cell), enable_grad(), tracer:
                 result = step(x, tuple(states), *drawn_leaves)
-                after_step = settings_of(cell)
+                after_step, tensors_after = settings_of(cell), tensors_in(cell)
         except TraceError:
             raise
         except Exception as error:  # whatever it is, the tape shows it if it is the step's own
@@ -183,8 +189,9 @@ class TracedStep:
         finally:
             draws = rng.get_state() != after_draw
             rng.set_state(generator)  # the run draws for itself
-        if after_step != settings:
-            names = ", ".join(changed(settings, after_step))
+        others = [*changed(settings, after_step), *other_tensors(tensors, tensors_after)]
+        if others:
+            names = ", ".join(dict.fromkeys(others))
             raise TraceError(f"{_line_of_step(cell)}: the step changes attributes: {names}")
         if draws:
             raise TraceError("the step draws from the generator: that is what draw() is for")
