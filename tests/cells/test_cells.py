@@ -260,6 +260,7 @@ def test_equations_of_a_mixin_or_of_an_object_leave_the_kernel():
     assert [kind.gate_names for kind in kinds] == [
         (), GRUCell.gate_names, LSTMCell.gate_names, GRUCell.gate_names
     ]
+    assert Doubled(3, 4, coupled=True).gate_names == ()
     cell = RNNCell(3, 4)
     assert cell.kernel == "rnn"
     cell.step = lambda x, state: (state[0], state)
