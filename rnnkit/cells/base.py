@@ -244,6 +244,28 @@ class Cell(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define step(x, state)")
 
+    def checked_result(self, result: Any) -> tuple[Tensor, State]:
+        """What a step has given.
+
+        Raises:
+            ArgumentError: it is no pair of an output and as many states as the cell has. A state
+                alone would be taken apart, row by row.
+        """
+        names, got = self.state_names, type(result).__name__
+        if isinstance(result, (tuple, list)):
+            if len(result) == 2:
+                output, states = result
+                if isinstance(states, (tuple, list)) and len(states) == len(names):
+                    return output, tuple(states)
+                several = isinstance(states, (tuple, list))
+                got = f"{len(states)} states" if several else f"{type(states).__name__} as states"
+            else:
+                got = f"{len(result)} items"
+        raise ArgumentError(
+            f"step: {type(self).__name__}: expected the output and a tuple of states "
+            f"({', '.join(names)}{',' * (len(names) == 1)}), got {got}"
+        )
+
     @property
     def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
         """The least and the greatest value of the gates that don't lie between 0 and 1."""
@@ -291,7 +313,8 @@ class Cell(Module):
             if single:
                 states = tuple(value.unsqueeze(0) for value in states)
         step: Any = self.step
-        _, states = step(x, states, *[each[0] for each in self.drawn_for(1, x.shape[0])])
+        drawn = [each[0] for each in self.drawn_for(1, x.shape[0])]
+        _, states = self.checked_result(step(x, states, *drawn))
         if single:
             states = tuple(value.squeeze(0) for value in states)
         return self.pack_state(states)

@@ -9,7 +9,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
-from rnnkit.errors import BackendError
+from rnnkit.errors import ArgumentError, BackendError
 from rnnkit.recurrent import run_layer
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -338,7 +338,7 @@ WRONG_RESULTS = {
     "one row for all": (lambda c, x, s: (c.W[0], s), r"output: expected rows, got shape \(4,\)"),
     "no states": (lambda c, x, s: (x, ()), "returns 0 states, expected 1"),
     "too many states": (lambda c, x, s: (x, (x, x)), "returns 2 states, expected 1"),
-    "a list of states": (lambda c, x, s: (x, [x]), "its output and a tuple of states"),
+    "three results": (lambda c, x, s: (x, s, s), "its output and a tuple of states"),
     "a state alone": (lambda c, x, s: (x, x), "its output and a tuple of states"),
     "minus a truth": (lambda c, x, s: (x * -(x > 0), s), "neg of bool in a program of float32"),
     "a difference of truths": (lambda c, x, s: (x * ((x > 0) - (x < 0)), s), "sub of bool"),
@@ -380,6 +380,31 @@ def test_wrong_results_are_refused_and_left_to_the_tape(name):
         except Exception as error:
             outcomes.append((type(error), str(error)))
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("N", [1, 2, 5])
+def test_a_state_alone_is_not_taken_apart_on_the_tape(N):
+    x = np.zeros((2, N, H), np.float32)
+    for step, got in (
+        (lambda c, x, s: (x, x), "Tensor as states"), (lambda c, x, s: x, "Tensor"),
+        (lambda c, x, s: (x, (x, x)), "2 states"), (lambda c, x, s: (x, s, x), "3 items"),
+    ):
+        message = rf"step: Written: expected the output and a tuple of states \(h,\), got {got}"
+        for call in (
+            lambda cell: run_layer((cell,), x), lambda cell: run_layer((cell,), x[:0]),
+            lambda cell: cell(x[0]), lambda cell: nn.Recurrent(cell).stream(N)(x[0]),
+        ):
+            with pytest.raises(ArgumentError, match=message):
+                call(Written(step))
+
+
+def test_a_list_of_states_is_a_program_too():
+    def step(cell, x, state):
+        return [x + state[0], [x]]
+
+    _, expected = run(step, "python")
+    _, actual = run(step, "native")
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_step_that_only_tracing_fails_runs_on_the_tape():

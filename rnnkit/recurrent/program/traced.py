@@ -198,7 +198,8 @@ class TracedStep:
         self.x = tracer.value_of(x)
         self.states = [tracer.value_of(state) for state in states]
         self.drawn = [tracer.value_of(each) for each in drawn_leaves]
-        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], tuple):
+        pair = isinstance(result, (tuple, list)) and len(result) == 2
+        if not pair or not isinstance(result[1], (tuple, list)):
             raise TraceError("the step must return its output and a tuple of states")
         y, after = result
         if len(after) != len(states):
