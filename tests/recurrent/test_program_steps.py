@@ -90,6 +90,24 @@ def test_parameters_and_attributes_change_between_calls():
             assert np.abs(one - other).max() > 1e-3
 
 
+@pytest.mark.parametrize("size", [1009, 2026])
+def test_no_size_in_a_container_is_taken_for_the_batch(size):
+    class Tables(Own):
+        def __init__(self):
+            super().__init__()
+            table = np.random.default_rng(0).standard_normal((size, 5)).astype("float32")
+            self.tables = [rk.tensor(table, requires_grad=True)]
+
+        def step(self, x, state):
+            table = ops.tanh(self.tables[0])
+            weights = ops.softmax((x @ self.W.T + state[0] @ self.U.T) @ table.T, -1)
+            h = weights @ table + self.b
+            return h, (h,)
+
+    cell = Tables()
+    check(cell, table=cell.tables[0])
+
+
 @dataclass
 class Factors:
     one: float = 1.0

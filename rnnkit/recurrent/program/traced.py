@@ -75,8 +75,9 @@ def _other_integers(array: Array) -> Array:
 def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
     """Of all that a step is given."""
     yield from (cell.input_size, cell.hidden_size, cell.output_size)
-    for tensor in tensors_of(cell).values():
-        yield from tensor.shape
+    for tensors in tensors_in(cell).values():
+        for tensor, *_ in tensors:
+            yield from tensor.shape
     for shape in (*cell.state_shapes, *[each.shape[2:] for each in drawn]):
         yield from shape
 
