@@ -47,12 +47,14 @@ def changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
     return [name for name in names if former.get(name) != latter.get(name)]
 
 
-def tensors_in(module: Module) -> dict[str, list[tuple[Any, ...]]]:
-    """By attribute: the tensors there, whatever holds them, their arrays and what is in these."""
+def tensors_in(module: Module, numbers: bool = False) -> dict[str, list[tuple[Any, ...]]]:
+    """By attribute: the tensors there, whatever holds them, their arrays and, if ``numbers`` count,
+    what is in these."""
     found = {}
     for name, value in vars(module).items():
         tensors = [
-            (each, each._data, hash(each._data.tobytes())) for each in _all_in(value)
+            (each, each._data, hash(each._data.tobytes()) if numbers else 0)
+            for each in _all_in(value)
             if isinstance(each, Tensor) and isinstance(each._data, np.ndarray)
         ]
         if tensors and name not in _NOT_OF_STEPS:
@@ -144,10 +146,14 @@ class _Itself:
 
 
 @contextmanager
-def unchanged(module: Module) -> Iterator[None]:
+def unchanged(module: Module, numbers: bool = False) -> Iterator[None]:
     """Gives a module and its submodules the attributes again that they had before, and lists, sets,
-    dicts, arrays, tensors, dataclasses and namespaces there what was in them."""
-    before = [(each, _copied(each)) for each in _all_in(module)]
+    dicts, arrays, dataclasses and namespaces there what was in them; tensors, too, if ``numbers``
+    count: otherwise another thread may be training them."""
+    before = [
+        (each, _copied(each)) for each in _all_in(module)
+        if numbers or not isinstance(each, Tensor)
+    ]
     try:
         yield
     finally:

@@ -163,7 +163,9 @@ class TracedStep:
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
-        settings, tensors, generator = settings_of(cell), tensors_in(cell), rng.get_state()
+        # What the step does to numbers shows in the second trace, whose tensors nobody else has.
+        settings, tensors = settings_of(cell), tensors_in(cell, number == 1)
+        generator = rng.get_state()
         drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
@@ -180,9 +182,9 @@ class TracedStep:
         ]
         step: Any = cell.step
         try:
-            with unchanged(cell), enable_grad(), tracer:
+            with unchanged(cell, number == 1), enable_grad(), tracer:
                 result = step(x, tuple(states), *drawn_leaves)
-                after_step, tensors_after = settings_of(cell), tensors_in(cell)
+                after_step, tensors_after = settings_of(cell), tensors_in(cell, number == 1)
         except TraceError:
             raise
         except Exception as error:  # whatever it is, the tape shows it if it is the step's own
