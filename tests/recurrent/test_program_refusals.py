@@ -109,6 +109,7 @@ REFUSED = {
     "a maximum of all": (lambda c, x, h: x - x.max(), "max mixes rows"),
     "a softmax over the batch": (lambda c, x, h: ops.softmax(x, 0), "softmax mixes rows"),
     "a product over the batch": (lambda c, x, h: x @ (x.T @ h), "matmul mixes rows"),
+    "a linear of all rows": (lambda c, x, h: ops.linear(x, h) @ h, "linear mixes rows"),
     "products of all rows": (lambda c, x, h: (x @ h.T) @ x, "matmul mixes rows"),
     "a flip of the batch": (lambda c, x, h: ops.flip(x, 0), "flip mixes rows"),
     "a sum of what is made for the batch": (

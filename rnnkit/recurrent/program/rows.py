@@ -511,7 +511,9 @@ def product(t: Tracer, x: Value, weight: Value, transposed: bool) -> Value:
 def _linear(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     x, weight = values[:2]
     need_rows_first("linear", x)
-    if weight.rows or len(x.shape) != 1 or not x.rows:
+    if any(value.rows for value in values[1:]):
+        raise mixes("linear")
+    if len(x.shape) != 1:
         raise TraceError(f"{where()}: linear of a row of {len(x.shape)} axes in a program")
     y = product(t, x, weight, True)
     return elementwise(t, "add", [y, values[2]]) if len(values) > 2 else y
