@@ -6,7 +6,8 @@ Notation, here and in every cell: N batch, I input size, H hidden size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -44,6 +45,17 @@ def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
         return cell
 
     return enter
+
+
+EQUATIONS = frozenset({
+    "step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out",
+})
+"""Methods that say what a step computes."""
+
+
+def _until(cls: type, names: set[str]) -> Iterator[type]:
+    """The classes that come before the first that defines one of ``names``."""
+    return takewhile(lambda each: names.isdisjoint(vars(each)), cls.__mro__)
 
 
 class Cell(Module):
@@ -86,14 +98,13 @@ class Cell(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.short_name = cls.__name__.removesuffix("Cell")
-        # A fused kernel stands for one set of equations: who overrides any leaves the kernel.
-        equations = {
-            "step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out",
-        }
-        if "kernel" not in cls.__dict__ and not equations.isdisjoint(cls.__dict__):
+        # A fused kernel stands for one set of equations: who overrides any leaves the kernel, be it
+        # in a class that stands beside the cell among the bases.
+        if any(not EQUATIONS.isdisjoint(vars(each)) for each in _until(cls, {"kernel"})):
             cls.kernel = None
         # And the gates of a parent need not be those of a new step.
-        if "step" in cls.__dict__ and {"gate_names", "gate_values"}.isdisjoint(cls.__dict__):
+        gates = {"gate_names", "gate_values"}
+        if any("step" in vars(each) for each in _until(cls, gates)):
             cls.gate_names = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
@@ -238,6 +249,28 @@ class Cell(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define step(x, state)")
 
+    def checked_result(self, result: Any) -> tuple[Tensor, State]:
+        """What a step has given.
+
+        Raises:
+            ArgumentError: it is no pair of an output and as many states as the cell has. A state
+                alone would be taken apart, row by row.
+        """
+        names, got = self.state_names, type(result).__name__
+        if isinstance(result, (tuple, list)):
+            if len(result) == 2:
+                output, states = result
+                if isinstance(states, (tuple, list)) and len(states) == len(names):
+                    return output, tuple(states)
+                several = isinstance(states, (tuple, list))
+                got = f"{len(states)} states" if several else f"{type(states).__name__} as states"
+            else:
+                got = f"{len(result)} items"
+        raise ArgumentError(
+            f"step: {type(self).__name__}: expected the output and a tuple of states "
+            f"({', '.join(names)}{',' * (len(names) == 1)}), got {got}"
+        )
+
     @property
     def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
         """The least and the greatest value of the gates that don't lie between 0 and 1."""
@@ -285,7 +318,8 @@ class Cell(Module):
             if single:
                 states = tuple(value.unsqueeze(0) for value in states)
         step: Any = self.step
-        _, states = step(x, states, *[each[0] for each in self.drawn_for(1, x.shape[0])])
+        drawn = [each[0] for each in self.drawn_for(1, x.shape[0])]
+        _, states = self.checked_result(step(x, states, *drawn))
         if single:
             states = tuple(value.squeeze(0) for value in states)
         return self.pack_state(states)
@@ -412,7 +446,10 @@ class FusedKernel:
         self._name = name
 
     def __get__(self, cell: GatedCell | None, owner: type[GatedCell]) -> str | None:
-        return self._name if cell is None or cell.is_plain else None
+        if cell is None:
+            return self._name
+        # An object may have equations of its own, too.
+        return self._name if cell.is_plain and vars(cell).keys().isdisjoint(EQUATIONS) else None
 
 
 class GatedCell(Cell):

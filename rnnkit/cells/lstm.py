@@ -117,7 +117,9 @@ class LSTMCell(GatedCell):
         self.cell_clip = _check_clip(cell_clip)
         if self.coupled:
             self.gates = 3
-            self.__dict__ |= {"gate_names": ("f", "g", "o"), "input_gate": None}
+            self.__dict__["input_gate"] = None
+            if self.gate_names == LSTMCell.gate_names:  # those of another step are its own
+                self.__dict__["gate_names"] = ("f", "g", "o")
         super().__init__(
             input_size, hidden_size, bias,
             recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,

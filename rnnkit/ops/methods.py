@@ -45,7 +45,9 @@ def _invert(self: Tensor) -> Tensor:
 def _bitwise(op: Callable[[Any, Any], Tensor], sign: str) -> Callable[[Any, Any], Tensor]:
     def on_bools(a: Any, b: Any) -> Tensor:
         for operand in (a, b):
-            if np.result_type(getattr(operand, "_data", operand)) != np.bool_:
+            array = getattr(operand, "_data", operand)
+            # A traced array has a dtype and nothing else that NumPy could ask for.
+            if getattr(array, "dtype", None) != np.bool_ and type(array) is not bool:
                 raise TypeError(f"{sign} of tensors: expected bools, got {operand!r}")
         return op(a, b)
 

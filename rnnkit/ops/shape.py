@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,10 +100,23 @@ _reshape.defvjp(lambda d_y, _, x, shape: _reshape(d_y, shape=x._data.shape))
 
 
 def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
-    """The elements of `x` in order, in another shape; one size may be -1."""
+    """The elements of `x` in order, in another shape; one size may be -1.
+
+    Of no elements, -1 is what it is for any number of them: (0, 2, 3) as (0, -1) is (0, 6).
+    """
     x = any_tensor(x)
     wanted = sizes("reshape", shape)
+    if 0 in wanted and -1 in wanted:
+        wanted = _of_no_elements(x._data.shape, wanted)
     return x if x._data.shape == wanted else _reshape(x, shape=wanted)
+
+
+def _of_no_elements(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that is wanted, without its -1 where the other axes say what that is."""
+    size, known = [prod([n for n in each if n > 0]) for each in (shape, wanted)]
+    if wanted.count(0) != shape.count(0) or wanted.count(-1) != 1 or size % known:
+        return wanted
+    return tuple([size // known if n == -1 else n for n in wanted])
 
 
 def flatten(x: Tensor, start_axis: int = 0, end_axis: int = -1) -> Tensor:

@@ -134,7 +134,8 @@ class Pieces:
     def run(self, direction: int, times: range, carry: Carry) -> Run:
         """Some steps of a direction that has begun, from what the step before them left."""
         schedule, options = self.options.schedule, self.options
-        step: Any = self._cells[direction].step
+        cell = self._cells[direction]
+        step: Any = cell.step
         _, restart, drawn = self._begun[direction]
         *held, last = carry
         state: State = tuple(held)  # type: ignore[arg-type]
@@ -150,7 +151,8 @@ class Pieces:
                     state = tuple(map(_where_rows, [restarting] * len(state), begin, state))
                 active = schedule.active(t)
             # Whatever stands in the padding, it reaches no row and no gradient.
-            y, new = step(x if active is None else ops.where(active, x, 0.0), state, *now)
+            x = x if active is None else ops.where(active, x, 0.0)
+            y, new = cell.checked_result(step(x, state, *now))
             if options.seen is not None:
                 options.seen.directions[direction].watch(t, new)
             if active is None:
@@ -280,7 +282,7 @@ def _run_empty(cells: Sequence[Cell], x: Tensor, state: State, options: Options)
         no_rows = tuple([each[direction][:0] for each in state])
         step: Any = cell.step
         drawn = [each[0] for each in cell.drawn_for(1, 0)]
-        output, after = step(x.reshape(0, x.shape[-1]), no_rows, *drawn)
+        output, after = cell.checked_result(step(x.reshape(0, x.shape[-1]), no_rows, *drawn))
         outputs.append(output)
         states.append(after)
     y = _side_by_side(outputs)

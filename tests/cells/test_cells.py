@@ -8,6 +8,7 @@ import pytest
 from cell_equations import BY_HAND
 
 import rnnkit as rk
+from rnnkit import nn
 from rnnkit.cells import CELLS, Cell, GatedCell, GRUCell, LSTMCell, RNNCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
@@ -231,6 +232,41 @@ def test_other_equations_leave_the_kernel():
     kinds = (Peaky, Normed, Named, Own, Zoned)
     assert [kind.kernel for kind in kinds] == [None, None, "lstm", "own", None]
     assert [kind(3, 4).kernel for kind in kinds] == [None, None, "lstm", "own", None]
+
+
+def test_equations_of_a_mixin_or_of_an_object_leave_the_kernel():
+    class Doubling:
+        def step(self, x, state):
+            return super().step(2 * x, state)
+
+    class Halving:
+        def from_hidden(self, h):
+            return super().from_hidden(h) / 2
+
+    class Doubled(Doubling, LSTMCell):
+        """All of it is in the first base."""
+
+    class Halved(Halving, GRUCell):
+        """All of it is in the first base."""
+
+    class Unheard(LSTMCell, Doubling):
+        """The cell's own step comes first."""
+
+    class Further(Halved):
+        """Nothing of its own."""
+
+    kinds = (Doubled, Halved, Unheard, Further)
+    assert [kind.kernel for kind in kinds] == [None, None, "lstm", None]
+    assert [kind.gate_names for kind in kinds] == [
+        (), GRUCell.gate_names, LSTMCell.gate_names, GRUCell.gate_names
+    ]
+    assert Doubled(3, 4, coupled=True).gate_names == ()
+    cell = RNNCell(3, 4)
+    assert cell.kernel == "rnn"
+    cell.step = lambda x, state: (state[0], state)
+    assert cell.kernel is None
+    y, _ = nn.Recurrent(cell)(f32(5, 2, 3))
+    assert not y.numpy().any()
 
 
 def test_a_cell_must_define_its_step():

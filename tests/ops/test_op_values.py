@@ -114,6 +114,20 @@ def test_values_in_functions_are_those_in_methods(name):
         assert getattr(rk, method) is getattr(rk.Tensor, method)
 
 
+def test_reshape_of_no_elements():
+    for shape, wanted, expected in (
+        ((0, 2, 3), (0, -1), (0, 6)), ((0, 2, 3), (0, -1, 2), (0, 3, 2)), ((2, 0), (-1, 0), (2, 0)),
+        ((0, 4), (-1, 2, 2), (0, 2, 2)), ((3, 0, 4), (0, 6, -1), (0, 6, 2)),
+    ):
+        x = rk.ones(shape, requires_grad=True)
+        y = x.reshape(wanted)
+        assert y.shape == expected
+        assert rk.grad(y.sum(), x)[0].shape == shape
+    for shape, wanted in (((0, 2, 3), (0, -1, 4)), ((0, 0), (0, -1)), ((2, 3), (0, -1))):
+        with pytest.raises(ShapeError):
+            rk.ones(shape).reshape(wanted)
+
+
 def test_arrays_and_numbers_are_taken_for_tensors():
     array = np.arange(6.0).reshape(1, 2, 3)
     for op in (

@@ -98,6 +98,7 @@ ELEMENTWISE = {
     "logical_and": lambda x, h, w: truth(ops.logical_and(x > 0, h > 0), x),
     "logical_or": lambda x, h, w: truth(ops.logical_or(x > 0, h > 0), x),
     "logical_xor": lambda x, h, w: truth(ops.logical_xor(x > 0, h > 0), x),
+    "signs between truths": lambda x, h, w: truth((x > 0) & (h > 0) | ~(x < h) ^ (h < 1), x),
     "add of truths": lambda x, h, w: x * ((x > -1) + (h > -1)),
     "add of true": lambda x, h, w: truth((h > 0) + True, x),
     "mul of truths": lambda x, h, w: truth((x > 0) * (h > 0), x),
@@ -141,6 +142,17 @@ BROADCAST = {
     "expand": lambda x, h, w: boxes(h)[:, :1].expand(-1, 4, -1) * w[:10],
     "zeros for the batch": lambda x, h, w: ops.where(h > 0, ops.zeros(h.shape, dtype=h.dtype), x),
     "zeros_like": lambda x, h, w: ops.maximum(ops.zeros_like(h), h) + ops.ones_like(x),
+    "numbers for the batch": lambda x, h, w: h * (1.0 - ops.zeros_like(x)[:, :1]) + w,
+    "a parameter for the batch": lambda x, h, w: h * ops.sigmoid(ops.zeros_like(h) + w),
+    "a product for the batch": lambda x, h, w: (
+        h[:, :5] * ops.linear(ops.ones_like(h)[:, :6], w.reshape(5, 6), w[:5])
+    ),
+    "numbers for the batch in a product of the input": lambda x, h, w: h[:, :1] * ops.linear(
+        ops.cat([x[:, :2], ops.sigmoid(ops.zeros_like(x)[:, :3] + w[:3])], 1), w.reshape(6, 5)
+    ),
+    "truths for the batch": lambda x, h, w: (
+        truth(~rk.tensor(np.tile(np.arange(30) < 20, (len(x), 1))) & (h > 0), x)
+    ),
 }
 
 SHAPES = {
@@ -243,6 +255,18 @@ PRODUCTS = {
     "rows' own products, plain": lambda x, h, w: boxes(h) @ x.reshape(-1, 10, 3),
     "a row's own matrix and vector": lambda x, h, w: boxes(h) @ x[:, :10].unsqueeze(2),
     "a row's own vector and matrix": lambda x, h, w: x[:, :3].unsqueeze(1) @ boxes(h),
+    "a product of a matrix's rows": lambda x, h, w: boxes(h) @ w.reshape(10, 3),
+    "a product of a matrix's columns": lambda x, h, w: w[:6].reshape(2, 3) @ boxes(h * x),
+    "a product of a column": lambda x, h, w: w.reshape(3, 10) @ h[:, :10].unsqueeze(2),
+    "a product of a matrix of one row": lambda x, h, w: h[:, None, :10] @ w.reshape(1, 10, 3),
+    "a product for each head": lambda x, h, w: h[:, :10].reshape(-1, 5, 1, 2) @ w.reshape(5, 2, 3),
+    "rows' own products for each head": lambda x, h, w: cubes(h) @ cubes(x).transpose(-1, -2),
+    "rows' own products with one head": lambda x, h, w: cubes(h) @ cubes(x)[:, :1].transpose(2, 3),
+    "linear of a matrix's rows": lambda x, h, w: ops.linear(boxes(h), w.reshape(3, 10), w[:3]),
+    "linear of more axes": lambda x, h, w: ops.linear(cubes(h * x), w[:20].reshape(4, 5)),
+    "products of a matrix of the input": lambda x, h, w: (
+        (w[:6].reshape(2, 3) @ ops.linear(boxes(x), w.reshape(3, 10), w[:3])) * boxes(h)[:, :2, :3]
+    ),
     "an outer product": lambda x, h, w: x[:, :3].unsqueeze(2) @ h[:, :10].unsqueeze(1),
 }
 

@@ -9,7 +9,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
-from rnnkit.errors import BackendError
+from rnnkit.errors import ArgumentError, BackendError
 from rnnkit.recurrent import run_layer
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -27,6 +27,7 @@ class Written(rk.Cell):
         self.given = step
         self.W = nn.Parameter(np.random.default_rng(0).standard_normal((H, H)).astype(np.float32))
         self.counter, self.seen = 0, []
+        self.pair = {"a": [rk.tensor(np.float32(2.0))]}
         self.small = nn.Parameter(np.array([0.0, 0.1, -0.1], np.float32))
         self.register_buffer("times", rk.tensor(np.array(3)))
         self.register_buffer("order", rk.tensor(np.array([2, 2, 0, 1])))
@@ -58,6 +59,21 @@ def remembered(cell, x):
 def listed(cell, x):
     cell.seen.append(1)
     return x
+
+
+def counted_in_a_buffer(cell, x):
+    cell.times = cell.times + 1
+    return x * cell.times.astype("float32")
+
+
+def counted_in_place(cell, x):
+    cell.times.data[...] += 1
+    return x
+
+
+def halved(cell, x):
+    cell.pair["a"][0].data[...] *= 0.5
+    return x * cell.pair["a"][0]
 
 
 def drawn(cell, x):
@@ -93,8 +109,28 @@ REFUSED = {
     "a maximum of all": (lambda c, x, h: x - x.max(), "max mixes rows"),
     "a softmax over the batch": (lambda c, x, h: ops.softmax(x, 0), "softmax mixes rows"),
     "a product over the batch": (lambda c, x, h: x @ (x.T @ h), "matmul mixes rows"),
+    "a linear of all rows": (lambda c, x, h: ops.linear(x, h) @ h, "linear mixes rows"),
     "products of all rows": (lambda c, x, h: (x @ h.T) @ x, "matmul mixes rows"),
     "a flip of the batch": (lambda c, x, h: ops.flip(x, 0), "flip mixes rows"),
+    "a sum of what is made for the batch": (
+        lambda c, x, h: x + ops.ones_like(x).sum(0), "sum mixes rows",
+    ),
+    "a sum of parameters for the batch": (
+        lambda c, x, h: x + (ops.zeros_like(x) + c.W[0]).sum(0), "sum mixes rows",
+    ),
+    "a product of what is made for the batch": (
+        lambda c, x, h: x @ (ops.ones_like(x).T @ ops.ones_like(x)), "matmul mixes rows",
+    ),
+    "a number for each row": (
+        lambda c, x, h: x * (1.0 + rk.tensor(np.ones((len(x), H), "f4").cumsum(0))),
+        "that is not from the batch",
+    ),
+    "a product with every row": (
+        lambda c, x, h: (x @ (h[:, :, None] * c.W)).sum(0), "matmul mixes rows",
+    ),
+    "the greatest of the batch": (
+        lambda c, x, h: x[:, :1] @ h.T.max(1, keepdims=True)[:1], "max mixes rows",
+    ),
     "the batch twice": (lambda c, x, h: ops.cat([x, h], 0)[: len(x)], "cat mixes rows"),
     "the batch in another shape": (
         lambda c, x, h: x.reshape(H, -1).reshape(-1, H), "reshape mixes rows",
@@ -122,6 +158,13 @@ REFUSED = {
     "a counter": (lambda c, x, h: counted(c, x), "the step changes attributes: counter"),
     "a memory": (lambda c, x, h: remembered(c, x), "the step changes attributes: last"),
     "a list": (lambda c, x, h: listed(c, x), "the step changes attributes: seen"),
+    "a buffer": (
+        lambda c, x, h: counted_in_a_buffer(c, x), "the step changes attributes: times",
+    ),
+    "a buffer's numbers": (
+        lambda c, x, h: counted_in_place(c, x), "the step changes attributes: times",
+    ),
+    "numbers in a dict": (lambda c, x, h: halved(c, x), "the step changes attributes: pair"),
     "rows without elements": (
         lambda c, x, h: x + h[:, :0].sum(1, keepdims=True), "slice gives rows without elements",
     ),
@@ -296,7 +339,7 @@ WRONG_RESULTS = {
     "one row for all": (lambda c, x, s: (c.W[0], s), r"output: expected rows, got shape \(4,\)"),
     "no states": (lambda c, x, s: (x, ()), "returns 0 states, expected 1"),
     "too many states": (lambda c, x, s: (x, (x, x)), "returns 2 states, expected 1"),
-    "a list of states": (lambda c, x, s: (x, [x]), "its output and a tuple of states"),
+    "three results": (lambda c, x, s: (x, s, s), "its output and a tuple of states"),
     "a state alone": (lambda c, x, s: (x, x), "its output and a tuple of states"),
     "minus a truth": (lambda c, x, s: (x * -(x > 0), s), "neg of bool in a program of float32"),
     "a difference of truths": (lambda c, x, s: (x * ((x > 0) - (x < 0)), s), "sub of bool"),
@@ -338,6 +381,31 @@ def test_wrong_results_are_refused_and_left_to_the_tape(name):
         except Exception as error:
             outcomes.append((type(error), str(error)))
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("N", [1, 2, 5])
+def test_a_state_alone_is_not_taken_apart_on_the_tape(N):
+    x = np.zeros((2, N, H), np.float32)
+    for step, got in (
+        (lambda c, x, s: (x, x), "Tensor as states"), (lambda c, x, s: x, "Tensor"),
+        (lambda c, x, s: (x, (x, x)), "2 states"), (lambda c, x, s: (x, s, x), "3 items"),
+    ):
+        message = rf"step: Written: expected the output and a tuple of states \(h,\), got {got}"
+        for call in (
+            lambda cell: run_layer((cell,), x), lambda cell: run_layer((cell,), x[:0]),
+            lambda cell: cell(x[0]), lambda cell: nn.Recurrent(cell).stream(N)(x[0]),
+        ):
+            with pytest.raises(ArgumentError, match=message):
+                call(Written(step))
+
+
+def test_a_list_of_states_is_a_program_too():
+    def step(cell, x, state):
+        return [x + state[0], [x]]
+
+    _, expected = run(step, "python")
+    _, actual = run(step, "native")
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_step_that_only_tracing_fails_runs_on_the_tape():

@@ -1,8 +1,12 @@
 """What a step of one's own may take, return and draw as a program, and what changes meanwhile."""
 
 import copy
+from argparse import Namespace
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +85,66 @@ def test_parameters_and_attributes_change_between_calls():
     np.testing.assert_array_equal(check(cell), ys[-1])
     cell.train()
     np.testing.assert_array_equal(check(cell), ys[-2])
+    for i, one in enumerate(ys):
+        for other in ys[:i]:
+            assert np.abs(one - other).max() > 1e-3
+
+
+@pytest.mark.parametrize("size", [1009, 2026])
+def test_no_size_in_a_container_is_taken_for_the_batch(size):
+    class Tables(Own):
+        def __init__(self):
+            super().__init__()
+            table = np.random.default_rng(0).standard_normal((size, 5)).astype("float32")
+            self.tables = [rk.tensor(table, requires_grad=True)]
+
+        def step(self, x, state):
+            table = ops.tanh(self.tables[0])
+            weights = ops.softmax((x @ self.W.T + state[0] @ self.U.T) @ table.T, -1)
+            h = weights @ table + self.b
+            return h, (h,)
+
+    cell = Tables()
+    check(cell, table=cell.tables[0])
+
+
+@dataclass
+class Factors:
+    one: float = 1.0
+    more: list = field(default_factory=lambda: [1.0])
+    inner: Any = None
+
+
+@dataclass(slots=True)
+class Fixed:
+    one: float = 1.0
+
+
+@pytest.mark.parametrize("kind", [Factors, Fixed, SimpleNamespace, Namespace])
+def test_what_dataclasses_and_namespaces_hold_changes_between_calls(kind):
+    class Configured(Own):
+        def __init__(self):
+            super().__init__()
+            self.config = kind(one=1.0)
+            if kind is Factors:
+                self.config.inner = [self.config, Fixed()]
+
+        def step(self, x, state):
+            c = self.config
+            h = ops.tanh(c.one * x @ self.W.T + state[0] @ self.U.T + self.b)
+            if kind is Factors:
+                h = h * c.more[0] + c.inner[1].one
+            return h, (h,)
+
+    cell = Configured()
+    ys = [check(cell)]
+    cell.config.one = 2.0
+    ys.append(check(cell))
+    if kind is Factors:
+        cell.config.more[0] = 0.5
+        ys.append(check(cell))
+        cell.config.inner[1].one = 0.5
+        ys.append(check(cell))
     for i, one in enumerate(ys):
         for other in ys[:i]:
             assert np.abs(one - other).max() > 1e-3

@@ -205,6 +205,20 @@ class Gazing(Leaky):
         return super().step(x, state)
 
 
+@pytest.mark.parametrize("sizes", [(0, 3), (4, 0), (0, 0)])
+def test_a_step_that_names_the_batch_and_leaves_a_size_open(path, sizes):
+    class Heads(Cell):
+        def step(self, x, state):
+            N = x.shape[0]
+            h = (x.reshape(N, 2, -1) * state[0].reshape(N, 2, -1).flip(1)).reshape(N, -1)
+            return h, (h,)
+
+    with rk.backend(path):
+        y, (h,) = run_layer((Heads(4, 4),), rk.zeros(*sizes, 4))
+    assert y.shape == (*sizes, 4)
+    assert h.shape == (1, sizes[1], 4)
+
+
 def test_a_cell_without_a_kernel_runs_on_the_tape():
     x = np.random.default_rng(0).standard_normal((6, 2, 3)).astype(np.float32)
     with rk.backend("python"):

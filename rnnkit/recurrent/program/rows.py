@@ -69,7 +69,7 @@ def _without_batch(t: Tracer, name: str, value: Value, axes: int) -> Value:
     if tensor is not None and value.shape[0] == t.rows and not tensor._requires_grad:
         array = tensor._data
         if id(tensor) not in t.calls and (array == array[:1]).all():
-            return t.constant(array[0])
+            return t.constant(array[0], array.dtype)
     raise TraceError(f"{where()}: {name} takes a tensor {value.shape} that is not from the batch")
 
 
@@ -148,6 +148,7 @@ def _clone(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
 @rule("astype")
 def _astype(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
+    need_rows_first("astype", x)
     if x.dtype.kind not in "biu" or params["dtype"] != t.dtype:
         raise TraceError(f"{where()}: astype from {x.dtype} to {params['dtype']} in a program")
     # Truth is 1 and 0 already, and an integer a number of the program's dtype.
@@ -386,14 +387,16 @@ def _sum(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     return reduced(t, "reduce_sum", x, _row_axes("sum", params["axis"]), params["keepdims"], dtype)
 
 
+def _extreme(name: str) -> Rule:
+    def rule(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+        need_rows_first(name, *values)
+        axes = _row_axes(name, params["axis"])
+        return reduced(t, f"reduce_{name}", values[0], axes, params["keepdims"])
+
+    return rule
 
 
-RULES["max"] = lambda t, values, params: reduced(
-    t, "reduce_max", values[0], _row_axes("max", params["axis"]), params["keepdims"]
-)
-RULES["min"] = lambda t, values, params: reduced(
-    t, "reduce_min", values[0], _row_axes("min", params["axis"]), params["keepdims"]
-)
+RULES["max"], RULES["min"] = _extreme("max"), _extreme("min")
 
 
 def mean_of(t: Tracer, x: Value, axes: Shape, keepdims: bool) -> Value:
@@ -508,7 +511,9 @@ def product(t: Tracer, x: Value, weight: Value, transposed: bool) -> Value:
 def _linear(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     x, weight = values[:2]
     need_rows_first("linear", x)
-    if weight.rows or len(x.shape) != 1 or not x.rows:
+    if any(value.rows for value in values[1:]):
+        raise mixes("linear")
+    if len(x.shape) != 1:
         raise TraceError(f"{where()}: linear of a row of {len(x.shape)} axes in a program")
     y = product(t, x, weight, True)
     return elementwise(t, "add", [y, values[2]]) if len(values) > 2 else y

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -19,7 +21,8 @@ def settings_of(module: Module) -> tuple[Any, ...]:
     """The attributes of a module and its submodules; equal ones give equal steps.
 
     Of a tensor that counts which the module holds: shape and dtype. Lists, sets, dicts and arrays
-    count with what is in them, modules there with their attributes, any other object as itself.
+    count with what is in them, modules there, dataclasses and namespaces with their attributes, any
+    other object as itself.
     """
     found: list[Any] = []
     for name, value in vars(module).items():
@@ -42,6 +45,35 @@ def changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
     former, latter = dict(_named(before)), dict(_named(after))
     names = [*former, *[name for name in latter if name not in former]]
     return [name for name in names if former.get(name) != latter.get(name)]
+
+
+def tensors_in(module: Module, numbers: bool = False) -> dict[str, list[tuple[Any, ...]]]:
+    """By attribute: the tensors there, whatever holds them, their arrays and, if ``numbers`` count,
+    what is in these."""
+    found = {}
+    for name, value in vars(module).items():
+        tensors = [
+            (each, each._data, hash(each._data.tobytes()) if numbers else 0)
+            for each in _all_in(value)
+            if isinstance(each, Tensor) and isinstance(each._data, np.ndarray)
+        ]
+        if tensors and name not in _NOT_OF_STEPS:
+            found[name] = tensors
+    return found
+
+
+def other_tensors(
+    before: dict[str, list[tuple[Any, ...]]], after: dict[str, list[tuple[Any, ...]]]
+) -> list[str]:
+    """Names of the attributes of ``before`` that have other tensors, or other numbers in them."""
+
+    def alike(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+        return one[0] is other[0] and one[1] is other[1] and one[2] == other[2]
+
+    return [
+        name for name, former in before.items()
+        if len(former) != len(after.get(name, ())) or not all(map(alike, former, after[name]))
+    ]
 
 
 def _named(settings: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
@@ -72,6 +104,10 @@ def _setting(value: Any, within: tuple[int, ...] = ()) -> Any:
             (name, _setting(each, inside)) for name, each in vars(value).items()
             if name not in _NOT_OF_STEPS
         ])
+    record = _record(value)
+    if record is not None and id(value) not in within:
+        inside = (*within, id(value))
+        return kind, tuple([(name, _setting(each, inside)) for name, each in record.items()])
     return _Itself(value)
 
 
@@ -87,7 +123,20 @@ def is_lasting(module: Module) -> bool:
 def _lasts(value: Any) -> bool:
     if isinstance(value, (tuple, frozenset)):
         return all(_lasts(item) for item in value)
-    return not isinstance(value, (list, set, dict, np.ndarray, Module))
+    changeable = isinstance(value, (list, set, dict, np.ndarray, Module))
+    return not changeable and _record(value) is None
+
+
+def _record(value: Any) -> dict[str, Any] | None:
+    """The attributes of a dataclass or of a namespace; None for anything else."""
+    kind = type(value)
+    if not hasattr(kind, "__dataclass_fields__"):
+        argparse = sys.modules.get("argparse")
+        known = (SimpleNamespace,) if argparse is None else (SimpleNamespace, argparse.Namespace)
+        return vars(value) if isinstance(value, known) else None
+    if hasattr(value, "__dict__"):
+        return vars(value)
+    return {name: getattr(value, name, None) for name in kind.__dataclass_fields__}
 
 
 class _Itself:
@@ -113,10 +162,14 @@ class _Itself:
 
 
 @contextmanager
-def unchanged(module: Module) -> Iterator[None]:
+def unchanged(module: Module, numbers: bool = False) -> Iterator[None]:
     """Gives a module and its submodules the attributes again that they had before, and lists, sets,
-    dicts and arrays there what was in them."""
-    before = [(each, _copied(each)) for each in _all_in(module)]
+    dicts, arrays, dataclasses and namespaces there what was in them; tensors, too, if ``numbers``
+    count: otherwise another thread may be training them."""
+    before = [
+        (each, _copied(each)) for each in _all_in(module)
+        if numbers or not isinstance(each, Tensor)
+    ]
     try:
         yield
     finally:
@@ -124,14 +177,15 @@ def unchanged(module: Module) -> Iterator[None]:
             _restore(each, former)
 
 
-def _all_in(module: Module) -> Iterator[Any]:
-    """The attributes of all modules, and all containers and arrays, that a module leads to."""
+def _all_in(start: Any) -> Iterator[Any]:
+    """The attributes of all modules, and all containers, arrays and tensors, that a module, or
+    anything else, leads to."""
     seen: set[int] = set()
-    stack: list[Any] = [module]
+    stack: list[Any] = [start]
     while stack:
         value = stack.pop()
-        if isinstance(value, Module):
-            value = vars(value)
+        if isinstance(value, Module) or _record(value) is not None:
+            value = getattr(value, "__dict__", None)
         if id(value) in seen:
             continue
         seen.add(id(value))
@@ -139,13 +193,15 @@ def _all_in(module: Module) -> Iterator[Any]:
             stack += value.values()
         elif isinstance(value, (list, tuple, set, frozenset)):
             stack += value
-        if isinstance(value, (dict, list, set, np.ndarray)):
+        if isinstance(value, (dict, list, set, np.ndarray, Tensor)):
             yield value
 
 
 def _copied(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.copy()
+    if isinstance(value, Tensor):
+        return value._data, value._data.copy()
     kind = next(kind for kind in (dict, list, set) if isinstance(value, kind))
     return kind(value)
 
@@ -164,5 +220,11 @@ def _restore(value: Any, former: Any) -> None:
     elif isinstance(value, set):
         value &= former
         value |= former
+    elif isinstance(value, Tensor):
+        array, numbers = former
+        if value._data is not array:
+            value._data = array
+        if array.tobytes() != numbers.tobytes():
+            array[...] = numbers
     elif value.tobytes() != former.tobytes():
         value[...] = former

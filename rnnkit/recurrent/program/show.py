@@ -334,9 +334,7 @@ class _Writer:
             name = f"a{self._n_hoisted}"
             size = int(np.prod(shape))
             if primitive in ("linear", "matmul"):
-                K = next(
-                    t.shape[-1] for t in call.inputs if type(t._data) is TracedArray
-                )
+                K = call.inputs[0].shape[-1]
                 flops = 2 * K * size + size * (len(call.inputs) > 2)
             elif primitive not in ("reshape", "permute", "getitem", "split", "cat", "stack"):
                 flops = size

@@ -154,9 +154,11 @@ class Tracer:
     """
 
     def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
+        from rnnkit.recurrent.program import products
         from rnnkit.recurrent.program.rows import RULES
 
         self._rules = RULES
+        self._products = products
         self.dtype = dtype
         self.hoists = hoists
         self.rows = rows
@@ -225,10 +227,10 @@ class Tracer:
             self._stand_ins[id(tensor)] = found
         return found
 
-    def constant(self, number: float | np.ndarray[Any, Any]) -> Value:
+    def constant(self, number: float | np.ndarray[Any, Any], dtype: Any = None) -> Value:
         """An invariant that a rule needs."""
-        array = np.asarray(number, self.dtype)
-        key = (array.shape, array.tobytes())
+        array = np.asarray(number, dtype or self.dtype)
+        key = (array.dtype.char, array.shape, array.tobytes())
         if key not in self._constants:
             self._constants[key] = self.value_of(wrap(array))
         return self._constants[key]
@@ -262,14 +264,29 @@ class Tracer:
 
     def call(self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
         """What a primitive gives; see ``Primitive.__call__``."""
-        if not any(type(tensor._data) is TracedArray for tensor in inputs):
+        if any(type(tensor._data) is TracedArray for tensor in inputs):
+            given = tuple([
+                t if type(t._data) is TracedArray else self.stand_in(t) for t in inputs
+            ])
+        elif any(self.is_of_batch(tensor) for tensor in inputs):
+            given = tuple([
+                self.same_rows(primitive.name, t) if self.is_of_batch(t) else self.stand_in(t)
+                for t in inputs
+            ])
+        else:
             return self._call_for_real(primitive, inputs, params)
-        given = tuple([
-            t if type(t._data) is TracedArray else self.stand_in(t) for t in inputs
-        ])
         values = [self.value_of(tensor) for tensor in given]
         if all(value.rows is None for value in values):
             results: Any = self._without_rows(primitive, values, params)
+        elif primitive.name in ("linear", "matmul") and (
+            self._products.is_in_parts(primitive.name, values) and not self.backward
+        ):
+            shape = self._products.shape_of(self, primitive.name, values)
+            results = Value(
+                "operation", shape, self.dtype, serial=any(value.serial for value in values)
+            )
+            if not self.hoists or not self._hoist(results, primitive, values):
+                return self._products.in_parts(self, primitive.name, inputs)
         else:
             rule = self._rules.get(primitive.name)
             if rule is None:
@@ -278,7 +295,7 @@ class Tracer:
         several = isinstance(results, tuple)
         recorded = state.enabled and primitive.differentiable
         trained = recorded and any(t._requires_grad for t in given)
-        if not several and self.hoists and self._hoist(results, primitive):
+        if not several and self.hoists and self._hoist(results, primitive, values):
             call = Call(primitive, inputs, params, None, recorded)
             return self._hoisted(results, call, trained)
         outputs = [self.tensor(value) for value in (results if several else (results,))]
@@ -297,6 +314,25 @@ class Tracer:
                 output._output = i if several else 0
                 output.grad_fn = node
         return tuple(outputs) if several else outputs[0]
+
+    def is_of_batch(self, tensor: Tensor) -> bool:
+        """Whether a real tensor, such as zeros((N, H)), was made for the batch: no size of a cell
+        is a multiple of the number of rows."""
+        return any(size and size % self.rows == 0 for size in tensor._data.shape)
+
+    def same_rows(self, name: str, tensor: Tensor) -> Tensor:
+        """What was made for the batch, as rows: what is done with it is done with rows, too.
+
+        Raises:
+            TraceError: its rows are not the same.
+        """
+        array = tensor._data
+        if tensor._requires_grad or array.shape[0] != self.rows or (array != array[:1]).any():
+            raise TraceError(
+                f"{where()}: {name} takes a tensor {array.shape} that is not from the batch"
+            )
+        row = self.constant(array[0], array.dtype)
+        return self.tensor(self.emit("copy", [row], row.shape))
 
     def _call_for_real(
         self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
@@ -335,11 +371,11 @@ class Tracer:
             ))
         return tuple(outs) if several else outs[0]
 
-    def _hoist(self, value: Any, primitive: Primitive) -> bool:
+    def _hoist(self, value: Any, primitive: Primitive, operands: list[Value]) -> bool:
         """Whether a value is a product of the input alone, to be computed for all steps at once."""
         return (
             not self.backward and primitive.name in ("linear", "matmul")
-            and value.rows == ROWS_FIRST and not value.serial
+            and value.rows == ROWS_FIRST and not value.serial and _are_of_input(operands)
         )
 
     def _hoisted(self, value: Value, call: Call, trained: bool) -> Tensor:
@@ -348,6 +384,19 @@ class Tracer:
         data: Any = leaf._data
         data.call = self.input_calls[data.value] = call
         return leaf
+
+
+def _are_of_input(operands: list[Value]) -> bool:
+    """Whether an input of every step is behind any of these."""
+    stack, seen = list(operands), set()
+    while stack:
+        value = stack.pop()
+        if value.kind == "sequence":
+            return True
+        if value not in seen and value.of is not None:
+            seen.add(value)
+            stack += value.of.inputs
+    return False
 
 
 Rule = Callable[[Tracer, list[Value], dict[str, Any]], "Value | tuple[Value, ...]"]

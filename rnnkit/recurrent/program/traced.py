@@ -15,7 +15,13 @@ from rnnkit.autograd.grad_mode import enable_grad
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import ShapeError, TraceError
 from rnnkit.module import Module
-from rnnkit.recurrent.program.settings import changed, settings_of, unchanged
+from rnnkit.recurrent.program.settings import (
+    changed,
+    other_tensors,
+    settings_of,
+    tensors_in,
+    unchanged,
+)
 from rnnkit.recurrent.program.trace import TracedArray, Tracer, is_of_user, numbers_of_rows
 from rnnkit.recurrent.program.values import Value, told_apart
 
@@ -69,8 +75,9 @@ def _other_integers(array: Array) -> Array:
 def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
     """Of all that a step is given."""
     yield from (cell.input_size, cell.hidden_size, cell.output_size)
-    for tensor in tensors_of(cell).values():
-        yield from tensor.shape
+    for tensors in tensors_in(cell).values():
+        for tensor, *_ in tensors:
+            yield from tensor.shape
     for shape in (*cell.state_shapes, *[each.shape[2:] for each in drawn]):
         yield from shape
 
@@ -156,7 +163,9 @@ class TracedStep:
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
-        settings, generator = settings_of(cell), rng.get_state()
+        # What the step does to numbers shows in the second trace, whose tensors nobody else has.
+        settings, tensors = settings_of(cell), tensors_in(cell, number == 1)
+        generator = rng.get_state()
         drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
@@ -173,9 +182,9 @@ class TracedStep:
         ]
         step: Any = cell.step
         try:
-            with unchanged(cell), enable_grad(), tracer:
+            with unchanged(cell, number == 1), enable_grad(), tracer:
                 result = step(x, tuple(states), *drawn_leaves)
-                after_step = settings_of(cell)
+                after_step, tensors_after = settings_of(cell), tensors_in(cell, number == 1)
         except TraceError:
             raise
         except Exception as error:  # whatever it is, the tape shows it if it is the step's own
@@ -183,15 +192,17 @@ class TracedStep:
         finally:
             draws = rng.get_state() != after_draw
             rng.set_state(generator)  # the run draws for itself
-        if after_step != settings:
-            names = ", ".join(changed(settings, after_step))
+        others = [*changed(settings, after_step), *other_tensors(tensors, tensors_after)]
+        if others:
+            names = ", ".join(dict.fromkeys(others))
             raise TraceError(f"{_line_of_step(cell)}: the step changes attributes: {names}")
         if draws:
             raise TraceError("the step draws from the generator: that is what draw() is for")
         self.x = tracer.value_of(x)
         self.states = [tracer.value_of(state) for state in states]
         self.drawn = [tracer.value_of(each) for each in drawn_leaves]
-        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], tuple):
+        pair = isinstance(result, (tuple, list)) and len(result) == 2
+        if not pair or not isinstance(result[1], (tuple, list)):
             raise TraceError("the step must return its output and a tuple of states")
         y, after = result
         if len(after) != len(states):
