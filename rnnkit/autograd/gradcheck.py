@@ -156,7 +156,9 @@ def _jacobians(
     """By output and input, the derivative of each element with respect to each, from the tape."""
     wanted = [arguments[i] for i in checked]
     found: dict[tuple[int, int], Array] = {}
-    for k, y in enumerate(_float_outputs(fn(*arguments))):
+    with enable_grad():
+        outputs = _float_outputs(fn(*arguments))
+    for k, y in enumerate(outputs):
         for i in checked:
             found[k, i] = np.zeros(y.shape + arguments[i].shape)
         if not y.requires_grad:
