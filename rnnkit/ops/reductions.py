@@ -179,7 +179,15 @@ def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 # ---- running sums
 
-_cumsum = primitive("cumsum", lambda x, axis: np.add.accumulate(x, axis=axis))
+
+def _cumsum_array(x: Array, axis: int) -> Array:
+    if x.dtype != np.float32:
+        return np.add.accumulate(x, axis=axis)
+    # A running float32 sum that has grown large would lose what is added to it.
+    return np.add.accumulate(x, axis=axis, dtype=np.float64).astype(np.float32)
+
+
+_cumsum = primitive("cumsum", _cumsum_array)
 _cumsum.defvjp(lambda d_y, _, x, axis: flip(_cumsum(flip(d_y, axis), axis=axis), axis))
 
 
