@@ -125,7 +125,13 @@ def randn(
 
 
 def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
-    """Integers uniform in [low, high), int64, from the library's generator."""
+    """Integers uniform in [low, high), int64, from the library's generator.
+
+    Raises:
+        ArgumentError: `high` is not above `low`.
+    """
+    if not low < high:
+        raise ArgumentError(f"randint: high: expected a number above low, {low}, got {high}")
     return wrap(np.asarray(generator().integers(low, high, _shape("randint", (shape,)))))
 
 

@@ -167,6 +167,7 @@ def test_no_rows_at_all(loss):
     assert x.grad.shape == (0, 3)
     assert loss(x, target, reduction="sum").item() == 0
     assert loss(x, target, reduction="none").shape == (0,)
+    assert loss(x, [], reduction="sum").item() == 0
 
 
 @pytest.mark.usefixtures("path")

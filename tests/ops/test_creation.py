@@ -43,6 +43,11 @@ def test_a_range_needs_a_step():
         rk.arange(0, 3, 0)
 
 
+def test_random_integers_need_a_range():
+    with pytest.raises(ArgumentError, match="randint: high: expected a number above low, 3, got 3"):
+        rk.randint(3, 3, (2,))
+
+
 def test_values():
     assert rk.zeros(2).tolist() == [0.0, 0.0]
     assert rk.ones(2, dtype=bool).tolist() == [True, True]
