@@ -153,3 +153,11 @@ def test_something_must_be_checked(check):
         check(rk.tanh, double(2).detach())
     with pytest.raises(ArgumentError, match="leaf"):
         check(rk.tanh, double(2) * 1.0)
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+def test_what_is_varied_must_be_writeable(check):
+    x = double(2)
+    x.data.flags.writeable = False
+    with pytest.raises(ArgumentError, match=r"inputs\[0\]: it is read-only"):
+        check(rk.tanh, x)
