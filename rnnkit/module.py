@@ -126,6 +126,10 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What a shallow copy registers or deletes must not change what the original knows of.
+        return {**self.__dict__, "_kinds": dict(self._kinds)}
+
     # -- registration ------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:

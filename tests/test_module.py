@@ -343,6 +343,16 @@ def test_to_refuses_other_dtypes(dtype):
         Net().to(dtype)
 
 
+def test_a_shallow_copy_shares_tensors_but_registers_for_itself():
+    net = Scale()
+    copied = copy.copy(net)
+    assert copied.factor is net.factor
+    copied.extra = Parameter(np.zeros(1))
+    del copied.seen
+    assert list(copied.state_dict()) == ["factor", "extra"]
+    assert list(net.state_dict()) == ["factor", "seen"]
+
+
 @pytest.mark.parametrize("make", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
 def test_a_copy_is_independent_and_keeps_sharing(make):
     net = Net()

@@ -9,6 +9,7 @@ import numpy as np
 from rnnkit.autograd.grad_mode import enable_grad, no_grad
 from rnnkit.autograd.tape import grad
 from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.errors import ArgumentError, DTypeError, GradcheckError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def gradcheck(
     Raises:
         GradcheckError: a derivative differs, or `fn` is not deterministic.
         DTypeError: an input to check is not float64.
-        ArgumentError: no input requires a gradient.
+        ArgumentError: no input requires a gradient, or one that does is read-only.
     """
     arguments = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = _checked(arguments)
@@ -119,6 +120,7 @@ def _checked(arguments: list[Any]) -> list[int]:
                 )
             if not argument.is_leaf:
                 raise ArgumentError(f"inputs[{i}]: expected a leaf; detach() it first")
+            check_writeable(f"inputs[{i}]", argument.data)
             found.append(i)
     if not found:
         raise ArgumentError("inputs: none requires a gradient")
@@ -156,7 +158,9 @@ def _jacobians(
     """By output and input, the derivative of each element with respect to each, from the tape."""
     wanted = [arguments[i] for i in checked]
     found: dict[tuple[int, int], Array] = {}
-    for k, y in enumerate(_float_outputs(fn(*arguments))):
+    with enable_grad():
+        outputs = _float_outputs(fn(*arguments))
+    for k, y in enumerate(outputs):
         for i in checked:
             found[k, i] = np.zeros(y.shape + arguments[i].shape)
         if not y.requires_grad:

@@ -90,7 +90,8 @@ def corpus_bleu(
         penalty = math.exp(1 - reference_length / length) if length else 0.0
     score = 0.0
     if all(precisions):
-        score = penalty * math.exp(sum(map(math.log, precisions)) / ORDER)
+        mean = math.exp(sum(map(math.log, precisions)) / ORDER)
+        score = penalty * min(mean, 100.0)  # rounding may go beyond
     return Bleu(score, precisions, penalty, length, reference_length)
 
 

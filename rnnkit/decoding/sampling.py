@@ -63,7 +63,8 @@ def choose(
     if temperature == 0.0:
         chosen = scores.argmax(-1)
     else:
-        weights = np.exp((scores - largest) / temperature)
+        with np.errstate(over="ignore", under="ignore"):  # far below the largest: a weight of 0
+            weights = np.exp((scores - largest) / temperature)
         if top_k is not None and top_k < scores.shape[-1]:
             least = np.partition(weights, -top_k, -1)[..., -top_k, None]
             weights[weights < least] = 0.0

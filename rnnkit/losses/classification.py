@@ -120,6 +120,8 @@ def check_class_ids(
 ) -> np.ndarray:
     """The argument ``target`` as an array of class ids of a shape, or of ``ignore_index``."""
     ids = target.data if isinstance(target, Tensor) else np.asarray(target)
+    if ids.size == 0 and not isinstance(target, Tensor | np.ndarray):
+        ids = ids.astype(np.int64)  # of an empty list
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"target: expected integer class ids, got {ids.dtype}")
     check_shape("target", ids, shape, "input without its last axis")

@@ -22,7 +22,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd.primitive import primitive
-from rnnkit.ops import gather, softmax
+from rnnkit.ops import gather, softmax, where
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,7 +208,7 @@ def _d_d_losses(
     targets: ClassTargets,
     **__: Any,
 ) -> Tensor:
-    along_p = (v * softmax(logits, -1)).sum(-1) * targets.total
+    along_p = (v * _probabilities(logits, targets)).sum(-1) * targets.total
     along_q = gather(v, -1, targets.ids[..., None]).squeeze(-1) * targets.hit
     if targets.rest is not None:
         along_q = along_q + (v * targets.rest).sum(-1) * targets.kept.astype(v.dtype)
@@ -224,9 +224,14 @@ def _d_gradient_logits(
     targets: ClassTargets,
     **__: Any,
 ) -> Tensor:
-    p = softmax(logits, -1)
+    p = _probabilities(logits, targets)
     along_p = v * p
     return (along_p - p * along_p.sum(-1, keepdims=True)) * (d_losses * targets.total).unsqueeze(-1)
+
+
+def _probabilities(logits: Tensor, targets: ClassTargets) -> Tensor:
+    """p, without the logits of ignored rows, of which NaN would outlive a factor of 0."""
+    return softmax(where(targets.kept[..., None], logits, 0.0), -1)
 
 
 fused_cross_entropy.defvjp(_d_logits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rnnkit.errors import ArgumentError
+from rnnkit.cells.checks import check_probability
 from rnnkit.module import Module
 from rnnkit.ops import dropout
 
@@ -25,9 +25,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0.0 <= p <= 1.0:
-            raise ArgumentError(f"p: expected a probability in [0, 1], got {p!r}")
-        self.p = p
+        self.p = check_probability("p", p)
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)

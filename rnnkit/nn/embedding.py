@@ -50,12 +50,13 @@ class Embedding(Module):
         self.num_embeddings = check_size("num_embeddings", num_embeddings)
         self.embedding_dim = check_size("embedding_dim", embedding_dim)
         if padding_idx is not None:
-            if not -num_embeddings <= padding_idx < num_embeddings:
+            is_int = isinstance(padding_idx, int | np.integer) and not isinstance(padding_idx, bool)
+            if not is_int or not -num_embeddings <= padding_idx < num_embeddings:
                 raise ArgumentError(
                     f"padding_idx: expected a row in [{-num_embeddings}, {num_embeddings}), "
-                    f"got {padding_idx}"
+                    f"got {padding_idx!r}"
                 )
-            padding_idx %= num_embeddings
+            padding_idx = int(padding_idx) % num_embeddings
         self.padding_idx = padding_idx
         dtype = check_real_dtype("dtype", dtype)
         self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,15 +93,28 @@ def arange(
     dtype: npt.DTypeLike | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`start` (default 0) to `stop` (excluded): int64 for integers, else float32."""
+    """`start` (default 0) to `stop` (excluded): int64 for integers, else float32.
+
+    Raises:
+        ArgumentError: `step` is 0, or one of the numbers is not finite.
+    """
     if stop is None:
         start, stop = 0, start
     if not step:
         raise ArgumentError(f"arange: step: expected another number than 0, got {step}")
+    for name, value in (("start", start), ("stop", stop), ("step", step)):
+        if not -np.inf < value < np.inf:
+            raise ArgumentError(f"arange: {name}: expected a finite number, got {value}")
+    whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
     if dtype is None:
-        whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
         dtype = np.int64 if whole else default_dtype
-    return _leaf(np.arange(start, stop, step, dtype=supported_dtype(dtype)), requires_grad)
+    wanted = supported_dtype(dtype)
+    if whole and wanted.kind != "f":
+        return _leaf(np.arange(start, stop, step, dtype=wanted), requires_grad)
+    # NumPy's would step by the difference of the first two, which is rounded to the dtype.
+    first, size = float(start), float(step)
+    count = max(0, math.ceil((float(stop) - first) / size))
+    return _leaf((first + size * np.arange(count)).astype(wanted, copy=False), requires_grad)
 
 
 def rand(
@@ -125,7 +139,13 @@ def randn(
 
 
 def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
-    """Integers uniform in [low, high), int64, from the library's generator."""
+    """Integers uniform in [low, high), int64, from the library's generator.
+
+    Raises:
+        ArgumentError: `high` is not above `low`.
+    """
+    if not low < high:
+        raise ArgumentError(f"randint: high: expected a number above low, {low}, got {high}")
     return wrap(np.asarray(generator().integers(low, high, _shape("randint", (shape,)))))
 
 

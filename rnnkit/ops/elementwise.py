@@ -106,8 +106,8 @@ def _d_power_base(d_y: Tensor, _: None, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _d_power_exponent(d_y: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    # 0 ** b is 0 near every b > 0: no slope, although log 0 is infinite.
-    zero = equal(a, 0.0)
+    # 0 ** b is 0 near every b > 0: no slope, although log 0 is infinite. Below, it is infinite.
+    zero = logical_and(equal(a, 0.0), greater_equal(b, 0.0))
     d_b = where(zero, 0.0, y * log(where(zero, 1.0, a)))
     return sum_to(d_y * d_b, b._data.shape)
 
@@ -261,18 +261,21 @@ _maximum = primitive("maximum", np.maximum)
 _minimum = primitive("minimum", np.minimum)
 
 
-def _winner(d_y: Tensor, wins: Tensor, ties: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The gradient where the operand won, half of it where the two were equal."""
-    return sum_to(where(ties, 0.5 * d_y, where(wins, d_y, 0.0)), shape)
+def _unless_lost(d_y: Tensor, lost: Tensor, ties: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The gradient but where the operand lost, half of it where the two were equal.
+
+    Beside NaN neither has lost: the gradient of a result that is NaN must not vanish.
+    """
+    return sum_to(where(ties, 0.5 * d_y, where(lost, 0.0, d_y)), shape)
 
 
 _maximum.defvjp(
-    lambda d_y, _, a, b: _winner(d_y, greater(a, b), equal(a, b), a._data.shape),
-    lambda d_y, _, a, b: _winner(d_y, greater(b, a), equal(a, b), b._data.shape),
+    lambda d_y, _, a, b: _unless_lost(d_y, less(a, b), equal(a, b), a._data.shape),
+    lambda d_y, _, a, b: _unless_lost(d_y, less(b, a), equal(a, b), b._data.shape),
 )
 _minimum.defvjp(
-    lambda d_y, _, a, b: _winner(d_y, less(a, b), equal(a, b), a._data.shape),
-    lambda d_y, _, a, b: _winner(d_y, less(b, a), equal(a, b), b._data.shape),
+    lambda d_y, _, a, b: _unless_lost(d_y, greater(a, b), equal(a, b), a._data.shape),
+    lambda d_y, _, a, b: _unless_lost(d_y, greater(b, a), equal(a, b), b._data.shape),
 )
 
 _where = primitive("where", np.where)

@@ -191,7 +191,7 @@ def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
 
     Raises:
         ShapeError: `index` has another number of axes, or is longer on another axis.
-        IndexError: an index is out of range.
+        IndexError: an index is out of range; none counts from the end.
     """
     x = any_tensor(x)
     axis = one_axis("gather", axis, x.ndim)
@@ -202,6 +202,10 @@ def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
         i != axis and n > m for i, (n, m) in enumerate(zip(picked.shape, x.shape, strict=True))
     ):
         raise ShapeError(f"gather: index of shape {picked.shape} exceeds a tensor of {x.shape}")
+    length = x.shape[axis]
+    if picked.size and (picked.min() < 0 or picked.max() >= length):
+        wrong = picked[(picked < 0) | (picked >= length)].flat[0]
+        raise IndexError(f"gather: index: expected values in [0, {length}), got {wrong}")
     grid: list[Any] = list(np.ogrid[tuple([slice(n) for n in picked.shape])])
     grid[axis] = picked.copy()
     return _getitem(x, key=tuple(grid))

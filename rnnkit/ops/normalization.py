@@ -14,6 +14,7 @@ from rnnkit.ops.elementwise import exp
 from rnnkit.ops.operands import one_axis, real, same_dtype
 from rnnkit.ops.reductions import mean, sum
 from rnnkit.ops.shape import broadcast_to, sum_to
+from rnnkit.ops.sums import sum_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,13 +31,13 @@ def _shifted(x: Array, axis: int) -> Array:
 
 def _softmax_array(x: Array, axis: int) -> Array:
     y = np.exp(_shifted(x, axis))
-    y /= np.add.reduce(y, axis=axis, keepdims=True)
+    y /= sum_array(y, (axis,), True)
     return y
 
 
 def _log_softmax_array(x: Array, axis: int) -> Array:
     y = _shifted(x, axis)
-    y -= np.log(np.add.reduce(np.exp(y), axis=axis, keepdims=True))
+    y -= np.log(sum_array(np.exp(y), (axis,), True))
     return y
 
 
@@ -70,9 +71,9 @@ def _layer_norm_array(
 ) -> tuple[Array, Array, Array]:
     axes = tuple(range(x.ndim - n_axes, x.ndim))
     count = np.asarray(np.prod([x.shape[i] for i in axes]), x.dtype)
-    center = np.add.reduce(x, axis=axes, keepdims=True) / count
+    center = sum_array(x, axes, True) / count
     y = x - center
-    variance = np.add.reduce(y * y, axis=axes, keepdims=True) / count
+    variance = sum_array(y * y, axes, True) / count
     scale = 1 / np.sqrt(variance + np.asarray(eps, x.dtype))
     y *= scale
     if weight is not None:

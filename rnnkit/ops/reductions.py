@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.autograd.primitive import primitive
-from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import ShapeError
-from rnnkit.ops.comparison import equal, isfinite
+from rnnkit.ops.comparison import equal
 from rnnkit.ops.elementwise import exp, sqrt, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, flip, reshape
@@ -179,7 +178,15 @@ def any(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 # ---- running sums
 
-_cumsum = primitive("cumsum", lambda x, axis: np.add.accumulate(x, axis=axis))
+
+def _cumsum_array(x: Array, axis: int) -> Array:
+    if x.dtype != np.float32:
+        return np.add.accumulate(x, axis=axis)
+    # A running float32 sum that has grown large would lose what is added to it.
+    return np.add.accumulate(x, axis=axis, dtype=np.float64).astype(np.float32)
+
+
+_cumsum = primitive("cumsum", _cumsum_array)
 _cumsum.defvjp(lambda d_y, _, x, axis: flip(_cumsum(flip(d_y, axis), axis=axis), axis))
 
 
@@ -205,8 +212,9 @@ def _logsumexp_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
 def _d_logsumexp(
     d_y: Tensor, y: Tensor, x: Tensor, axis: tuple[int, ...], keepdims: bool
 ) -> Tensor:
-    finite = where(isfinite(y), y, wrap(np.zeros((), x.dtype)))
-    return _spread(d_y, x, axis) * exp(x - _spread(finite, x, axis))
+    # Of elements that are all -inf none has a share; NaN and inf must not be hidden.
+    shift = where(equal(y, -np.inf), 0.0, y)
+    return _spread(d_y, x, axis) * exp(x - _spread(shift, x, axis))
 
 
 _logsumexp = primitive("logsumexp", _logsumexp_array)

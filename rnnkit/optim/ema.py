@@ -70,6 +70,7 @@ class EMA:
     def update(self) -> None:
         """Move the averages towards the parameters, in place.
 
+        What is not finite goes into the averages as the arithmetic has it, without a warning.
         Raises ArgumentError within ``applied()``, where the parameters are the averages.
         """
         if self._is_applied:
@@ -78,12 +79,17 @@ class EMA:
         decay = self.decay
         if self.warm_up:
             decay = min(decay, (1 + self.updates) / (10 + self.updates))
-        for i, param in enumerate(self._parameters):
-            average = self._average(i)
-            work = self._scratch.like(average, "work")
-            np.subtract(param.data, average, out=work)
-            work *= 1 - decay
-            average += work
+        with np.errstate(all="ignore"):
+            for i, param in enumerate(self._parameters):
+                average = self._average(i)
+                if decay == 0:
+                    # Not by the difference, which rounding or an infinite average would spoil.
+                    np.copyto(average, param.data)
+                    continue
+                work = self._scratch.like(average, "work")
+                np.subtract(param.data, average, out=work)
+                work *= 1 - decay
+                average += work
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -140,6 +146,8 @@ class EMA:
         loaded = []
         for i, param in enumerate(self._parameters):
             value = np.asarray(arrays.pop(i, None))
+            if value.size == 0 and param.data.size == 0:
+                value = np.zeros(param.data.shape)  # JSON knows no shape of nothing
             if value.shape == param.data.shape and value.dtype.kind == "f":
                 loaded.append(np.array(value, param.data.dtype, order="C"))
             else:

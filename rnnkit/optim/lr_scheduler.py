@@ -297,11 +297,6 @@ class ReduceLROnPlateau(_Scheduler):
             raise ArgumentError(f"mode: expected 'min' or 'max', got {mode!r}")
         if threshold_mode not in ("rel", "abs"):
             raise ArgumentError(f"threshold_mode: expected 'rel' or 'abs', got {threshold_mode!r}")
-        groups = len(optimizer.param_groups)
-        if isinstance(min_lr, (list, tuple)) and len(min_lr) != groups:
-            raise ArgumentError(
-                f"min_lr: expected {groups}, one per param group, got {len(min_lr)}"
-            )
         self.mode = mode
         self.factor = factor
         self.patience = patience
@@ -309,6 +304,7 @@ class ReduceLROnPlateau(_Scheduler):
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
         self.min_lr = min_lr
+        self._floors()
         self.eps = eps
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0
@@ -320,6 +316,7 @@ class ReduceLROnPlateau(_Scheduler):
         ``metrics`` is a number or a scalar Tensor.
         """
         metric = float(metrics)
+        self._floors()
         self.last_epoch += 1
         if self._improves(metric):
             self.best = metric
@@ -342,9 +339,20 @@ class ReduceLROnPlateau(_Scheduler):
             bar = self.best + sign * self.threshold
         return metric < bar if self.mode == "min" else metric > bar
 
+    def _floors(self) -> list[float]:
+        """The least rate of each param group, of which one may have been added."""
+        groups = len(self.optimizer.param_groups)
+        floors: Any = self.min_lr
+        if not isinstance(floors, (list, tuple)):
+            return [floors] * groups
+        if len(floors) != groups:
+            raise ArgumentError(
+                f"min_lr: expected {groups}, one per param group, got {len(floors)}"
+            )
+        return list(floors)
+
     def _reduce(self) -> None:
-        for number, group in enumerate(self.optimizer.param_groups):
-            floor = self.min_lr[number] if isinstance(self.min_lr, (list, tuple)) else self.min_lr
+        for group, floor in zip(self.optimizer.param_groups, self._floors(), strict=True):
             lowered = max(group["lr"] * self.factor, floor)
             if group["lr"] - lowered > self.eps:
                 group["lr"] = lowered

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.cells.checks import check_bool
 from rnnkit.optim.optimizer import Optimizer, check_number
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class RMSprop(Optimizer):
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "alpha", "eps", "weight_decay", "momentum"):
             check_number(name, group[name])
+        check_bool("centered", group["centered"])
 
     def _update(
         self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any]

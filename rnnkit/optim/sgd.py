@@ -10,10 +10,12 @@ arrangement):
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.cells.checks import check_bool
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.optimizer import Optimizer, check_number
 
@@ -53,6 +55,8 @@ class SGD(Optimizer):
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "momentum", "weight_decay"):
             check_number(name, group[name])
+        check_number("dampening", group["dampening"], low=-math.inf)
+        check_bool("nesterov", group["nesterov"])
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ArgumentError(
                 "nesterov: expected momentum > 0 and dampening 0 with it, "

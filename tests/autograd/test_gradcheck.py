@@ -136,6 +136,12 @@ def test_given_grad_outputs_are_used():
 
 
 @pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+def test_derivatives_are_checked_within_no_grad_too(check):
+    with rk.no_grad():
+        assert check(lambda x: x * x * x, double(2))
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
 def test_float32_is_refused(check):
     with pytest.raises(DTypeError, match=r"inputs\[0\].*float64, got float32"):
         check(rk.tanh, rk.ones(2, requires_grad=True))
@@ -147,3 +153,11 @@ def test_something_must_be_checked(check):
         check(rk.tanh, double(2).detach())
     with pytest.raises(ArgumentError, match="leaf"):
         check(rk.tanh, double(2) * 1.0)
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+def test_what_is_varied_must_be_writeable(check):
+    x = double(2)
+    x.data.flags.writeable = False
+    with pytest.raises(ArgumentError, match=r"inputs\[0\]: it is read-only"):
+        check(rk.tanh, x)

@@ -78,6 +78,10 @@ def test_lower():
     assert corpus_bleu(["A B C D"], ["a b c d"], lower=True).score == pytest.approx(100.0)
 
 
+def test_no_score_is_above_100():
+    assert corpus_bleu(["a b c d"], ["a b c d"]).score == 100.0
+
+
 def test_of_references_equally_near_in_length_the_shorter_counts():
     found = corpus_bleu(["a b c"], [["a b c d", "a b"]])
     assert found.reference_length == 2

@@ -84,6 +84,12 @@ def test_rounding_draws_nothing_impossible():
     assert choose(logits, 1.0, Largest()).max() == 4
 
 
+def test_scores_far_below_the_largest_are_not_drawn_and_do_not_warn():
+    assert choose([0.0, 1.0], 1e-320, Largest()) == 1
+    assert choose([1e308, -1e308], 1.0, Largest()) == 0
+    assert choose([1000.0, 0.0], 1.0, Largest()) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -167,6 +167,7 @@ def test_no_rows_at_all(loss):
     assert x.grad.shape == (0, 3)
     assert loss(x, target, reduction="sum").item() == 0
     assert loss(x, target, reduction="none").shape == (0,)
+    assert loss(x, [], reduction="sum").item() == 0
 
 
 @pytest.mark.usefixtures("path")
@@ -181,6 +182,22 @@ def test_what_stands_in_ignored_rows_does_not_matter(garbage, smoothing):
     expected.backward()
     assert value.item() == expected.item()
     np.testing.assert_array_equal(x.grad.numpy(), [alone.grad.numpy()[0], [0, 0, 0]])
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_what_stands_in_ignored_rows_does_not_matter_to_second_derivatives(smoothing):
+    def second(rows, target):
+        x = rk.tensor(np.array(rows), requires_grad=True)
+        scale = rk.tensor(np.full(len(rows), 1.5), requires_grad=True)
+        value = losses.cross_entropy(x, target, reduction="none", label_smoothing=smoothing)
+        (d_x,) = rk.grad((value * scale).sum(), x, create_graph=True)
+        return [found.data for found in rk.grad((d_x * d_x).sum(), [x, scale])]
+
+    d_x, d_scale = second([[1.0, 2.0, 3.0], [np.nan, np.inf, 0.0]], [2, -100])
+    d_x_alone, d_scale_alone = second([[1.0, 2.0, 3.0]], [2])
+    np.testing.assert_array_equal(d_x, [d_x_alone[0], [0, 0, 0]])
+    np.testing.assert_array_equal(d_scale, [d_scale_alone[0], 0])
 
 
 @pytest.mark.usefixtures("path")

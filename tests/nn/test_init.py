@@ -100,6 +100,10 @@ def test_refusals():
         init.uniform_(rk.tensor(np.zeros(3, int)))
     with pytest.raises(TypeError, match="tensor: expected a Tensor, got ndarray"):
         init.zeros_(np.zeros(3))
+    with pytest.raises(ArgumentError, match=r"b: expected a number from a, 2.0, on, got 1.0"):
+        init.uniform_(rk.zeros(2), 2.0, 1.0)
+    with pytest.raises(ArgumentError, match=r"std: expected a number >= 0, got -1.0"):
+        init.normal_(rk.zeros(2), std=-1.0)
     with pytest.raises(ArgumentError, match="mode: expected 'fan_in' or 'fan_out'"):
         init.kaiming_normal_(empty(2, 2), mode="fan")
     with pytest.raises(ShapeError, match="expected 2 axes for an identity matrix"):

@@ -43,6 +43,31 @@ def test_a_range_needs_a_step():
         rk.arange(0, 3, 0)
 
 
+def test_a_range_is_finite():
+    with pytest.raises(ArgumentError, match="arange: stop: expected a finite number, got inf"):
+        rk.arange(np.inf)
+
+
+def test_ranges_do_not_lose_their_step_to_rounding():
+    found = rk.arange(1000.0, 2000.0, 0.1)
+    assert (found.dtype, found.shape) == (np.float32, (10_000,))
+    np.testing.assert_allclose(found.data, 1000 + np.arange(10_000) / 10, rtol=1e-7)
+    found = rk.arange(1e6, 1e6 + 1, 0.01)
+    np.testing.assert_allclose(found.data, 1e6 + np.arange(100) / 100, rtol=1e-7)
+    found = rk.arange(1e6, 1e6 + 100, 1e-3, dtype="float64")
+    np.testing.assert_allclose(found.data, 1e6 + np.arange(100_000) / 1000, rtol=1e-15)
+    assert rk.arange(3.0, 1.0).shape == (0,)
+    assert rk.arange(0, 2, 0.5, dtype="int64").tolist() == [0, 0, 1, 1]
+    assert rk.arange(0, 3, dtype="float32").tolist() == [0.0, 1.0, 2.0]
+    big = 2**60
+    assert rk.arange(big, big + 3).tolist() == [big, big + 1, big + 2]
+
+
+def test_random_integers_need_a_range():
+    with pytest.raises(ArgumentError, match="randint: high: expected a number above low, 3, got 3"):
+        rk.randint(3, 3, (2,))
+
+
 def test_values():
     assert rk.zeros(2).tolist() == [0.0, 0.0]
     assert rk.ones(2, dtype=bool).tolist() == [True, True]

@@ -202,7 +202,8 @@ def test_gather():
         (lambda x: x.gather(0, [[0] * 9]), ShapeError, "exceeds"),
         (lambda x: x.gather(0, [[0.5]]), DTypeError, "index: expected integers, got float64"),
         (lambda x: x.gather(2, [[0]]), ShapeError, "axis 2"),
-        (lambda x: x.gather(0, [[7]]), IndexError, "7"),
+        (lambda x: x.gather(0, [[7]]), IndexError, r"index: expected values in \[0, 2\), got 7"),
+        (lambda x: x.gather(1, [[0, -1]]), IndexError, r"expected values in \[0, 3\), got -1"),
     ],
 )
 def test_gather_errors(call, error, text):

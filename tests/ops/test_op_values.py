@@ -230,6 +230,29 @@ def test_sums_of_many_float32_are_accurate_along_any_axis(shape, axis, layout):
     np.testing.assert_allclose(found.var(axis).data, exact.var(axis, ddof=1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_running_sums_of_many_float32_are_accurate(axis):
+    x = np.random.default_rng(5).uniform(size=(50_000, 2)).astype(np.float32)
+    x = rk.as_tensor(x if axis == 0 else x.T)
+    expected = np.cumsum(x.data, axis, np.float64)
+    np.testing.assert_allclose(x.cumsum(axis).data, expected, rtol=1e-7)
+    x = np.full(4, 2.0**24, np.float32)
+    x[1:] = 1.0
+    assert rk.as_tensor(x).cumsum(0).tolist() == [2.0**24, 2.0**24, 2.0**24 + 2, 2.0**24 + 4]
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_normalisation_over_many_float32_is_accurate_however_they_lie(layout):
+    x = np.random.default_rng(6).normal(100.0, size=(3, 50_000)).astype(np.float32)
+    x = np.asarray(x, order=layout)
+    exact = x.astype(np.float64)
+    z = (exact - exact.mean(1, keepdims=True)) / np.sqrt(exact.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(rk.layer_norm(rk.as_tensor(x), 50_000).data, z, atol=1e-4)
+    expected = log_softmax(exact - 100.0, 1)
+    np.testing.assert_allclose(rk.as_tensor(x).log_softmax(1).data, expected, rtol=4e-7)
+    np.testing.assert_allclose(rk.as_tensor(x).softmax(1).data, np.exp(expected), rtol=2e-6)
+
+
 def test_an_axis_of_size_1_does_not_pass_for_the_densest():
     x = np.random.default_rng(0).random((100_003, 1), np.float32)
     # One axis in memory, which NumPy adds in pairs: not to be cut into blocks first.
@@ -278,6 +301,9 @@ def test_logsumexp_of_infinities_and_nothing():
     np.testing.assert_array_equal(y.data, [-INF, INF, 2.0, NAN])
     y[rk.tensor([0, 2])].sum().backward()
     np.testing.assert_array_equal(x.grad.data[[0, 2]], [[0, 0], [0, 1]])
+    # What the logarithm of the sum does not know of its elements, their gradients do not either.
+    (d_x,) = rk.grad(x.logsumexp(1)[rk.tensor([1, 3])].sum(), x)
+    np.testing.assert_array_equal(d_x.data[[1, 3]], [[NAN, 0], [NAN, NAN]])
     np.testing.assert_array_equal(rk.zeros(2, 0).logsumexp(1).data, [-INF, -INF])
 
 
@@ -331,6 +357,16 @@ def test_maximum_and_clip_propagate_nan():
     assert np.isnan(x.max().data)
 
 
+@pytest.mark.parametrize("op", [rk.maximum, rk.minimum])
+def test_gradients_do_not_vanish_at_the_nan_that_wins(op):
+    a = rk.tensor([NAN, 1.0, NAN, 1.0], requires_grad=True)
+    b = rk.tensor([1.0, NAN, NAN, 2.0], requires_grad=True)
+    op(a, b).backward(rk.tensor([3.0, 4.0, 5.0, 6.0]))
+    a_wins = op is rk.minimum
+    assert a.grad.tolist() == [3.0, 4.0, 5.0, 6.0 * a_wins]
+    assert b.grad.tolist() == [3.0, 4.0, 5.0, 6.0 * (not a_wins)]
+
+
 @pytest.mark.parametrize("bound", [np.array("3"), np.str_("3"), np.array(1j), np.complex64(1j)])
 def test_bounds_of_clip_that_are_no_real_numbers_are_refused(bound):
     for side in ("min", "max"):
@@ -362,6 +398,7 @@ def test_bounds_of_clip_that_are_no_real_numbers_are_refused(bound):
         (lambda x: x**1.0, 0.0, 1.0),
         (lambda x: x**0.0, 0.0, 0.0),
         (lambda x: rk.pow(0.0, x), 2.0, 0.0),
+        (lambda x: rk.pow(0.0, x), -1.0, -INF),
     ],
 )
 def test_derivative_at_special_points(fn, at, slope):

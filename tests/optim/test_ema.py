@@ -41,6 +41,32 @@ def test_the_average_by_its_equation(decay, warm_up, dtype):
         np.testing.assert_allclose(average, wanted, rtol=1e-4 if dtype == "float32" else 1e-11)
 
 
+def test_with_decay_0_the_average_is_the_last_value_whatever_it_was():
+    param = Parameter(np.float32([1e8, np.inf, 1.0]))
+    ema = optim.EMA([param], 0.0)
+    param.data[:] = [1.0, 2.0, np.inf]
+    ema.update()
+    np.testing.assert_array_equal(ema.averages[0], [1.0, 2.0, np.inf])
+
+
+def test_averages_of_what_is_not_finite_do_not_warn():
+    param = Parameter(np.float32([np.inf, 3e38, 1.0]))
+    ema = optim.EMA([param], 0.5)
+    param.data[:] = [np.inf, -3e38, 2.0]
+    ema.update()
+    assert np.isnan(ema.averages[0][0])
+    assert ema.averages[0][1] < 0
+
+
+def test_averages_of_no_elements_go_through_json():
+    ema = optim.EMA([Parameter(np.zeros((0, 3)))])
+    ema.update()
+    saved = json.loads(json.dumps(ema.state_dict(), default=lambda array: array.tolist()))
+    fresh = optim.EMA([Parameter(np.zeros((0, 3)))])
+    fresh.load_state_dict(saved)
+    assert (fresh.updates, fresh.averages[0].shape) == (1, (0, 3))
+
+
 def test_an_update_allocates_no_array():
     param = Parameter(np.zeros(100_000, np.float32))
     ema = optim.EMA([param])

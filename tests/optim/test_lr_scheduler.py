@@ -30,6 +30,12 @@ def make_schedule(optimizer, case):
     return kind(optimizer, **case["options"])
 
 
+def with_a_third_group(optimizer, **options):
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, **options)
+    optimizer.add_param_group({"params": [Parameter(np.zeros(1))]})
+    return schedule
+
+
 def rates_of(optimizer):
     return [group["lr"] for group in optimizer.param_groups]
 
@@ -152,6 +158,7 @@ def test_plateau_takes_a_tensor_and_a_nan_is_no_improvement():
         (lambda o: lr_scheduler.ReduceLROnPlateau(o, "down"), "mode: expected 'min' or 'max'"),
         (lambda o: lr_scheduler.ReduceLROnPlateau(o, factor=1.0), "factor: expected"),
         (lambda o: lr_scheduler.ReduceLROnPlateau(o, min_lr=[0.1]), "min_lr: expected 2"),
+        (lambda o: with_a_third_group(o, min_lr=[0.1, 0.1]).step(1.0), "min_lr: expected 3"),
         (lambda o: lr_scheduler.ReduceLROnPlateau(o, threshold_mode="x"), "threshold_mode: "),
         (lambda o: lr_scheduler.SequentialLR(o, [], []), "milestones: expected one between"),
         (
