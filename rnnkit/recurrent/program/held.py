@@ -47,9 +47,6 @@ class Held:
         self.step: TracedStep | TraceError | None = None
         self.layers: dict[Any, DirectionOfLayer] = {}
 
-    def __reduce__(self) -> Any:
-        return type(None), ()  # a cell that is stored, or copied with all it has, finds out anew
-
     def is_of(self, cell: Cell) -> bool:
         """Whether this is what the cell holds now."""
         if not self._lasts or self._cell() is not cell:
