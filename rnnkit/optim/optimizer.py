@@ -8,6 +8,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor, enable_grad
+from rnnkit.autograd.node import check_gradient
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.errors import ArgumentError
@@ -120,8 +121,9 @@ class Optimizer:
         Non-finite gradients go into the parameters as the arithmetic has it, without a warning;
         ``clip_grad_norm_(..., error_if_nonfinite=True)`` is the place to stop them.
 
-        Raises ArgumentError for a parameter that is frozen and has a gradient. Nothing is changed
-        in that case, the counts of steps included.
+        Raises ArgumentError for a parameter that is frozen and has a gradient, ShapeError or
+        DTypeError for one whose ``data`` has become another than its gradient is of. Nothing is
+        changed in that case, the counts of steps included.
         """
         loss = None
         if closure is not None:
@@ -134,6 +136,7 @@ class Optimizer:
             for param in group["params"]:
                 if param.grad is not None:
                     check_writeable(f"params[{index}]", param.data)
+                    check_gradient(param.grad, param, f"params[{index}].grad")
                     due.append((param.data, param.grad.data, self.state.setdefault(index, {})))
                 index += 1
             if due:
@@ -292,6 +295,8 @@ class Optimizer:
                 state[name] = loaded_count(f"state {index}: {name}", saved[name], problems)
                 continue
             value = np.asarray(saved[name])
+            if value.size == data.size == 0:  # lists of no numbers do not tell all sizes
+                value = value.reshape(data.shape)
             if value.shape == data.shape and value.dtype.kind == "f":
                 state[name] = np.array(value, data.dtype, order="C")
             else:

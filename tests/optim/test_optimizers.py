@@ -10,7 +10,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import nn, optim
 from rnnkit.backend import native
-from rnnkit.errors import ArgumentError, BackendError
+from rnnkit.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from rnnkit.module import Parameter
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optim.npz")
@@ -447,6 +447,32 @@ def test_a_step_of_frozen_parameters_is_refused_and_changes_nothing(kind, path):
         assert param.tolist() == values.tolist()
     second.unfreeze()
     optimizer.step(closure)
+
+
+@pytest.mark.parametrize("path", ["native", "python"])
+@pytest.mark.parametrize(
+    ("array", "error"),
+    [(np.zeros((2, 3), np.float32), ShapeError), (np.zeros(3), DTypeError)],
+)
+def test_a_gradient_of_what_the_parameter_was_is_refused(array, error, path):
+    parameters = Parameter(np.ones(2, np.float32)), Parameter(np.zeros(3, np.float32))
+    for each in parameters:
+        each.grad = rk.tensor(np.ones(each.shape, np.float32))
+    parameters[1].data = array
+    with rk.backend(path), pytest.raises(error, match=r"params\[1\]\.grad: expected"):
+        optim.SGD(parameters, lr=0.1).step()
+    np.testing.assert_array_equal(parameters[0].data, 1)
+
+
+def test_the_state_of_no_numbers_goes_through_json():
+    parameter = Parameter(np.zeros((0, 2)))
+    optimizer = optim.Adam([parameter])
+    parameter.grad = rk.tensor(np.zeros((0, 2)))
+    optimizer.step()
+    text = json.dumps(optimizer.state_dict(), default=lambda array: array.tolist())
+    other = optim.Adam([parameter])
+    other.load_state_dict(json.loads(text))
+    assert other.state[0]["exp_avg"].shape == (0, 2)
 
 
 def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
