@@ -106,7 +106,8 @@ class Recurrent(Module):
         ShapeError: a wrong rank or size of x or of a state.
         DTypeError: integers, or a dtype other than that of the parameters.
         ArgumentError: an option or a length out of range; a wrong number of states; ``lengths``
-            beside a PackedSequence; a ``weight_dropout`` for a cell without ``weight_hh``.
+            beside a PackedSequence; a ``weight_dropout`` for a cell without ``weight_hh``; layers
+            whose states differ in shape.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
 
@@ -168,6 +169,12 @@ class Recurrent(Module):
                     for direction in range(directions)
                 )
             )
+            shapes = layers[layer][0].state_shapes
+            if shapes != cell.state_shapes:
+                raise ArgumentError(
+                    f"cell: {type(cell).__name__}: expected states of the same shapes in all "
+                    f"layers, got {cell.state_shapes} and, for {size} features of input, {shapes}"
+                )
         return tuple(layers)
 
     def named_cells(self) -> Iterator[tuple[str, Cell]]:

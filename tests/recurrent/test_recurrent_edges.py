@@ -169,6 +169,33 @@ def test_wrong_cells(path):
             run_layer(cells, x)
 
 
+class Follows(Cell):
+    """Its state is the input before."""
+
+    state_names = ("last",)
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.make_parameters("float32")
+
+    def parameter_shapes(self):
+        return {"weight": (self.hidden_size, self.input_size)}
+
+    @property
+    def state_shapes(self):
+        return ((self.input_size,),)
+
+    def step(self, x, state):
+        return (x + state[0]) @ self.weight.T, (x,)
+
+
+def test_layers_have_states_of_the_same_shapes():
+    message = r"cell: Follows: .*\(\(3,\),\) and, for 4 features of input, \(\(4,\),\)"
+    with pytest.raises(ArgumentError, match=message):
+        rk.nn.Recurrent(Follows(3, 4), num_layers=2)
+    assert rk.nn.Recurrent(Follows(4, 4), num_layers=2)(rk.zeros(2, 2, 4))[0].shape == (2, 2, 4)
+
+
 def test_parameters_that_no_longer_fit(path):
     for name, value, kind, message in [
         ("weight_hh", f32(8, 3), ShapeError, r"weight_hh: expected shape \(8, 2\), got \(8, 3\)"),
