@@ -9,7 +9,8 @@ defined on, and ArgumentError for an unknown mode or nonlinearity or a frozen te
 
 Those at the end take a recurrent module in place of a tensor, or a cell, or a model with some of
 them inside, and set every layer and direction; PyTorch has no such functions. They return the
-module, and raise ArgumentError, before anything is changed, where a cell has not what they set.
+module, and raise ArgumentError, before anything is changed, where a cell has not what they set or
+where it is frozen.
 """
 
 from __future__ import annotations
@@ -208,7 +209,7 @@ def recurrent_orthogonal_(module: AnyModule, gain: float = 1.0) -> AnyModule:
     Saxe, McClelland and Ganguli 2014; for recurrent networks Henaff, Szlam and LeCun 2016. Input
     weights and biases stay as they are.
     """
-    for _, cell in gated_cells(module):
+    for cell in _cells_to_set(module, "weight_hh"):
         gate_by_gate_(cell.weight_hh, cell.gates, orthogonal_, gain=gain)
     return module
 
@@ -222,7 +223,7 @@ def irnn_(module: AnyModule, gain: float = 1.0, std: float = 0.001) -> AnyModule
     Raises ArgumentError for anything but ``nn.RNN(..., nonlinearity="relu")``: a tanh or a gate
     would not leave a state as it is.
     """
-    cells = [cell for _, cell in gated_cells(module)]
+    cells = _cells_to_set(module, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
     for cell in cells:
         if not isinstance(cell, RNNCell) or cell.nonlinearity != "relu":
             raise ArgumentError(f"module: expected RNNs with nonlinearity='relu', got {cell!r}")
@@ -271,8 +272,19 @@ def forget_bias_(module: AnyModule, value: float = 1.0) -> AnyModule:
     return module
 
 
+def _cells_to_set(module: Module, *names: str) -> list[GatedCell]:
+    """The gated cells inside, whose parameters of these names can be written to."""
+    found = gated_cells(module)
+    for path, cell in found:
+        for name in names:
+            parameter = getattr(cell, name)
+            if parameter is not None:
+                check_writeable(path.format(name), parameter.data)
+    return [cell for _, cell in found]
+
+
 def _forgetting_cells(module: Module) -> list[GatedCell]:
-    cells = [cell for _, cell in gated_cells(module)]
+    cells = _cells_to_set(module, "bias_ih", "bias_hh")
     for cell in cells:
         if cell.forget_gate is None:
             raise ArgumentError(f"module: expected cells with a forget gate, got {cell!r}")
