@@ -56,7 +56,10 @@ class Observer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        here.observers = tuple(each for each in here.observers if each is not self)
+        # It may have been entered twice: only the last time ends.
+        now = list(here.observers)
+        del now[len(now) - 1 - now[::-1].index(self)]
+        here.observers = tuple(now)
 
     def looks_at(self, cells: Sequence[Cell]) -> bool:
         """Whether it wants to see the run of these cells that is about to begin."""
@@ -118,9 +121,10 @@ class DirectionRun:
                 state.register_hook(partial(self._arrived, name, t))
 
     def _arrived(self, name: str, t: int, d_state: Tensor) -> None:
-        if name not in self.d_states:
-            shape = (self.T, *d_state.shape)
-            self.d_states[name] = np.zeros(shape, d_state.dtype)
+        if not self.d_states:
+            # All of them, as from a native pass: to another state no gradient may ever come.
+            for each, shape in zip(self.cell.state_names, self.cell.state_shapes, strict=True):
+                self.d_states[each] = np.zeros((self.T, self.N, *shape), d_state.dtype)
         self.d_states[name][t] += d_state.data
 
     def add_gradient(self, name: str, d_state: Array) -> None:
@@ -236,7 +240,7 @@ def observed(run: Run, path: str) -> Run:
     def run_observed(
         cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
     ) -> Result:
-        observers = [each for each in here.observers if each.looks_at(cells)]
+        observers = [each for each in dict.fromkeys(here.observers) if each.looks_at(cells)]
         if not observers:
             return run(cells, x, state, restart, options)
         first, second, _ = x.shape
