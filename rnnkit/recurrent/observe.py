@@ -91,12 +91,14 @@ class DirectionRun:
         gates: per gate name (T, N, H), zero past a row's end.
         d_states: per state name (T, N, *shape), all that has flowed back into that state at that
             step: the derivative of what ``backward`` was called on, along every path. Several
-            passes add up; empty before the first.
+            passes add up; empty before the first. On the tape without the states that depend on
+            nothing that requires a gradient.
         drawn: what the cell drew for the run, where that is known.
     """
 
     __slots__ = (
-        "N", "T", "cell", "d_states", "drawn", "gates", "path", "reverse", "schedule", "states",
+        "N", "T", "_watched", "cell", "d_states", "drawn", "gates", "path", "reverse", "schedule",
+        "states",
     )
 
     def __init__(
@@ -111,6 +113,7 @@ class DirectionRun:
         self.states: dict[str, Array] = {}
         self.gates: dict[str, Array] = {}
         self.d_states: dict[str, Array] = {}
+        self._watched: dict[str, tuple[int, ...]] = {}
         # What a fused kernel runs draws nothing.
         self.drawn: tuple[Tensor, ...] | None = () if path == "fused" else None
 
@@ -118,13 +121,14 @@ class DirectionRun:
         """See what will flow back into the states that step t has made on the tape."""
         for name, state in zip(self.cell.state_names, states, strict=True):
             if state.requires_grad:
+                self._watched[name] = state.shape
                 state.register_hook(partial(self._arrived, name, t))
 
     def _arrived(self, name: str, t: int, d_state: Tensor) -> None:
-        if not self.d_states:
+        if name not in self.d_states:
             # All of them, as from a native pass: to another state no gradient may ever come.
-            for each, shape in zip(self.cell.state_names, self.cell.state_shapes, strict=True):
-                self.d_states[each] = np.zeros((self.T, self.N, *shape), d_state.dtype)
+            for each, shape in self._watched.items():
+                self.d_states.setdefault(each, np.zeros((self.T, *shape), d_state.dtype))
         self.d_states[name][t] += d_state.data
 
     def add_gradient(self, name: str, d_state: Array) -> None:
