@@ -5,7 +5,8 @@ rounded to the tensor's dtype, so that a float32 and a float64 model of one seed
 values. Every function returns the tensor it was given.
 
 All raise DTypeError for a tensor that is not float32 or float64, ShapeError for a rank they are not
-defined on, and ArgumentError for an unknown mode or nonlinearity or a frozen tensor.
+defined on, and ArgumentError for an unknown mode or nonlinearity, bounds or a deviation out of
+range, or a frozen tensor.
 
 Those at the end take a recurrent module in place of a tensor, or a cell, or a model with some of
 them inside, and set every layer and direction; PyTorch has no such functions. They return the
@@ -51,11 +52,15 @@ def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
 
 def uniform_(tensor: AnyTensor, a: float = 0.0, b: float = 1.0) -> AnyTensor:
     """Fill with U(a, b)."""
+    if not -math.inf < a <= b < math.inf:
+        raise ArgumentError(f"a, b: expected finite numbers a <= b, got {a!r} and {b!r}")
     return _fill(tensor, generator().uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: AnyTensor, mean: float = 0.0, std: float = 1.0) -> AnyTensor:
     """Fill with N(mean, std^2)."""
+    if not 0 <= std < math.inf:
+        raise ArgumentError(f"std: expected a finite number >= 0, got {std!r}")
     return _fill(tensor, generator().normal(mean, std, tensor.shape))
 
 

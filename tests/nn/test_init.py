@@ -104,6 +104,12 @@ def test_refusals():
         init.kaiming_normal_(empty(2, 2), mode="fan")
     with pytest.raises(ShapeError, match="expected 2 axes for an identity matrix"):
         init.eye_(empty(2))
+    for bounds in ((1.0, 0.0), (0.0, float("nan")), (-float("inf"), 0.0)):
+        with pytest.raises(ArgumentError, match="a, b: expected finite numbers a <= b"):
+            init.uniform_(empty(2), *bounds)
+    for std in (-1.0, float("nan")):
+        with pytest.raises(ArgumentError, match="std: expected a finite number >= 0"):
+            init.normal_(empty(2), 0.0, std)
     for fill in (init.xavier_normal_, init.kaiming_uniform_, init.orthogonal_):
         with pytest.raises(ShapeError, match=r"expected 2 or more axes.*, got shape \(3,\)"):
             fill(empty(3))
