@@ -36,6 +36,12 @@ As ``rnnkit.cells.CELLS`` it has them all; the contract tests and the benchmarks
 """
 
 
+EQUATIONS = frozenset(
+    ("step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out", "_next_c")
+)
+"""A fused kernel stands for one set of equations: who overrides any of these leaves the kernel."""
+
+
 def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
     """Class decorator: enters a shipped cell into ``CELLS``."""
 
@@ -82,15 +88,20 @@ class Cell(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.short_name = cls.__name__.removesuffix("Cell")
-        # A fused kernel stands for one set of equations: who overrides any leaves the kernel.
-        equations = {
-            "step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out",
-        }
-        if "kernel" not in cls.__dict__ and not equations.isdisjoint(cls.__dict__):
+        # Equations may come from a class beside the one with the kernel, too.
+        if cls._others_than_with("kernel", *EQUATIONS):
             cls.kernel = None
         # And the gates of a parent need not be those of a new step.
-        if "step" in cls.__dict__ and {"gate_names", "gate_values"}.isdisjoint(cls.__dict__):
+        if cls._others_than_with("gate_names", "step") and not cls._others_than_with(
+            "gate_names", "gate_values"
+        ):
             cls.gate_names = ()
+
+    @classmethod
+    def _others_than_with(cls, name: str, *functions: str) -> bool:
+        """Whether any of these functions is not that of the class which says what ``name`` is."""
+        says = next(each for each in cls.__mro__ if name in each.__dict__)
+        return any(getattr(cls, each, None) is not getattr(says, each, None) for each in functions)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
         self = super().__new__(cls)
@@ -400,14 +411,17 @@ class FusedKernel:
     """A ``kernel`` of gated cells with options: None where an object's options lead away from it.
 
     Read on the class it is the name of the kernel. A regulariser leads away from the kernel only
-    while it acts, so that a cell may be on the kernel in evaluation and a program in training.
+    while it acts, so that a cell may be on the kernel in evaluation and a program in training; an
+    equation that was put on the object always does.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __get__(self, cell: GatedCell | None, owner: type[GatedCell]) -> str | None:
-        return self._name if cell is None or cell.is_plain else None
+        if cell is None:
+            return self._name
+        return self._name if cell.is_plain and EQUATIONS.isdisjoint(vars(cell)) else None
 
 
 class GatedCell(Cell):
