@@ -6,8 +6,7 @@ Notation, here and in every cell: N batch, I input size, H hidden size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -37,6 +36,12 @@ As ``rnnkit.cells.CELLS`` it has them all; the contract tests and the benchmarks
 """
 
 
+EQUATIONS = frozenset(
+    ("step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out", "_next_c")
+)
+"""A fused kernel stands for one set of equations: who overrides any of these leaves the kernel."""
+
+
 def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
     """Class decorator: enters a shipped cell into ``CELLS``."""
 
@@ -45,17 +50,6 @@ def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
         return cell
 
     return enter
-
-
-EQUATIONS = frozenset({
-    "step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out",
-})
-"""Methods that say what a step computes."""
-
-
-def _until(cls: type, names: set[str]) -> Iterator[type]:
-    """The classes that come before the first that defines one of ``names``."""
-    return takewhile(lambda each: names.isdisjoint(vars(each)), cls.__mro__)
 
 
 class Cell(Module):
@@ -72,9 +66,8 @@ class Cell(Module):
         hidden_size: H, the number of features of each state.
         state_names: one name per state; the first is the one that PyTorch calls the hidden state.
         kernel: name of the fused native kernel that computes exactly this ``step``, or None: it may
-            run as a traced program; a cell
-            whose options lead away from the kernel's equations sets it to None on the object, or
-            has a ``FusedKernel`` decide.
+            run as a traced program; a cell whose options lead away from the kernel's equations sets
+            it to None on the object, or has a ``FusedKernel`` decide.
         variants: the constructor options that change the equations, one dict per variant, the
             defaults first.
         gate_names: what ``gate_values`` returns, by name; empty where the cell shows no gates.
@@ -98,14 +91,20 @@ class Cell(Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.short_name = cls.__name__.removesuffix("Cell")
-        # A fused kernel stands for one set of equations: who overrides any leaves the kernel, be it
-        # in a class that stands beside the cell among the bases.
-        if any(not EQUATIONS.isdisjoint(vars(each)) for each in _until(cls, {"kernel"})):
+        # Equations may come from a class beside the one with the kernel, too.
+        if cls._others_than_with("kernel", *EQUATIONS):
             cls.kernel = None
         # And the gates of a parent need not be those of a new step.
-        gates = {"gate_names", "gate_values"}
-        if any("step" in vars(each) for each in _until(cls, gates)):
+        if cls._others_than_with("gate_names", "step") and not cls._others_than_with(
+            "gate_names", "gate_values"
+        ):
             cls.gate_names = ()
+
+    @classmethod
+    def _others_than_with(cls, name: str, *functions: str) -> bool:
+        """Whether any of these functions is not that of the class which says what ``name`` is."""
+        says = next(each for each in cls.__mro__ if name in each.__dict__)
+        return any(getattr(cls, each, None) is not getattr(says, each, None) for each in functions)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
         self = super().__new__(cls)
@@ -439,7 +438,8 @@ class FusedKernel:
     """A ``kernel`` of gated cells with options: None where an object's options lead away from it.
 
     Read on the class it is the name of the kernel. A regulariser leads away from the kernel only
-    while it acts, so that a cell may be on the kernel in evaluation and a program in training.
+    while it acts, so that a cell may be on the kernel in evaluation and a program in training; an
+    equation that was put on the object always does.
     """
 
     def __init__(self, name: str) -> None:
@@ -448,8 +448,7 @@ class FusedKernel:
     def __get__(self, cell: GatedCell | None, owner: type[GatedCell]) -> str | None:
         if cell is None:
             return self._name
-        # An object may have equations of its own, too.
-        return self._name if cell.is_plain and vars(cell).keys().isdisjoint(EQUATIONS) else None
+        return self._name if cell.is_plain and EQUATIONS.isdisjoint(vars(cell)) else None
 
 
 class GatedCell(Cell):

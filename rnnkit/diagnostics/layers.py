@@ -42,7 +42,7 @@ class LayerTrace:
     Attributes:
         name: of the layer: as in the module that was given to ``trace``, or its kind and number.
         reverse: whether it ran from the last step to the first.
-        path: "fused" or "python".
+        path: "fused", "program" or "python".
         cell: the cell that ran.
         T, N: steps and rows of the batch.
         lengths: (N,) steps of each row.

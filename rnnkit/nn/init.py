@@ -5,12 +5,13 @@ rounded to the tensor's dtype, so that a float32 and a float64 model of one seed
 values. Every function returns the tensor it was given.
 
 All raise DTypeError for a tensor that is not float32 or float64, ShapeError for a rank they are not
-defined on, and ArgumentError for an unknown mode or nonlinearity, a frozen tensor, or bounds and
-deviations that no distribution has.
+defined on, and ArgumentError for an unknown mode or nonlinearity, bounds or a deviation out of
+range, or a frozen tensor.
 
 Those at the end take a recurrent module in place of a tensor, or a cell, or a model with some of
 them inside, and set every layer and direction; PyTorch has no such functions. They return the
-module, and raise ArgumentError, before anything is changed, where a cell has not what they set.
+module, and raise ArgumentError, before anything is changed, where a cell has not what they set or
+where it is frozen.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
 
 def uniform_(tensor: AnyTensor, a: float = 0.0, b: float = 1.0) -> AnyTensor:
     """Fill with U(a, b)."""
-    if not a <= b:
-        raise ArgumentError(f"b: expected a number from a, {a!r}, on, got {b!r}")
+    if not -math.inf < a <= b < math.inf:
+        raise ArgumentError(f"a, b: expected finite numbers a <= b, got {a!r} and {b!r}")
     return _fill(tensor, generator().uniform(a, b, tensor.shape))
 
 
 def normal_(tensor: AnyTensor, mean: float = 0.0, std: float = 1.0) -> AnyTensor:
     """Fill with N(mean, std^2)."""
-    if not std >= 0:
-        raise ArgumentError(f"std: expected a number >= 0, got {std!r}")
+    if not 0 <= std < math.inf:
+        raise ArgumentError(f"std: expected a finite number >= 0, got {std!r}")
     return _fill(tensor, generator().normal(mean, std, tensor.shape))
 
 
@@ -213,7 +214,7 @@ def recurrent_orthogonal_(module: AnyModule, gain: float = 1.0) -> AnyModule:
     Saxe, McClelland and Ganguli 2014; for recurrent networks Henaff, Szlam and LeCun 2016. Input
     weights and biases stay as they are.
     """
-    for _, cell in gated_cells(module):
+    for cell in _cells_to_set(module, "weight_hh"):
         gate_by_gate_(cell.weight_hh, cell.gates, orthogonal_, gain=gain)
     return module
 
@@ -227,7 +228,7 @@ def irnn_(module: AnyModule, gain: float = 1.0, std: float = 0.001) -> AnyModule
     Raises ArgumentError for anything but ``nn.RNN(..., nonlinearity="relu")``: a tanh or a gate
     would not leave a state as it is.
     """
-    cells = [cell for _, cell in gated_cells(module)]
+    cells = _cells_to_set(module, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
     for cell in cells:
         if not isinstance(cell, RNNCell) or cell.nonlinearity != "relu":
             raise ArgumentError(f"module: expected RNNs with nonlinearity='relu', got {cell!r}")
@@ -276,8 +277,19 @@ def forget_bias_(module: AnyModule, value: float = 1.0) -> AnyModule:
     return module
 
 
+def _cells_to_set(module: Module, *names: str) -> list[GatedCell]:
+    """The gated cells inside, whose parameters of these names can be written to."""
+    found = gated_cells(module)
+    for path, cell in found:
+        for name in names:
+            parameter = getattr(cell, name)
+            if parameter is not None:
+                check_writeable(path.format(name), parameter.data)
+    return [cell for _, cell in found]
+
+
 def _forgetting_cells(module: Module) -> list[GatedCell]:
-    cells = [cell for _, cell in gated_cells(module)]
+    cells = _cells_to_set(module, "bias_ih", "bias_hh")
     for cell in cells:
         if cell.forget_gate is None:
             raise ArgumentError(f"module: expected cells with a forget gate, got {cell!r}")

@@ -56,7 +56,10 @@ class Observer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        here.observers = tuple(each for each in here.observers if each is not self)
+        # It may have been entered twice: only the last time ends.
+        now = list(here.observers)
+        del now[len(now) - 1 - now[::-1].index(self)]
+        here.observers = tuple(now)
 
     def looks_at(self, cells: Sequence[Cell]) -> bool:
         """Whether it wants to see the run of these cells that is about to begin."""
@@ -88,12 +91,14 @@ class DirectionRun:
         gates: per gate name (T, N, H), zero past a row's end.
         d_states: per state name (T, N, *shape), all that has flowed back into that state at that
             step: the derivative of what ``backward`` was called on, along every path. Several
-            passes add up; empty before the first.
+            passes add up; empty before the first. On the tape without the states that depend on
+            nothing that requires a gradient.
         drawn: what the cell drew for the run, where that is known.
     """
 
     __slots__ = (
-        "N", "T", "cell", "d_states", "drawn", "gates", "path", "reverse", "schedule", "states",
+        "N", "T", "_watched", "cell", "d_states", "drawn", "gates", "path", "reverse", "schedule",
+        "states",
     )
 
     def __init__(
@@ -108,6 +113,7 @@ class DirectionRun:
         self.states: dict[str, Array] = {}
         self.gates: dict[str, Array] = {}
         self.d_states: dict[str, Array] = {}
+        self._watched: dict[str, tuple[int, ...]] = {}
         # What a fused kernel runs draws nothing.
         self.drawn: tuple[Tensor, ...] | None = () if path == "fused" else None
 
@@ -115,12 +121,14 @@ class DirectionRun:
         """See what will flow back into the states that step t has made on the tape."""
         for name, state in zip(self.cell.state_names, states, strict=True):
             if state.requires_grad:
+                self._watched[name] = state.shape
                 state.register_hook(partial(self._arrived, name, t))
 
     def _arrived(self, name: str, t: int, d_state: Tensor) -> None:
         if name not in self.d_states:
-            shape = (self.T, *d_state.shape)
-            self.d_states[name] = np.zeros(shape, d_state.dtype)
+            # All of them, as from a native pass: to another state no gradient may ever come.
+            for each, shape in self._watched.items():
+                self.d_states.setdefault(each, np.zeros((self.T, *shape), d_state.dtype))
         self.d_states[name][t] += d_state.data
 
     def add_gradient(self, name: str, d_state: Array) -> None:
@@ -236,7 +244,7 @@ def observed(run: Run, path: str) -> Run:
     def run_observed(
         cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
     ) -> Result:
-        observers = [each for each in here.observers if each.looks_at(cells)]
+        observers = [each for each in dict.fromkeys(here.observers) if each.looks_at(cells)]
         if not observers:
             return run(cells, x, state, restart, options)
         first, second, _ = x.shape

@@ -102,6 +102,9 @@ class Stepper:
             y = np.empty(shape, self._dtype)
         else:
             y = self._checked_out(out, shape)
+            if not (y.flags.aligned and y.dtype.isnative):  # as no kernel writes
+                y[...] = self(array)
+                return y
             if np.may_share_memory(array, y):
                 array = array.copy()
         if not self._in_use.acquire(blocking=False):
@@ -112,12 +115,12 @@ class Stepper:
             self._in_use.release()
         return Tensor(y, copy=False) if out is None and isinstance(x, Tensor) else y
 
-    def reset(self, state: Sequence[Any] | None = None, rows: Any = None) -> None:
+    def reset(self, state: Any = None, rows: Any = None) -> None:
         """Restart from the initial state, or from ``state``; all rows, or some of them.
 
         Args:
-            state: one (L, N, H) per state name, of which only the chosen rows are read; None: the
-                cells' initial state.
+            state: one (L, N, H) per state name, or as the module returns it where there is only
+                one; only the chosen rows are read. None: the cells' initial state.
             rows: which sequences restart: (N,) bools, such as an environment's "done", or integers
                 from 0 to N - 1; None: all. The others go on as if nothing had happened.
 
@@ -126,18 +129,18 @@ class Stepper:
                 range. The state has not moved.
         """
         chosen = slice(None) if rows is None else self._checked_rows(rows)
-        names = self._cells[0].state_names
         if state is None:
             initial = [cell.initial_state_for(self._batch) for cell in self._cells]
             for own, *starts in zip(self.state, *initial, strict=True):
                 for layer, start in enumerate(starts):
                     own[layer, chosen] = start.data[chosen]
             return
-        if not isinstance(state, (tuple, list)) or len(state) != len(names):
-            raise ArgumentError(f"state: expected a tuple ({', '.join(names)})")
+        first = self._cells[0]
         given = [
             check_tensor(name, value, self._dtype, shape=own.shape)
-            for name, value, own in zip(names, state, self.state, strict=True)
+            for name, value, own in zip(
+                first.state_names, first.unpack_state(state), self.state, strict=True
+            )
         ]
         for own, value in zip(self.state, given, strict=True):
             own[:, chosen] = value.data[:, chosen]

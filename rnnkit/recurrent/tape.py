@@ -150,9 +150,12 @@ class Pieces:
                     begin = _zeros_like(state) if restart is None else restart
                     state = tuple(map(_where_rows, [restarting] * len(state), begin, state))
                 active = schedule.active(t)
-            # Whatever stands in the padding, it reaches no row and no gradient.
-            x = x if active is None else ops.where(active, x, 0.0)
-            y, new = cell.checked_result(step(x, state, *now))
+            before = state
+            if active is not None:
+                # Whatever stands in the padding, it reaches no row and no gradient.
+                x = ops.where(active, x, 0.0)
+                before = tuple([_finite_past_end(active, each) for each in state])
+            y, new = cell.checked_result(step(x, before, *now))
             if options.seen is not None:
                 options.seen.directions[direction].watch(t, new)
             if active is None:
@@ -265,6 +268,15 @@ def _frozen(module: Any) -> Any:
 def _where_rows(rows: Array, a: Tensor, b: Tensor | float) -> Tensor:
     """a in the given rows, (N, 1), and b in the others, whatever the axes of a row."""
     return ops.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+
+def _finite_past_end(rows: Array, state: Tensor) -> Tensor:
+    """The state without what is not finite in the rows that take no step.
+
+    Their gradient is zero, but times infinity it would not be.
+    """
+    finite = np.isfinite(state.data[~rows[:, 0]]).all()
+    return state if finite else _where_rows(rows, state, 0.0)
 
 
 def _zeros_like(state: State) -> State:

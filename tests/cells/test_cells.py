@@ -229,9 +229,33 @@ def test_other_equations_leave_the_kernel():
         def zone_out(self, old, new, drawn):
             return old
 
-    kinds = (Peaky, Normed, Named, Own, Zoned)
-    assert [kind.kernel for kind in kinds] == [None, None, "lstm", "own", None]
-    assert [kind(3, 4).kernel for kind in kinds] == [None, None, "lstm", "own", None]
+    class Halved(LSTMCell):
+        def _next_c(self, c, *gates):
+            return super()._next_c(c, *gates) / 2
+
+    class Doubling:
+        def step(self, x, state):
+            return super().step(2 * x, state)
+
+    class Mixed(Doubling, LSTMCell):
+        """The equation comes from beside."""
+
+    kinds = (Peaky, Normed, Named, Own, Zoned, Halved, Mixed)
+    expected = [None, None, "lstm", "own", None, None, None]
+    assert [kind.kernel for kind in kinds] == expected
+    assert [kind(3, 4).kernel for kind in kinds] == expected
+    assert (Named.gate_names, Mixed.gate_names) == (LSTMCell.gate_names, ())
+
+
+def test_an_object_with_an_equation_of_its_own_leaves_the_kernel():
+    cell = GRUCell(3, 4)
+    x = np.ones((5, 2, 3), np.float32)
+    before = nn.Recurrent(cell)(x)[0].data
+    cell.from_hidden = lambda h: GRUCell.from_hidden(cell, 2 * h)
+    after = nn.Recurrent(cell)(x)[0].data
+    with rk.backend("python"):
+        np.testing.assert_allclose(after, nn.Recurrent(cell)(x)[0].data, atol=1e-6)
+    assert np.abs(after - before).max() > 1e-3
 
 
 def test_equations_of_a_mixin_or_of_an_object_leave_the_kernel():

@@ -610,6 +610,29 @@ def test_states_without_gradients(path):
         np.testing.assert_array_equal(trace["l0"].d_states.get(name, 0), 0)
 
 
+def test_a_state_that_nothing_came_back_to(path):
+    net = nn.LSTM(2, 3, dtype="float64")
+    with rk.diagnostics.trace(net) as trace:
+        _, (_, c) = net(rk.tensor(np.ones((1, 2, 2))))
+        c.sum().backward()
+    np.testing.assert_array_equal(trace["l0"].d_states["h"], np.zeros((1, 2, 3)))
+    np.testing.assert_array_equal(trace["l0"].d_states["c"], np.ones((1, 2, 3)))
+    assert not trace["l0"].norms("h").any()
+
+
+def test_a_trace_that_is_entered_twice_sees_each_run_once(path):
+    net = nn.RNN(2, 3)
+    x = rk.tensor(np.ones((2, 1, 2), np.float32))
+    with rk.diagnostics.trace(net) as trace:
+        with trace:
+            net(x)
+        assert len(trace) == 1
+        net(x)
+        assert len(trace) == 2
+    net(x)
+    assert len(trace) == 2
+
+
 def test_a_cell_with_a_step_of_its_own_shows_no_gates_of_its_parent():
     class Clipped(LSTMCell):
         def step(self, x, state):

@@ -180,6 +180,13 @@ def test_values_are_clipped_on_both_sides_and_nan_stays():
     np.testing.assert_array_equal(param.grad.numpy(), [-1, -0.5, 0.5, 1, np.nan, -1])
 
 
+@pytest.mark.usefixtures("path")
+def test_the_greatest_value_is_asked_for_by_name_too():
+    params = with_gradients([3.0, -4.0])
+    assert clip_grad_norm_(params, 2.0, "inf") == 4.0
+    np.testing.assert_allclose(params[0].grad.numpy(), [1.5, -2.0], rtol=1e-6)
+
+
 def test_refusals():
     params = with_gradients([1.0])
     for value in (-1.0, float("nan")):
@@ -189,3 +196,5 @@ def test_refusals():
             clip_grad_value_(params, value)
     with pytest.raises(ArgumentError, match="norm_type: expected a positive number"):
         clip_grad_norm_(params, 1.0, 0.0)
+    with pytest.raises(ArgumentError, match="norm_type: expected a positive number or inf"):
+        clip_grad_norm_(params, 1.0, "2")

@@ -185,3 +185,19 @@ def test_refusals_change_nothing():
         with pytest.raises(ArgumentError, match=message):
             call()
     assert not changed(mixed, before)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: init.chrono_(model, 9),
+        init.forget_bias_,
+        init.recurrent_orthogonal_,
+    ],
+)
+def test_a_frozen_part_leaves_all_as_it_is(call):
+    model = nn.Sequential(nn.LSTM(3, 4), nn.GRU(4, 2).freeze())
+    before = model.state_dict()
+    with pytest.raises(ArgumentError, match=r"1\.(bias_ih|weight_hh)_l0: .*unfreeze"):
+        call(model)
+    assert not changed(model, before)

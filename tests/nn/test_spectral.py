@@ -100,6 +100,19 @@ def test_a_bound_of_zero_and_matrices_that_are_not_finite():
     np.testing.assert_allclose(module.weight_hh_l0.data, 0.0, atol=1e-14)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e9, 1e25, 1e160, 1e300])
+def test_matrices_of_any_size(size):
+    module = make("GRU")
+    start = module.weight_hh_l0.data.copy()
+    expected = np.linalg.svd(start)[1][0]
+    module.weight_hh_l0.data[...] = size * start
+    np.testing.assert_allclose(spectral_norms(module)["weight_hh_l0"] / size, expected, rtol=1e-12)
+    bound = min(0.5 * expected * size, 1.0)
+    spectral_norm_(module, bound)
+    found = np.linalg.svd(module.weight_hh_l0.data)[1]
+    np.testing.assert_allclose(found[0], bound, rtol=1e-12)
+
+
 def test_the_next_call_runs_with_the_projected_matrix():
     module = make("GRU")
     x = np.random.default_rng(0).standard_normal((4, 2, 3))
@@ -127,3 +140,9 @@ def test_a_frozen_matrix_is_not_bounded():
     spectral_norm_(module, 1e9)
     with pytest.raises(ArgumentError, match="weight_hh_l0: is frozen; unfreeze"):
         spectral_norm_(module, 1e-3)
+    # None is bounded where one cannot be.
+    model = nn.Sequential(make("RNN"), module)
+    before = model[0].weight_hh_l0.data.copy()
+    with pytest.raises(ArgumentError, match=r"1\.weight_hh_l0: is frozen"):
+        spectral_norm_(model, 1e-3)
+    np.testing.assert_array_equal(model[0].weight_hh_l0.data, before)

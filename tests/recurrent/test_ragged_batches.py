@@ -22,7 +22,7 @@ from recurrent_contract import (
 )
 
 import rnnkit as rk
-from rnnkit.cells import LSTMCell
+from rnnkit.cells import CELLS, LSTMCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent import run_layer
 
@@ -109,6 +109,24 @@ def test_what_stands_in_the_padding_reaches_nothing(path, name, options, return_
     for each in layer.outputs:
         if each.endswith("_steps") or (each == "y" and return_sequences):
             assert not found[each][padding].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@EACH
+def test_what_is_not_finite_in_a_row_without_steps_reaches_no_gradient(path, name, options, value):
+    cell = CELLS[name](3, 5, dtype="float64", **options)
+    random = np.random.default_rng(0)
+    x = rk.tensor(random.standard_normal((4, 3, 3)), requires_grad=True)
+    states = [random.standard_normal((1, 3, *shape)) for shape in cell.state_shapes]
+    found = []
+    for first in (value, 0.5):
+        for each in states:
+            each[:, 1] = first
+        given = [rk.tensor(each, requires_grad=True) for each in states]
+        y, _ = run_layer((cell,), x, given, lengths=[4, 0, 2])
+        found.append(rk.grad(y.sum(), [x, *given, *cell.parameters()]))
+    for dirty, clean in zip(*found, strict=True):
+        np.testing.assert_array_equal(dirty.data, clean.data)
 
 
 @BOTH

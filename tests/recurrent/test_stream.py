@@ -424,9 +424,30 @@ def test_bad_states_and_batch_sizes(path):
     with pytest.raises(ArgumentError, match="batch_size"):
         module.stream(0)
     stepper = module.stream(2)
-    with pytest.raises(ArgumentError, match="state: expected a tuple"):
+    with pytest.raises(ArgumentError, match=r"state: LSTMCell expects \(h, c\), got 1 of them"):
         stepper.reset([stepper.state[0]])
+    with pytest.raises(ArgumentError, match=r"state: LSTMCell expects \(h, c\), got one tensor"):
+        stepper.reset(stepper.state[0])
     with pytest.raises(ShapeError, match="c: expected shape"):
         stepper.reset([stepper.state[0], np.zeros((1, 3, 6), np.float32)])
     with pytest.raises(ArgumentError, match="expected h, c, got h"):
         stepper.load_state_dict({"h": stepper.state[0]})
+
+
+def test_a_stream_goes_on_from_what_the_module_returned(path, make):
+    module, x = make(), sequence(6, 2)
+    module.eval()
+    expected = module(x)[0].numpy()
+    stepper = module.stream(2)
+    stepper.reset(module(x[:4])[1])
+    np.testing.assert_array_equal(stepper(x[4:]), expected[4:])
+
+
+def test_results_for_any_memory(path, make):
+    stepper, x = make().stream(2), sequence(3, 2)
+    expected = stepper(x)
+    unaligned = np.zeros(expected.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(expected.shape)
+    for out in (unaligned, np.zeros_like(expected, dtype=">f4")):
+        stepper.reset()
+        assert stepper(x, out=out) is out
+        np.testing.assert_array_equal(out, expected)

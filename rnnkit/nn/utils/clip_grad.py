@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
     max_norm: float,
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
 ) -> float:
     """Scale all gradients together so that their total norm is at most ``max_norm``.
@@ -29,13 +29,17 @@ def clip_grad_norm_(
     gradient are skipped; with none left the norm is 0. A norm that is inf or NaN scales the
     gradients by 0 or NaN, as in PyTorch.
 
+    ``norm_type`` is a positive number, or inf, also as the text "inf", for the greatest absolute
+    value.
+
     Raises ArgumentError for a negative or NaN ``max_norm``, a ``norm_type`` that is not positive,
     and, with ``error_if_nonfinite``, for a norm that is inf or NaN: the gradients are then left as
     they were.
     """
     if not max_norm >= 0:
         raise ArgumentError(f"max_norm: expected a number >= 0, got {max_norm!r}")
-    if not norm_type > 0:
+    norm_type = math.inf if norm_type == "inf" else norm_type
+    if isinstance(norm_type, str) or not norm_type > 0:
         raise ArgumentError(f"norm_type: expected a positive number or inf, got {norm_type!r}")
     with np.errstate(all="ignore"):
         grads = _grads(parameters)

@@ -79,18 +79,26 @@ def spectral_norm_(module: Module, max_norm: float, per_gate: bool = False) -> d
     """
     if not max_norm >= 0:
         raise ArgumentError(f"max_norm: expected a number >= 0, got {max_norm!r}")
-    norms = {}
-    for name, matrix in _matrices(module, per_gate):
-        norms[name] = norm = _norm(matrix)
-        if norm > max_norm:
-            if not matrix.flags.writeable:
-                raise ArgumentError(f"{name}: is frozen; unfreeze() the module to bound it")
-            exact = matrix.astype(np.float64)
+    matrices = dict(_matrices(module, per_gate))
+    norms = {name: _norm(matrix) for name, matrix in matrices.items()}
+    beyond = {name: matrix for name, matrix in matrices.items() if norms[name] > max_norm}
+    for name, matrix in beyond.items():
+        if not matrix.flags.writeable:
+            raise ArgumentError(f"{name}: is frozen; unfreeze() the module to bound it")
+    for name, matrix in beyond.items():
+        exact, scale = _scaled(matrix)
+        bound = max_norm / scale
+        if norms[name] > 1e6 * max_norm:
+            # What is left would drown in the rounding of the squares, and of what is taken away.
+            left, values, rows = np.linalg.svd(exact, full_matrices=False)
+            exact = (left * np.minimum(values, bound)) @ rows
+        else:
             squares, right = np.linalg.eigh(exact.T @ exact)
             values = np.sqrt(np.maximum(squares, 0.0))
-            over = values > max_norm
-            right, excess = right[:, over], 1.0 - max_norm / values[over]
-            matrix[...] = exact - ((exact @ right) * excess) @ right.T
+            over = values > bound
+            right, excess = right[:, over], 1.0 - bound / values[over]
+            exact -= ((exact @ right) * excess) @ right.T
+        matrix[...] = scale * exact
     return norms
 
 
@@ -108,5 +116,13 @@ def _matrices(module: Module, per_gate: bool) -> Iterator[tuple[str, Array]]:
 def _norm(matrix: Array) -> float:
     if not np.isfinite(matrix).all():
         return float("nan")
+    exact, scale = _scaled(matrix)
+    return float(scale * np.sqrt(max(np.linalg.eigvalsh(exact.T @ exact)[-1], 0.0)))
+
+
+def _scaled(matrix: Array) -> tuple[Array, float]:
+    """As float64, of a size whose squares are within range; and what to multiply with again."""
     exact = matrix.astype(np.float64)
-    return float(np.sqrt(max(np.linalg.eigvalsh(exact.T @ exact)[-1], 0.0)))
+    # A power of two changes no bit.
+    scale = 2.0 ** (np.frexp(np.abs(exact).max(initial=0.0))[1] - 1)
+    return exact / scale, float(scale)
