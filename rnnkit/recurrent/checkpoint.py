@@ -451,13 +451,9 @@ def _owner(array: Array) -> Array:
 
 @contextmanager
 def _drawing_from(state: dict[str, Any] | None) -> Iterator[None]:
-    """The library's generator in a state, and afterwards in its own again; None: as it is."""
+    """Draws begin in a state of the library's generator, which stays as it is; None: none come."""
     if state is None:
         yield
         return
-    own = rng.get_state()
-    rng.set_state(state)
-    try:
+    with rng.drawing_apart(state):
         yield
-    finally:
-        rng.set_state(own)
