@@ -52,8 +52,13 @@ def run(
         return INTERRUPTED
     _report(outcome, task, folder)
     lines = task.show(folder, **options.values(arguments, arguments.options))
-    for number, line in enumerate(lines):
-        print(line if number else f"\n{line}")
+    try:
+        for number, line in enumerate(lines):
+            print(line if number else f"\n{line}", flush=True)  # the next may take a while
+    except KeyboardInterrupt:
+        note(f"interrupted; {_what_is_saved(folder)}")
+        note(f"to go on: rnnkit resume {folder.path}")
+        return INTERRUPTED
     return 0
 
 
