@@ -245,6 +245,19 @@ def test_columns_by_number_and_name(tmp_path):
     assert task.columns.targets == [1]
 
 
+def test_decimal_commas(tmp_path):
+    values = waves()
+    path = write_csv(tmp_path / "sales.csv", values)
+    path.write_text(path.read_text().replace(",", ";").replace(".", ","))
+    settings = dataclasses.replace(SMALL, decimal=",", epochs=1)
+    task = train(tmp_path / "run", [path], settings)
+    assert np.array_equal(task.table.values, values)
+    records = list(ForecastTask.load(tmp_path / "run").predict(path))
+    assert len(records) == 4
+    with pytest.raises(ArgumentError, match="with decimal=',' it is one"):
+        ForecastTask.prepare([path], SMALL)
+
+
 @pytest.mark.parametrize(
     ("names", "columns"), [(("a", "a"), None), (("a", "b"), "b, b"), (("a", "b"), "a, 1")]
 )
@@ -290,7 +303,8 @@ def test_a_column_that_never_changes_is_read_but_not_forecast(tmp_path):
     "options",
     [
         {"cell": "gated"}, {"scaling": "log"}, {"horizon": 0}, {"difference": -1}, {"log": 1},
-        {"columns": " ,"}, {"missing": "drop"}, {"test": 1.0}, {"refits": 1001},
+        {"columns": " ,"}, {"missing": "drop"}, {"decimal": ";"},
+        {"test": 1.0}, {"refits": 1001},
     ],
 )  # fmt: skip
 def test_settings_are_checked(options):

@@ -73,6 +73,10 @@ class ForecastSettings(Settings):
         "standard", "how the training part scales the columns", choices=SCALINGS, group="data"
     )
     log: bool = setting(False, "learn the logarithms of the numbers", group="data")
+    decimal: str = setting(
+        ".", "what stands before fractions, . or ,", choices=(".", ","), metavar="MARK",
+        group="data",
+    )
     missing: str = setting(
         "refuse", "empty cells: refuse, or carry the last value", choices=_MISSING, group="data"
     )
@@ -475,7 +479,7 @@ def _read(
         chosen = list(names)
     elif settings.columns is not None:
         chosen = [_column(part, known) for part in _split(settings.columns)]
-    return read_table(path, chosen, missing=settings.missing)
+    return read_table(path, chosen, decimal=settings.decimal, missing=settings.missing)
 
 
 def _split(text: str) -> list[str]:
