@@ -115,6 +115,7 @@ def test_labelled_arrays(tmp_path):
         ("a.csv", "a,b\n1,2\n", ":2: expected one of text, tokens, sequence, got a, b"),
         ("a.csv", "text,tokens,label\na,a,b\n", ":2: expected one of .*got text, tokens"),
         ("a.csv", "text\na\n", ":2: expected one of label, labels, got text"),
+        ("a.csv", "text,label,text\na,b,c\n", "several columns 'text'"),
         ("a.csv", "text,label\n", "no rows"),
         ("a.csv", "text,label\na,b\n,b\n", ":3: 'text' is empty"),
         ("a.csv", "text,label\na,b\nb, \n", ":3: 'label' is empty"),

@@ -170,7 +170,7 @@ def test_refits_are_kept_for_evaluation(tmp_path, monkeypatch):
     task = train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=2, refits=3))
     folder = RunFolder(tmp_path / "run")
     loaded = ForecastTask.load(folder.path)
-    with pytest.raises(RunError, match=r"refit 1 of 3 has not .*: rnnkit resume .*run$"):
+    with pytest.raises(RunError, match=r"refit 1 has not .*: rnnkit resume .*run$"):
         loaded.evaluate()
     lines = list(task.show(folder))
     assert lines[:3] == [
@@ -271,6 +271,7 @@ def test_columns_of_one_name_are_refused_before_training(tmp_path, names, column
     ("options", "message"),
     [
         ({"columns": "cold"}, "sales.csv: no column 'cold'; the columns are month, sales, heat"),
+        ({"target": "sales,0"}, "sales.csv: target: column 'sales' is named twice"),
         ({"target": "cold"}, "target: no column 'cold' is read; there are sales, heat"),
         ({"log": True}, "sales.csv: log: expected numbers above 0, got -"),
         ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),

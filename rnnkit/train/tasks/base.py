@@ -65,10 +65,20 @@ class Loaded:
         """
         if files:
             return self.figures(self.batches(files))
-        with rng.drawing_apart():  # the task begins as a run does, from its seed
-            task = self.task_type.reopen(self.record)
+        task = self.reopen()
         assert task.validation is not None
         return self.figures(task.validation)
+
+    def reopen(self) -> Task:
+        """The task of the run, on the data it began with.
+
+        Raises RunError when these are missing or have changed, or the record is damaged.
+        """
+        try:
+            with rng.drawing_apart():  # the task begins as a run does, from its seed
+                return self.task_type.reopen(self.record)
+        except ArgumentError as error:
+            raise RunError(f"{self.folder.settings}: damaged: {error}") from None
 
     def batches(self, files: Sequence[str | os.PathLike[str]]) -> Batches:
         """What `figures` are made of, from files other than those of the run."""

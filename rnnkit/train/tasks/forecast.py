@@ -171,9 +171,9 @@ class LoadedForecast(Loaded):
         another file that won't do.
         """
         if source is None:
-            with rng.drawing_apart():  # the tasks begin as runs do, from their seed
-                task = self.task_type.reopen(self.record)
-                assert isinstance(task, ForecastTask)
+            task = self.reopen()
+            assert isinstance(task, ForecastTask)
+            with rng.drawing_apart():  # models of refits begin as those of runs do
                 return task.backtest(self.model, self.folder)
         name, values = self._values(source)
         try:
@@ -259,6 +259,8 @@ class ForecastTask(Task):
                 "--columns chooses some"
             )
         targets = _places(settings.target, table.names, source)
+        if repeated := [table.names[place] for place in targets if targets.count(place) > 1]:
+            raise ArgumentError(f"{source}: target: column {repeated[0]!r} is named twice")
         try:
             self.series = _logarithms(table) if settings.log else check_series("", table.values)
             self.columns = self._make_parts(targets)
@@ -368,14 +370,12 @@ class ForecastTask(Task):
         Yields a line before each. One that was cut short goes on, as a run does. Raises as
         `resume`, and KeyboardInterrupt when Ctrl-C has ended one.
         """
+        count = min(self.settings.refits, len(self.held_out.origins))
         for number, (task, _) in enumerate(self._stretches(), 1):
             own = RunFolder(os.path.join(folder.path, f"refit-{number}"))
             kept = _kept_refit(folder, number)
             if not kept.has_model():
-                yield (
-                    f"refit {number} of {self.settings.refits}: on the first "
-                    f"{len(task.series):,} moments"
-                )
+                yield f"refit {number} of {count}: on the first {len(task.series):,} moments"
                 if task.resume(own).interrupted:
                     raise KeyboardInterrupt
                 os.replace(own.model, kept.model)
@@ -398,8 +398,8 @@ class ForecastTask(Task):
             kept = _kept_refit(folder, number)
             if not kept.has_model():
                 raise RunError(
-                    f"{folder.path}: refit {number} of {settings.refits} has not been trained; "
-                    f"to train it: rnnkit resume {folder.path}"
+                    f"{folder.path}: refit {number} has not been trained; to train it: "
+                    f"rnnkit resume {folder.path}"
                 )
             model = load_model(kept, lambda: self.build(settings, self.columns))
             yield _windows(self.series, task.columns, settings, part), forecast_with(model)
