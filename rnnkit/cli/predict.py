@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Iterator
 
@@ -14,9 +13,12 @@ from rnnkit.errors import ArgumentError
 
 def run(arguments: argparse.Namespace) -> int:
     """Write a JSON object for each input to standard output, in the order of the inputs."""
+    from rnnkit.train.log import to_json
+
     predict = method_of_run(arguments, "predict")
+    is_utf_8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     for record in predict(_standard_input() if arguments.input == "-" else arguments.input):
-        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+        sys.stdout.write(to_json(record, ensure_ascii=not is_utf_8) + "\n")
     return 0
 
 

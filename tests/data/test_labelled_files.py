@@ -166,6 +166,7 @@ ONE = {"sequences": np.zeros((1, 3)), "labels": [0]}
         ({"sequences": np.zeros((2, 3)), "labels": np.zeros((2, 4), int)}, "labels: expected"),
         (ONE | {"lengths": [4]}, "lengths: expected 1 to 3"),
         (ONE | {"lengths": [0]}, "lengths: expected 1 to 3"),
+        (ONE | {"sequences": np.full((1, 3), 2**63, "u8")}, "sequences: 9223372036854775808 is "),
         (ONE | {"lengths": [1, 1]}, "expected 1 whole"),
         (ONE | {"lengths": [1.0]}, "expected 1 whole"),
         ({"sequences": np.full((1, 3), np.nan), "labels": [0]}, "not a finite number"),

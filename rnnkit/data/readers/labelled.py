@@ -227,6 +227,8 @@ def _from_arrays(name: str, labelled: bool) -> Labelled:
         )
     if sequences.ndim == 3 or sequences.dtype.kind == "f":
         sequences = sequences.reshape(R, T, -1).astype(np.float64)
+    elif sequences.max() > np.iinfo(np.int64).max:
+        raise ArgumentError(f"{name}: sequences: {sequences.max()} is too large a number")
     else:
         sequences = sequences.astype(np.int64)
     per_step = labels.ndim == 2
