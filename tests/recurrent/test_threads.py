@@ -194,3 +194,19 @@ def test_draws_that_are_repeated_are_seen_by_no_other_thread():
     assert seen
     assert all(state == after for state in seen)
     assert rng.get_state() == after
+
+
+def test_a_budget_of_memory_repeats_its_own_draws_alone():
+    """Not those that another thread has drawn between two of them."""
+
+    class Drops(rk.Cell):
+        def step(self, x, state):
+            other.submit(rk.rand, 1).result()
+            h = rk.ops.dropout(x, 0.4)
+            return h, (h,)
+
+    x = rk.randn(50, 3, 4).requires_grad_()
+    with ThreadPoolExecutor(1) as other, rk.backend("python"):
+        y, _ = nn.Recurrent(Drops(4, 4), memory=20_000)(x)
+        y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy() != 0, y.numpy() != 0)
