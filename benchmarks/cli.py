@@ -57,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help=f"libraries to compare with, where installed: {', '.join(PEERS)}",
     )
-    out.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
-    out.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to FILE")
+    out.add_argument("--json", type=_file, metavar="FILE", help="write all figures to FILE")
+    out.add_argument("--markdown", type=_file, metavar="FILE", help="write the tables to FILE")
     out.add_argument("--plot", type=Path, metavar="FOLDER", help="draw pictures (matplotlib)")
     out.add_argument(
         "--load",
@@ -125,6 +125,8 @@ def _measured(options: argparse.Namespace) -> Iterator[Row]:
 def _loaded(paths: Iterable[Path]) -> Iterator[Row]:
     for path in paths:
         figures = json.loads(path.read_text())
+        if not isinstance(figures, dict) or not {"machines", "took", "rows"} <= set(figures):
+            raise ValueError(f"{path}: not what --json writes")
         for kind, key in (("machines", "machine"), ("took", "took")):
             yield from ({key: each} for each in figures[kind])
         yield from figures["rows"]
@@ -160,6 +162,14 @@ def _line(row: Row) -> str:
     if "failed" in row:
         return f"{row['suite']}  FAILED: {row['failed']}"
     return str(suite_module(row["suite"]).line(row))
+
+
+def _file(text: str) -> Path:
+    """A file that can be written, as far as can be told before anything is measured."""
+    path = Path(text)
+    if path.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder, or in none that can be written to")
+    return path
 
 
 def _names(known: Iterable[str]) -> Any:

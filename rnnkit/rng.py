@@ -5,7 +5,11 @@ Initialisation, dropout, shuffling and sampling all draw from it, so that one se
 
 from __future__ import annotations
 
+import functools
 import operator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +20,63 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 _generator: Generator | None = None
+_making = threading.Lock()
+_thread = threading.local()  # generator: where the thread draws from instead
 
 
 def generator() -> Generator:
-    """The library's generator (PCG64), seeded from the operating system until `manual_seed`."""
+    """The library's generator (PCG64), seeded from the operating system until `manual_seed`.
+
+    It is the same object at all times and in all threads, also inside `drawing_apart`.
+    """
     global _generator
     if _generator is None:
-        # Reached by attribute: NumPy loads its random package only at the first use.
-        _generator = np.random.Generator(np.random.PCG64())
+        with _making:
+            if _generator is None:
+                _generator = _make_generator()
     return _generator
+
+
+@contextmanager
+def drawing_apart(state: dict[str, Any] | None = None) -> Iterator[None]:
+    """Inside, what this thread draws from the library's generator comes from one of its own.
+
+    That begins in ``state``, by default in the library's, and is what `get_state`, `set_state` and
+    `manual_seed` are about; the library's own stays as it is, and other threads draw from it. It
+    also holds for who has held on to the generator, or to a method of it, but not to its
+    ``bit_generator``.
+
+    Raises:
+        ArgumentError: `state` is no dict from `get_state`.
+    """
+    own = np.random.Generator(np.random.PCG64(0))
+    own.bit_generator.state = get_state() if state is None else _checked(state)
+    before = getattr(_thread, "generator", None)
+    _thread.generator = own
+    try:
+        yield
+    finally:
+        _thread.generator = before
+
+
+def _make_generator() -> Generator:
+    # A class made late: NumPy loads its random package only at the first use.
+    base = np.random.Generator
+
+    def of_thread(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def draw(self: Generator, *args: Any, **kwargs: Any) -> Any:
+            return method(getattr(_thread, "generator", None) or self, *args, **kwargs)
+
+        return draw
+
+    members: dict[str, Any] = {
+        name: of_thread(member)
+        for name, member in vars(base).items()
+        if callable(member) and not name.startswith("_")
+    }
+    members["bit_generator"] = property(of_thread(vars(base)["bit_generator"].__get__))
+    return type("LibraryGenerator", (base,), members)(np.random.PCG64())
 
 
 def manual_seed(seed: int) -> Generator:
@@ -58,6 +110,10 @@ def set_state(state: dict[str, Any]) -> None:
     Raises:
         ArgumentError: `state` is not such a dict.
     """
+    generator().bit_generator.state = _checked(state)
+
+
+def _checked(state: dict[str, Any]) -> dict[str, Any]:
     # NumPy cuts off fractions, or turns negative numbers round with a warning, and takes over half
     # of a state before it finds the other half wrong.
     scratch: Any = np.random.PCG64(0)
@@ -67,6 +123,6 @@ def set_state(state: dict[str, Any]) -> None:
         scratch.state = state
         if scratch.state != state or state["has_uint32"] not in (0, 1):
             raise ValueError("numbers that no state has")
-        generator().bit_generator.state = scratch.state
+        return dict(scratch.state)
     except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
         raise ArgumentError(f"state: expected a dict from get_state(), got {error}") from error

@@ -210,6 +210,13 @@ def test_saved_figures_of_several_runs_are_reported_together(suite, capsys, tmp_
     assert "GRU and RNN training step vs PyTorch" in out
 
 
+def test_what_is_no_saved_figures_is_said(suite, capsys, tmp_path):
+    for text in ("[]", "{}", "x"):
+        (tmp_path / "x.json").write_text(text)
+        assert suite("cli").main(["--load", str(tmp_path / "x.json")]) == 1
+        assert capsys.readouterr().err.startswith("benchmarks: ")
+
+
 def test_a_failed_comparison_ends_in_an_error_and_the_rest_is_reported(suite, capsys, monkeypatch):
     records = [
         {"machine": suite("machine").describe(2, [])},
@@ -234,6 +241,8 @@ def test_a_failed_comparison_ends_in_an_error_and_the_rest_is_reported(suite, ca
         (("--dtype", "float16"), "'float16' is none of float32, float64"),
         (("--peers", "numpy"), "'numpy' is none of torch"),
         (("--quick", "--full"), "not allowed with argument"),
+        (("--json", "nowhere/x.json"), "'nowhere/x.json' is a folder, or in none that"),
+        (("--markdown", "."), "'.' is a folder"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(suite, capsys, arguments, words):

@@ -19,6 +19,7 @@ from rnnkit.errors import RnnkitError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on ``argv``, the process's own arguments by default."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -62,6 +63,13 @@ def _warn(
     line: str | None = None,
 ) -> None:
     note(f"warning: {message}")
+
+
+def _open_what_is_closed() -> None:
+    """Python has None for a standard stream that the process was started without."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (until the process ends)
 
 
 def _forget_stdout() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from rnnkit.cli.using import method_of_run
 
@@ -12,7 +11,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Print each figure on a line of its own, or all as one JSON object."""
     figures = method_of_run(arguments, "evaluate")(arguments.files)
     if arguments.json:
-        print(json.dumps(figures))
+        from rnnkit.train.log import to_json
+
+        print(to_json(figures))
         return 0
     width = max(map(len, figures))
     for name, value in figures.items():

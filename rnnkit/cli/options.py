@@ -61,7 +61,8 @@ def _arguments(option: Option) -> dict[str, Any]:
             return {**found, "action": argparse.BooleanOptionalAction}
         return {**found, "action": "store_true"}
     if about.choices:
-        return {**found, "choices": about.choices}
+        shown = {"metavar": about.metavar} if about.metavar else {}
+        return {**found, "choices": about.choices, **shown}
     metavar = about.metavar or _METAVARS[option.type]
     return {**found, "type": _converter(option), "metavar": metavar}
 

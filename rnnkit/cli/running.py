@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -43,18 +44,25 @@ def run(
     except (TrainingError, OSError, MemoryError) as error:
         raise TrainingError(f"{describe(error)}; {_what_is_saved(folder)}") from None
     except KeyboardInterrupt:
-        note(f"interrupted; {_what_is_saved(folder)}")
-        return INTERRUPTED
+        return _interrupted(folder, f"interrupted; {_what_is_saved(folder)}")
     if outcome.interrupted:
         saved = _what_is_saved(folder, f" ({_best(outcome, task)})")
-        note(f"interrupted after {outcome.steps:,} steps; {saved}")
-        note(f"to go on: rnnkit resume {folder.path}")
-        return INTERRUPTED
+        return _interrupted(folder, f"interrupted after {outcome.steps:,} steps; {saved}")
     _report(outcome, task, folder)
     lines = task.show(folder, **options.values(arguments, arguments.options))
-    for number, line in enumerate(lines):
-        print(line if number else f"\n{line}")
+    try:
+        for number, line in enumerate(lines):
+            print(line if number else f"\n{line}", flush=True)  # the next may take a while
+    except KeyboardInterrupt:
+        return _interrupted(folder, f"interrupted; {_what_is_saved(folder)}")
     return 0
+
+
+def _interrupted(folder: RunFolder, how: str) -> int:
+    note(how)
+    if os.path.exists(folder.settings):
+        note(f"to go on: rnnkit resume {folder.path}")
+    return INTERRUPTED
 
 
 def _best(outcome: Outcome, task: Task) -> str:

@@ -117,29 +117,34 @@ def _forward(pieces: Pieces, direction: int, steps: int, outputs: _Outputs) -> _
     segments = []
     leaves: list[Tensor] = []
     begun_from = rng.get_state()
-    for start in range(0, len(times), steps):
-        part = times[start : start + steps]
-        is_last = start + steps >= len(times)
-        segments.append(_Segment(part, carry, rng.get_state()))
-        run = pieces.run(direction, part, carry)
-        successors: dict[int, Tensor] = {}
-        for each in run.carry:
-            if not is_last and each is not None and id(each) not in successors:
-                if each.requires_grad or id(each) in outside or id(each) in shared:
-                    successors[id(each)] = each
-                else:
-                    leaves.append(wrap(each.data))
-                    successors[id(each)] = leaves[-1]
-                shared.setdefault(id(successors[id(each)]), [])
-        for key, tensor in outputs.of(run, part, is_last):
-            outputs.put(key, direction, tensor)
-            itself = successors.get(id(tensor), tensor)
-            if id(itself) in shared:
-                shared[id(itself)].append(key)
-        carry = tuple([successors.get(id(each)) for each in run.carry])
+    # Apart, so that no draws of another thread come in between: backward repeats these.
+    with rng.drawing_apart(begun_from):
+        for start in range(0, len(times), steps):
+            part = times[start : start + steps]
+            is_last = start + steps >= len(times)
+            segments.append(_Segment(part, carry, rng.get_state()))
+            run = pieces.run(direction, part, carry)
+            successors: dict[int, Tensor] = {}
+            for each in run.carry:
+                if not is_last and each is not None and id(each) not in successors:
+                    if each.requires_grad or id(each) in outside or id(each) in shared:
+                        successors[id(each)] = each
+                    else:
+                        leaves.append(wrap(each.data))
+                        successors[id(each)] = leaves[-1]
+                    shared.setdefault(id(successors[id(each)]), [])
+            for key, tensor in outputs.of(run, part, is_last):
+                outputs.put(key, direction, tensor)
+                itself = successors.get(id(tensor), tensor)
+                if id(itself) in shared:
+                    shared[id(itself)].append(key)
+            carry = tuple([successors.get(id(each)) for each in run.carry])
+        ended = rng.get_state()
     for leaf in leaves:
         _require_grad(leaf)
     if rng.get_state() == begun_from:
+        rng.set_state(ended)
+    if ended == begun_from:
         segments = [segment._replace(drawing_from=None) for segment in segments]
     return _Direction(segments, shared)
 
@@ -451,13 +456,9 @@ def _owner(array: Array) -> Array:
 
 @contextmanager
 def _drawing_from(state: dict[str, Any] | None) -> Iterator[None]:
-    """The library's generator in a state, and afterwards in its own again; None: as it is."""
+    """Draws begin in a state of the library's generator, which stays as it is; None: none come."""
     if state is None:
         yield
         return
-    own = rng.get_state()
-    rng.set_state(state)
-    try:
+    with rng.drawing_apart(state):
         yield
-    finally:
-        rng.set_state(own)

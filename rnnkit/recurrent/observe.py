@@ -8,8 +8,7 @@ gradients are copied as they pass. With no observer in force a layer looks here 
 from __future__ import annotations
 
 from _thread import _local
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -254,7 +253,7 @@ def observed(run: Run, path: str) -> Run:
             return LayerRun(cells, path, T, N, options, x.dtype)
 
         seen = new_run()
-        draws = Draws()
+        before = rng.get_state()
         if any(each.records for each in observers):
             result = run(cells, x, state, restart, replace(options, steps=True, seen=seen))
             assert result.steps is not None
@@ -263,7 +262,7 @@ def observed(run: Run, path: str) -> Run:
             result = run(cells, x, state, restart, options)
         if any(each.probes for each in observers):
             seen.probe = new_run()
-            with draws.repeated():
+            with rng.drawing_apart(before):
                 more = replace(options, steps=False, seen=seen.probe)
                 _probe(run, cells, x, state, restart, more)
         for observer in observers:
@@ -271,23 +270,6 @@ def observed(run: Run, path: str) -> Run:
         return result if options.steps else Result(result.y, result.final)
 
     return run_observed
-
-
-class Draws:
-    """The state of the library's generator, to draw once more what was drawn from here on."""
-
-    def __init__(self) -> None:
-        self._before = rng.generator().bit_generator.state
-
-    @contextmanager
-    def repeated(self) -> Iterator[None]:
-        """Draws what was drawn since this object was made; afterwards goes on as if it had not."""
-        bits = rng.generator().bit_generator
-        after, bits.state = bits.state, self._before
-        try:
-            yield
-        finally:
-            bits.state = after
 
 
 def _probe(

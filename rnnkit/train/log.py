@@ -115,6 +115,22 @@ class Log(Observer):
         self._lines = len(lines)
 
 
+def to_json(value: Any, ensure_ascii: bool = True) -> str:
+    """``value`` on one line. JSON has no word for numbers that are not finite: they become null."""
+    try:
+        return json.dumps(value, ensure_ascii=ensure_ascii, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=ensure_ascii)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class JsonLinesLog(Log):
     """One JSON object a line: its "event" is "train", "validation" or "finish"."""
 
@@ -122,7 +138,7 @@ class JsonLinesLog(Log):
         for name in ("metrics", "training_metrics"):
             if not values.get(name, True):
                 del values[name]
-        return json.dumps({"event": event, **values}).encode() + b"\n"
+        return to_json({"event": event, **values}).encode() + b"\n"
 
 
 class CsvLog(Log):

@@ -23,9 +23,12 @@ class RunFolder:
     Every write but the logs' is atomic: when it fails, the file is as it was before.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], model: str = "model.safetensors"
+    ) -> None:
+        """``model``: the name of the file of weights, of which a run may keep several."""
         self.path = os.fspath(path)
-        self.model = os.path.join(self.path, "model.safetensors")
+        self.model = os.path.join(self.path, model)
         self.settings = os.path.join(self.path, "settings.json")
         self.checkpoint = os.path.join(self.path, CHECKPOINT)
         self.log = os.path.join(self.path, "log.jsonl")
@@ -117,7 +120,8 @@ class RunFolder:
 
     def _open_model(self) -> TensorFile:
         if not os.path.exists(self.model):
-            raise RunError(f"{self.path}: no model was saved: model.safetensors is missing")
+            name = os.path.basename(self.model)
+            raise RunError(f"{self.path}: no model was saved: {name} is missing")
         return TensorFile(self.model)
 
 

@@ -1,6 +1,9 @@
 """The library's generator."""
 
+import copy
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -75,3 +78,68 @@ def test_a_state_with_a_wrong_number_changes_nothing(name, wrong):
     with pytest.raises(ArgumentError, match="state: expected a dict from get_state"):
         rng.set_state(state)
     assert rng.get_state() == before
+
+
+def test_drawing_apart_takes_nothing_from_the_library():
+    held, method = rk.generator(), rk.generator().standard_normal
+    rk.manual_seed(5)
+    rk.rand(3)
+    before = rng.get_state()
+    expected = [rk.randn(2).numpy(), held.random(), method(3), held.bit_generator.random_raw()]
+    after = rng.get_state()
+    rng.set_state(before)
+    with rng.drawing_apart():
+        assert rk.generator() is held
+        found = [rk.randn(2).numpy(), held.random(), method(3), held.bit_generator.random_raw()]
+        assert rng.get_state() == after
+    assert rng.get_state() == before
+    for each, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(each, other)
+
+
+def test_drawing_apart_nests_seeds_and_ends_with_an_error():
+    rk.manual_seed(5)
+    before = rng.get_state()
+    rk.manual_seed(1)
+    first = rk.rand(2).numpy()
+    rng.set_state(before)
+
+    def fail():
+        with rng.drawing_apart():
+            outer = rk.manual_seed(1)
+            with rng.drawing_apart(before):
+                assert rng.get_state() == before
+                rk.generator().shuffle([1, 2, 3])
+            np.testing.assert_array_equal(outer.random(2, np.float32), first)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert rng.get_state() == before
+    with pytest.raises(ArgumentError, match="state"), rng.drawing_apart({}):
+        pass
+    assert rng.get_state() == before
+
+
+def test_drawing_apart_is_of_one_thread():
+    rk.manual_seed(5)
+    expected = rk.rand(4).numpy()
+    rk.manual_seed(5)
+    with ThreadPoolExecutor(1) as other, rng.drawing_apart():
+        rk.rand(100)
+        found = other.submit(lambda: rk.rand(2).numpy()).result()
+        rk.manual_seed(9)
+    np.testing.assert_array_equal([*found, *rk.rand(2).numpy()], expected)
+
+
+def test_the_generator_is_one_of_numpy():
+    held = rk.generator()
+    assert isinstance(held, np.random.Generator)
+    assert np.random.default_rng(held) is held
+    for copied in (copy.deepcopy(held), pickle.loads(pickle.dumps(held))):
+        assert copied.bit_generator.state == rng.get_state()
+        expected = rng.get_state()
+        copied.random()
+        assert rng.get_state() == expected
+    assert str(held) == "LibraryGenerator(PCG64)"
+    assert held.normal.__doc__ == np.random.Generator.normal.__doc__

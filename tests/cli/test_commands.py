@@ -16,6 +16,9 @@ import time
 import pytest
 from commands import assert_one_line_error, command, environment, rnnkit
 
+from rnnkit.cli import running
+from rnnkit.train import RunFolder
+
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 SMALL = [
     "--hidden", "8", "--embedding", "4", "--batch", "4", "--length", "16", "--validations", "2",
@@ -272,6 +275,22 @@ def test_ctrl_c_saves_the_best_model_and_says_where(tmp_path, text_file):
     said = err.splitlines()[-2]
     assert re.match(r"rnnkit: interrupted after .* best model so far \(.*\) is saved in run$", said)
     assert rnnkit("sample", "run", "--length", "5", cwd=tmp_path).returncode == 0
+
+
+def test_ctrl_c_between_steps_says_how_to_go_on_as_well(tmp_path, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    folder = RunFolder.create(tmp_path / "run")
+    assert running.run(interrupted, None, folder, None) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        f"rnnkit: interrupted; no model was saved in {folder.path}"
+    ]
+    folder.save_settings({})
+    assert running.run(interrupted, None, folder, None) == 130
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"rnnkit: to go on: rnnkit resume {folder.path}"
+    ]
 
 
 def test_a_missing_extension_is_said_once_and_forcing_it_is_an_error(tmp_path, text_file):

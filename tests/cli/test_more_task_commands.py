@@ -48,6 +48,12 @@ def test_forecast(place):
     assert json.loads(measured.stdout)["network mase"] > 0
     assert "price: the network LOSES to " in measured.stderr
     assert "nothing left to do" in run(place, "resume", "f").stderr
+    # JSON has neither NaN nor infinities.
+    (place / "vast.csv").write_text("day,price\n" + "".join(f"{i},{i}e299\n" for i in range(40)))
+    found = run(place, "predict", "f", "vast.csv").stdout.splitlines()
+    found += run(place, "evaluate", "f", "vast.csv", "--json").stdout.splitlines()
+    records = [json.loads(line, parse_constant=pytest.fail) for line in found]
+    assert records[-1]["naive rmse"] is None
     for arguments, message in (
         (["predict", "f", "cost.csv"], "cost.csv: no column 'price'; the columns are day, cost"),
         (["predict", "f", "-"], "expected a CSV file or an array"),
@@ -68,6 +74,8 @@ def test_translate(place):
     )
     records = [json.loads(line) for line in found.stdout.splitlines()]
     assert [record["source"] for record in records] == ["a b", "", "c"]
+    ascii = {"input": "ä\n", "env": {"PYTHONIOENCODING": "ascii"}}
+    assert json.loads(run(place, "predict", "t", "-", **ascii).stdout)["source"] == "ä"
     assert any(record["translation"] for record in records) == (place / "a.png").exists()
     assert set(json.loads(run(place, "evaluate", "t", "low", "high", "--json").stdout)) >= {"BLEU"}
     result = rnnkit("predict", "t", "-", "--beam", "0", cwd=place, input="")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -59,6 +60,28 @@ def test_predictions_are_json_lines_in_the_order_of_the_inputs(run_folder, tmp_p
         found = json.loads(line)
         assert set(found.pop("probabilities")) == {"a", "b"}
         assert found == record
+
+
+def test_standard_input_is_utf_8_in_any_locale(run_folder, tmp_path):
+    options = {"cwd": tmp_path, "text": False, "env": {"PYTHONIOENCODING": "latin-1"}}
+    (tmp_path / "new.txt").write_bytes("\ufeffä\r\nab\n".encode())
+    expected = rnnkit("predict", run_folder, "new.txt", **options)
+    given = (tmp_path / "new.txt").read_bytes()
+    assert rnnkit("predict", run_folder, "-", input=given, **options).stdout == expected.stdout
+    options |= {"text": True, "encoding": "latin-1"}
+    line = assert_one_line_error(rnnkit("predict", run_folder, "-", input="ab\n\xff\n", **options))
+    assert line.endswith("standard input: not UTF-8 text: invalid byte 0xff")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_standard_streams_may_be_closed(run_folder, tmp_path, closed):
+    script = f"{shlex.join(command('predict', run_folder, '-'))} {closed}"
+    result = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=environment(), input="ab\n", text=True,
+        capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("label") == (closed == "2>&-")
 
 
 def test_figures_of_the_run_and_of_other_files(run_folder, tmp_path, examples):

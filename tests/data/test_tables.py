@@ -61,6 +61,38 @@ def test_a_header_is_found_or_told(table):
     assert read_text_table(table("x,y\n")).names == ("x", "y")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "t;a;b\nx;1,5;-,25\ny;2;3,e1\n",
+        't,a,b\nx,"1,5","-,25"\ny,2,"3,e1"\n',
+        "t, s;a;b\nx;1,5;-,25\ny;2;3,e1\n",
+        "t\ta\tb\nx\t1,5\t-,25\ny\t2\t3,e1\n",
+    ],
+)
+def test_decimal_commas_are_read_when_they_are_asked_for(table, content):
+    path = table(content)
+    found = read_table(path, decimal=",")
+    assert found.names == ("a", "b")
+    assert found.values.tolist() == [[1.5, -0.25], [2, 30]]
+    # And not left out without a word when they are not.
+    with pytest.raises(ArgumentError, match=r"t.csv:2: column 'a': .*'1,5'; with decimal=','"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("content", ["1,5;2,5\n1,75;2,25\n", "1,5;2,5\n", "x, m;y, s\n1,5;2\n"])
+def test_a_semicolon_between_decimal_commas_is_the_delimiter(table, content):
+    assert read_table(table(content), decimal=",").values.shape[1] == 2
+    with pytest.raises(ArgumentError, match="'1,5'; with decimal=',' it is one"):
+        read_table(table(content))
+
+
+def test_a_delimiter_cuts_the_rows_alike(table):
+    assert read_table(table("a,b;c\n1,2\n")).names == ("a", "b;c")
+    assert read_table(table("a,b;c,d|e\n1,2,3\n")).names == ("a", "b;c", "d|e")
+    assert read_table(table("a;b,c\n1;2\n")).names == ("a", "b,c")
+
+
 def test_missing_values_are_refused_or_carried(table):
     path = table("x,y\n1,2\n,3\nNA,?\n4,5\n")
     with pytest.raises(ArgumentError, match=r"t.csv:3: column 'x': no value"):
@@ -98,6 +130,11 @@ def test_cells_of_text_may_hold_anything(table):
         ("1" * 200_000 + ",2\n", {}, ":1: not CSV: field larger"),
         ("x,y\n", {}, "no rows below the header"),
         ("a,b\nc,d\n", {}, "no column of numbers"),
+        ("x;y\n1;1.234,5\n", {}, ":2: .*'1.234,5'; separators of thousands are not read"),
+        ("x;y\n1;1.234,5\n", {"decimal": ","}, ":2: .*; separators of thousands are not read"),
+        ('x,y\n"1,234.50",2\n', {}, ":2: .*; separators of thousands are not read"),
+        ("x;y\n1;2,5\n3;2.5\n", {"decimal": ","}, ":3: .*'2.5'; with decimal='.' it is one"),
+        ("x\n1\n", {"decimal": "_"}, "decimal: expected '.' or ','"),
         ("x,y\n1,2\n", {"columns": ["z"]}, "no column 'z'; the columns are x, y"),
         ("x,x\n1,2\n", {"columns": ["x"]}, "several columns 'x'"),
         ("x,y\n1,2\n", {"columns": [2]}, "no column 2; the columns are 0 to 1"),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit import nn
+from rnnkit import nn, rng
+from rnnkit.errors import TraceError
+from rnnkit.recurrent.program.traced import TracedStep
 
 
 @pytest.fixture
@@ -94,3 +96,117 @@ def test_a_stream_serves_one_thread_at_a_time(native, options):
     (message,) = set(first + second)
     assert message == "a stepper serves one thread at a time: another is in a call of it"
     assert stepper(x[:1]).shape == (1, 8, 128)  # it goes on
+
+
+class Noisy(rk.Cell):
+    """Adds noise, with what it has held on to since it was made."""
+
+    state_names = ("h",)
+
+    def __init__(self, input_size, hidden_size, noise):
+        super().__init__(input_size, hidden_size)
+        self.noise = noise
+        self.make_parameters("float32")
+
+    def parameter_shapes(self):
+        return {"weight": (self.hidden_size, self.input_size)}
+
+    def draw(self, steps, batch):
+        return (rk.tensor(self.noise((steps, batch, self.hidden_size), np.float32)),)
+
+    def step(self, x, state, noise):
+        (h,) = state
+        h = (rk.ops.linear(x, self.weight) + h + noise).tanh()
+        return h, (h,)
+
+
+@pytest.mark.parametrize("held", ["the library's", "the generator", "a method"])
+def test_a_cell_is_traced_while_another_thread_draws(native, impatient, held):
+    """It is not refused for what the other draws, and the other's draws are not taken back."""
+    generator = rk.generator()
+    noise = {
+        "the library's": lambda *a: rk.generator().standard_normal(*a),
+        "the generator": lambda *a: generator.standard_normal(*a),
+        "a method": generator.standard_normal,
+    }[held]
+    x = rk.randn(2, 3, 4)
+    cells = [Noisy(4, 5, noise) for _ in range(20)]
+    rk.manual_seed(3)
+    expected = rk.rand(20_000).numpy()
+    rk.manual_seed(3)
+    done = Event()
+
+    def trace():
+        try:
+            for cell in cells:
+                TracedStep(cell)
+        finally:
+            done.set()
+
+    def draw():
+        found = []
+        while not done.is_set() and len(found) < 10_000:
+            found.append(rk.rand(1).item())
+        return found
+
+    _, drawn = at_once(trace, draw)
+    drawn += rk.rand(10_000).numpy().tolist()
+    np.testing.assert_array_equal(drawn, expected[: len(drawn)])
+    y, _ = nn.Recurrent(cells[0])(x)
+    assert rk.why()[-1].path == "program"
+    assert not np.array_equal(y.numpy(), nn.Recurrent(cells[0])(x)[0].numpy())
+
+
+def test_a_step_that_draws_from_what_it_holds_is_noticed():
+    class Draws(Noisy):
+        def step(self, x, state, noise):
+            self.noise((2,))
+            return super().step(x, state, noise)
+
+    generator = rk.generator()
+    for held in (generator.random, lambda *a: generator.random(*a)):
+        before = rng.get_state()
+        with pytest.raises(TraceError, match="the step draws from the generator"):
+            TracedStep(Draws(4, 5, held))
+        # Its weights have been drawn from the library's generator, nothing else.
+        after = rng.get_state()
+        rng.set_state(before)
+        Draws(4, 5, held)
+        assert rng.get_state() == after
+
+
+def test_draws_that_are_repeated_are_seen_by_no_other_thread():
+    """A layer with a budget of memory runs its steps again backward, with what they have drawn."""
+    seen = []
+
+    class Drops(rk.Cell):
+        def step(self, x, state):
+            seen.append(other.submit(rng.get_state).result())
+            h = rk.ops.dropout(x + state[0], 0.4)
+            return h, (h,)
+
+    module = nn.Recurrent(Drops(4, 4), memory=30_000)
+    with ThreadPoolExecutor(1) as other, rk.backend("python"):
+        y, _ = module(rk.randn(50, 3, 4).requires_grad_())
+        after = rng.get_state()
+        seen.clear()
+        y.sum().backward()
+    assert seen
+    assert all(state == after for state in seen)
+    assert rng.get_state() == after
+
+
+def test_a_budget_of_memory_repeats_its_own_draws_alone():
+    """Not those that another thread has drawn between two of them."""
+
+    class Drops(rk.Cell):
+        def step(self, x, state):
+            other.submit(rk.rand, 1).result()
+            h = rk.ops.dropout(x, 0.4)
+            return h, (h,)
+
+    x = rk.randn(50, 3, 4).requires_grad_()
+    with ThreadPoolExecutor(1) as other, rk.backend("python"):
+        y, _ = nn.Recurrent(Drops(4, 4), memory=20_000)(x)
+        y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy() != 0, y.numpy() != 0)

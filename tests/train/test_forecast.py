@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 import rnnkit as rk
 from rnnkit.data import Table, mae, mase, rmse, seasonal_naive
 from rnnkit.errors import ArgumentError
-from rnnkit.train import RunError, RunFolder
+from rnnkit.train import RunError, RunFolder, Trainer
 from rnnkit.train.models.forecaster import Forecaster
 from rnnkit.train.tasks.forecast import ForecastSettings, ForecastTask, generated_series
 
@@ -153,14 +155,68 @@ def test_refits_train_on_what_is_known_by_then(tmp_path, monkeypatch):
     path = write_csv(tmp_path / "sales.csv", waves())
     task = train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=2, refits=3))
     lengths = []
-    original = ForecastTask.train
+    original = ForecastTask.resume
     monkeypatch.setattr(
-        ForecastTask, "train",
+        ForecastTask, "resume",
         lambda self, *arguments: (lengths.append(len(self.series)), original(self, *arguments))[1],
     )  # fmt: skip
     found = task.backtest(ForecastTask.load(tmp_path / "run").model)
     assert lengths == [136, 143, 150]
     assert found.origins == 21
+
+
+def test_refits_are_kept_for_evaluation(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    task = train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=2, refits=3))
+    folder = RunFolder(tmp_path / "run")
+    loaded = ForecastTask.load(folder.path)
+    with pytest.raises(RunError, match=r"refit 1 has not .*: rnnkit resume .*run$"):
+        loaded.evaluate()
+    lines = list(task.show(folder))
+    assert lines[:3] == [
+        f"refit {n} of 3: on the first {length} moments"
+        for n, length in ((1, 136), (2, 143), (3, 150))
+    ]
+    assert [name for name in folder.files() if "refit" in name] == [
+        "refit-1.safetensors", "refit-2.safetensors", "refit-3.safetensors",
+    ]  # fmt: skip
+    expected = task.backtest(loaded.model).figures()  # by models that are trained once more
+    assert task.backtest(loaded.model, folder).figures() == expected
+    monkeypatch.setattr(ForecastTask, "trainer", None)
+    state = rk.rng.get_state()
+    assert loaded.backtest().figures() == expected
+    assert rk.rng.get_state() == state
+    assert [line for line in task.show(folder) if line.startswith("refit")] == []
+    (tmp_path / "run" / "refit-2.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"refit-2\.safetensors: "):
+        loaded.evaluate()
+    assert loaded.backtest(path).origins > 0  # of another file, with the best model
+
+
+def test_refits_that_were_cut_short_go_on(tmp_path, monkeypatch):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    settings = dataclasses.replace(SMALL, epochs=8, refits=2)
+    whole, cut = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "cut")
+    list(train(whole.path, [path], settings).show(whole))
+    task = train(cut.path, [path], settings)
+    original = Trainer._step
+
+    def step(self):
+        original(self)
+        if self._step_number == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            list(task.refit(cut))
+    assert "refit-1" in cut.files()
+    assert list(ForecastTask.reopen(cut.load_settings()).refit(cut)) == [
+        "refit 1 of 2: on the first 136 moments", "refit 2 of 2: on the first 147 moments",
+    ]  # fmt: skip
+    for name in ("model.safetensors", "refit-1.safetensors", "refit-2.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert "refit-1" not in cut.files()
 
 
 def test_a_run_resumes_on_the_same_series_only(tmp_path):
@@ -189,6 +245,19 @@ def test_columns_by_number_and_name(tmp_path):
     assert task.columns.targets == [1]
 
 
+def test_decimal_commas(tmp_path):
+    values = waves()
+    path = write_csv(tmp_path / "sales.csv", values)
+    path.write_text(path.read_text().replace(",", ";").replace(".", ","))
+    settings = dataclasses.replace(SMALL, decimal=",", epochs=1)
+    task = train(tmp_path / "run", [path], settings)
+    assert np.array_equal(task.table.values, values)
+    records = list(ForecastTask.load(tmp_path / "run").predict(path))
+    assert len(records) == 4
+    with pytest.raises(ArgumentError, match="with decimal=',' it is one"):
+        ForecastTask.prepare([path], SMALL)
+
+
 @pytest.mark.parametrize(
     ("names", "columns"), [(("a", "a"), None), (("a", "b"), "b, b"), (("a", "b"), "a, 1")]
 )
@@ -202,6 +271,7 @@ def test_columns_of_one_name_are_refused_before_training(tmp_path, names, column
     ("options", "message"),
     [
         ({"columns": "cold"}, "sales.csv: no column 'cold'; the columns are month, sales, heat"),
+        ({"target": "sales,0"}, "sales.csv: target: column 'sales' is named twice"),
         ({"target": "cold"}, "target: no column 'cold' is read; there are sales, heat"),
         ({"log": True}, "sales.csv: log: expected numbers above 0, got -"),
         ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),
@@ -234,7 +304,8 @@ def test_a_column_that_never_changes_is_read_but_not_forecast(tmp_path):
     "options",
     [
         {"cell": "gated"}, {"scaling": "log"}, {"horizon": 0}, {"difference": -1}, {"log": 1},
-        {"columns": " ,"}, {"missing": "drop"}, {"test": 1.0}, {"refits": 1001},
+        {"columns": " ,"}, {"missing": "drop"}, {"decimal": ";"},
+        {"test": 1.0}, {"refits": 1001},
     ],
 )  # fmt: skip
 def test_settings_are_checked(options):

@@ -105,8 +105,32 @@ def test_a_beam_finds_what_is_no_less_probable(trained):
         for b in (1, 4)
     )
     assert sum(beam) >= sum(greedy) - 1e-4
-    with pytest.raises(ArgumentError, match="beam: expected 1 or more, got 0"):
-        loaded.predict(sources, beam=0)
+    for beam in (0, 1001, 2.5):
+        with pytest.raises(ArgumentError, match=f"beam: expected an integer .*1000, got {beam}"):
+            loaded.predict(sources, beam=beam)
+
+
+def test_a_wide_beam_takes_fewer_lines_at_a_time(trained, monkeypatch):
+    task, loaded, _ = trained
+    sources = task.parts["test"].sources[:5]
+    expected = [record["translation"] for record in loaded.predict(sources, beam=3)]
+    monkeypatch.setattr("rnnkit.train.tasks.translate._HYPOTHESES", 6)
+    rows, step = [], loaded.model.network.step
+
+    def counted(tokens, state):
+        rows.append(len(tokens))
+        return step(tokens, state)
+
+    monkeypatch.setattr(loaded.model.network, "step", counted)
+    assert [record["translation"] for record in loaded.predict(sources, beam=3)] == expected
+    assert max(rows) == 6
+
+
+def test_evaluation_leaves_the_generator_alone(trained):
+    loaded = trained[1]
+    before = rk.rng.get_state()
+    loaded.evaluate()
+    assert rk.rng.get_state() == before
 
 
 def test_the_attention_can_be_seen(trained, tmp_path):

@@ -73,6 +73,9 @@ def read_labelled(path: str | os.PathLike[str], *, labels: bool = True) -> Label
     if ending in (".csv", ".tsv"):
         table = read_text_table(name, header=True, delimiter="\t" if ending == ".tsv" else None)
         assert table.names is not None
+        for column in (*_INPUTS, *_OUTPUTS):
+            if table.names.count(column) > 1:
+                raise ArgumentError(f"{name}: several columns {column!r}")
         examples = [
             (f"{name}:{line}", dict(zip(table.names, row, strict=True)))
             for line, row in zip(table.lines, table.rows, strict=True)
@@ -224,6 +227,8 @@ def _from_arrays(name: str, labelled: bool) -> Labelled:
         )
     if sequences.ndim == 3 or sequences.dtype.kind == "f":
         sequences = sequences.reshape(R, T, -1).astype(np.float64)
+    elif sequences.max() > np.iinfo(np.int64).max:
+        raise ArgumentError(f"{name}: sequences: {sequences.max()} is too large a number")
     else:
         sequences = sequences.astype(np.int64)
     per_step = labels.ndim == 2

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from rnnkit.errors import ArgumentError
 _DELIMITERS = ",;\t|"
 # What float() takes besides ("1_000", "infinity", digits of any script) is no number in a table.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_BY_DECIMAL = {".": _NUMBER, ",": re.compile(_NUMBER.pattern.replace(r"\.", ","), re.ASCII)}
+# With separators of thousands, which are not read: "1,234.5" may be meant, or "1.234,5".
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+(?:\.\d*)?|(?:\.\d{3})+(?:,\d*)?)", re.ASCII)
 _MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "null", "none"})
 
 
@@ -41,17 +45,22 @@ def read_table(
     *,
     header: bool | None = None,
     delimiter: str | None = None,
+    decimal: str = ".",
     missing: str = "refuse",
 ) -> Table:
     """The numbers of a CSV file.
 
     Args:
         columns: names or numbers (from 0) of the columns to read, in the order wanted; by default
-            all whose first cell that is not missing is a number, which leaves out dates.
+            all whose first cell that is not missing is a number, which leaves out dates; one with
+            another decimal mark, or with separators of thousands, is refused as any cell is.
         header: whether the first row holds names; by default found out: it does when some column
             has no number there and one in the row below.
         delimiter: by default the one of comma, semicolon, tabulator and bar that cuts the first
-            row into most cells.
+            two rows alike, and the first into most cells; not the comma where the cells between
+            others are numbers with decimal commas.
+        decimal: what stands before the fractions, "." or ",". Separators of thousands are not
+            read.
         missing: what to do with an empty cell, or one that says ``?``, ``-``, ``NA``, ``N/A``,
             ``NaN``, ``null`` or ``none``: "refuse" it, or "carry" the last value of the column
             forward.
@@ -63,6 +72,8 @@ def read_table(
     """
     if missing not in ("refuse", "carry"):
         raise ArgumentError(f"missing: expected 'refuse' or 'carry', got {missing!r}")
+    if decimal not in _BY_DECIMAL:
+        raise ArgumentError(f"decimal: expected '.' or ',', got {decimal!r}")
     path = os.fspath(path)
     names, rows, lines = read_text_table(path, header=header, delimiter=delimiter)
     if not rows:
@@ -84,7 +95,7 @@ def read_table(
             cell = row[place].strip()
             where = f"{path}:{lines[r]}: column {known[place]!r}"
             if cell.lower() not in _MISSING:
-                last = _number(cell, where)
+                last = _number(cell, where, decimal)
             elif missing == "refuse":
                 raise ArgumentError(f"{where}: no value ({cell!r}); missing='carry' takes the last")
             elif last is None:
@@ -153,15 +164,25 @@ def parse_numbers(text: str, where: str) -> list[float]:
     return [_number(cell, where) for cell in text.split()]
 
 
-def _number(cell: str, where: str) -> float:
-    value = float(cell) if _NUMBER.fullmatch(cell) else math.nan
+def _number(cell: str, where: str, decimal: str | None = None) -> float:
+    """``decimal``: the mark that was chosen, where one can be."""
+    is_number = _BY_DECIMAL[decimal or "."].fullmatch(cell)
+    value = float(cell.replace(",", ".")) if is_number else math.nan
     if not math.isfinite(value):
-        raise ArgumentError(f"{where}: expected a number, got {cell[:40]!r}")
+        hint = ""
+        other = "." if decimal == "," else ","
+        if decimal and not is_number and _BY_DECIMAL[other].fullmatch(cell):
+            hint = f"; with decimal={other!r} it is one"
+        if _GROUPED.fullmatch(cell):
+            hint += "; separators of thousands are not read"
+        raise ArgumentError(f"{where}: expected a number, got {cell[:40]!r}{hint}")
     return value
 
 
 def _is_number(cell: str) -> bool:
-    return _NUMBER.fullmatch(cell.strip()) is not None
+    """Whether a number is meant, with whatever decimal mark."""
+    cell = cell.strip()
+    return any(each.fullmatch(cell) for each in (*_BY_DECIMAL.values(), _GROUPED))
 
 
 def _is_numeric(rows: list[list[str]], place: int) -> bool:
@@ -181,5 +202,26 @@ def _has_header(rows: list[list[str]]) -> bool:
 
 
 def _guess_delimiter(lines: list[str]) -> str:
-    first = next(line for line in lines if line.strip())
-    return max(_DELIMITERS, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))
+    first_two = list(islice(filter(str.strip, lines), 2))
+
+    def rank(mark: str) -> tuple[bool, bool, int, bool]:
+        rows = [_cut(line, mark) for line in first_two]
+        count = len(rows[0])
+        alike = count == len(rows[-1]) > 1
+        between_decimals = mark != "," and alike and any(map(_has_decimal_commas, rows))
+        return between_decimals, alike, count, count > 1 and mark != ","
+
+    return max(_DELIMITERS, key=rank)
+
+
+def _cut(line: str, mark: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=mark))
+    except csv.Error:  # which the reader of all lines meets, too
+        return []
+
+
+def _has_decimal_commas(row: list[str]) -> bool:
+    """Whether all commas of a row, of which it has some, are those of numbers."""
+    cells = [cell.strip() for cell in row if "," in cell]
+    return bool(cells) and all(_BY_DECIMAL[","].fullmatch(cell) for cell in cells)

@@ -159,13 +159,19 @@ class TracedStep:
     def _trace(
         self, cell: Cell, hoists: bool, number: int, trained: Sequence[Tensor] = ()
     ) -> None:
-        """The first trace (number 0), or the second."""
+        """The first trace (number 0), or the second. It takes nothing from the generator: the run
+        draws for itself."""
+        with rng.drawing_apart():
+            self._trace_apart(cell, hoists, number, trained)
+
+    def _trace_apart(
+        self, cell: Cell, hoists: bool, number: int, trained: Sequence[Tensor]
+    ) -> None:
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
         # What the step does to numbers shows in the second trace, whose tensors nobody else has.
         settings, tensors = settings_of(cell), tensors_in(cell, number == 1)
-        generator = rng.get_state()
         drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
@@ -189,14 +195,11 @@ class TracedStep:
             raise
         except Exception as error:  # whatever it is, the tape shows it if it is the step's own
             raise TraceError(f"the step cannot be traced: {_line_of(error)}: {error}") from error
-        finally:
-            draws = rng.get_state() != after_draw
-            rng.set_state(generator)  # the run draws for itself
         others = [*changed(settings, after_step), *other_tensors(tensors, tensors_after)]
         if others:
             names = ", ".join(dict.fromkeys(others))
             raise TraceError(f"{_line_of_step(cell)}: the step changes attributes: {names}")
-        if draws:
+        if rng.get_state() != after_draw:
             raise TraceError("the step draws from the generator: that is what draw() is for")
         self.x = tracer.value_of(x)
         self.states = [tracer.value_of(state) for state in states]

@@ -44,13 +44,16 @@ class Loaded:
         settings: Any,
         parts: Any,
         record: Mapping[str, Any],
+        folder: RunFolder,
     ) -> None:
-        """``parts``: what `Task.read_details` returned; ``record``: what settings.json holds."""
+        """``parts``: what `Task.read_details` returned; ``record``: what settings.json holds;
+        ``folder``: where all this is kept."""
         self.task_type = task_type
         self.model = model
         self.settings = settings
         self.parts = parts
         self.record = record
+        self.folder = folder
 
     def evaluate(
         self, files: Sequence[str | os.PathLike[str]] | None = None
@@ -62,13 +65,20 @@ class Loaded:
         """
         if files:
             return self.figures(self.batches(files))
-        state = rng.get_state()
-        try:
-            task = self.task_type.reopen(self.record)
-        finally:
-            rng.set_state(state)  # the task begins as a run does, from its seed
+        task = self.reopen()
         assert task.validation is not None
         return self.figures(task.validation)
+
+    def reopen(self) -> Task:
+        """The task of the run, on the data it began with.
+
+        Raises RunError when these are missing or have changed, or the record is damaged.
+        """
+        try:
+            with rng.drawing_apart():  # the task begins as a run does, from its seed
+                return self.task_type.reopen(self.record)
+        except ArgumentError as error:
+            raise RunError(f"{self.folder.settings}: damaged: {error}") from None
 
     def batches(self, files: Sequence[str | os.PathLike[str]]) -> Batches:
         """What `figures` are made of, from files other than those of the run."""
@@ -191,7 +201,7 @@ class Task:
         except (RnnkitError, ArithmeticError, LookupError, TypeError) as error:
             raise RunError(f"{folder.settings}: damaged: {error}") from None
         model = load_model(folder, lambda: cls.build(settings, parts))
-        return cls.loaded_type(cls, model, settings, parts, record)
+        return cls.loaded_type(cls, model, settings, parts, record, folder)
 
     def make_optimizer(self) -> Optimizer:
         """AdamW, unless a task knows better."""

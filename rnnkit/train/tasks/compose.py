@@ -178,7 +178,7 @@ class LoadedCompose(Loaded):
         """
         if files:
             return self.figures(self.batches(files))
-        task = self.task_type.reopen(self.record)
+        task = self.reopen()
         assert isinstance(task, ComposeTask)
         return self.figures(task.held_out())
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
+from rnnkit import rng
 from rnnkit.autograd import no_grad
 from rnnkit.data import (
     SeriesTransform,
@@ -24,8 +26,9 @@ from rnnkit.data import (
 from rnnkit.data.series import SCALINGS, check_series
 from rnnkit.data.vocabulary import check_names
 from rnnkit.errors import ArgumentError, ShapeError, warn
-from rnnkit.rng import manual_seed
 from rnnkit.train.backtest import Backtest, backtest, forecast_with
+from rnnkit.train.errors import RunError
+from rnnkit.train.loading import load_model
 from rnnkit.train.models.forecaster import Forecaster
 from rnnkit.train.models.language_model import CELLS
 from rnnkit.train.objective import Measure
@@ -70,6 +73,10 @@ class ForecastSettings(Settings):
         "standard", "how the training part scales the columns", choices=SCALINGS, group="data"
     )
     log: bool = setting(False, "learn the logarithms of the numbers", group="data")
+    decimal: str = setting(
+        ".", "what stands before fractions, . or ,", choices=(".", ","), metavar="MARK",
+        group="data",
+    )
     missing: str = setting(
         "refuse", "empty cells: refuse, or carry the last value", choices=_MISSING, group="data"
     )
@@ -164,9 +171,10 @@ class LoadedForecast(Loaded):
         another file that won't do.
         """
         if source is None:
-            task = self.task_type.reopen(self.record)
+            task = self.reopen()
             assert isinstance(task, ForecastTask)
-            return task.backtest(self.model)
+            with rng.drawing_apart():  # models of refits begin as those of runs do
+                return task.backtest(self.model, self.folder)
         name, values = self._values(source)
         try:
             # The naive forecasts need a season, or two moments, before the first origin.
@@ -251,12 +259,14 @@ class ForecastTask(Task):
                 "--columns chooses some"
             )
         targets = _places(settings.target, table.names, source)
+        if repeated := [table.names[place] for place in targets if targets.count(place) > 1]:
+            raise ArgumentError(f"{source}: target: column {repeated[0]!r} is named twice")
         try:
             self.series = _logarithms(table) if settings.log else check_series("", table.values)
             self.columns = self._make_parts(targets)
         except (ArgumentError, ShapeError) as error:
             raise ArgumentError(f"{source}: {str(error).removeprefix(': ')}") from None
-        manual_seed(settings.seed)
+        rng.manual_seed(settings.seed)
         self.model = self.build(settings, self.columns)
 
     def _make_parts(self, targets: list[int]) -> Columns:
@@ -321,20 +331,31 @@ class ForecastTask(Task):
         }
 
     def show(self, folder: RunFolder) -> Iterator[str]:
-        """The backtest of the best model."""
+        """The backtest of the best model, or of what `refit` trains."""
+        yield from self.refit(folder)
         loaded = self.load(folder.path)
         part = "the test part" if self.settings.test else "the validation part (no test part)"
         yield f"backtest on {part}, which training never saw:"
-        yield from self.backtest(loaded.model).lines()
+        yield from self.backtest(loaded.model, folder).lines()
         yield f"\nmore: rnnkit predict {folder.path} INPUT"
 
-    def backtest(self, model: Forecaster) -> Backtest:
+    def backtest(self, model: Forecaster, folder: RunFolder | None = None) -> Backtest:
         """Forecast from every origin of the last part with ``model``, or, with ``refits``, with
         models that are trained anew, as this one was, on all that comes before so many stretches.
+
+        ``folder``: where `refit` has kept them; without, they are trained for the occasion.
+
+        Raises RunError when one is not there.
         """
         stretches = [(self.held_out, forecast_with(model))]
         if self.settings.refits:
-            stretches = list(self._refitted())
+            if folder is None:
+                with tempfile.TemporaryDirectory() as path:
+                    folder = RunFolder(path)
+                    for _ in self.refit(folder):
+                        pass
+                    return self.backtest(model, folder)
+            stretches = list(self._refitted(folder))
         return backtest(
             stretches,
             names=[self.table.names[place] for place in self.columns.targets],
@@ -343,18 +364,45 @@ class ForecastTask(Task):
             units=np.exp if self.settings.log else np.asarray,
         )
 
-    def _refitted(self) -> Iterator[tuple[SeriesWindows, Any]]:
+    def refit(self, folder: RunFolder) -> Iterator[str]:
+        """Train the models of the refits that ``folder`` lacks, and keep them there.
+
+        Yields a line before each. One that was cut short goes on, as a run does. Raises as
+        `resume`, and KeyboardInterrupt when Ctrl-C has ended one.
+        """
+        count = min(self.settings.refits, len(self.held_out.origins))
+        for number, (task, _) in enumerate(self._stretches(), 1):
+            own = RunFolder(os.path.join(folder.path, f"refit-{number}"))
+            kept = _kept_refit(folder, number)
+            if not kept.has_model():
+                yield f"refit {number} of {count}: on the first {len(task.series):,} moments"
+                if task.resume(own).interrupted:
+                    raise KeyboardInterrupt
+                os.replace(own.model, kept.model)
+            shutil.rmtree(own.path, ignore_errors=True)
+
+    def _stretches(self) -> Iterator[tuple[ForecastTask, tuple[int, int]]]:
+        """Of the test part, one for each refit: a task on all that comes before, and the part."""
         settings = self.settings
+        if not settings.refits:
+            return
         origins = np.array_split(self.held_out.origins, settings.refits)
         for first, last in ((int(each[0]), int(each[-1])) for each in origins if len(each)):
             known = Table(self.table.names, self.table.values[:first])
             task = ForecastTask(known, dataclasses.replace(settings, test=0.0), source=self.source)
-            with tempfile.TemporaryDirectory() as folder:
-                task.train(RunFolder(folder))
-                model = self.load(folder).model
-            part = (first, last + settings.horizon)
-            windows = _windows(self.series, task.columns, settings, part)
-            yield windows, forecast_with(model)
+            yield task, (first, last + settings.horizon)
+
+    def _refitted(self, folder: RunFolder) -> Iterator[tuple[SeriesWindows, Any]]:
+        settings = self.settings
+        for number, (task, part) in enumerate(self._stretches(), 1):
+            kept = _kept_refit(folder, number)
+            if not kept.has_model():
+                raise RunError(
+                    f"{folder.path}: refit {number} has not been trained; to train it: "
+                    f"rnnkit resume {folder.path}"
+                )
+            model = load_model(kept, lambda: self.build(settings, self.columns))
+            yield _windows(self.series, task.columns, settings, part), forecast_with(model)
 
     @classmethod
     def read_details(cls, details: Mapping[str, Any]) -> Columns:
@@ -385,13 +433,17 @@ class ForecastTask(Task):
         )
 
 
+def _kept_refit(folder: RunFolder, number: int) -> RunFolder:
+    return RunFolder(folder.path, f"refit-{number}.safetensors")
+
+
 def generated_series() -> Table:
     """480 months of a trend, a season of 12 and noise of which 0.7 is left a month later."""
-    rng = np.random.default_rng(0)
+    random = np.random.default_rng(0)
     t = np.arange(480)
     noise = np.zeros(len(t))
     for month in t[1:]:
-        noise[month] = 0.7 * noise[month - 1] + rng.normal(0.0, 2.5)
+        noise[month] = 0.7 * noise[month - 1] + random.normal(0.0, 2.5)
     season = 15.0 * np.sin(t * np.pi / 6) + 6.0 * np.cos(t * np.pi / 3)
     return Table(("generated",), (100.0 + 0.15 * t + season + noise)[:, None])
 
@@ -427,7 +479,7 @@ def _read(
         chosen = list(names)
     elif settings.columns is not None:
         chosen = [_column(part, known) for part in _split(settings.columns)]
-    return read_table(path, chosen, missing=settings.missing)
+    return read_table(path, chosen, decimal=settings.decimal, missing=settings.missing)
 
 
 def _split(text: str) -> list[str]:

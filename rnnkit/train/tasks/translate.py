@@ -40,6 +40,8 @@ _SHARE = 0.1  # of the pairs, each for validation and test
 _MOST = 1000  # pairs for each of them
 _EXAMPLES = 5
 _LENGTH_PENALTY = 0.6
+_WIDEST = 1000  # a beam: wider ones gain nothing, and take the memory of the machine
+_HYPOTHESES = 4096  # side by side, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +129,8 @@ class LoadedTranslate(Loaded):
             ),
         ] = None,
     ) -> Iterator[dict[str, Any]]:
-        """Translate lines, as many side by side as training had; ``inputs``: a file, or the lines.
+        """Translate lines, as many side by side as training had, fewer with a wide beam;
+        ``inputs``: a file, or the lines.
 
         Words that the vocabulary of targets lacks are copied from where the attention looked (Luong
         et al. 2015, arXiv 1410.8206, section 3.3, with attention for alignment).
@@ -135,11 +138,10 @@ class LoadedTranslate(Loaded):
         Yields ``{"source": line, "translation": text, "score": log-probability}``, in their order.
 
         Raises:
-            ArgumentError: beam is below 1, or a picture is asked of a model without attention.
+            ArgumentError: beam is out of range, or a picture is asked of a model without attention.
             MissingPackageError: a picture needs matplotlib. OSError: it cannot be written.
         """
-        if beam < 1:
-            raise ArgumentError(f"beam: expected 1 or more, got {beam}")
+        integer("beam", beam, 1, _WIDEST)
         if attention is not None and self.settings.attention == "none":
             raise ArgumentError("attention: this model has none to draw")
         if isinstance(inputs, str | os.PathLike):
@@ -149,7 +151,8 @@ class LoadedTranslate(Loaded):
     def _predict(
         self, lines: Iterator[str], beam: int, picture: str | os.PathLike[str] | None
     ) -> Iterator[dict[str, Any]]:
-        while some := list(itertools.islice(lines, self.settings.batch)):
+        at_once = min(self.settings.batch, _HYPOTHESES // beam)
+        while some := list(itertools.islice(lines, at_once)):
             words = [
                 tokenize_words(line.strip(), lower=self.settings.lower) for line in some
             ]
@@ -228,7 +231,7 @@ class LoadedTranslate(Loaded):
         if files:
             pairs = _read_pairs(files)
         else:
-            task = self.task_type.reopen(self.record)
+            task = self.reopen()
             assert isinstance(task, TranslateTask)
             pairs = task.parts["test"]
         records = self.predict(pairs.sources, beam=beam)
