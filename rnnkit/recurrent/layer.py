@@ -113,6 +113,10 @@ def run_checked_layer(
     more = "" if schedule is None else schedule.describes
     held: list[Held] = []
     kernel = cell.kernel
+    if len(cells) > 1 and (kernel, cell.kernel_variant) != (
+        cells[1].kernel, cells[1].kernel_variant
+    ):
+        kernel = None  # the options of one of them have been changed
     decision = backend.decide(
         (
             "{} layer T={} N={} I={} H={} {}{}",

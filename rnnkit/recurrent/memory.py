@@ -54,7 +54,7 @@ def bytes_of(memory: Any) -> int | None:
 
 
 def segment_within(
-    budget: int, T: int, segment_bytes: Callable[[int], int], between_bytes: int
+    budget: int, T: int, segment_bytes: Callable[[int], int], between_bytes: int, together: int = 1
 ) -> int:
     """Steps of the longest segment that a budget allows.
 
@@ -63,34 +63,37 @@ def segment_within(
         T: steps of the sequence.
         segment_bytes: what a segment of so many steps needs; it grows with the steps.
         between_bytes: what is kept between two segments.
+        together: steps of a block; segments are whole blocks, but for the last.
 
     Returns:
-        From 1 to T. Where even the most frugal segments need more than the budget, those, with a
-        ``MemoryBudgetWarning``.
+        T, or whole blocks. Where even the most frugal segments need more than the budget, those,
+        with a ``MemoryBudgetWarning``.
     """
+    most = -(-T // together)  # blocks
 
-    def total(steps: int) -> int:
-        segments = -(-T // steps)
-        return segment_bytes(steps) + (segments * between_bytes if segments > 1 else 0)
+    def total(blocks: int) -> int:
+        segments = -(-most // blocks)
+        of_one = segment_bytes(min(T, blocks * together))
+        return of_one + (segments * between_bytes if segments > 1 else 0)
 
-    if total(T) <= budget:
+    if total(most) <= budget:
         return T
     # The best trade between both terms is near the root of their ratio; beyond it the total grows.
-    step_bytes = max(1, segment_bytes(2) - segment_bytes(1))
-    guess = max(1, min(T, int((T * between_bytes / step_bytes) ** 0.5)))
-    frugal = min(range(max(1, guess // 2), min(T, 2 * guess + 1) + 1), key=total)
+    block_bytes = max(1, segment_bytes(2 * together) - segment_bytes(together))
+    guess = max(1, min(most, int((most * between_bytes / block_bytes) ** 0.5)))
+    frugal = min(range(max(1, guess // 2), min(most, 2 * guess + 1) + 1), key=total)
     if total(frugal) > budget:
         warn(
             f"memory: a budget of {budget} bytes cannot be met: {total(frugal)} bytes are needed "
             f"at least for a layer over {T} steps, and are used",
             MemoryBudgetWarning,
         )
-        return frugal
-    low, high = frugal, T  # total(low) fits, total(high) does not
+        return min(T, frugal * together)
+    low, high = frugal, most  # total(low) fits, total(high) does not
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if total(middle) <= budget else (low, middle)
-    return low
+    return low * together
 
 
 def note_segments(decision: Decision, segments: int, steps: int, again: str) -> None:

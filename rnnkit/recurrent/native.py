@@ -205,10 +205,10 @@ def _segment(
         outputs = D * steps * row if drops_outputs else 0
         return outputs + stored_bytes(cell, steps, N, D)
 
-    return together * segment_within(
-        options.memory, -(-T // together), lambda blocks: segment_bytes(min(T, blocks * together)),
-        D * len(cell.state_names) * row,
+    steps = segment_within(
+        options.memory, T, segment_bytes, D * len(cell.state_names) * row, together
     )
+    return steps if steps < T else 0
 
 
 class FusedLayer(LayerNode):

@@ -51,7 +51,7 @@ def in_pieces(monkeypatch, steps):
 def short_blocks(monkeypatch):
     """Has programs form sums over steps two by two: segments are whole blocks of these."""
     monkeypatch.setattr(hoisted, "SHORTEST_BLOCK", 2)
-    monkeypatch.setattr(hoisted, "ROWS_OF_BLOCK", 2)
+    monkeypatch.setattr(hoisted, "ROWS_OF_BLOCK", (2, 2))
 
 
 def segments_run():
@@ -469,6 +469,27 @@ def test_amounts():
     for wrong in ("", "0", "-1", 0, -5, 2.5, True, None, "5 apples", "MB", "0.1B", [1], "9" * 400):
         with pytest.raises(ArgumentError, match=r"memory: expected 'full', .* got"):
             bytes_of(wrong)
+
+
+@pytest.mark.parametrize(("N", "largest", "steps"), [
+    (1, 1 << 14, 2048), (8, 1 << 18, 128), (8, 1 << 20, 64), (64, 1 << 20, 16), (3, 0, 683),
+])
+def test_blocks_of_programs_are_as_long_as_their_products_are_small(N, largest, steps):
+    assert hoisted.steps_of_block(N, largest) == steps
+
+
+@pytest.mark.parametrize("T", [100, 700])
+def test_a_program_is_not_said_to_need_more_than_it_does(native, T):
+    """Neither whole blocks of a sequence that is shorter, nor blocks where it says steps."""
+    x, backend = rk.zeros(T, 8, 4), rk.backend("native")
+    layer = nn.LSTM(4, 8, peephole=True, bidirectional=True, memory="2 MB" if T < 256 else "20 MB")
+    with backend:
+        layer(x)
+    assert "segments of" not in rk.why()[-1].reason
+    layer.memory = 1000
+    with backend, pytest.warns(MemoryBudgetWarning, match=f"a layer over {T} steps"):
+        layer(x)
+    assert rk.why()[-1].reason.count("segments of") == (T > 256)
 
 
 def test_the_longest_segment_that_a_budget_allows():

@@ -169,6 +169,23 @@ def test_wrong_cells(path):
             run_layer(cells, x)
 
 
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (lambda: rk.nn.GRU(5, 7, bidirectional=True), "reset_after", False),
+        (lambda: rk.nn.RNN(5, 7, bidirectional=True), "nonlinearity", "relu"),
+        (lambda: rk.nn.LSTM(5, 7, bidirectional=True), "cell_clip", 0.01),
+    ],
+)
+def test_an_option_of_one_direction_alone_counts(make, name, value):
+    module = make()
+    setattr(module.layers[0][1], name, value)
+    x = rk.randn(6, 3, 5)
+    y = module(x)[0].data
+    with rk.backend("python"):
+        np.testing.assert_allclose(y, module(x)[0].data, rtol=1e-5, atol=1e-6)
+
+
 class Follows(Cell):
     """Its state is the input before."""
 

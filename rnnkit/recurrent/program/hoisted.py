@@ -1,7 +1,7 @@
 """Values that depend on inputs alone: computed for many steps at once, before the loop.
 
-They are computed by *blocks* of steps, whose length depends on the number of rows alone; so are
-the sums over steps in their gradients.
+They are computed by *blocks* of steps, whose length depends on the number of rows and on the cell
+alone; so are the sums over steps in their gradients.
 """
 
 from __future__ import annotations
@@ -25,13 +25,26 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-SHORTEST_BLOCK = 64
-ROWS_OF_BLOCK = 4096
-"""A block has at least so many steps, and at least so many rows."""
+SHORTEST_BLOCK = 16
+"""In steps."""
+
+ROWS_OF_BLOCK = 512, 2048
+"""Fewest and most, but for the shortest block. What a block takes of memory is the least that a
+budget can be; what it takes of time, beside products, counts where these are small."""
+
+PRODUCTS_OF_BLOCK = 1 << 28
+"""Multiplications of its rows with the largest tensor of the cell, beyond the fewest rows."""
 
 
-def steps_of_block(N: int) -> int:
-    return max(SHORTEST_BLOCK, -(-ROWS_OF_BLOCK // N))
+def steps_of_block(N: int, largest: int) -> int:
+    """
+    Args:
+        N: rows of a step.
+        largest: elements of the largest tensor of the cell.
+    """
+    fewest, most = ROWS_OF_BLOCK
+    rows = max(fewest, min(most, PRODUCTS_OF_BLOCK // max(1, largest)))
+    return max(SHORTEST_BLOCK, -(-rows // N))
 
 
 class Block:
@@ -72,7 +85,7 @@ class Graphs:
         self._steps = steps
         self._invariants = invariants
         self._input_of = input_of
-        self._block = steps_of_block(steps.N)
+        self._block = steps_of_block(steps.N, variant.step.largest)
         self._blocks: list[Block] = []
         self._operands: dict[int, tuple[Source, Tensor]] = {}
 

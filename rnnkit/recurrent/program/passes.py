@@ -66,7 +66,7 @@ class Passes:
             self.graphs = Graphs(variant, steps, self.invariants, self._like_x)
         self.initial: Sequence[Array] = dense(arrays[layer.at_states])
         self.restart = dense(arrays[layer.at_restarts]) if layer.restarts else ()
-        self.block = steps_of_block(steps.N)
+        self.block = steps_of_block(steps.N, layer.step.largest)
         self.segments = [(0, steps.count)]
         if layer.options.memory is not None and variant.training:
             self.segments = self._segments(layer.options.memory)
@@ -98,9 +98,9 @@ class Passes:
         width += 2 * sum(v.size for v in self.layer.step.hoisted)
         row = self.N * self.dtype.itemsize
         states = sum(v.size for v in self.layer.step.states)
-        length = self.block * segment_within(
-            memory // self.layer.directions, -(-count // self.block),
-            lambda blocks: blocks * self.block * width * row, states * row,
+        length = segment_within(
+            memory // self.layer.directions, count, lambda steps: steps * width * row, states * row,
+            self.block,
         )
         return [(first, min(first + length, count)) for first in range(0, count, length)]
 

@@ -141,7 +141,7 @@ def run_direction(
     )
     outputs = [wrap(array) for array in passes.forward()]
     if True in needs:
-        if len(passes.segments) > 1:
+        if len(passes.segments) > 1 and not reverse:  # both directions have the same
             steps_of_segment = passes.segments[0][1]
             note_segments(
                 decision, len(passes.segments), steps_of_segment, "all but the last run"

@@ -126,6 +126,7 @@ class TracedStep:
         inputs: all inputs of every step.
         tracer: what there is beside.
         free: tensors that the step uses and the cell does not hold.
+        largest: elements of the largest tensor that the cell holds.
         compiled: programs of the step that have been made.
         variants: what else is known of the step for kinds of calls that there have been.
 
@@ -170,6 +171,7 @@ class TracedStep:
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
+        self.largest = max([tensor._data.size for tensor in held.values()], default=1)
         # What the step does to numbers shows in the second trace, whose tensors nobody else has.
         settings, tensors = settings_of(cell), tensors_in(cell, number == 1)
         drawn = cell.draw(1 + number, 1 + number)
