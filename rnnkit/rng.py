@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
-import threading
+from _thread import _local, allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.random import Generator
 
 _generator: Generator | None = None
-_making = threading.Lock()
-_thread = threading.local()  # generator: where the thread draws from instead
+_making = allocate_lock()
+_thread = _local()  # generator: where the thread draws from instead
 
 
 def generator() -> Generator:
