@@ -49,15 +49,17 @@ def changed(before: tuple[Any, ...], after: tuple[Any, ...]) -> list[str]:
 
 def tensors_in(module: Module, numbers: bool = False) -> dict[str, list[tuple[Any, ...]]]:
     """By attribute: the tensors there, whatever holds them, their arrays and, if ``numbers`` count,
-    what is in these."""
+    what is in those of these that can be written to."""
     found = {}
     for name, value in vars(module).items():
+        if name in _NOT_OF_STEPS:
+            continue
         tensors = [
-            (each, each._data, hash(each._data.tobytes()) if numbers else 0)
+            (each, each._data, hash(each._data.tobytes()) if numbers and _is_open(each) else 0)
             for each in _all_in(value)
             if isinstance(each, Tensor) and isinstance(each._data, np.ndarray)
         ]
-        if tensors and name not in _NOT_OF_STEPS:
+        if tensors:
             found[name] = tensors
     return found
 
@@ -168,7 +170,7 @@ def unchanged(module: Module, numbers: bool = False) -> Iterator[None]:
     count: otherwise another thread may be training them."""
     before = [
         (each, _copied(each)) for each in _all_in(module)
-        if numbers or not isinstance(each, Tensor)
+        if not isinstance(each, Tensor) or (numbers and _is_open(each))
     ]
     try:
         yield
@@ -184,17 +186,24 @@ def _all_in(start: Any) -> Iterator[Any]:
     stack: list[Any] = [start]
     while stack:
         value = stack.pop()
-        if isinstance(value, Module) or _record(value) is not None:
+        is_module = isinstance(value, Module)
+        if is_module or _record(value) is not None:
             value = getattr(value, "__dict__", None)
         if id(value) in seen:
             continue
         seen.add(id(value))
-        if isinstance(value, dict):
+        if is_module:
+            stack += [each for name, each in value.items() if name not in _NOT_OF_STEPS]
+        elif isinstance(value, dict):
             stack += value.values()
         elif isinstance(value, (list, tuple, set, frozenset)):
             stack += value
         if isinstance(value, (dict, list, set, np.ndarray, Tensor)):
             yield value
+
+
+def _is_open(tensor: Tensor) -> bool:
+    return bool(tensor._data.flags.writeable)
 
 
 def _copied(value: Any) -> Any:

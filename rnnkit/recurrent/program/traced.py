@@ -46,16 +46,22 @@ def tensors_of(module: Module) -> dict[str, Tensor]:
 
 
 def _other_numbers(tensor: Tensor) -> Tensor:
-    """A tensor like another, but for its numbers: each has another sign and another size."""
+    """A tensor like another, but for its numbers: each has another sign and another size.
+
+    It cannot be written to: a step that does so is found there.
+    """
     array = tensor._data
     if array.dtype.kind == "f":
         with np.errstate(all="ignore"):
-            array = -1.5 * array - np.where(array > 0, 0.25, -0.25).astype(array.dtype)
+            others = np.asarray(array * -1.5)
+        if not array.all():
+            others[array == 0] = 0.25
     elif array.dtype.kind == "b":
-        array = ~array
+        others = np.asarray(~array)
     else:
-        array = _other_integers(array)
-    other = wrap(np.asarray(array))
+        others = np.asarray(_other_integers(array))
+    others.flags.writeable = False
+    other = wrap(others)
     other._requires_grad = tensor._requires_grad
     return other
 
@@ -172,7 +178,7 @@ class TracedStep:
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
         self.largest = max([tensor._data.size for tensor in held.values()], default=1)
-        # What the step does to numbers shows in the second trace, whose tensors nobody else has.
+        # What the step does to numbers shows in the second trace, few of whose tensors others have.
         settings, tensors = settings_of(cell), tensors_in(cell, number == 1)
         drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
