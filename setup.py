@@ -26,6 +26,7 @@ COMPILED = [
     "rnnkit/recurrent/node.py",
     "rnnkit/recurrent/stream.py",
     "rnnkit/recurrent/program/held.py",
+    "rnnkit/recurrent/program/hoisted.py",
     "rnnkit/recurrent/program/invariants.py",
     "rnnkit/recurrent/program/passes.py",
     "rnnkit/recurrent/program/prepared.py",
