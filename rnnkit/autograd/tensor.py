@@ -36,8 +36,9 @@ _COPIED = (list, tuple, int, float, np.generic)
 def to_array(data: Any, dtype: npt.DTypeLike | None = None, *, copy: bool = False) -> Array:
     """An ndarray of a supported dtype from anything that holds numbers.
 
-    Arrays and NumPy scalars keep their dtype unless `dtype` is given; Python floats, and lists of
-    them, become float32. Memory is shared where it can be, unless `copy`.
+    Arrays and NumPy scalars keep their dtype unless `dtype` is given, lists of arrays or tensors
+    that of these; Python floats, and lists of them, become float32. Memory is shared where it can
+    be, unless `copy`.
     """
     if isinstance(data, Tensor):
         data = data._data
@@ -46,7 +47,7 @@ def to_array(data: Any, dtype: npt.DTypeLike | None = None, *, copy: bool = Fals
             array = np.asarray(data)
         except ValueError as error:
             raise ShapeError(f"data: expected a rectangular array of numbers, {error}") from None
-        if dtype is None and array.dtype == np.float64 and not hasattr(data, "__array__"):
+        if dtype is None and array.dtype == np.float64 and not _has_a_dtype(data):
             dtype = default_dtype
     else:
         array = np.asarray(data)
@@ -55,6 +56,15 @@ def to_array(data: Any, dtype: npt.DTypeLike | None = None, *, copy: bool = Fals
         supported_dtype(array.dtype)
         return array.astype(wanted)
     return np.array(array) if copy and not isinstance(data, _COPIED) else array
+
+
+def _has_a_dtype(data: Any) -> bool:
+    """Whether its numbers are of a kind of their own, and not just Python's."""
+    if hasattr(data, "__array__") or isinstance(data, memoryview) or hasattr(data, "typecode"):
+        return True
+    while isinstance(data, list | tuple) and data:
+        data = data[0]
+    return isinstance(data, np.ndarray | Tensor)
 
 
 class Tensor(DeclaredMethods):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from array import array as typed_list
 
 import numpy as np
 import pytest
@@ -17,6 +18,12 @@ from rnnkit.errors import DTypeError, GraphError, ShapeError
         ([1.0, 2.0], "float32"),
         ([[1, 2.5]], "float32"),
         ([], "float32"),
+        ([np.float64(1.0), 2.0], "float32"),
+        ([np.zeros(2), np.ones(2)], "float64"),
+        ([[rk.tensor(1.0), rk.tensor(2.0)]], "float32"),
+        ((rk.tensor(1.0, dtype="float64"),), "float64"),
+        (memoryview(np.zeros(2)), "float64"),
+        (typed_list("d", [1.0]), "float64"),
         (3, "int64"),
         ([True, False], "bool"),
         (np.ones(2), "float64"),
