@@ -75,6 +75,13 @@ def _make_generator() -> Generator:
         for name, member in vars(base).items()
         if callable(member) and not name.startswith("_")
     }
+
+    def spawn(self: Generator, n_children: int) -> list[Generator]:
+        # NumPy's would come from a seed that `manual_seed` and `set_state` leave as it is.
+        seeds = self.integers(0, 2**32, (n_children, 4)).tolist()
+        return [base(np.random.PCG64(seed)) for seed in seeds]
+
+    members["spawn"] = spawn
     members["bit_generator"] = property(of_thread(vars(base)["bit_generator"].__get__))
     return type("LibraryGenerator", (base,), members)(np.random.PCG64())
 
