@@ -126,9 +126,12 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Any:
+        state: Any = super().__getstate__()
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
         # What a shallow copy registers or deletes must not change what the original knows of.
-        return {**self.__dict__, "_kinds": dict(self._kinds)}
+        attributes = {**attributes, "_kinds": dict(self._kinds)}
+        return (attributes, slots) if slots else attributes
 
     # -- registration ------------------------------------------------------------------------
 

@@ -75,6 +75,14 @@ def _make_generator() -> Generator:
         for name, member in vars(base).items()
         if callable(member) and not name.startswith("_")
     }
+
+    @functools.wraps(base.spawn)
+    def spawn(self: Generator, n_children: int) -> list[Generator]:
+        # NumPy's would come from a seed that `manual_seed` and `set_state` leave as it is.
+        seeds = self.integers(0, 2**32, (n_children, 4)).tolist()
+        return [base(np.random.PCG64(seed)) for seed in seeds]
+
+    members["spawn"] = spawn
     members["bit_generator"] = property(of_thread(vars(base)["bit_generator"].__get__))
     return type("LibraryGenerator", (base,), members)(np.random.PCG64())
 
@@ -111,6 +119,13 @@ def set_state(state: dict[str, Any]) -> None:
         ArgumentError: `state` is not such a dict.
     """
     generator().bit_generator.state = _checked(state)
+
+
+def far_from(state: dict[str, Any], times: int) -> dict[str, Any]:
+    """A state from `get_state` so many jumps further, of which each is more than anybody draws."""
+    bits: Any = np.random.PCG64(0)
+    bits.state = _checked(state)
+    return dict(bits.jumped(times).state)
 
 
 def _checked(state: dict[str, Any]) -> dict[str, Any]:

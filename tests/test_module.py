@@ -343,6 +343,17 @@ def test_to_refuses_other_dtypes(dtype):
         Net().to(dtype)
 
 
+def test_copies_have_what_stands_in_slots():
+    class Slotted(Scale):
+        __slots__ = ("gain",)
+
+    net = Slotted()
+    object.__setattr__(net, "gain", 2.0)
+    for copied in (copy.copy(net), copy.deepcopy(net)):
+        assert copied.gain == 2.0
+        assert list(copied.state_dict()) == list(net.state_dict())
+
+
 def test_a_shallow_copy_shares_tensors_but_registers_for_itself():
     net = Scale()
     copied = copy.copy(net)

@@ -112,6 +112,11 @@ class Cell(Module):
         object.__setattr__(self, "_held", None)
         return self
 
+    def __getstate__(self) -> Any:
+        attributes, slots = super().__getstate__()
+        slots = {name: value for name, value in slots.items() if name != "_held"}
+        return (attributes, slots) if slots else attributes
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
         self.input_size = check_size("input_size", input_size)

@@ -12,8 +12,10 @@ The policy and its sources are in ``memory.py``.
 from __future__ import annotations
 
 import gc
+from _thread import allocate_lock, get_ident
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -97,6 +99,13 @@ def run_in_segments(pieces: Pieces, steps: int) -> Result:
     return outputs.result(node)
 
 
+_begun: list[tuple[int, dict[str, Any]]] = []
+"""By thread: the states in which runs have begun to draw that are not at their end."""
+
+_beginning = allocate_lock()
+_distances = count(1)
+
+
 class _Segment(NamedTuple):
     times: range
     carry: Carry  # leaves, or what has a history outside of the layer
@@ -116,9 +125,7 @@ def _forward(pieces: Pieces, direction: int, steps: int, outputs: _Outputs) -> _
     shared: dict[int, list[Key]] = {id(each): [] for each in carry if each is not None}
     segments = []
     leaves: list[Tensor] = []
-    begun_from = rng.get_state()
-    # Apart, so that no draws of another thread come in between: backward repeats these.
-    with rng.drawing_apart(begun_from):
+    with _drawing_alone() as begun_from:
         for start in range(0, len(times), steps):
             part = times[start : start + steps]
             is_last = start + steps >= len(times)
@@ -142,8 +149,6 @@ def _forward(pieces: Pieces, direction: int, steps: int, outputs: _Outputs) -> _
         ended = rng.get_state()
     for leaf in leaves:
         _require_grad(leaf)
-    if rng.get_state() == begun_from:
-        rng.set_state(ended)
     if ended == begun_from:
         segments = [segment._replace(drawing_from=None) for segment in segments]
     return _Direction(segments, shared)
@@ -452,6 +457,30 @@ def _owner(array: Array) -> Array:
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
+
+
+@contextmanager
+def _drawing_alone() -> Iterator[dict[str, Any]]:
+    """Draws go on from where the library's generator is, which then goes on from their end.
+
+    No draws of another thread come in between, as backward repeats these. Where the run of another
+    thread has begun at the same place, they come from far away: masks of two threads must not be
+    the same. Gives the state that they begin in.
+    """
+    thread, begin = get_ident(), rng.get_state()
+    with _beginning:
+        if any(each == begin for other, each in _begun if other != thread):
+            begin = rng.far_from(begin, next(_distances))
+        _begun.append((thread, begin))
+    try:
+        with rng.drawing_apart(begin):
+            yield begin
+            ended = rng.get_state()
+    finally:
+        with _beginning:
+            _begun.remove((thread, begin))
+    if rng.get_state() == begin:
+        rng.set_state(ended)
 
 
 @contextmanager

@@ -57,11 +57,13 @@ class Stepper:
         self._native: Callable[[Array, Array | None], Array] | None = None
         self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
         evaluated = self._evaluated()
+        kernels = {(cell.kernel, cell.kernel_variant) for cell in evaluated}
         decision = backend.decide(
             op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
             f"I={first.input_size} H={first.hidden_size} L={len(cells)} "
             f"{DTYPE_NAMES[first.dtype]}",
-            kernel=evaluated[0].kernel,
+            # None where the options of some layers have been changed.
+            kernel=evaluated[0].kernel if len(kernels) == 1 else None,
             dtype=DTYPE_NAMES[first.dtype],
             program=partial(obstacle, evaluated, []),
         )

@@ -132,6 +132,18 @@ def test_drawing_apart_is_of_one_thread():
     np.testing.assert_array_equal([*found, *rk.rand(2).numpy()], expected)
 
 
+def test_what_is_spawned_goes_by_the_seed():
+    rk.manual_seed(5)
+    before = rng.get_state()
+    first, second = [each.random() for each in rk.generator().spawn(2)]
+    third = rk.generator().spawn(1)[0].random()
+    assert len({first, second, third}) == 3
+    rng.set_state(before)
+    with rng.drawing_apart():
+        assert [each.random() for each in rk.generator().spawn(2)] == [first, second]
+    assert [each.random() for each in rk.generator().spawn(2)] == [first, second]
+
+
 def test_the_generator_is_one_of_numpy():
     held = rk.generator()
     assert isinstance(held, np.random.Generator)

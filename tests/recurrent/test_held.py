@@ -131,7 +131,11 @@ def test_a_tensor_of_another_shape_or_dtype_is_another():
 
 
 @pytest.mark.parametrize(
-    "copied", [copy.copy, copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell))]
+    "copied",
+    [
+        copy.copy, copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell)),
+        lambda cell: pickle.loads(pickle.dumps(cell, protocol=0)),
+    ],
 )
 def test_a_copy_finds_out_for_itself(native, copied):
     x = np.ones((4, 2, 3), np.float32)

@@ -5,6 +5,7 @@ from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from recurrent_contract import last_layer
 import rnnkit as rk
 from rnnkit import cells, nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
-from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from rnnkit.ops import linear
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program.run import MOST_SETTINGS, _traced
@@ -106,6 +107,85 @@ def test_no_size_in_a_container_is_taken_for_the_batch(size):
 
     cell = Tables()
     check(cell, table=cell.tables[0])
+
+
+def test_what_stands_in_slots_is_there_for_the_trace():
+    class Slotted(Own):
+        __slots__ = ("gain",)
+
+        def __init__(self):
+            super().__init__()
+            object.__setattr__(self, "gain", 0.5)
+
+        def step(self, x, state):
+            y, states = super().step(x * self.gain, state)
+            return y, states
+
+    check(Slotted())
+
+
+def test_draw_may_write_to_the_tensors_of_its_cell():
+    class Renewed(Own):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("noise", rk.tensor(np.zeros(5, np.float32)))
+
+        def draw(self, steps, batch):
+            self.noise.data[...] = np.arange(5) + steps
+            return ()
+
+        def step(self, x, state):
+            y, states = super().step(x, state)
+            return y * self.noise, states
+
+    check(Renewed())
+
+
+def _of_library(seed):
+    rk.manual_seed(seed)
+    return np.random.Generator(rk.generator().bit_generator)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        np.random.default_rng, np.random.RandomState, Random, _of_library,
+        lambda seed: [np.random.default_rng(seed).random],
+        lambda seed: Random(seed).random,
+    ],
+)
+def test_tracing_takes_nothing_from_the_generators_that_a_cell_holds(make):
+    def uniform(source):
+        return (source[0] if isinstance(source, list) else getattr(source, "random", source))()
+
+    class Noisy(Own):
+        def draw(self, steps, batch):
+            return (rk.tensor(np.full((1, batch, 5), uniform(self.source), np.float32)),)
+
+        def step(self, x, state, noise):
+            y, states = super().step(x, state)
+            return y + noise, states
+
+    outputs = []
+    for backend in ("native", "python"):
+        cell = Noisy()
+        cell.source = make(3)
+        with rk.backend(backend):
+            outputs.append(run_layer((cell,), rk.tensor(data()))[0].numpy())
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(run_layer((cell,), rk.tensor(data()))[0].numpy(), outputs[0])
+
+
+def test_a_step_that_draws_from_a_generator_of_its_cell_is_no_program():
+    class Noisy(Own):
+        def step(self, x, state):
+            y, states = super().step(x, state)
+            return y * self.source.random(), states
+
+    cell = Noisy()
+    cell.source = np.random.default_rng(3)
+    with pytest.raises(BackendError, match="the step is another"), rk.backend("native"):
+        run_layer((cell,), rk.tensor(data()))
 
 
 @dataclass

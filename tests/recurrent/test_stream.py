@@ -261,6 +261,24 @@ def test_a_stream_evaluates_whatever_the_mode_of_its_module(backend, options):
         np.testing.assert_array_equal(own, end)
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        (nn.LSTM, {"cell_clip": 0.1}), (nn.GRU, {"reset_after": False}),
+        (nn.RNN, {"nonlinearity": "relu"}),
+    ],
+)
+def test_layers_may_have_other_options_than_each_other(path, kind, option, layer):
+    module = kind(5, 7, num_layers=2)
+    cell = [cell for _, cell in module.named_cells()][layer]
+    for name, value in option.items():
+        setattr(cell, name, value)
+    x = sequence(4, 2)
+    expected, _ = whole(module, x)
+    np.testing.assert_allclose(module.stream(batch_size=2)(x), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_modules_within_a_cell_evaluate_too():
     class Inner(rk.Cell):
         def __init__(self, input_size, hidden_size):

@@ -196,6 +196,25 @@ def test_draws_that_are_repeated_are_seen_by_no_other_thread():
     assert rng.get_state() == after
 
 
+def test_budgets_of_memory_in_two_threads_draw_other_masks():
+    class Drops(rk.Cell):
+        def step(self, x, state):
+            both.wait()
+            h = rk.ops.dropout(x, 0.5)
+            return h, (h,)
+
+    both, x = Barrier(2), rk.ones(50, 3, 4, requires_grad=True)
+
+    def run():
+        with rk.backend("python"):
+            return nn.Recurrent(Drops(4, 4), memory=15_000)(x)[0].numpy()
+
+    masks = [*at_once(run, run), *at_once(run, run)]
+    for i, one in enumerate(masks):
+        for other in masks[:i]:
+            assert not np.array_equal(one, other)
+
+
 def test_a_budget_of_memory_repeats_its_own_draws_alone():
     """Not those that another thread has drawn between two of them."""
 

@@ -64,7 +64,7 @@ class Held:
 
 def held_by(cell: Cell) -> Held:
     """As it is now."""
-    held: Held | None = cell._held
+    held: Held | None = getattr(cell, "_held", None)  # pickles of old protocols bypass __new__
     if held is None or not held.is_of(cell):
         held = Held(cell)
         object.__setattr__(cell, "_held", held)

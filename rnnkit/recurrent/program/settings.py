@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from functools import partial
+from types import BuiltinMethodType, MethodType, SimpleNamespace
 from typing import Any
 from weakref import ref
 
 import numpy as np
 
+from rnnkit import rng
 from rnnkit.autograd import Tensor
 from rnnkit.module import Module
 
@@ -170,7 +172,8 @@ def unchanged(module: Module, numbers: bool = False) -> Iterator[None]:
     count: otherwise another thread may be training them."""
     before = [
         (each, _copied(each)) for each in _all_in(module)
-        if not isinstance(each, Tensor) or (numbers and _is_open(each))
+        if isinstance(each, (dict, list, set, np.ndarray))
+        or (numbers and isinstance(each, Tensor) and _is_open(each))
     ]
     try:
         yield
@@ -179,9 +182,45 @@ def unchanged(module: Module, numbers: bool = False) -> Iterator[None]:
             _restore(each, former)
 
 
+@contextmanager
+def generators_unchanged(module: Module) -> Iterator[None]:
+    """Gives the generators of NumPy and of Python that a module holds, or a method of, the states
+    again that they had before."""
+    before = [(restore, state()) for state, restore in map(_access, _generators_in(module))]
+    try:
+        yield
+    finally:
+        for restore, state in before:
+            restore(state)
+
+
+def _generators_in(module: Module) -> list[Any]:
+    kinds: tuple[type, ...] = (
+        np.random.Generator, np.random.RandomState, np.random.BitGenerator
+    )
+    if "random" in sys.modules:
+        kinds = (*kinds, sys.modules["random"].Random)
+    found = [
+        value.__self__ if isinstance(value, (BuiltinMethodType, MethodType)) else value
+        for value in _all_in(module)
+    ]
+    # What is drawn of the library's comes from another one, and other threads draw from it.
+    return [each for each in found if isinstance(each, kinds) and each is not rng.generator()]
+
+
+def _access(generator: Any) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """What gives a generator's state, and what sets it."""
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state, generator.set_state
+    if hasattr(generator, "setstate"):
+        return generator.getstate, generator.setstate
+    bits = getattr(generator, "bit_generator", generator)
+    return partial(getattr, bits, "state"), partial(setattr, bits, "state")
+
+
 def _all_in(start: Any) -> Iterator[Any]:
-    """The attributes of all modules, and all containers, arrays and tensors, that a module, or
-    anything else, leads to."""
+    """All that a module, or anything else, leads to; of modules, dataclasses and namespaces their
+    attributes."""
     seen: set[int] = set()
     stack: list[Any] = [start]
     while stack:
@@ -198,8 +237,7 @@ def _all_in(start: Any) -> Iterator[Any]:
             stack += value.values()
         elif isinstance(value, (list, tuple, set, frozenset)):
             stack += value
-        if isinstance(value, (dict, list, set, np.ndarray, Tensor)):
-            yield value
+        yield value
 
 
 def _is_open(tensor: Tensor) -> bool:

@@ -17,6 +17,7 @@ from rnnkit.errors import ShapeError, TraceError
 from rnnkit.module import Module
 from rnnkit.recurrent.program.settings import (
     changed,
+    generators_unchanged,
     other_tensors,
     settings_of,
     tensors_in,
@@ -46,10 +47,7 @@ def tensors_of(module: Module) -> dict[str, Tensor]:
 
 
 def _other_numbers(tensor: Tensor) -> Tensor:
-    """A tensor like another, but for its numbers: each has another sign and another size.
-
-    It cannot be written to: a step that does so is found there.
-    """
+    """A tensor like another, but for its numbers: each has another sign and another size."""
     array = tensor._data
     if array.dtype.kind == "f":
         with np.errstate(all="ignore"):
@@ -60,7 +58,6 @@ def _other_numbers(tensor: Tensor) -> Tensor:
         others = np.asarray(~array)
     else:
         others = np.asarray(_other_integers(array))
-    others.flags.writeable = False
     other = wrap(others)
     other._requires_grad = tensor._requires_grad
     return other
@@ -140,13 +137,18 @@ class TracedStep:
         TraceError: the step does what no program can do; the message names the line.
     """
 
+    _own: Sequence[Array] = ()  # of the second trace, the numbers that nobody else has
+
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
         cell = _without_ties(cell)
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
-        twin._trace(cell.with_tensors(others), hoists, 1)
-        # What both come by was there before: its gradient may be wanted, now or later.
-        self._trace(cell, hoists, 0, twin._free_tensors())
+        twin._own = [other._data for other in others.values()]
+        # Around both: a step that draws from a generator of its cell is then not the same.
+        with generators_unchanged(cell):
+            twin._trace(cell.with_tensors(others), hoists, 1)
+            # What both come by was there before: its gradient may be wanted, now or later.
+            self._trace(cell, hoists, 0, twin._free_tensors())
         self.compiled: dict[Any, Compiled] = {}
         self.variants: dict[Any, Variant] = {}
         self._gradients: dict[Any, Gradients] = {}
@@ -178,10 +180,14 @@ class TracedStep:
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
         self.largest = max([tensor._data.size for tensor in held.values()], default=1)
-        # What the step does to numbers shows in the second trace, few of whose tensors others have.
-        settings, tensors = settings_of(cell), tensors_in(cell, number == 1)
+        settings = settings_of(cell)
         drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
+        # What the step does to numbers shows in the second trace, few of whose tensors others have:
+        # its own cannot be written to any more, a step that does so is found there.
+        for array in self._own:
+            array.flags.writeable = False
+        tensors = tensors_in(cell, number == 1)
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
         self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
         tracer.train([*held.values(), *trained])
