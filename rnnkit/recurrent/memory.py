@@ -54,7 +54,8 @@ def bytes_of(memory: Any) -> int | None:
 
 
 def segment_within(
-    budget: int, T: int, segment_bytes: Callable[[int], int], between_bytes: int, together: int = 1
+    budget: int, T: int, segment_bytes: Callable[[int], int], between_bytes: int, together: int = 1,
+    warns: bool = True,
 ) -> int:
     """Steps of the longest segment that a budget allows.
 
@@ -64,6 +65,7 @@ def segment_within(
         segment_bytes: what a segment of so many steps needs; it grows with the steps.
         between_bytes: what is kept between two segments.
         together: steps of a block; segments are whole blocks, but for the last.
+        warns: where the budget cannot be met.
 
     Returns:
         T, or whole blocks. Where even the most frugal segments need more than the budget, those,
@@ -83,11 +85,12 @@ def segment_within(
     guess = max(1, min(most, int((most * between_bytes / block_bytes) ** 0.5)))
     frugal = min(range(max(1, guess // 2), min(most, 2 * guess + 1) + 1), key=total)
     if total(frugal) > budget:
-        warn(
-            f"memory: a budget of {budget} bytes cannot be met: {total(frugal)} bytes are needed "
-            f"at least for a layer over {T} steps, and are used",
-            MemoryBudgetWarning,
-        )
+        if warns:
+            warn(
+                f"memory: a budget of {budget} bytes cannot be met: {total(frugal)} bytes are "
+                f"needed at least for a layer over {T} steps, and are used",
+                MemoryBudgetWarning,
+            )
         return min(T, frugal * together)
     low, high = frugal, most  # total(low) fits, total(high) does not
     while high - low > 1:

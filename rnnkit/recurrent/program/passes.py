@@ -98,9 +98,11 @@ class Passes:
         width += 2 * sum(v.size for v in self.layer.step.hoisted)
         row = self.N * self.dtype.itemsize
         states = sum(v.size for v in self.layer.step.states)
+        # Both directions are kept, and have the same segments.
+        row *= self.layer.directions
         length = segment_within(
-            memory // self.layer.directions, count, lambda steps: steps * width * row, states * row,
-            self.block,
+            memory, count, lambda steps: steps * width * row, states * row, self.block,
+            warns=not self.layer.reverse,
         )
         return [(first, min(first + length, count)) for first in range(0, count, length)]
 
