@@ -131,7 +131,14 @@ def test_a_tensor_of_another_shape_or_dtype_is_another():
 
 
 @pytest.mark.parametrize(
-    "copied", [copy.copy, copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell))]
+    "copied",
+    [
+        copy.copy,
+        copy.deepcopy,
+        lambda cell: pickle.loads(pickle.dumps(cell)),
+        lambda cell: pickle.loads(pickle.dumps(cell, protocol=0)),
+    ],
+    ids=["copy", "deepcopy", "pickle", "pickle of protocol 0"],
 )
 def test_a_copy_finds_out_for_itself(native, copied):
     x = np.ones((4, 2, 3), np.float32)
@@ -143,6 +150,16 @@ def test_a_copy_finds_out_for_itself(native, copied):
         module = nn.Recurrent(each)
         np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
         assert held_by(each).is_of(each)
+
+
+def test_a_cell_with_a_constructor_of_its_own_finds_out_too(native):
+    class Bare(Plain):
+        def __new__(cls, *args):
+            return object.__new__(cls)
+
+    x = np.ones((4, 2, 3), np.float32)
+    module = nn.Recurrent(Bare(3, 3))
+    np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
 
 
 def test_no_cell_is_kept_alive(native):
