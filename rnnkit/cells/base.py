@@ -107,6 +107,9 @@ class Cell(Module):
         return any(getattr(cls, each, None) is not getattr(says, each, None) for each in functions)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
+        # What is known of a cell is kept by its hash, which dataclasses and any __eq__ take away.
+        if cls.__hash__ is None:
+            cls.__hash__ = object.__hash__
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
         object.__setattr__(self, "_held", None)
