@@ -34,6 +34,7 @@ lint: style warnings
 style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/test_annotations.py
 
 # The compiler flags of setup.py come after CFLAGS, so warnings are errors for this build only.
 warnings: $(READY)
