@@ -6,7 +6,8 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/ready
-NATIVE := setup.py pyproject.toml $(wildcard rnnkit/backend/*.px?) $(shell find csrc -name '*.[ch]')
+NATIVE := setup.py pyproject.toml \
+	$(shell find rnnkit -name '*.pyx' -o -name '*.px[di]') $(shell find csrc -name '*.[ch]')
 COMPILED := $(shell sed -n 's/^    "\(rnnkit.*\.py\)",$$/\1/p' setup.py)
 
 .PHONY: help train test bench lint style warnings wheel clean
@@ -34,6 +35,7 @@ lint: style warnings
 style: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/test_annotations.py
 
 # The compiler flags of setup.py come after CFLAGS, so warnings are errors for this build only.
 warnings: $(READY)

@@ -34,8 +34,9 @@ from rnnkit.ops.noise import set_dropout_kernel as _set_dropout_kernel
 from rnnkit.rng import generator, manual_seed
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from rnnkit import (
-        backend,
         cells,
         data,
         decoding,
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from rnnkit.autograd.gradcheck import gradcheck, gradgradcheck
     from rnnkit.backend import (
         config,
+        dispatch,
+        extension,
         get_backend,
         get_num_threads,
         set_backend,
@@ -57,6 +60,23 @@ if TYPE_CHECKING:
     )
     from rnnkit.cells import Cell
     from rnnkit.module import Module, Parameter
+
+    class backend(dispatch.backend):  # noqa: N801
+        """The package, for type checkers, to whom no module can be called."""
+
+        Decision: TypeAlias = dispatch.Decision
+        backend: TypeAlias = dispatch.backend
+        decide = staticmethod(dispatch.decide)
+        get_backend = staticmethod(dispatch.get_backend)
+        kernels_for = staticmethod(dispatch.kernels_for)
+        record = staticmethod(dispatch.record)
+        set_backend = staticmethod(dispatch.set_backend)
+        why = staticmethod(dispatch.why)
+        DTYPE_NAMES = extension.DTYPE_NAMES
+        config = staticmethod(extension.config)
+        get_num_threads = staticmethod(extension.get_num_threads)
+        native = staticmethod(extension.native)
+        set_num_threads = staticmethod(extension.set_num_threads)
 
 __version__ = "0.1.0"
 

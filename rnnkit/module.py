@@ -119,6 +119,10 @@ class Module:
     _kinds: dict[str, str]
     forward: Callable[..., Any] = _no_forward
 
+    if TYPE_CHECKING:
+        # What is registered by name, as ``lstm.weight_hh_l0`` is, no type checker can know of.
+        def __getattr__(self, name: str) -> Any: ...
+
     def __init__(self) -> None:
         self.__dict__["_kinds"] = {}
         self.__dict__["training"] = True

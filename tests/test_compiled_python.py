@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,20 @@ def test_what_is_listed_exists():
     assert listed()
     for path in listed():
         assert path.is_file(), path
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_builds_again_whatever_native_source_changes():
+    database = subprocess.run(
+        ["make", "--dry-run", "--print-data-base", "help"], cwd=ROOT, capture_output=True,
+        text=True, check=True,
+    ).stdout
+    rule = next(line for line in database.splitlines() if line.startswith(".venv/ready:"))
+    native = [*ROOT.glob("rnnkit/**/*.p[xy][xdi]"), *ROOT.glob("csrc/**/*.[ch]")]
+    sources = {str(path.relative_to(ROOT)) for path in [*native, *listed()]}
+    sources -= {"rnnkit/backend/_native.pyi"}
+    assert len(sources) > 30
+    assert not sources - {*rule.split()}
 
 
 def test_the_same_bits_interpreted():

@@ -73,7 +73,7 @@ class Function:
         raise NotImplementedError
 
     @staticmethod
-    def backward(ctx: Any, *d_outputs: Any) -> Any:
+    def backward(ctx: Any, *d_outputs: Any, **_: Any) -> Any:  # of any signature, as forward is
         """Compute the gradients: one Tensor or None per input of `forward`."""
         raise NotImplementedError
 

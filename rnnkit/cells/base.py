@@ -25,8 +25,11 @@ from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import PARAMETER, Module, Parameter
 
 if TYPE_CHECKING:
+    from typing import Self, TypeVar
+
     from rnnkit.autograd import Tensor
 
+    AnyCell = TypeVar("AnyCell", bound="Cell")
     State = tuple[Tensor, ...]
 
 CELLS: dict[str, type[Cell]] = {}
@@ -42,10 +45,10 @@ EQUATIONS = frozenset(
 """A fused kernel stands for one set of equations: who overrides any of these leaves the kernel."""
 
 
-def register_cell(name: str) -> Callable[[type[Cell]], type[Cell]]:
+def register_cell(name: str) -> Callable[[type[AnyCell]], type[AnyCell]]:
     """Class decorator: enters a shipped cell into ``CELLS``."""
 
-    def enter(cell: type[Cell]) -> type[Cell]:
+    def enter(cell: type[AnyCell]) -> type[AnyCell]:
         CELLS[name] = cell
         return cell
 
@@ -106,7 +109,10 @@ class Cell(Module):
         says = next(each for each in cls.__mro__ if name in each.__dict__)
         return any(getattr(cls, each, None) is not getattr(says, each, None) for each in functions)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Cell:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # What is known of a cell is kept by its hash, which dataclasses and any __eq__ take away.
+        if cls.__hash__ is None:
+            cls.__hash__ = object.__hash__
         self = super().__new__(cls)
         object.__setattr__(self, "_arguments", (args, kwargs))
         object.__setattr__(self, "_held", None)

@@ -19,7 +19,7 @@ def evaluate(
     ``objective``: by default ``model.loss``. Raises ArgumentError when there is no item.
     """
     if objective is None:
-        objective = cast(Objective, model.loss)  # type: ignore[attr-defined]  # a model's own
+        objective = cast(Objective, model.loss)
     mean, state = Mean(), None
     with no_grad(), evaluating(model):
         for batch in batches.epoch():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from dataclasses import dataclass
 from weakref import ref
 
 import numpy as np
@@ -133,9 +134,12 @@ def test_a_tensor_of_another_shape_or_dtype_is_another():
 @pytest.mark.parametrize(
     "copied",
     [
-        copy.copy, copy.deepcopy, lambda cell: pickle.loads(pickle.dumps(cell)),
+        copy.copy,
+        copy.deepcopy,
+        lambda cell: pickle.loads(pickle.dumps(cell)),
         lambda cell: pickle.loads(pickle.dumps(cell, protocol=0)),
     ],
+    ids=["copy", "deepcopy", "pickle", "pickle of protocol 0"],
 )
 def test_a_copy_finds_out_for_itself(native, copied):
     x = np.ones((4, 2, 3), np.float32)
@@ -147,6 +151,43 @@ def test_a_copy_finds_out_for_itself(native, copied):
         module = nn.Recurrent(each)
         np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
         assert held_by(each).is_of(each)
+
+
+def test_a_cell_with_a_constructor_of_its_own_finds_out_too(native):
+    class Bare(Plain):
+        def __new__(cls, *args):
+            return object.__new__(cls)
+
+    x = np.ones((4, 2, 3), np.float32)
+    module = nn.Recurrent(Bare(3, 3))
+    np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
+
+
+@dataclass
+class Dataclass(rk.Cell):
+    input_size: int
+    hidden_size: int
+
+    def __post_init__(self):
+        super().__init__(self.input_size, self.hidden_size)
+        self.make_parameters("float32")
+
+    def parameter_shapes(self):
+        return {"weight": (self.hidden_size, self.input_size)}
+
+    def step(self, x, state):
+        h = rk.tanh(x @ self.weight.T - state[0])
+        return h, (h,)
+
+
+def test_a_dataclass_may_be_a_cell(native):
+    """Two of the same sizes are equal, and each has weights of its own."""
+    x = np.ones((4, 2, 3), np.float32)
+    cells = [Dataclass(3, 3), Dataclass(3, 3)]
+    assert cells[0] == cells[1]
+    modules = [nn.Recurrent(cell).eval().freeze() for cell in cells]
+    for module in modules * 2:
+        np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
 
 
 def test_no_cell_is_kept_alive(native):

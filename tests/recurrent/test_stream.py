@@ -245,7 +245,9 @@ OPTIONS = {
 
 @pytest.mark.parametrize("backend", ["python", "auto"])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_a_stream_evaluates_whatever_the_mode_of_its_module(backend, options):
+def test_a_stream_evaluates_whatever_the_mode_of_its_module(backend, options, request):
+    if backend == "auto":
+        request.getfixturevalue("native")
     module = nn.LSTM(5, 6, num_layers=2, **options)
     x = sequence(7, 3)
     with rk.backend(backend):

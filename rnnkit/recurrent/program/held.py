@@ -64,7 +64,8 @@ class Held:
 
 def held_by(cell: Cell) -> Held:
     """As it is now."""
-    held: Held | None = getattr(cell, "_held", None)  # pickles of old protocols bypass __new__
+    # Empty in a cell that ``Cell.__new__`` did not make, as those of pickles of protocol 0 and 1.
+    held: Held | None = getattr(cell, "_held", None)
     if held is None or not held.is_of(cell):
         held = Held(cell)
         object.__setattr__(cell, "_held", held)
