@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -17,6 +18,9 @@ from .targets import failures, summary
 from .worker import SUITES, Options, WorkerError, measure, suite_module
 
 Row = dict[str, Any]
+
+MOST_THREADS = 256
+"""What rnnkit and the measurement of the limits go up to."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     out.add_argument("--json", type=_file, metavar="FILE", help="write all figures to FILE")
     out.add_argument("--markdown", type=_file, metavar="FILE", help="write the tables to FILE")
-    out.add_argument("--plot", type=Path, metavar="FOLDER", help="draw pictures (matplotlib)")
+    out.add_argument("--plot", type=_folder, metavar="FOLDER", help="draw pictures (matplotlib)")
     out.add_argument(
         "--load",
         type=Path,
@@ -71,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
+    options = _parsed(arguments)
     figures: dict[str, list[Row]] = {"machines": [], "rows": [], "took": []}
     status = 0
     try:
@@ -92,11 +96,29 @@ def main(arguments: list[str] | None = None) -> int:
         status = 130
     if not figures["machines"]:
         return status
-    _report(figures, options)
+    try:
+        _report(figures, options)
+    except OSError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        status = status or 1
+    except (KeyError, TypeError, AttributeError) as error:
+        if not options.load:
+            raise
+        print(f"benchmarks: what was loaded is not what --json writes: {error!r}", file=sys.stderr)
+        return 1
     for failure in failures(figures["rows"]):
         print(f"benchmarks: {failure}", file=sys.stderr)
         status = status or 1
     return status
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    known = parser()
+    options = known.parse_args(arguments)
+    measuring = ("quick", "full", "tiny", "only", "dtype", "threads", "peers")
+    if options.load and (idle := [f"--{name}" for name in measuring if getattr(options, name)]):
+        known.error(f"--load measures nothing: {', '.join(idle)} can't go with it")
+    return options
 
 
 def _measured(options: argparse.Namespace) -> Iterator[Row]:
@@ -125,7 +147,10 @@ def _measured(options: argparse.Namespace) -> Iterator[Row]:
 def _loaded(paths: Iterable[Path]) -> Iterator[Row]:
     for path in paths:
         figures = json.loads(path.read_text())
-        if not isinstance(figures, dict) or not {"machines", "took", "rows"} <= set(figures):
+        kinds = ("machines", "took", "rows")
+        if not isinstance(figures, dict) or not all(
+            isinstance(figures.get(kind), list) for kind in kinds
+        ):
             raise ValueError(f"{path}: not what --json writes")
         for kind, key in (("machines", "machine"), ("took", "took")):
             yield from ({key: each} for each in figures[kind])
@@ -172,6 +197,19 @@ def _file(text: str) -> Path:
     return path
 
 
+def _folder(text: str) -> Path:
+    """A folder for pictures, and that there is what draws them."""
+    path = Path(text)
+    above = next(each for each in path.absolute().parents if each.exists())
+    if (path.exists() and not path.is_dir()) or not above.is_dir() or not os.access(above, os.W_OK):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no folder, or in none that can be written to"
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("pictures need matplotlib, which is not installed")
+    return path
+
+
 def _names(known: Iterable[str]) -> Any:
     known = tuple(known)
 
@@ -180,6 +218,8 @@ def _names(known: Iterable[str]) -> Any:
         for name in names:
             if name not in known:
                 raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        if not names:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}, got {text!r}")
         return list(dict.fromkeys(names))
 
     return parse
@@ -189,7 +229,9 @@ def _thread_counts(text: str) -> list[int]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     counts = []
     for word in text.split(","):
-        if word != "all" and not (word.isdecimal() and int(word) >= 1):
-            raise argparse.ArgumentTypeError(f"expected numbers from 1, or 'all', got {word!r}")
-        counts.append((cores or 1) if word == "all" else int(word))
+        if word != "all" and not (word.isdecimal() and 1 <= int(word) <= MOST_THREADS):
+            raise argparse.ArgumentTypeError(
+                f"expected numbers from 1 to {MOST_THREADS}, or 'all', got {word!r}"
+            )
+        counts.append(min(cores or 1, MOST_THREADS) if word == "all" else int(word))
     return list(dict.fromkeys(counts))

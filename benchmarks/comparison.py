@@ -9,7 +9,7 @@ from typing import Any
 from . import roofline
 from .limits import Limits
 from .problem import Problem
-from .sides import Side, check_sides
+from .sides import Side, check_sides, compile_sides
 from .timing import Plan, compare, spread
 
 MODES = ("forward", "training")
@@ -29,9 +29,9 @@ def compare_sides(
 
     ``beside`` are sides of other problems, timed along and checked by the caller.
 
-    Raises DisagreementError when a side computes something else.
+    Raises DisagreementError when a side computes something else, or fails.
     """
-    compile_seconds = {side.title: side.compile(mode) for side in sides if side.compile}
+    compile_seconds = compile_sides(problem, sides, mode)
     check_sides(problem, sides, mode)
     gauges = roofline.gauges(problem, limits) if limits else {}
     found = compare([side.entry(mode) for side in (*sides, *beside)], plan, gauges)

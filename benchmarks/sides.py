@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -27,7 +27,7 @@ PEERS = {
 
 
 class DisagreementError(AssertionError):
-    """Two sides of a comparison don't compute the same; neither is timed."""
+    """Two sides of a comparison don't compute the same, or one fails; none is timed."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,11 @@ class Stepper:
 
     def run(self) -> np.ndarray:
         """The outputs of all inputs in a row, from the zero state."""
-        self.prepare()
-        self.reset()
-        with self.context():
-            return np.stack([self.to_numpy(self.step(x)).copy() for x in self.inputs])
+        with _failures_of(self, "steps"):
+            self.prepare()
+            self.reset()
+            with self.context():
+                return np.stack([self.to_numpy(self.step(x)).copy() for x in self.inputs])
 
 
 ISA: str | None = rk.config()["isa_in_use"]
@@ -169,6 +170,26 @@ def peer_sides(problem: Problem, peers: list[str], threads: int) -> list[Side]:
     return [side for name in peers for side in peer_module(name).make_sides(problem, threads)]
 
 
+def compile_sides(problem: Problem, sides: list[Side], mode: str) -> dict[str, float]:
+    """Makes ready those that compile; the seconds each took, by title."""
+    seconds = {}
+    for side in sides:
+        if side.compile:
+            with _failures_of(side, f"{problem} {mode}"):
+                seconds[side.title] = side.compile(mode)
+    return seconds
+
+
+@contextmanager
+def _failures_of(side: Any, what: str) -> Iterator[None]:
+    """Whatever a side raises, as a DisagreementError: it ends this comparison, not the run."""
+    try:
+        yield
+    except Exception as error:
+        message = f"{what} of {side.name} fails: {type(error).__name__}: {error}"
+        raise DisagreementError(message) from error
+
+
 def check_sides(problem: Problem, sides: list[Side], mode: str) -> None:
     """Raises DisagreementError unless all sides compute what the first does, to rounding."""
     names = ["y", *(f"{state}n" for state in problem.states)]
@@ -176,10 +197,16 @@ def check_sides(problem: Problem, sides: list[Side], mode: str) -> None:
         names += [f"d_{name}" for name in (*problem.inputs, *problem.weights)]
     expected: list[np.ndarray] = []
     for side in sides:
-        side.prepare()
-        arrays = side.to_numpy(side.timed(mode)())
+        with _failures_of(side, f"{problem} {mode}"):
+            side.prepare()
+            arrays = side.to_numpy(side.timed(mode)())
         if side is sides[0]:
             expected = arrays
+        if len(arrays) != len(names):
+            raise DisagreementError(
+                f"{problem} {mode} of {side.name} has {len(arrays)} results in place of "
+                f"{len(names)}: {', '.join(names)}"
+            )
         for name, a, b in zip(names, arrays, expected, strict=True):
             check_equal(a, b, problem.tolerance(), f"{problem} {mode}: {name}", side, sides[0])
 
@@ -188,6 +215,10 @@ def check_equal(
     a: np.ndarray, b: np.ndarray, tolerance: float, what: str, side: Any, first: Any
 ) -> None:
     """Raises DisagreementError where ``a``, from ``side``, is further from ``b`` than rounding."""
+    if a.dtype != b.dtype:
+        raise DisagreementError(
+            f"{what} of {side.name} is {a.dtype}, that of {first.name} {b.dtype}"
+        )
     scale = max(float(np.abs(b).max()), 1e-30)
     error = float(np.abs(a - b).max()) / scale if a.shape == b.shape else float("inf")
     if not error <= tolerance:

@@ -31,6 +31,8 @@ STEP_SHAPES = {
     "tiny": Shape(2, 3, 4, 5),
 }
 TRAINING_PEERS = ("torch", "jax")
+PARTS = {"jax": ("jax", "jaxlib")}
+"""What is installed as more than one package: of JAX, the compiler and the kernels are apart."""
 
 _IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
@@ -103,7 +105,9 @@ def installed_bytes(name: str) -> int:
             for path in own.rglob("*")
             if path.is_file() and path.suffix not in source_only
         )
-    files = importlib.metadata.files(name) or []
+    files = [
+        file for part in PARTS.get(name, (name,)) for file in importlib.metadata.files(part) or []
+    ]
     paths = [Path(str(file.locate())) for file in files if file.suffix != ".pyc"]
     return sum(path.stat().st_size for path in paths if path.is_file())
 

@@ -11,6 +11,7 @@ taking part, which only saves time.
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import statistics
 import threading
@@ -118,6 +119,11 @@ class Entry:
     prepare: Callable[[], None] = lambda: None
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
 
+    def get_ready(self) -> None:
+        """What comes before a sample, untimed; the garbage of the one before goes, too."""
+        gc.collect()
+        self.prepare()
+
     def seconds(self, times: int) -> float:
         call = self.call
         with self.context():
@@ -159,18 +165,29 @@ def compare(
     plan: Plan,
     gauges: Mapping[str, Callable[[], float]] | None = None,
 ) -> Comparison:
-    """Times the entries in turns.
+    """Times the entries in turns, each with a garbage collector that has nothing left to do.
 
     Args:
         entries: the contestants; those of one name are settings of the same.
         plan: durations.
         gauges: name -> a measurement of the machine, read once a round among the samples.
     """
-    gauges = gauges or {}
+    # What is there before stays as it is: a collection then looks at little, and takes little.
+    gc.collect()
+    gc.freeze()
+    try:
+        return _compare(entries, plan, gauges or {})
+    finally:
+        gc.unfreeze()
+
+
+def _compare(
+    entries: Sequence[Entry], plan: Plan, gauges: Mapping[str, Callable[[], float]]
+) -> Comparison:
     found = Comparison(readings={name: [] for name in gauges})
     once: dict[Entry, float] = {}
     for entry in entries:
-        entry.prepare()
+        entry.get_ready()
         seconds = entry.seconds(1)
         if seconds < plan.too_slow:
             seconds = entry.seconds(1)
@@ -192,7 +209,7 @@ def compare(
             order = [entry for entry in order if not _is_beaten(entry, samples)]
         for entry in order:
             settle(plan.settle_seconds)
-            entry.prepare()
+            entry.get_ready()
             if once[entry] < LONGEST_WARM_UP:
                 entry.seconds(1)
             times = max(1, round(plan.sample_seconds / once[entry]))

@@ -11,8 +11,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -97,14 +98,36 @@ def measure(options: Options) -> Iterator[dict[str, Any]]:
         raise WorkerError(f"the worker for {options.threads} thread(s) failed with status {code}")
 
 
-def _emit(record: dict[str, Any]) -> None:
-    print(json.dumps(record), flush=True)
+def _emitter() -> Callable[[dict[str, Any]], None]:
+    """Writes records to standard output, and lets nobody else: a library may print there, too."""
+    records = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return lambda record: print(json.dumps(record), file=records, flush=True)
+
+
+def _usable(peers: list[str]) -> list[str]:
+    """Those whose side can be imported; of the others it is said why not."""
+    from .sides import peer_module
+
+    found = []
+    for peer in peers:
+        try:
+            peer_module(peer)
+        except Exception as error:
+            print(
+                f"benchmarks: {peer} is left out: {type(error).__name__}: {error}", file=sys.stderr
+            )
+        else:
+            found.append(peer)
+    return found
 
 
 def main() -> int:
+    emit = _emitter()
     options = Options(**json.loads(sys.argv[1]))
     from .machine import describe
 
+    options = replace(options, peers=_usable(options.peers))
     machine = describe(options.threads, options.peers)
     if not machine["rnnkit"]["native"]:
         print(
@@ -113,11 +136,16 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    _emit({"machine": machine})
+    emit({"machine": machine})
     for name in options.suites:
         start = time.perf_counter()
-        suite_module(name).run(options, _emit)
-        _emit({"took": {"suite": name, "seconds": time.perf_counter() - start}})
+        try:
+            suite_module(name).run(options, emit)
+        except Exception as error:  # the other suites need not go without their figures
+            traceback.print_exc()
+            failed = f"{type(error).__name__}: {error}"
+            emit({"suite": name, "threads": options.threads, "failed": failed})
+        emit({"took": {"suite": name, "seconds": time.perf_counter() - start}})
     return 0
 
 

@@ -8,6 +8,7 @@ lookup; the module only remembers of what kind each registered name is.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Self
 
     from numpy.typing import ArrayLike, DTypeLike
@@ -309,6 +310,11 @@ class Module:
         typed, at odds with another entry of the same tensor or frozen. Nothing is loaded in that
         case.
         """
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentError(
+                "state_dict: expected a mapping of names to arrays, "
+                f"got {type(state_dict).__name__}"
+            )
         targets = dict(self._named_tensors("", PARAMETER, BUFFER))
         missing = [name for name in targets if name not in state_dict]
         unexpected = [str(name) for name in state_dict if name not in targets]

@@ -1,9 +1,11 @@
 """The benchmark suite itself: what it times, compares, refuses and reports."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -211,7 +213,10 @@ def test_saved_figures_of_several_runs_are_reported_together(suite, capsys, tmp_
 
 
 def test_what_is_no_saved_figures_is_said(suite, capsys, tmp_path):
-    for text in ("[]", "{}", "x"):
+    no_rows = {"machines": [], "rows": 3, "took": []}
+    no_row = {"machines": [suite("machine").describe(2, [])], "rows": [{"suite": "cells"}],
+              "took": []}  # fmt: skip
+    for text in ("[]", "{}", "x", json.dumps(no_rows), json.dumps(no_row)):
         (tmp_path / "x.json").write_text(text)
         assert suite("cli").main(["--load", str(tmp_path / "x.json")]) == 1
         assert capsys.readouterr().err.startswith("benchmarks: ")
@@ -230,6 +235,16 @@ def test_a_failed_comparison_ends_in_an_error_and_the_rest_is_reported(suite, ca
     assert err.splitlines()[-1] == "benchmarks: cells: y of torch differs"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_what_cannot_be_written_is_said_in_one_line(suite, capsys, monkeypatch):
+    records = [{"machine": suite("machine").describe(2, [])}, cells_row(over={"torch": 7.0})]
+    monkeypatch.setattr(suite("cli"), "measure", lambda options: iter(records))
+    assert suite("cli").main(["--tiny", "--threads", "2", "--json", "/dev/full"]) == 1
+    out, err = capsys.readouterr()
+    assert "7.00x" in out
+    assert err.splitlines()[-1].startswith("benchmarks: [Errno 28]")
+
+
 # What is asked for
 
 
@@ -237,12 +252,17 @@ def test_a_failed_comparison_ends_in_an_error_and_the_rest_is_reported(suite, ca
     ("arguments", "words"),
     [
         (("--only", "lstn"), "'lstn' is none of limits, cells"),
-        (("--threads", "0"), "expected numbers from 1, or 'all', got '0'"),
+        (("--only", ","), "expected some of limits, cells"),
+        (("--threads", "0"), "expected numbers from 1 to 256, or 'all', got '0'"),
+        (("--threads", "300"), "expected numbers from 1 to 256, or 'all', got '300'"),
         (("--dtype", "float16"), "'float16' is none of float32, float64"),
         (("--peers", "numpy"), "'numpy' is none of torch"),
         (("--quick", "--full"), "not allowed with argument"),
         (("--json", "nowhere/x.json"), "'nowhere/x.json' is a folder, or in none that"),
         (("--markdown", "."), "'.' is a folder"),
+        (("--plot", __file__), "is no folder"),
+        (("--plot", f"{__file__}/pictures"), "is no folder"),
+        (("--load", "x.json", "--only", "gru", "--tiny"), "--tiny, --only can't go with it"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(suite, capsys, arguments, words):
@@ -285,6 +305,37 @@ def test_cells_alone_run_the_suites_that_go_by_cell(suite, monkeypatch, only, su
     every = [s for s in suites if s in ("limits", "cells")]
     assert [options.suites for options in asked[:-1]] == ([every] if every else [])
     assert asked[-1].cells == [name for name in only[-1:] for name in ("gru",) if name in only[-1]]
+
+
+def test_a_broken_peer_is_named_and_left_out(native, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("print('hello')\nraise ImportError('no libtorch')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    figures = tmp_path / "figures.json"
+    result = run(
+        "--tiny", "--only", "cells,rnn", "--threads", "1", "--peers", "torch", "--json",
+        str(figures),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "benchmarks: torch is left out: ImportError: no libtorch" in result.stderr
+    assert len(json.loads(figures.read_text())["rows"]) == 4
+
+
+def test_a_suite_that_fails_does_not_end_the_others(suite, capfd, native, monkeypatch):
+    worker, records = suite("worker"), []
+
+    def fail(options, emit):
+        raise RuntimeError("no more")
+
+    options = {"threads": 1, "size": "tiny", "dtypes": ["float32"], "peers": [], "cells": ["rnn"],
+               "suites": ["stream", "results"]}  # fmt: skip
+    monkeypatch.setattr(worker, "_emitter", lambda: records.append)
+    monkeypatch.setattr(worker.sys, "argv", ["worker", json.dumps(options)])
+    monkeypatch.setattr(suite("suite_stream"), "run", fail)
+    assert worker.main() == 0
+    failed = {"suite": "stream", "threads": 1, "failed": "RuntimeError: no more"}
+    assert failed in records
+    assert sum(record.get("suite") == "results" for record in records) == 4
+    assert "RuntimeError: no more" in capfd.readouterr().err
 
 
 # Who is compared
@@ -459,6 +510,33 @@ def test_a_training_step_gives_every_gradient(suite):
     ]
 
 
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("forward", "forward of other fails: OSError: no device"),
+        ("compile", "forward of other fails: OSError: no device"),
+        ("few", "of other has 1 results in place of 2: y, hn"),
+        ("float64", "y of other is float64, that of native float32"),
+    ],
+)
+def test_a_side_that_breaks_ends_its_own_comparison(suite, native, what, words):
+    def broken(*arguments):
+        raise OSError("no device")
+
+    problem = small(suite)
+    side = suite("sides").rnnkit_side(problem, "native", 1)
+    changes = {
+        "forward": {"forward": broken},
+        "compile": {"compile": broken},
+        "few": {"to_numpy": lambda tensors: side.to_numpy(tensors)[:1]},
+        "float64": {"to_numpy": lambda tensors: [t.numpy().astype(float) for t in tensors]},
+    }
+    other = replace(side, name="other", **changes[what])
+    plan = suite("timing").AT_ONCE
+    with pytest.raises(suite("sides").DisagreementError, match=words):
+        suite("comparison").compare_sides(problem, "forward", [side, other], plan)
+
+
 # How it is timed
 
 
@@ -520,6 +598,29 @@ def test_who_is_too_slow_is_called_once_and_left_out_but_never_the_first(suite, 
     assert found.left_out == {"slow": 7.0}
     assert calls.count("slow") == 1
     assert set(found.seconds) == {"native", "quick"}
+
+
+def test_nobody_is_timed_while_the_garbage_of_another_is_collected(suite):
+    class Node:
+        pass
+
+    garbage, found = [], []
+
+    def leave_a_cycle():
+        node = Node()
+        node.itself = node
+        garbage.append(weakref.ref(node))
+
+    timing = suite("timing")
+    look = timing.Entry("native", lambda: found.append(sum(n() is not None for n in garbage)))
+    gc.disable()
+    try:
+        timing.compare([look, timing.Entry("other", leave_a_cycle)], timing.AT_ONCE)
+    finally:
+        gc.enable()
+    assert len(garbage) > 3
+    assert set(found) == {0}
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_sample_lasts_as_long_as_planned_and_gauges_are_read_every_round(suite, clock):

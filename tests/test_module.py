@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
+from rnnkit import nn
 from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.module import Module, Parameter
 
@@ -474,3 +475,9 @@ def test_repr():
         "Outer(\n  outer\n  (first): Scale(2)\n  (second): Scale(2)\n"
         "  (third): Net(\n    (first): Scale(2)\n    (second): Scale(2)\n  )\n)"
     )
+
+
+@pytest.mark.parametrize("value", [None, 3, [("weight", 1)]])
+def test_a_state_dict_that_is_no_mapping_is_refused_by_name(value):
+    with pytest.raises(ArgumentError, match=r"^state_dict: expected a mapping of names to arrays"):
+        nn.Linear(2, 2).load_state_dict(value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.errors import DTypeError
+from rnnkit.errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,8 +16,8 @@ FLOATS = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
 DTYPES = FLOATS | {np.dtype(code) for code in "?bBhHiIlLqQ"}
 
 
-def supported_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """The NumPy dtype meant by `dtype`, in native byte order.
+def supported_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
+    """The NumPy dtype meant by `dtype`, or that the argument `name` has, in native byte order.
 
     Raises:
         DTypeError: it is not float32, float64, an integer type or bool.
@@ -27,9 +27,21 @@ def supported_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
         found = np.dtype(dtype).newbyteorder("=")
     except TypeError:
-        raise DTypeError(f"dtype: expected a NumPy dtype, got {dtype!r}") from None
+        raise DTypeError(f"{name}: expected a NumPy dtype, got {dtype!r}") from None
     if found not in DTYPES:
         raise DTypeError(
-            f"dtype: expected float32, float64, an integer type or bool, got {found.name}"
+            f"{name}: expected float32, float64, an integer type or bool, got {found.name}"
         )
     return found
+
+
+def plain_array(name: str, value: Any) -> np.ndarray:
+    """The argument `name`, anything that holds numbers, as an array of the dtype that it has.
+
+    Raises:
+        ShapeError: nested lists of different lengths.
+    """
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"{name}: expected a rectangular array of numbers, {error}") from None

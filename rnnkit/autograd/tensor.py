@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rnnkit.autograd.dtypes import DTYPES, FLOATS, default_dtype, supported_dtype
+from rnnkit.autograd.dtypes import (
+    DTYPES,
+    FLOATS,
+    default_dtype,
+    plain_array,
+    supported_dtype,
+)
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import DTypeError, GraphError, ShapeError
 
@@ -33,27 +39,26 @@ _NUMPY = (np.ndarray, np.generic)
 _COPIED = (list, tuple, int, float, np.generic)
 
 
-def to_array(data: Any, dtype: npt.DTypeLike | None = None, *, copy: bool = False) -> Array:
+def to_array(
+    data: Any, dtype: npt.DTypeLike | None = None, *, copy: bool = False, name: str = "data"
+) -> Array:
     """An ndarray of a supported dtype from anything that holds numbers.
 
     Arrays and NumPy scalars keep their dtype unless `dtype` is given, lists of arrays or tensors
     that of these; Python floats, and lists of them, become float32. Memory is shared where it can
-    be, unless `copy`.
+    be, unless `copy`. Errors call it `name`.
     """
     if isinstance(data, Tensor):
         data = data._data
     if not isinstance(data, _NUMPY):
-        try:
-            array = np.asarray(data)
-        except ValueError as error:
-            raise ShapeError(f"data: expected a rectangular array of numbers, {error}") from None
+        array = plain_array(name, data)
         if dtype is None and array.dtype == np.float64 and not _has_a_dtype(data):
             dtype = default_dtype
     else:
         array = np.asarray(data)
-    wanted = supported_dtype(array.dtype if dtype is None else dtype)
+    wanted = supported_dtype(array.dtype, name) if dtype is None else supported_dtype(dtype)
     if array.dtype != wanted:
-        supported_dtype(array.dtype)
+        supported_dtype(array.dtype, name)
         return array.astype(wanted)
     return np.array(array) if copy and not isinstance(data, _COPIED) else array
 

@@ -43,6 +43,20 @@ def check_probability(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_number(
+    name: str, value: Any, low: float = 0.0, high: float = float("inf"), below_high: bool = False
+) -> None:
+    """Raise ArgumentError unless low <= value <= high (or < high); NaN never passes."""
+    try:
+        # Not chained: compiled by Cython, that loses an error of the first comparison's truth.
+        fits = bool(value >= low) and bool(value < high if below_high else value <= high)
+    except (TypeError, ValueError):  # the latter of arrays of several numbers
+        fits = False
+    if not fits:
+        upper = "" if high == float("inf") else f" and {'<' if below_high else '<='} {high:g}"
+        raise ArgumentError(f"{name}: expected a number >= {low:g}{upper}, got {value!r}")
+
+
 def check_real_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
     """float32 or float64; None stands for float32."""
     try:

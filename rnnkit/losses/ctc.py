@@ -8,6 +8,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Function, Tensor, grad, is_grad_enabled
+from rnnkit.autograd.dtypes import plain_array
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -98,14 +99,16 @@ def _check_rows(
     x: Tensor, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, single: bool
 ) -> LabelledRows:
     T, N, C = x.shape
-    labels = np.asarray(targets.data if isinstance(targets, Tensor) else targets)
+    labels = plain_array("targets", targets.data if isinstance(targets, Tensor) else targets)
     if labels.dtype.kind not in "iu" and labels.size:
         raise DTypeError(f"targets: expected integer labels, got {labels.dtype}")
     if labels.ndim not in (1, 2) or (labels.ndim == 2 and len(labels) != N):
         wanted = "(S,)" if single else f"({N}, S), one row for each of log_probs, or (sum,)"
         raise ShapeError(f"targets: expected shape {wanted}, got {labels.shape}")
     if single:
-        input_lengths, target_lengths = _one(input_lengths), _one(target_lengths)
+        input_lengths, target_lengths = (
+            _one("input_lengths", input_lengths), _one("target_lengths", target_lengths)
+        )
         labels = labels.reshape(1, -1)
     frames = check_lengths(input_lengths, T, N, 0, "input_lengths", "the frames of log_probs")
     counts = check_lengths(
@@ -135,8 +138,8 @@ def _check_rows(
     return LabelledRows(padded, kept, frames, counts, int(blank))
 
 
-def _one(length: Any) -> Array:
-    array = np.asarray(length.data if isinstance(length, Tensor) else length)
+def _one(name: str, length: Any) -> Array:
+    array = plain_array(name, length.data if isinstance(length, Tensor) else length)
     return array.reshape(1) if array.ndim == 0 else array
 
 

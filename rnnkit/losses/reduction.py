@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd import Tensor, as_tensor
-from rnnkit.autograd.tensor import FLOATS
+from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import FLOATS, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 def check_reduction(reduction: str) -> None:
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ArgumentError(f"reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
 
 
 def check_input(value: ArrayLike | Tensor, name: str = "input") -> Tensor:
     """Return the argument ``input``, or of another name, as a float32 or float64 Tensor."""
-    tensor = as_tensor(value)
+    tensor = _tensor(name, value)
     if tensor.dtype not in FLOATS:
         raise DTypeError(f"{name}: expected float32 or float64, got {tensor.dtype}")
     return tensor
@@ -39,11 +39,15 @@ def real_like(name: str, value: Any, input: Tensor) -> Tensor:
     if not isinstance(value, Tensor | np.ndarray) or (
         isinstance(value, np.ndarray) and value.ndim == 0
     ):
-        return as_tensor(value, input.dtype)
-    tensor = as_tensor(value)
+        return _tensor(name, value, input.dtype)
+    tensor = _tensor(name, value)
     if tensor.dtype != input.dtype:
         raise DTypeError(f"{name}: expected {input.dtype} as input is, got {tensor.dtype}")
     return tensor
+
+
+def _tensor(name: str, value: Any, dtype: Any = None) -> Tensor:
+    return value if isinstance(value, Tensor) else wrap(to_array(value, dtype, name=name))
 
 
 def check_shape(name: str, tensor: Tensor | np.ndarray, shape: Sequence[int], why: str) -> None:

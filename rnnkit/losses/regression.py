@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rnnkit.errors import ArgumentError
+from rnnkit.cells.checks import check_number
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
 from rnnkit.ops import clip, softplus
 
@@ -60,8 +60,7 @@ def smooth_l1_loss(
     `l1_loss`. Arguments, result and errors are those of `mse_loss`; a negative or NaN beta raises
     ArgumentError.
     """
-    if not beta >= 0:
-        raise ArgumentError(f"beta: expected a number >= 0, got {beta!r}")
+    check_number("beta", beta)
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     input, target = _check_pair(input, target, reduction)

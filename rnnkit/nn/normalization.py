@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.cells.checks import check_bool, check_number, check_real_dtype, check_size, check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import ones_, zeros_
@@ -60,8 +60,7 @@ class LayerNorm(Module):
         self.normalized_shape = tuple(check_size("normalized_shape", size) for size in sizes)
         if not self.normalized_shape:
             raise ArgumentError("normalized_shape: expected a size or more, got none")
-        if not eps >= 0:
-            raise ArgumentError(f"eps: expected a number >= 0, got {eps!r}")
+        check_number("eps", eps)
         self.eps = eps
         self.elementwise_affine = check_bool("elementwise_affine", elementwise_affine)
         dtype = check_real_dtype("dtype", dtype)

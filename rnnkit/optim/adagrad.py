@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.optim.optimizer import Optimizer, check_number
+from rnnkit.cells.checks import check_number
+from rnnkit.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -19,8 +19,9 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.unchangeable import check_writeable, unchangeable
+from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import Scratch, check_number, check_parameter, loaded_count
+from rnnkit.optim.optimizer import Scratch, check_parameter, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

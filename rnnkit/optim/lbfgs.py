@@ -22,10 +22,10 @@ import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.autograd.unchangeable import check_writeable
-from rnnkit.cells.checks import check_size
+from rnnkit.cells.checks import check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
-from rnnkit.optim.optimizer import Optimizer, check_number, loaded_count
+from rnnkit.optim.optimizer import Optimizer, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -71,6 +71,7 @@ class LBFGS(Optimizer):
         history_size: int = 100,
         line_search_fn: str | None = None,
     ) -> None:
+        check_size("max_iter", max_iter)
         super().__init__(
             params,
             {

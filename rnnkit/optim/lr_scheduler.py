@@ -11,8 +11,9 @@ import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import Optimizer, check_number
+from rnnkit.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, clear_grad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeAlias
 
     # A parameter's values, its gradient and its state.
@@ -67,6 +68,11 @@ class Optimizer:
             raise TypeError(
                 "params: expected an iterable of Tensors or of dicts, such as "
                 f"module.parameters(), got the module: {type(params).__name__}"
+            )
+        if isinstance(params, str) or not isinstance(params, Iterable):
+            raise TypeError(
+                "params: expected an iterable of Tensors or of dicts, "
+                f"got {params!r} ({type(params).__name__})"
             )
         items: list[Any] = list(params)
         if not items:
@@ -356,19 +362,6 @@ def _plain_value(name: str, value: Any) -> Any:
     if isinstance(value, Tensor | np.ndarray):
         raise ArgumentError(f"{name}: expected a plain value, got {value!r}")
     return value.item() if isinstance(value, np.generic) else value
-
-
-def check_number(
-    name: str, value: Any, low: float = 0.0, high: float = float("inf"), below_high: bool = False
-) -> None:
-    """Raise ArgumentError unless low <= value <= high (or < high); NaN never passes."""
-    try:
-        fits = low <= value < high if below_high else low <= value <= high
-    except TypeError:
-        fits = False
-    if not fits:
-        upper = "" if high == float("inf") else f" and {'<' if below_high else '<='} {high:g}"
-        raise ArgumentError(f"{name}: expected a number >= {low:g}{upper}, got {value!r}")
 
 
 def loaded_count(name: str, value: Any, problems: list[str]) -> int:

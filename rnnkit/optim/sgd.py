@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.cells.checks import check_bool
+from rnnkit.cells.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import Optimizer, check_number
+from rnnkit.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -509,3 +509,10 @@ def test_errors_name_the_argument(change, error, message):
     assert np.isfinite(losses.ctc_loss(**GOOD).item())
     with pytest.raises(error, match=message):
         losses.ctc_loss(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize("name", ["targets", "input_lengths", "target_lengths"])
+def test_nested_lists_of_different_lengths_are_refused_by_name(name):
+    given = {"targets": [[1, 2], [1, 1]], "input_lengths": [5, 5], "target_lengths": [2, 1]}
+    with pytest.raises(ShapeError, match=rf"^{name}: expected a rectangular array"):
+        losses.ctc_loss(rk.zeros(5, 2, 3), **given | {name: [[1], [1, 2]]})

@@ -417,3 +417,23 @@ def test_wrong_options_of_elementwise_losses():
         losses.bce_with_logits(x, x, np.ones((4, 2, 3), np.float32))
     with pytest.raises(ShapeError):
         losses.bce_with_logits(x, x, np.ones(4, np.float32))
+
+
+@pytest.mark.parametrize("value", [None, "x", [None]])
+def test_what_holds_no_numbers_is_refused_by_the_name_of_its_argument(value):
+    x = rk.zeros(1)
+    with pytest.raises(DTypeError, match=r"^input: expected"):
+        losses.mse_loss(value, x)
+    with pytest.raises(DTypeError, match=r"^target: expected"):
+        losses.mse_loss(x, value)
+    with pytest.raises(ShapeError, match=r"^target: expected a rectangular array"):
+        losses.cross_entropy(rk.zeros(2, 2, 3), [[0], [1, 2]])
+
+
+@pytest.mark.parametrize("value", [None, "x", np.ones(2), rk.ones(2)])
+def test_beta_and_reduction_of_another_kind_are_refused_by_name(value):
+    x = rk.zeros(2)
+    with pytest.raises(ArgumentError, match=r"^beta: expected a number >= 0"):
+        losses.smooth_l1_loss(x, x, beta=value)
+    with pytest.raises(ArgumentError, match=r"^reduction: expected 'mean'"):
+        losses.mse_loss(x, x, reduction=value)

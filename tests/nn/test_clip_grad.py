@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
+from rnnkit import nn
 from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, BackendError
 from rnnkit.nn import Parameter
@@ -198,3 +199,18 @@ def test_refusals():
         clip_grad_norm_(params, 1.0, 0.0)
     with pytest.raises(ArgumentError, match="norm_type: expected a positive number or inf"):
         clip_grad_norm_(params, 1.0, "2")
+
+
+def test_wrong_kinds_of_arguments_are_refused_by_name():
+    parameters = [rk.Parameter(np.ones(2, np.float32))]
+    for value in (None, "x", np.ones(2)):
+        for clip, name in ((clip_grad_norm_, "max_norm"), (clip_grad_value_, "clip_value")):
+            with pytest.raises(ArgumentError, match=rf"^{name}: expected a number >= 0"):
+                clip(parameters, value)
+        with pytest.raises(ArgumentError, match=r"^norm_type: expected a positive number or inf"):
+            clip_grad_norm_(parameters, 1.0, value)
+    for value in (None, "x", 3, nn.Linear(2, 2)):
+        with pytest.raises(ArgumentError, match=r"^parameters: expected Tensors"):
+            clip_grad_norm_(value, 1.0)
+    with pytest.raises(ArgumentError, match=r"^parameters\[1\]: expected a Tensor, got str"):
+        clip_grad_value_([*parameters, "x"], 1.0)

@@ -193,3 +193,21 @@ def test_wrong_inputs():
         table(np.zeros(3))
     with pytest.raises(DTypeError, match="dropout: expected a float32 or float64 tensor"):
         nn.Dropout()(rk.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("value", [None, "x", np.ones(2)])
+def test_an_eps_of_another_kind_is_refused_by_name(value):
+    with pytest.raises(ArgumentError, match=r"^eps: expected a number >= 0"):
+        nn.LayerNorm(3, eps=value)
+
+
+def test_nested_lists_of_different_lengths_are_refused_by_the_name_of_the_argument():
+    uneven = [[1], [1, 2]]
+    x = rk.zeros(5, 2, 3)
+    with pytest.raises(ShapeError, match=r"ids: expected a rectangular array"):
+        nn.Embedding(5, 3)(uneven)
+    for name in ("lengths", "reset"):
+        with pytest.raises(ShapeError, match=rf"^{name}: expected a rectangular array"):
+            nn.GRU(3, 4)(x, **{name: uneven})
+    with pytest.raises(ShapeError, match=r"^lengths: expected a rectangular array"):
+        nn.Conv1d(3, 4, 3).output_lengths(uneven)

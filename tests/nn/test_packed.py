@@ -290,3 +290,9 @@ def test_live_pytorch_agrees(path):
     own, _ = pad_packed_sequence(y, padding_value=2.0)
     for a, b in ((own, padded), (state[0], h), (state[1], c)):
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("value", [None, 3, "x"])
+def test_what_holds_no_sequences_is_refused_by_name(value):
+    with pytest.raises(DTypeError, match=r"^sequences: expected Tensors or arrays"):
+        pad_sequence(value)

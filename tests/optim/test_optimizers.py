@@ -523,3 +523,15 @@ def test_repr_shows_the_groups():
     text = repr(optim.SGD(start(), lr=0.25))
     assert "SGD(" in text
     assert "group 0: 2 parameters, lr=0.25, momentum=0.0" in text
+
+
+@pytest.mark.parametrize("params", [None, 3, "x"])
+def test_what_holds_no_parameters_is_refused_by_name(params):
+    with pytest.raises(TypeError, match=r"^params: expected an iterable of Tensors"):
+        optim.SGD(params, lr=0.1)
+
+
+@pytest.mark.parametrize("value", [None, "x", 2.5])
+def test_a_number_of_iterations_of_another_kind_is_refused_by_name(value):
+    with pytest.raises(ArgumentError, match=r"^max_iter: expected an int"):
+        optim.LBFGS([rk.Parameter([1.0])], max_iter=value)

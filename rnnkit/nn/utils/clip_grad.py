@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor
+from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from rnnkit.module import Module
 
 
 def clip_grad_norm_(
@@ -36,10 +36,10 @@ def clip_grad_norm_(
     and, with ``error_if_nonfinite``, for a norm that is inf or NaN: the gradients are then left as
     they were.
     """
-    if not max_norm >= 0:
-        raise ArgumentError(f"max_norm: expected a number >= 0, got {max_norm!r}")
-    norm_type = math.inf if norm_type == "inf" else norm_type
-    if isinstance(norm_type, str) or not norm_type > 0:
+    check_number("max_norm", max_norm)
+    if isinstance(norm_type, str) and norm_type == "inf":
+        norm_type = math.inf
+    if not isinstance(norm_type, int | float | np.number) or not norm_type > 0:
         raise ArgumentError(f"norm_type: expected a positive number or inf, got {norm_type!r}")
     with np.errstate(all="ignore"):
         grads = _grads(parameters)
@@ -67,8 +67,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
     Raises ArgumentError for a negative or NaN ``clip_value``.
     """
-    if not clip_value >= 0:
-        raise ArgumentError(f"clip_value: expected a number >= 0, got {clip_value!r}")
+    check_number("clip_value", clip_value)
     for grad in _grads(parameters):
         np.clip(grad, -clip_value, clip_value, out=grad)
 
@@ -76,6 +75,17 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[np.ndarray]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
+    if isinstance(parameters, str | Module) or not isinstance(parameters, Iterable):
+        raise ArgumentError(
+            "parameters: expected Tensors, such as module.parameters(), "
+            f"got {type(parameters).__name__}"
+        )
+    parameters = list(parameters)
+    for position, param in enumerate(parameters):
+        if not isinstance(param, Tensor):
+            raise ArgumentError(
+                f"parameters[{position}]: expected a Tensor, got {type(param).__name__}"
+            )
     return [param.grad.data for param in parameters if param.grad is not None]
 
 

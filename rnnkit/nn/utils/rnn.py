@@ -159,6 +159,11 @@ def pack_sequence(sequences: Iterable[Any], enforce_sorted: bool = True) -> Pack
 
 
 def _check_sequences(sequences: Iterable[Any]) -> list[Tensor]:
+    if isinstance(sequences, str) or not isinstance(sequences, Iterable):
+        raise DTypeError(
+            f"sequences: expected Tensors or arrays, got {sequences!r} "
+            f"({type(sequences).__name__})"
+        )
     each: list[Tensor] = []
     for n, value in enumerate(sequences):
         if not isinstance(value, (Tensor, np.ndarray)):
