@@ -5,6 +5,9 @@
 Taylor's series with scaling and squaring (Higham, "Functions of Matrices", 2008, chapter 10), the
 series in the scheme of Paterson and Stockmeyer: 6 products, and s for the squarings. Neither the
 degree nor s depends on the values of A, so that what is computed is always the same.
+
+All of it is done in float64: the squarings multiply the rounding errors by 2^s, and a recurrence
+that runs for thousands of steps would multiply these once more.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.ops import matmul
+from rnnkit.ops import astype, matmul
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +31,8 @@ def matrix_exp(A: Tensor, squarings: int = 5) -> Tensor:
 
     Each squaring doubles the rounding errors of what came before.
     """
-    A = A * 0.5**squarings
+    dtype = A.dtype
+    A = astype(A, np.float64) * 0.5**squarings
     A2 = matmul(A, A)
     powers: Sequence[Tensor] = (Tensor(np.eye(A.shape[0], dtype=A.dtype)), A, A2, matmul(A2, A))
     A4 = matmul(A2, A2)
@@ -41,4 +45,4 @@ def matrix_exp(A: Tensor, squarings: int = 5) -> Tensor:
     assert total is not None
     for _ in range(squarings):
         total = matmul(total, total)
-    return total
+    return astype(total, dtype)

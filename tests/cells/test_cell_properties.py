@@ -53,6 +53,15 @@ def test_the_exponential_of_any_matrix_and_its_derivative():
     assert rk.gradgradcheck(matrix_exp, [full])
 
 
+@pytest.mark.parametrize("scale", [0.1, 3.0])
+def test_the_exponential_of_a_float32_matrix_is_exact_to_rounding(scale):
+    """An error of the squarings would be multiplied by the steps of a recurrence."""
+    A = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
+    A = (A - A.T) * np.float32(scale)
+    exact = matrix_exp(rk.tensor(A.astype(np.float64))).numpy()
+    assert np.array_equal(matrix_exp(rk.tensor(A)).numpy(), exact.astype(np.float32))
+
+
 @pytest.mark.parametrize("H", [1, 6, 33])
 def test_the_recurrent_matrix_of_an_exp_rnn_is_a_rotation(H):
     cell = double(cells.ExpRNNCell, 3, H)
