@@ -13,6 +13,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn
+from rnnkit.errors import TraceError
 from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.program.held import held_by
 
@@ -51,6 +52,11 @@ class Plain(Sloped):
         self.factors = (1.0, 2.0)
 
 
+class Doubled(Plain):
+    def step(self, x, state):
+        return super().step(2 * x, state)
+
+
 def set_weight(cell):
     cell.weight.data = cell.weight.data * 2
 
@@ -77,6 +83,7 @@ CHANGES = {
     "another parameter": another_weight,
     "another order": rename,
     "a tuple": lambda cell: setattr(cell, "factors", (0.5,)),
+    "another class": lambda cell: setattr(cell, "__class__", Doubled),
     "past __setattr__": lambda cell: vars(cell).update(scale=0.75),
 }
 
@@ -207,3 +214,22 @@ def test_no_cell_is_kept_alive(native):
         assert gone() is None
     finally:
         gc.enable()
+
+
+class Peeks(Plain):
+    """Its step reads numbers: it is no program."""
+
+    def step(self, x, state):
+        h = rk.tanh(x @ self.weight.T) * float(state[0].data.sum() < 1e9)
+        return h, (h,)
+
+
+def test_why_there_is_no_program_is_kept_without_the_ways_it_was_told(native):
+    module = nn.Recurrent(Peeks(3, 3))
+    for _ in range(3):
+        module(np.ones((4, 2, 3), np.float32))
+    reason = held_by(module.layers[0][0]).step
+    assert isinstance(reason, TraceError)
+    assert reason.__traceback__ is None
+    assert reason.__context__ is None
+    assert reason.__cause__ is None

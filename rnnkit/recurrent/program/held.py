@@ -27,11 +27,13 @@ class Held:
         layers: of the most usual kinds, what their runs have in common.
     """
 
-    __slots__ = ("_cell", "_lasts", "_modules", "_tensors", "layers", "settings", "step", "tensors")
+    __slots__ = (
+        "_cell", "_kind", "_lasts", "_modules", "_tensors", "layers", "settings", "step", "tensors"
+    )
 
     def __init__(self, cell: Cell) -> None:
         # Weak, as nothing here may keep alive a copy with dropped weights.
-        self._cell = ref(cell)
+        self._cell, self._kind = ref(cell), type(cell)
         modules = _with_inner(cell)
         self._lasts = all(is_lasting(each) for each in modules)
         # Each module's attributes; that of the cell itself is found by way of the cell.
@@ -49,7 +51,7 @@ class Held:
 
     def is_of(self, cell: Cell) -> bool:
         """Whether this is what the cell holds now."""
-        if not self._lasts or self._cell() is not cell:
+        if not self._lasts or self._cell() is not cell or self._kind is not type(cell):
             return False
         for module, names, values in self._modules:
             attributes = vars(cell if module is None else module)

@@ -51,7 +51,8 @@ def traced(cell: Cell) -> Held:
     if held.step is None:
         held.step = _found_or_traced(cell, held.settings)
     if isinstance(held.step, TraceError):
-        raise held.step
+        # Each time anew: an error that is raised again and again remembers all these ways.
+        raise TraceError(str(held.step))
     return held
 
 
@@ -60,12 +61,13 @@ def _found_or_traced(cell: Cell, settings: Any) -> TracedStep | TraceError:
     of_cell = _traced.get(original)
     if of_cell is None:
         of_cell = _traced[original] = {}
-    found = of_cell.get(settings)
+    key = type(cell), settings
+    found = of_cell.get(key)
     if found is None:
         with TRACING:
-            found = of_cell.get(settings)  # another thread may have traced it meanwhile
+            found = of_cell.get(key)  # another thread may have traced it meanwhile
             if found is None:
-                found = of_cell[settings] = _trace(cell)
+                found = of_cell[key] = _trace(cell)
                 if len(of_cell) > MOST_SETTINGS:
                     del of_cell[next(iter(of_cell))]
     return found
@@ -76,7 +78,7 @@ def _trace(cell: Cell) -> TracedStep | TraceError:
         step = TracedStep(cell)
         _make_programs(step, cell)
     except TraceError as error:
-        return error
+        return TraceError(str(error))  # without the frames that it came through, and all in them
     return step
 
 
