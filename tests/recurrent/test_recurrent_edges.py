@@ -177,7 +177,7 @@ def test_wrong_cells(path):
         (lambda: rk.nn.LSTM(5, 7, bidirectional=True), "cell_clip", 0.01),
     ],
 )
-def test_an_option_of_one_direction_alone_counts(make, name, value):
+def test_an_option_of_one_direction_alone_counts(native, make, name, value):
     module = make()
     setattr(module.layers[0][1], name, value)
     x = rk.randn(6, 3, 5)
@@ -206,7 +206,7 @@ class Follows(Cell):
         return (x + state[0]) @ self.weight.T, (x,)
 
 
-def test_layers_have_states_of_the_same_shapes():
+def test_layers_have_states_of_the_same_shapes(path):
     message = r"cell: Follows: .*\(\(3,\),\) and, for 4 features of input, \(\(4,\),\)"
     with pytest.raises(ArgumentError, match=message):
         rk.nn.Recurrent(Follows(3, 4), num_layers=2)
