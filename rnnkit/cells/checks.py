@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd import Tensor, as_tensor
-from rnnkit.autograd.tensor import FLOATS
+from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import FLOATS, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def check_tensor(
             if kind == "Tensor":  # of another library
                 kind = f"{type(value).__module__}.{kind}"
             raise DTypeError(f"{name}: expected a Tensor or a NumPy array, got {kind}")
-        value = as_tensor(value)
+        value = wrap(to_array(value, name=name))
     array = value._data
     if array.dtype is not dtype and array.dtype != dtype:
         raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {array.dtype}")

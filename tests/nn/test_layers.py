@@ -211,3 +211,9 @@ def test_nested_lists_of_different_lengths_are_refused_by_the_name_of_the_argume
             nn.GRU(3, 4)(x, **{name: uneven})
     with pytest.raises(ShapeError, match=r"^lengths: expected a rectangular array"):
         nn.Conv1d(3, 4, 3).output_lengths(uneven)
+
+
+@pytest.mark.parametrize("value", [np.zeros((1, 2, 4), "complex64"), np.array(["a"])])
+def test_an_array_of_no_numbers_is_refused_by_the_name_of_the_argument(value):
+    with pytest.raises(DTypeError, match=r"^reset_state: h: expected float32"):
+        nn.GRU(3, 4)(rk.zeros(5, 2, 3), reset_state=value)
