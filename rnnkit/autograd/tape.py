@@ -302,6 +302,8 @@ def grad(
 
 def _differentiable(name: str, given: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """The tensors of an argument of `grad`, checked."""
+    if not hasattr(given, "__iter__"):
+        raise DTypeError(f"{name}: expected a Tensor or several, got {type(given).__name__}")
     tensors = [given] if isinstance(given, Tensor) else list(given)
     for tensor in tensors:
         if isinstance(tensor, Tensor) and tensor._requires_grad:

@@ -62,7 +62,7 @@ _warned_missing = False
 
 
 def _checked(name: str, source: str) -> str:
-    if name not in MODES:
+    if not isinstance(name, str) or name not in MODES:
         raise ArgumentError(f"{source}: expected one of {', '.join(MODES)}, got {name!r}")
     return name
 

@@ -185,7 +185,7 @@ class LSTMCell(GatedCell):
 
 
 def _check_proj_size(value: Any, hidden_size: int) -> int:
-    if value == 0 and not isinstance(value, bool):
+    if isinstance(value, int | np.integer) and value == 0 and not isinstance(value, bool):
         return 0
     size = check_size("proj_size", value)
     if size >= hidden_size:

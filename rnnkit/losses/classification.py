@@ -84,7 +84,8 @@ def nll_loss(
 
 
 def check_smoothing(label_smoothing: float) -> None:
-    if not 0.0 <= label_smoothing <= 1.0:
+    number = isinstance(label_smoothing, int | float | np.number)
+    if not number or not 0.0 <= label_smoothing <= 1.0:
         raise ArgumentError(
             f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}"
         )

@@ -11,6 +11,7 @@ from rnnkit.autograd import Function, Tensor, grad, is_grad_enabled
 from rnnkit.autograd.dtypes import plain_array
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
+from rnnkit.cells.checks import check_bool
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.ctc_recursions import LabelledRows, gradient_in_numpy, losses_in_numpy
 from rnnkit.losses.reduction import check_input, check_reduction, reduce
@@ -69,6 +70,7 @@ def ctc_loss(
             range; blank outside [0, C); an unknown reduction.
     """
     check_reduction(reduction)
+    zero_infinity = check_bool("zero_infinity", zero_infinity)
     x, single = check_log_probs(log_probs, blank)
     rows = _check_rows(x, targets, input_lengths, target_lengths, blank, single)
     kernels = backend.kernels_for("ctc_loss") if x.size else None

@@ -137,7 +137,7 @@ class Recurrent(Module):
         self.weight_dropout = check_probability("weight_dropout", weight_dropout)
         if self.weight_dropout and vars(cell).get("weight_hh") is None:
             raise ArgumentError(f"weight_dropout: {type(cell).__name__} has no weight_hh to drop")
-        if merge not in MERGES:
+        if not isinstance(merge, str) or merge not in MERGES:
             raise ArgumentError(f"merge: expected one of {', '.join(MERGES)}, got {merge!r}")
         self.merge = merge
         bytes_of(memory)
@@ -259,6 +259,8 @@ class Recurrent(Module):
             shape = x.shape
             lengths = None if lengths is None else np.atleast_1d(np.asarray(lengths))
             reset = None if reset is None else np.expand_dims(np.atleast_1d(reset), batch)
+        return_sequences = check_bool("return_sequences", return_sequences)
+        return_steps = check_bool("return_steps", return_steps)
         T, N = shape[1 - batch], shape[batch]
         states = self._states_of_layers("", state, N, single)
         restarts = self._states_of_layers("reset_state: ", reset_state, N, single)

@@ -131,7 +131,7 @@ class EncoderDecoder(Module):
     ) -> None:
         super().__init__()
         E, H = check_size("embedding_dim", embedding_dim), check_size("hidden_size", hidden_size)
-        if cell not in CELLS:
+        if not isinstance(cell, str) or cell not in CELLS:
             raise ArgumentError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
         if attention not in (*ATTENTIONS, None):
             raise ArgumentError(

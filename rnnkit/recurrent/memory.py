@@ -39,9 +39,9 @@ def bytes_of(memory: Any) -> int | None:
         ArgumentError: it is neither "full", nor a whole number from 1 on, nor a text like "256MB"
             or "1.5GiB".
     """
-    if memory == "full":
-        return None
     if isinstance(memory, str):
+        if memory == "full":
+            return None
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", memory.strip())
         if found is not None and found[2].upper() in UNITS:
             number = float(found[1]) * UNITS[found[2].upper()]

@@ -637,3 +637,10 @@ def test_retain_grad_with_create_graph():
 def test_retain_grad_without_a_gradient_is_refused():
     with pytest.raises(GraphError, match="retain_grad"):
         rk.ones(1).retain_grad()
+
+
+def test_grad_of_nothing_is_refused():
+    x = rk.ones(2).requires_grad_()
+    for arguments, name in (((None, x), "outputs"), ((x.sum(), None), "inputs")):
+        with pytest.raises(DTypeError, match=f"^{name}: expected a Tensor or several"):
+            rk.grad(*arguments)

@@ -516,3 +516,8 @@ def test_nested_lists_of_different_lengths_are_refused_by_name(name):
     given = {"targets": [[1, 2], [1, 1]], "input_lengths": [5, 5], "target_lengths": [2, 1]}
     with pytest.raises(ShapeError, match=rf"^{name}: expected a rectangular array"):
         losses.ctc_loss(rk.zeros(5, 2, 3), **given | {name: [[1], [1, 2]]})
+
+
+def test_zero_infinity_is_a_bool():
+    with pytest.raises(ArgumentError, match="zero_infinity: expected a bool"):
+        losses.ctc_loss(rk.zeros(5, 3), [1], 5, 1, zero_infinity="no")

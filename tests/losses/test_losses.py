@@ -411,6 +411,8 @@ def test_wrong_options_of_elementwise_losses():
     for beta in (-1.0, float("nan")):
         with pytest.raises(ArgumentError, match="beta: expected a number >= 0"):
             losses.smooth_l1(x, x, beta=beta)
+    with pytest.raises(ArgumentError, match="label_smoothing: expected a number from 0 to 1"):
+        losses.cross_entropy(x, np.zeros(2, int), label_smoothing=None)
     with pytest.raises(DTypeError, match="pos_weight: expected float32"):
         losses.bce_with_logits(x, x, pos_weight=np.ones(3))
     with pytest.raises(ShapeError, match=r"weight and pos_weight: expected shape \(2, 3\)"):

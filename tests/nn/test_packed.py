@@ -181,6 +181,9 @@ WRONG = {
         lambda: PackedSequence(X, [3], [1, 2, 0], [1, 2, 0]), ArgumentError, "the inverse"
     ),
     "data": (lambda: PackedSequence([1.0], [1]), DTypeError, "data: .* got list"),
+    "first": (
+        lambda: pack_padded_sequence(X, [3, 2], "x"), ArgumentError, "batch_first: expected a bool"
+    ),
 }
 
 

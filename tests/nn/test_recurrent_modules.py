@@ -357,6 +357,17 @@ def test_wrong_options():
         (lambda: nn.Recurrent("lstm"), ArgumentError, "cell: expected a Cell object, got str"),
         (lambda: nn.Recurrent(nn.LSTMCell), ArgumentError, "cell: expected a Cell object"),
         (lambda: nn.Recurrent(cell, 2.0), ArgumentError, "num_layers: expected an int, got 2.0"),
+        (lambda: nn.LSTM(3, 4, merge=np.ones(2)), ArgumentError, "merge: expected one of concat"),
+        (lambda: nn.LSTM(3, 4, memory=np.ones(2)), ArgumentError, "memory: expected 'full'"),
+        (lambda: nn.LSTM(3, 4, proj_size=np.ones(2)), ArgumentError, "proj_size: expected an int"),
+        (
+            lambda: nn.LSTM(3, 4)(rk.zeros(2, 1, 3), return_sequences="no"), ArgumentError,
+            "return_sequences: expected a bool",
+        ),
+        (
+            lambda: nn.LSTM(3, 4)(rk.zeros(2, 1, 3), return_steps=2), ArgumentError,
+            "return_steps: expected a bool",
+        ),
     ]:
         with pytest.raises(kind, match=message):
             make()

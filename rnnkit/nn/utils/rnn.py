@@ -16,6 +16,7 @@ import numpy as np
 from rnnkit import ops
 from rnnkit.autograd import Tensor, as_tensor
 from rnnkit.autograd.tensor import wrap
+from rnnkit.cells.checks import check_bool
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent.packed import PackedSequence, Packing, pad_rows
 from rnnkit.recurrent.schedule import check_lengths
@@ -49,6 +50,7 @@ def pad_sequence(
         ShapeError: sequences that differ in other axes than the first, or have none.
         DTypeError: several dtypes, or something that is no Tensor or array.
     """
+    batch_first = check_bool("batch_first", batch_first)
     each = _check_sequences(sequences)
     lengths = [len(sequence) for sequence in each]
     N, T = len(each), max(lengths)
@@ -70,6 +72,7 @@ def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = Fals
         ShapeError, DTypeError, ArgumentError: an argument of another shape or dtype, or a length
             out of range.
     """
+    batch_first = check_bool("batch_first", batch_first)
     padded = _check_padded("padded_sequences", padded_sequences, batch_first)
     T, N = _sizes(padded, batch_first)
     steps = check_lengths(lengths, T, N)
@@ -94,6 +97,8 @@ def pack_padded_sequence(
         ShapeError, DTypeError: an argument of another shape or dtype.
         ArgumentError: a length out of range, lengths that are not sorted, or no rows.
     """
+    batch_first = check_bool("batch_first", batch_first)
+    enforce_sorted = check_bool("enforce_sorted", enforce_sorted)
     padded = _check_padded("input", input, batch_first)
     T, N = _sizes(padded, batch_first)
     if N == 0:
@@ -138,6 +143,7 @@ def pad_packed_sequence(
     """
     if not isinstance(sequence, PackedSequence):
         raise DTypeError(f"sequence: expected a PackedSequence, got {type(sequence).__name__}")
+    batch_first = check_bool("batch_first", batch_first)
     longest = len(sequence.batch_sizes)
     if total_length is not None and total_length < longest:
         raise ArgumentError(
