@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -118,6 +118,7 @@ class Module:
 
     training: bool
     _kinds: dict[str, str]
+    _not_copied: ClassVar[tuple[str, ...]] = ()  # slots that neither copies nor pickles have
     forward: Callable[..., Any] = _no_forward
 
     if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Module:
         attributes, slots = state if isinstance(state, tuple) else (state, None)
         # What a shallow copy registers or deletes must not change what the original knows of.
         attributes = {**attributes, "_kinds": dict(self._kinds)}
+        slots = {n: value for n, value in (slots or {}).items() if n not in self._not_copied}
         return (attributes, slots) if slots else attributes
 
     # -- registration ------------------------------------------------------------------------

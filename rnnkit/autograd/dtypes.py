@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.errors import DTypeError, ShapeError
+from rnnkit.errors import DTypeError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,15 +33,3 @@ def supported_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
             f"{name}: expected float32, float64, an integer type or bool, got {found.name}"
         )
     return found
-
-
-def plain_array(name: str, value: Any) -> np.ndarray:
-    """The argument `name`, anything that holds numbers, as an array of the dtype that it has.
-
-    Raises:
-        ShapeError: nested lists of different lengths.
-    """
-    try:
-        return np.asarray(value)
-    except ValueError as error:
-        raise ShapeError(f"{name}: expected a rectangular array of numbers, {error}") from None

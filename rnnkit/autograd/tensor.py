@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rnnkit.autograd.dtypes import (
-    DTYPES,
-    FLOATS,
-    default_dtype,
-    plain_array,
-    supported_dtype,
-)
+from rnnkit.autograd.dtypes import DTYPES, FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import DTypeError, GraphError, ShapeError
 
@@ -61,6 +55,20 @@ def to_array(
         supported_dtype(array.dtype, name)
         return array.astype(wanted)
     return np.array(array) if copy and not isinstance(data, _COPIED) else array
+
+
+def plain_array(name: str, value: Any) -> Array:
+    """The argument `name`, anything that holds numbers, as an array of the dtype that it has.
+
+    Raises:
+        ShapeError: nested lists of different lengths.
+    """
+    if isinstance(value, Tensor):
+        return value._data
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"{name}: expected a rectangular array of numbers, {error}") from None
 
 
 def _has_a_dtype(data: Any) -> bool:

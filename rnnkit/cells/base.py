@@ -79,6 +79,7 @@ class Cell(Module):
 
     # Not among the attributes, all of which count where it is asked whether a cell has changed.
     __slots__ = ("_held",)
+    _not_copied = __slots__
 
     short_name: ClassVar[str] = "Cell"
 
@@ -117,11 +118,6 @@ class Cell(Module):
         object.__setattr__(self, "_arguments", (args, kwargs))
         object.__setattr__(self, "_held", None)
         return self
-
-    def __getstate__(self) -> Any:
-        attributes, slots = super().__getstate__()
-        slots = {name: value for name, value in slots.items() if name != "_held"}
-        return (attributes, slots) if slots else attributes
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -443,6 +439,17 @@ def _in_evaluation(module: Any) -> Any:
         if isinstance(part, Module) and name != "_original":
             other.__dict__[name] = _in_evaluation(part)
     return other
+
+
+def common_kernel(cells: Sequence[Cell]) -> str | None:
+    """The kernel of all of these cells; None where they have none, or another, or another variant:
+    the options of some have then been changed."""
+    first, *others = cells
+    kernel = first.kernel
+    for other in others:
+        if (other.kernel, other.kernel_variant) != (kernel, first.kernel_variant):
+            return None
+    return kernel
 
 
 class FusedKernel:

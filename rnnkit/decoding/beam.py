@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor, no_grad
-from rnnkit.autograd.dtypes import plain_array
+from rnnkit.autograd.tensor import plain_array
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
@@ -241,7 +241,7 @@ def _leaves(state: Any, axes: Any) -> list[tuple[Any, int]]:
 
 
 def _first_tokens(start: Any, state: Any, axes: Any) -> Array:
-    tokens = plain_array("start", start.data if isinstance(start, Tensor) else start)
+    tokens = plain_array("start", start)
     if tokens.dtype.kind not in "iu":
         raise DTypeError(f"start: expected integers, got {tokens.dtype}")
     if tokens.ndim > 1:

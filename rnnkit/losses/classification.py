@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.dtypes import plain_array
+from rnnkit.autograd.tensor import plain_array
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.cross_entropy import ClassTargets, cross_entropy_of_rows
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
@@ -121,7 +121,7 @@ def check_class_ids(
     target: Any, shape: tuple[int, ...], classes: int, ignore_index: int | None = None
 ) -> np.ndarray:
     """The argument ``target`` as an array of class ids of a shape, or of ``ignore_index``."""
-    ids = target.data if isinstance(target, Tensor) else plain_array("target", target)
+    ids = plain_array("target", target)
     if ids.size == 0 and not isinstance(target, Tensor | np.ndarray):
         ids = ids.astype(np.int64)  # of an empty list
     if ids.dtype.kind not in "iu":

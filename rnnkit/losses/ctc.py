@@ -8,9 +8,8 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Function, Tensor, grad, is_grad_enabled
-from rnnkit.autograd.dtypes import plain_array
 from rnnkit.autograd.function import Alias
-from rnnkit.autograd.tensor import wrap
+from rnnkit.autograd.tensor import plain_array, wrap
 from rnnkit.cells.checks import check_bool
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.ctc_recursions import LabelledRows, gradient_in_numpy, losses_in_numpy
@@ -101,7 +100,7 @@ def _check_rows(
     x: Tensor, targets: Any, input_lengths: Any, target_lengths: Any, blank: int, single: bool
 ) -> LabelledRows:
     T, N, C = x.shape
-    labels = plain_array("targets", targets.data if isinstance(targets, Tensor) else targets)
+    labels = plain_array("targets", targets)
     if labels.dtype.kind not in "iu" and labels.size:
         raise DTypeError(f"targets: expected integer labels, got {labels.dtype}")
     if labels.ndim not in (1, 2) or (labels.ndim == 2 and len(labels) != N):
@@ -141,7 +140,7 @@ def _check_rows(
 
 
 def _one(name: str, length: Any) -> Array:
-    array = plain_array(name, length.data if isinstance(length, Tensor) else length)
+    array = plain_array(name, length)
     return array.reshape(1) if array.ndim == 0 else array
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.dtypes import plain_array
-from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.autograd.tensor import Tensor, plain_array, wrap
 from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module, Parameter
@@ -62,7 +61,7 @@ class _Windows(Module):
             DTypeError: not integers.
             ArgumentError: a negative one.
         """
-        array = plain_array("lengths", lengths.data if isinstance(lengths, Tensor) else lengths)
+        array = plain_array("lengths", lengths)
         if array.dtype.kind not in "iu" and array.size:
             raise DTypeError(f"lengths: expected integers, got {array.dtype}")
         if (array < 0).any():

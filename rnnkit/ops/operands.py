@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.dtypes import FLOATS, default_dtype, plain_array, supported_dtype
-from rnnkit.autograd.tensor import Tensor, to_array, wrap
+from rnnkit.autograd.dtypes import FLOATS, default_dtype, supported_dtype
+from rnnkit.autograd.tensor import Tensor, plain_array, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def ids(name: str, x: Any, what: str = "index") -> Array:
     Raises:
         DTypeError: it is not of an integer type.
     """
-    array = x._data if isinstance(x, Tensor) else plain_array(f"{name}: {what}", x)
+    array = plain_array(f"{name}: {what}", x)
     if array.dtype.kind not in "iu":
         if array.size == 0 and not isinstance(x, Tensor | np.ndarray):
             return array.astype(np.intp)

@@ -15,6 +15,7 @@ from rnnkit import backend, ops
 from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells import Cell
+from rnnkit.cells.base import common_kernel
 from rnnkit.cells.checks import check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import native, observe, tape
@@ -112,11 +113,7 @@ def run_checked_layer(
     schedule = options.schedule
     more = "" if schedule is None else schedule.describes
     held: list[Held] = []
-    kernel = cell.kernel
-    if len(cells) > 1 and (kernel, cell.kernel_variant) != (
-        cells[1].kernel, cells[1].kernel_variant
-    ):
-        kernel = None  # the options of one of them have been changed
+    kernel = common_kernel(cells)
     decision = backend.decide(
         (
             "{} layer T={} N={} I={} H={} {}{}",

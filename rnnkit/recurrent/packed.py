@@ -13,8 +13,7 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.autograd import Tensor, as_tensor
-from rnnkit.autograd.dtypes import plain_array
-from rnnkit.autograd.tensor import wrap
+from rnnkit.autograd.tensor import plain_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ def _filler(value: float, dtype: np.dtype[Any]) -> Tensor:
 
 
 def _integers(name: str, value: Any) -> Array:
-    array = plain_array(name, value.data if isinstance(value, Tensor) else value)
+    array = plain_array(name, value)
     if array.size and array.dtype.kind not in "iu":
         raise DTypeError(f"{name}: expected integers, got {array.dtype}")
     if array.ndim != 1:

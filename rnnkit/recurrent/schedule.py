@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.autograd import Tensor
-from rnnkit.autograd.dtypes import plain_array
+from rnnkit.autograd.tensor import plain_array
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -111,7 +110,7 @@ def check_lengths(
 
     ``name`` is that of the argument, and ``of`` says what T is.
     """
-    array = plain_array(name, lengths.data if isinstance(lengths, Tensor) else lengths)
+    array = plain_array(name, lengths)
     if array.dtype.kind not in "iu" and array.size:
         raise DTypeError(f"{name}: expected integers, got {array.dtype}")
     if array.shape != (N,):
@@ -126,7 +125,7 @@ def check_lengths(
 def _check_reset(reset: Any, T: int, N: int, batch_first: bool) -> Array | None:
     if reset is None:
         return None
-    array = plain_array("reset", reset.data if isinstance(reset, Tensor) else reset)
+    array = plain_array("reset", reset)
     if array.dtype != np.bool_:
         raise DTypeError(f"reset: expected bool, got {array.dtype}")
     shape, axes = ((N, T), "(N, T)") if batch_first else ((T, N), "(T, N)")

@@ -12,6 +12,7 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import Tensor, no_grad
 from rnnkit.backend import DTYPE_NAMES
+from rnnkit.cells.base import common_kernel
 from rnnkit.cells.checks import check_size, check_tensor
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent.native import weights_of
@@ -57,13 +58,11 @@ class Stepper:
         self._native: Callable[[Array, Array | None], Array] | None = None
         self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
         evaluated = self._evaluated()
-        kernels = {(cell.kernel, cell.kernel_variant) for cell in evaluated}
         decision = backend.decide(
             op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
             f"I={first.input_size} H={first.hidden_size} L={len(cells)} "
             f"{DTYPE_NAMES[first.dtype]}",
-            # None where the options of some layers have been changed.
-            kernel=evaluated[0].kernel if len(kernels) == 1 else None,
+            kernel=common_kernel(evaluated),
             dtype=DTYPE_NAMES[first.dtype],
             program=partial(obstacle, evaluated, []),
         )

@@ -197,6 +197,13 @@ def test_a_dataclass_may_be_a_cell(native):
         np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_cell_that_was_never_run_can_be_copied_whatever_made_it(copied):
+    cell = pickle.loads(pickle.dumps(Plain(3, 3), protocol=0))  # past __new__
+    assert copied(cell).scale == cell.scale
+    assert pickle.loads(pickle.dumps(cell)).scale == cell.scale
+
+
 def test_no_cell_is_kept_alive(native):
     """Copies with dropped weights come and go with each call."""
     x = np.ones((4, 2, 3), np.float32)

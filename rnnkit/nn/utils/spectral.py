@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.nn.gated import gate_blocks, gated_cells
 
@@ -77,8 +78,7 @@ def spectral_norm_(module: Module, max_norm: float, per_gate: bool = False) -> d
         ArgumentError: a negative or NaN ``max_norm``, no gated cell inside, or a frozen matrix that
             is beyond the bound.
     """
-    if not max_norm >= 0:
-        raise ArgumentError(f"max_norm: expected a number >= 0, got {max_norm!r}")
+    check_number("max_norm", max_norm)
     matrices = dict(_matrices(module, per_gate))
     norms = {name: _norm(matrix) for name, matrix in matrices.items()}
     beyond = {name: matrix for name, matrix in matrices.items() if norms[name] > max_norm}

@@ -73,19 +73,20 @@ class Graphs:
     Args:
         variant: of the traced step.
         steps: of the run.
+        block: steps of a block.
         invariants: of the run.
         input_of: gives what is laid out as x, for x and what the run draws.
     """
 
     def __init__(
-        self, variant: Variant, steps: Steps, invariants: Invariants,
+        self, variant: Variant, steps: Steps, block: int, invariants: Invariants,
         input_of: Callable[[Value], Array],
     ) -> None:
         self._variant = variant
         self._steps = steps
         self._invariants = invariants
         self._input_of = input_of
-        self._block = steps_of_block(steps.N, variant.step.largest)
+        self._block = block
         self._blocks: list[Block] = []
         self._operands: dict[int, tuple[Source, Tensor]] = {}
 

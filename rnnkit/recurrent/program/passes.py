@@ -61,12 +61,12 @@ class Passes:
             self.dtype,
         )
         self.invariants, self.operands = made.invariants, made.operands
+        self.block = steps_of_block(steps.N, layer.step.largest)
         self.graphs = None
         if variant.products is None:
-            self.graphs = Graphs(variant, steps, self.invariants, self._like_x)
+            self.graphs = Graphs(variant, steps, self.block, self.invariants, self._like_x)
         self.initial: Sequence[Array] = dense(arrays[layer.at_states])
         self.restart = dense(arrays[layer.at_restarts]) if layer.restarts else ()
-        self.block = steps_of_block(steps.N, layer.step.largest)
         self.segments = [(0, steps.count)]
         if layer.options.memory is not None and variant.training:
             self.segments = self._segments(layer.options.memory)
