@@ -33,7 +33,11 @@ def flops(problem: Problem, mode: str) -> int:
 
 def flops_of_matrices(weights: Mapping[str, np.ndarray], vectors: int, mode: str) -> int:
     """Those of every matrix among ``weights`` with so many vectors."""
-    numbers = sum(value.size for value in weights.values() if value.ndim == 2)
+    return flops_of_numbers(sum(w.size for w in weights.values() if w.ndim == 2), vectors, mode)
+
+
+def flops_of_numbers(numbers: int, vectors: int, mode: str) -> int:
+    """Those of matrices of so many numbers."""
     return 2 * vectors * numbers * (3 if mode == "training" else 1)
 
 

@@ -1,5 +1,6 @@
 """Shared by all tests: every test starts from the same random numbers."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,13 @@ def pytest_configure():
                 f"{source} has changed since it was compiled: delete {compiled.name}, and it is "
                 "interpreted; `make` compiles all of them again"
             )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _garbage_is_that_of_the_module():
+    """Thousands of tests and their reports stay till the end: a collection need not visit them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def gradcheck(
     eps: float = 1e-6,
     atol: float = 1e-5,
     rtol: float = 1e-3,
+    fast_mode: bool = False,
 ) -> bool:
     """Compare every element of the Jacobian of `fn` with central differences.
 
@@ -38,29 +40,26 @@ def gradcheck(
             and must be float64 leaves; their ``data`` is varied in place and restored.
         eps: step of the differences.
         atol, rtol: allowed is ``|analytic - numeric| <= atol + rtol * |numeric|``.
+        fast_mode: compare u^T J v in place of J's elements, for a random unit vector u of each
+            output and v of each input: two evaluations per input and one backward pass per output.
+            A wrong element shows by what is left of it, u_i v_j of its error.
 
     Returns:
         True.
 
     Raises:
         GradcheckError: a derivative differs, or `fn` is not deterministic.
-        DTypeError: an input to check is not float64.
+        DTypeError: an input to check is not float64, or `fn` returns something else than tensors.
         ArgumentError: no input requires a gradient, or one that does is read-only.
     """
-    arguments = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)
-    expected = _jacobians(fn, arguments, checked)
+    compare = _compare_directions if fast_mode else _compare_elements
     values = _values(fn, arguments)
     for k, (first, again) in enumerate(zip(values, _values(fn, arguments), strict=True)):
         if first.tobytes() != again.tobytes():
             raise GradcheckError(f"output {k} is not the same on a second call")
-    for i in checked:
-        data = arguments[i].data
-        for element in np.ndindex(data.shape):
-            numeric = _difference(fn, arguments, data, element, eps)
-            for k, column in enumerate(numeric):
-                analytic = expected[k, i][(..., *element)]
-                _compare(analytic, column, f"input {i} at {element}, output {k}", atol, rtol)
+    compare(fn, arguments, checked, eps, atol, rtol)
     return True
 
 
@@ -71,6 +70,7 @@ def gradgradcheck(
     eps: float = 1e-6,
     atol: float = 1e-5,
     rtol: float = 1e-3,
+    fast_mode: bool = False,
 ) -> bool:
     """Like `gradcheck`, for the gradient of `fn` as a function of its inputs and `grad_outputs`.
 
@@ -79,7 +79,7 @@ def gradgradcheck(
 
     See `gradcheck` for the other arguments and the errors.
     """
-    arguments = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)
     outputs = _float_outputs(fn(*arguments))
     if grad_outputs is None:
@@ -107,7 +107,7 @@ def gradgradcheck(
             )
         return [d_x for d_x in found if d_x is not None]
 
-    return gradcheck(gradient, [*arguments, *seeds], eps, atol, rtol)
+    return gradcheck(gradient, [*arguments, *seeds], eps, atol, rtol, fast_mode)
 
 
 def _checked(arguments: list[Any]) -> list[int]:
@@ -127,8 +127,19 @@ def _checked(arguments: list[Any]) -> list[int]:
     return found
 
 
+def _one_or_several(name: str, value: Any) -> list[Any]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Iterable):
+        return list(value)
+    raise DTypeError(f"{name}: expected a Tensor or several, got {type(value).__name__}")
+
+
 def _float_outputs(result: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    outputs = [result] if isinstance(result, Tensor) else list(result)
+    outputs = _one_or_several("fn: its result", result)
+    for k, y in enumerate(outputs):
+        if not isinstance(y, Tensor):
+            raise DTypeError(f"fn: its result {k}: expected a Tensor, got {type(y).__name__}")
     return [y for y in outputs if y.dtype.kind == "f"]
 
 
@@ -137,18 +148,57 @@ def _values(fn: Fn, arguments: list[Any]) -> list[Array]:
         return [y.data.copy() for y in _float_outputs(fn(*arguments))]
 
 
+def _compare_elements(
+    fn: Fn, arguments: list[Any], checked: list[int], eps: float, atol: float, rtol: float
+) -> None:
+    expected = _jacobians(fn, arguments, checked)
+    for i in checked:
+        data = arguments[i].data
+        for element in np.ndindex(data.shape):
+            step = np.zeros(data.shape)
+            step[element] = eps
+            for k, numeric in enumerate(_difference(fn, arguments, data, step, eps)):
+                analytic = expected[k, i][(..., *element)]
+                _compare(analytic, numeric, f"input {i} at {element}, output {k}", atol, rtol)
+
+
+def _compare_directions(
+    fn: Fn, arguments: list[Any], checked: list[int], eps: float, atol: float, rtol: float
+) -> None:
+    random = np.random.default_rng(0)
+    across = {i: _unit_vector(random, arguments[i].shape) for i in checked}
+    with enable_grad():
+        outputs = _float_outputs(fn(*arguments))
+    along = [_unit_vector(random, y.shape) for y in outputs]
+    gradients = [
+        _row(y, [arguments[i] for i in checked], u) for y, u in zip(outputs, along, strict=True)
+    ]
+    for n, i in enumerate(checked):
+        v = across[i]
+        numeric = _difference(fn, arguments, arguments[i].data, eps * v, eps)
+        for k, (difference, u, rows) in enumerate(zip(numeric, along, gradients, strict=True)):
+            analytic, along_u = np.sum(rows[n] * v), np.sum(u * difference)
+            _compare(analytic, along_u, f"input {i}, output {k}", atol, rtol)
+
+
+def _unit_vector(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Of elements that are neither zero nor next to it."""
+    drawn = random.uniform(0.5, 1, shape) * random.choice([-1.0, 1.0], shape)
+    return np.asarray(drawn / max(1, drawn.size) ** 0.5)
+
+
 def _difference(
-    fn: Fn, arguments: list[Any], data: Array, element: tuple[int, ...], eps: float
+    fn: Fn, arguments: list[Any], data: Array, step: Array, eps: float
 ) -> list[Array]:
-    """The central difference of every output with respect to one element of one input."""
-    value = data[element].copy()
+    """The central difference of every output when one input moves by `step`, per `eps`."""
+    value = data.copy()
     try:
-        data[element] = value + eps
+        data += step
         above = _values(fn, arguments)
-        data[element] = value - eps
+        np.subtract(value, step, out=data)
         below = _values(fn, arguments)
     finally:
-        data[element] = value
+        data[...] = value
     return [(high - low) / (2 * eps) for high, low in zip(above, below, strict=True)]
 
 
@@ -163,23 +213,30 @@ def _jacobians(
     for k, y in enumerate(outputs):
         for i in checked:
             found[k, i] = np.zeros(y.shape + arguments[i].shape)
-        if not y.requires_grad:
-            continue
         for element in np.ndindex(y.shape):
             seed = np.zeros(y.shape)
             seed[element] = 1.0
-            rows = grad(y, wanted, wrap(seed), retain_graph=True, allow_unused=True)
-            for i, row in zip(checked, rows, strict=True):
-                if row is not None:
-                    found[k, i][element] = row.data
+            for i, row in zip(checked, _row(y, wanted, seed), strict=True):
+                found[k, i][element] = row
     return found
 
 
-def _compare(analytic: Array, numeric: Array, where: str, atol: float, rtol: float) -> None:
+def _row(y: Tensor, wanted: list[Tensor], seed: Array) -> list[Array]:
+    """seed^T J of an output, for each of the inputs."""
+    if not y.requires_grad:
+        return [np.zeros(x.shape) for x in wanted]
+    rows = grad(y, wanted, wrap(seed), retain_graph=True, allow_unused=True)
+    return [
+        np.zeros(x.shape) if row is None else row.data for x, row in zip(wanted, rows, strict=True)
+    ]
+
+
+def _compare(analytic: Any, numeric: Any, where: str, atol: float, rtol: float) -> None:
     wrong = ~(np.abs(analytic - numeric) <= atol + rtol * np.abs(numeric))
     if wrong.any():
         element = tuple(int(n) for n in np.argwhere(wrong)[0])
+        at = f" at {element}" if element else ""
         raise GradcheckError(
-            f"{where} at {element}: the rule gives {float(analytic[element])!r}, finite "
+            f"{where}{at}: the rule gives {float(analytic[element])!r}, finite "
             f"differences give {float(numeric[element])!r}"
         )

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, DTypeError
 
 ORDER = 4
 
@@ -67,8 +67,9 @@ def corpus_bleu(
 
     Raises:
         ArgumentError: no texts, other numbers of both, or a translation without a reference.
+        DTypeError: something else than texts.
     """
-    pairs = _pairs(list(translations), list(references))
+    pairs = _pairs(translations, references)
     right, total = [0] * ORDER, [0] * ORDER
     length = reference_length = 0
     for translation, texts in pairs:
@@ -137,15 +138,33 @@ def _precisions(right: list[int], total: list[int]) -> tuple[float, ...]:
 
 
 def _pairs(
-    translations: list[str], references: list[str | Sequence[str]]
-) -> list[tuple[str, Sequence[str]]]:
-    if not translations or len(translations) != len(references):
-        raise ArgumentError(
-            f"references: expected one for each translation, got {len(translations)} translations "
-            f"and {len(references)} references"
+    translations: Iterable[str], references: Iterable[str | Sequence[str]]
+) -> list[tuple[str, list[str]]]:
+    found = _texts("translations", translations)
+    if isinstance(references, str) or not isinstance(references, Iterable):
+        raise DTypeError(
+            f"references: expected one for each translation, got {type(references).__name__}"
         )
-    several = [[each] if isinstance(each, str) else each for each in references]
+    several = [
+        [each] if isinstance(each, str) else _texts(f"references[{place}]", each)
+        for place, each in enumerate(references)
+    ]
+    if not found or len(found) != len(several):
+        raise ArgumentError(
+            f"references: expected one for each translation, got {len(found)} translations "
+            f"and {len(several)} references"
+        )
     for place, texts in enumerate(several):
         if not texts:
             raise ArgumentError(f"references[{place}]: expected one or more, got none")
-    return list(zip(translations, several, strict=True))
+    return list(zip(found, several, strict=True))
+
+
+def _texts(name: str, value: Iterable[str]) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise DTypeError(f"{name}: expected texts, got {type(value).__name__}")
+    texts = list(value)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DTypeError(f"{name}[{place}]: expected a text, got {type(text).__name__}")
+    return texts

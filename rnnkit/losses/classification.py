@@ -107,6 +107,10 @@ def check_class_targets(
     if len(shape) == 0 or shape[-1] == 0:
         raise ShapeError(f"input: expected (..., C) with a class or more, got shape {shape}")
     classes = shape[-1]
+    if not isinstance(ignore_index, int | np.integer):
+        raise ArgumentError(
+            f"ignore_index: expected an int, got {ignore_index!r} ({type(ignore_index).__name__})"
+        )
     ids = check_class_ids(target, shape[:-1], classes, ignore_index)
     kept = ids != ignore_index
     if weight is None:

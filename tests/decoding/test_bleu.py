@@ -5,7 +5,7 @@ import math
 import pytest
 
 from rnnkit.decoding import corpus_bleu, tokenize_13a
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, DTypeError
 
 TRANSLATIONS = [
     "The cat sat on the mat, didn't it?",
@@ -95,3 +95,25 @@ def test_what_does_not_belong_together_is_refused():
         corpus_bleu([], [])
     with pytest.raises(ArgumentError, match=r"references\[1\]: expected one or more"):
         corpus_bleu(["a", "b"], ["a", []])
+
+
+@pytest.mark.parametrize(
+    ("translations", "references", "match"),
+    [
+        (None, ["a"], "^translations: expected texts, got NoneType"),
+        ("a b", ["a", "b"], "^translations: expected texts, got str"),
+        ([None], ["a"], r"^translations\[0\]: expected a text, got NoneType"),
+        (["a"], None, "^references: expected one for each translation, got NoneType"),
+        (["a"], "a", "^references: expected one for each translation, got str"),
+        (["a"], [None], r"^references\[0\]: expected texts, got NoneType"),
+        (["a"], [["a", 1]], r"^references\[0\]\[1\]: expected a text, got int"),
+    ],
+)
+def test_what_is_no_text_is_refused(translations, references, match):
+    with pytest.raises(DTypeError, match=match):
+        corpus_bleu(translations, references)
+
+
+def test_texts_may_come_one_by_one():
+    expected = corpus_bleu(TRANSLATIONS, REFERENCES)
+    assert corpus_bleu(iter(TRANSLATIONS), iter(REFERENCES)) == expected

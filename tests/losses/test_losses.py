@@ -317,6 +317,8 @@ def test_wrong_class_targets(loss):
     good = np.zeros((2, 3), int)
     bad = good.copy()
     bad[1, 2] = 4
+    with pytest.raises(ArgumentError, match=r"^ignore_index: expected an int, got \[1\] \(list\)"):
+        loss(x, good, ignore_index=[1])
     with pytest.raises(ArgumentError, match=r"ids in \[0, 4\) or ignore_index -100, got 4 at in"):
         loss(x, bad)
     bad[0, 1] = -1

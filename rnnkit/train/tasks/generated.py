@@ -7,7 +7,8 @@ import numpy as np
 from rnnkit.data import Labelled
 
 # The grammar of Reber 1967, "Implicit learning of artificial grammars": from each state the
-# symbols that may come, and the state that each leads to; None ends the string.
+# symbols that may come, and the state that each leads to; None ends the string. Of two symbols the
+# first is the one that keeps the string going, where they differ in that.
 _REBER: tuple[dict[str, int | None], ...] = (
     {"B": 1},
     {"T": 2, "P": 3},
@@ -19,6 +20,7 @@ _REBER: tuple[dict[str, int | None], ...] = (
 )
 _LETTERS = "BEPSTVX"
 _LONGEST_REBER = 40
+_AGAIN = 0.7  # how likely the first is; with even chances most strings are the same few short ones
 
 _OPEN, _CLOSE, _OTHERS = "([{", ")]}", "abc"
 _DEEPEST = 5
@@ -95,8 +97,10 @@ def _reber_string(random: np.random.Generator) -> str:
         letters: list[str] = []
         state: int | None = 0
         while state is not None:
-            choices = sorted(_REBER[state])
-            letters.append(choices[random.integers(len(choices))])
-            state = _REBER[state][letters[-1]]
+            letter, *other = _REBER[state]
+            if other and random.random() >= _AGAIN:
+                (letter,) = other
+            letters.append(letter)
+            state = _REBER[state][letter]
         if len(letters) <= _LONGEST_REBER:
             return "".join(letters)
