@@ -59,6 +59,13 @@ enum {
 #define WORK_FOR_THE_UNIT 131072.0
 #define ROWS_FOR_THE_UNIT 8
 
+/* rk_parallel for so many multiply-adds: few take other threads only where these are at hand. */
+VEC_INLINE void parallel_for_work(int n_threads, double work, rk_task task, void *arg)
+{
+    if (n_threads > 1 && work < WORK_FOR_A_REGION && !rk_threads_at_hand(n_threads)) n_threads = 1;
+    rk_parallel(n_threads, task, arg);
+}
+
 #include "kernels/define_cell.h"
 
 #include "kernels/schedule.h"

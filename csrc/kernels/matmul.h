@@ -13,7 +13,7 @@ enum { R(PANEL) = 4 * VL };
 typedef struct {
     const rk_product *p;
     int n_threads;
-    int small;        /* work for several threads only where these are at hand */
+    double work;      /* multiply-adds */
     int by_rows;
     int panels_first; /* are packed before rows are */
     idx scratch_size; /* elements per thread, */
@@ -27,10 +27,9 @@ VEC_INLINE idx R(block_that_fits)(idx numbers) { return SECOND_CACHE / 2 / (numb
 static void R(plan_product)(R(product_run) *r, const rk_product *p)
 {
     idx panels = (p->N + R(PANEL) - 1) / R(PANEL), most = R(tile_rows)(4);
-    double work = (double)p->M * (double)p->N * (double)p->K;
     r->p = p;
-    r->n_threads = work < WORK_FOR_ONE_AT_HAND ? 1 : p->n_threads;
-    r->small = work < WORK_FOR_A_REGION;
+    r->work = (double)p->M * (double)p->N * (double)p->K;
+    r->n_threads = r->work < WORK_FOR_ONE_AT_HAND ? 1 : p->n_threads;
     /* Threads that share out the rows pack all of b each; those that share out the columns, all of a, and
        what is left of the last panels is one thread's gain. */
     idx most_columns = (panels + r->n_threads - 1) / r->n_threads * R(PANEL);
@@ -215,6 +214,5 @@ static void R(matmul)(const rk_product *p)
 {
     R(product_run) r;
     R(plan_product)(&r, p);
-    int alone = r.n_threads > 1 && r.small && !rk_threads_at_hand(r.n_threads);
-    rk_parallel(alone ? 1 : r.n_threads, R(matmul_task), &r);
+    parallel_for_work(r.n_threads, r.work, R(matmul_task), &r);
 }

@@ -14,6 +14,7 @@ typedef struct {
     const rk_program_run *p;
     const rk_sequence *s; /* p->run */
     int n_threads;
+    double work;          /* multiply-adds, or what takes as long */
     atomic_long stop_at;
     R(panels) *weights;
     real *zeros;          /* a row, where a restart begins that was not given */
@@ -21,6 +22,7 @@ typedef struct {
     real *scratch;        /* per thread: rows of RK_TEMP that are worked on at once, then rows of RK_WIDE */
     idx scratch_size;
     const real **pointers; /* per thread and row: two for a product, and one for each base */
+    idx n_pointers;        /* of a thread: whole cache lines, which no other writes to */
 } R(execution);
 
 /* What a thread works on. */
@@ -80,7 +82,8 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
         const rk_weight *w = &program->weights[program->products[i].weight];
         row_work += (double)w->K * w->M;
     }
-    e->n_threads = row_work * (double)rk_all_rows(s) < WORK_FOR_A_REGION ? 1 : s->n_threads;
+    e->work = row_work * (double)rk_all_rows(s);
+    e->n_threads = e->work < WORK_FOR_ONE_AT_HAND ? 1 : s->n_threads;
     e->n_threads = (int)min_idx(e->n_threads < 1 ? 1 : e->n_threads, s->N);
 
     e->weights = (R(panels) *)(void *)R(take)(
@@ -93,9 +96,9 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
     idx rows_each = (s->N + e->n_threads - 1) / e->n_threads;
     e->scratch_size = round_up(ROWS_AT_ONCE * program->temp_size + rows_each * program->wide_size, 64);
     e->scratch = R(take)(arena, e->n_threads * e->scratch_size);
-    idx pointers = e->n_threads * R(pointers_of_row)(program) * rows_each * (idx)sizeof(real *);
-    e->pointers = (const real **)(void *)R(take)(
-        arena, (pointers + (idx)sizeof(real) - 1) / (idx)sizeof(real) + 1);
+    e->n_pointers = round_up(R(pointers_of_row)(program) * rows_each, CACHE_LINE / (idx)sizeof(real *));
+    idx pointers = e->n_threads * e->n_pointers * (idx)sizeof(real *);
+    e->pointers = (const real **)(void *)R(take)(arena, pointers / (idx)sizeof(real));
 }
 
 static size_t R(program_workspace)(const rk_program_run *p)
@@ -125,7 +128,7 @@ static R(worker) R(worker_of)(R(execution) *e, int tid, int n_threads)
     /* A thread that runs alone, since the pool is taken, has all rows: it needs all of the scratch. */
     w.temp = e->scratch + (n_threads > 1 ? tid * e->scratch_size : 0);
     w.wide = w.temp + ROWS_AT_ONCE * program->temp_size;
-    w.in = e->pointers + (n_threads > 1 ? tid * R(pointers_of_row)(program) * rows_each : 0);
+    w.in = e->pointers + (n_threads > 1 ? tid * e->n_pointers : 0);
     w.out = w.in + rows_each;
     w.bases = (real **)(w.out + rows_each);
     return w;
@@ -411,7 +414,7 @@ static rk_status R(run_program)(const rk_program_run *p, rk_task task)
     R(arena) arena = {p->workspace, 0};
     R(plan_program)(&e, p, &arena);
     memset(e.zeros, 0, (size_t)R(widest_state)(p->program) * sizeof(real));
-    rk_parallel(e.n_threads, task, &e);
+    parallel_for_work(e.n_threads, e.work, task, &e);
     return atomic_load(&e.stop_at) ? RK_INTERRUPTED : RK_OK;
 }
 
