@@ -40,36 +40,66 @@ def _is_transposed(value: Value) -> bool:
     )
 
 
+_NARROW = 16
+"""A value that is so many times smaller than another is as good as nothing to keep."""
+
+
 def choose_kept(step: TracedStep, needed: list[Value], states_used: list[bool]) -> list[Value]:
     """Which values of the forward pass are kept, of those that the backward pass needs.
 
-    Values that cheap operations give from others that are there are computed again.
+    Values that cheap operations give from others that are there are computed again, and so are wide
+    ones for which only a narrow one has to be kept as well: a normalised row from its mean. Of a
+    value that is read by way of views alone only these are kept, where they are smaller.
     """
     kept: dict[Value, None] = {}
     for used, after in zip(states_used, step.after, strict=True):
         if used and after.of is not None and after.of.name not in VIEWS:
             kept[after] = None
-    roots: dict[Value, None] = {}
+    roots: dict[Value, list[Value]] = {}  # with what is read of each
     for value in needed:
-        while value.of is not None and value.of.name in VIEWS:
-            value = value.of.inputs[0]
-        if value.of is not None and value.rows is not None:
-            roots[value] = None
-    for value in roots:
-        assert value.of is not None
-        if value.of.name not in CHEAP:
-            kept[value] = None
+        root = value
+        while root.of is not None and root.of.name in VIEWS:
+            root = root.of.inputs[0]
+        if root.of is not None and root.rows is not None:
+            roots.setdefault(root, []).append(value)
 
-    def is_there(value: Value, depth: int) -> bool:
+    def keep(root: Value) -> None:
+        read = roots[root]
+        smaller = sum(value.size for value in read) < root.size
+        kept.update(dict.fromkeys(read if smaller else [root]))
+
+    cheap: list[Value] = []
+    for root in roots:
+        assert root.of is not None
+        if root.of.name in CHEAP:
+            cheap.append(root)
+        elif root not in kept:
+            keep(root)
+
+    def lacking(value: Value, depth: int, narrow: int) -> list[Value] | None:
+        """What has to be kept for it to be computed again; None: something that is not narrow."""
         if value.of is None or value.rows is None or value in kept:
-            return True
+            return []
+        if value.size <= narrow:
+            return [value]
         if depth == 0 or not (value.of.name in CHEAP or value.of.name in VIEWS):
-            return False
-        return all(is_there(v, depth - (value.of.name in CHEAP)) for v in value.of.inputs)
+            return None
+        found: list[Value] = []
+        for each in value.of.inputs:
+            more = lacking(each, depth - (value.of.name in CHEAP), narrow)
+            if more is None:
+                return None
+            found += more
+        return found
 
-    for value in roots:
-        if value not in kept and not is_there(value, 3):
-            kept[value] = None
+    for root in cheap:
+        if root in kept:
+            continue
+        found = lacking(root, 3, root.size // _NARROW)
+        if found is None:
+            keep(root)
+        else:
+            kept.update(dict.fromkeys(found))
     return list(kept)
 
 
