@@ -95,7 +95,8 @@ class Draft:
         return found.inputs[1]
 
     def _fuse(self) -> None:
-        """The gradients of tanh and sigmoid as one operation, and sums with their products.
+        """The gradients of tanh and sigmoid as one operation, ``a + -b`` as a difference, and sums
+        with their products.
 
         ``muladd(a, b, c)`` is c + a b, ``mulsub`` c - a b, ``dot(a, b)`` the sum of a b over a row,
         and ``sum_rows(a, b)`` that over rows.
@@ -117,6 +118,14 @@ class Draft:
                     if self._is_one_minus(rest) is y:
                         definition.name, definition.inputs = "sigmoid_gradient", [d, y]
                         break
+        for definition in self.definitions.values():
+            if definition.name != "add":
+                continue
+            for other, negative in (definition.inputs, definition.inputs[::-1]):
+                inner = self._is(negative, "neg")
+                if inner is not None and uses[negative] == 1:
+                    definition.name, definition.inputs = "sub", [other, *inner.inputs]
+                    break
         for value, definition in self.definitions.items():
             for i, factor in enumerate(definition.inputs):
                 inner = self._is(factor, "mul")
