@@ -25,14 +25,6 @@ import rnnkit as rk
 from rnnkit import nn
 from rnnkit.recurrent.program import prepared as preparing
 
-CASES = [
-    case.with_(directions=directions)
-    for dtype in ("float32", "float64")
-    for directions in (1, 2)
-    for case in fused_cases(*SMALL_SIZES, dtype=dtype)
-]
-
-
 @pytest.fixture
 def packings(native, monkeypatch):
     """The weights that were packed so far."""
@@ -65,11 +57,13 @@ def assert_equal(actual, expected):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_bits_of_inference_and_of_gradients(case, threads, native):
-    layer = make_layer(case)
-    rk.set_num_threads(threads)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", fused_cases(*SMALL_SIZES), ids=str)
+def test_bits_of_inference_and_of_gradients(case, dtype, threads):
+    """Directions and threads take turns."""
+    number = SMALL_SIZES.index(case.sizes)
+    layer = make_layer(case.with_(directions=1 + number % 2, dtype=dtype))
+    threads(1 + number // 2 % 2)
     expected = forward(layer, "native"), forward_backward(layer, "native")
     for cell in layer.cells:
         cell.freeze()
@@ -270,8 +264,8 @@ def test_what_a_frozen_cell_takes_from_elsewhere_may_change(preparations):
 
 
 @pytest.mark.parametrize("make", [nn.GRU, lambda *sizes: nn.Recurrent(rk.cells.MGUCell(*sizes))])
-def test_threads_share_a_frozen_module(make, native):
-    rk.set_num_threads(1)
+def test_threads_share_a_frozen_module(make, threads):
+    threads(1)
     module = make(24, 40)
     xs = np.random.default_rng(1).standard_normal((8, 6, 2, 24)).astype(np.float32)
 
