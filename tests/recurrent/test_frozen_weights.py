@@ -25,6 +25,7 @@ import rnnkit as rk
 from rnnkit import nn
 from rnnkit.recurrent.program import prepared as preparing
 
+
 @pytest.fixture
 def packings(native, monkeypatch):
     """The weights that were packed so far."""
