@@ -17,10 +17,7 @@ T, N, I, H = 6, 4, 3, 5
 LENGTHS = [4, 6, 0, 1]
 
 
-@pytest.fixture(params=["python", "auto"], autouse=True)
-def path(request):
-    with rk.backend(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("path")
 
 
 def randn(*shape, dtype=np.float64):
