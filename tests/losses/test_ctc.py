@@ -47,8 +47,7 @@ def counted(x, target, blank=0):
 
 
 @pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("blank", [0, 2])
+@pytest.mark.parametrize(("dtype", "blank"), [("float32", 2), ("float64", 0)])
 @pytest.mark.parametrize(
     "target",
     [(), (0,), (2,), (0, 1), (1, 1), (1, 1, 1), (0, 1, 0), (1, 0, 0, 1)],

@@ -76,8 +76,7 @@ def one_layer_of(module, layer, inputs, **options):
 
 
 @EACH
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(("layers", "batch_first"), [(1, False), (3, True)])
 @pytest.mark.parametrize("merge", MERGES)
 def test_merging_is_what_it_is_by_hand(kind, merge, layers, batch_first):
     """Stacked layers too, with lengths, restarts, and the states of every step."""
