@@ -58,3 +58,18 @@ def path(request):
         request.getfixturevalue("native")
     with rk.backend(request.param):
         yield request.param
+
+
+@pytest.fixture
+def every_isa(native):
+    """Goes over the names of the instruction sets, each in force in its turn."""
+    extension = rk.backend.native()
+    before = extension.isa_in_use()
+
+    def each():
+        for name in extension.isa_supported():
+            extension.choose_isa(name)
+            yield name
+
+    yield each
+    extension.choose_isa(before)

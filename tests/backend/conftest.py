@@ -14,17 +14,3 @@ def isa(request):
     EXTENSION.choose_isa(request.param)
     yield request.param
     EXTENSION.choose_isa(before)
-
-
-@pytest.fixture
-def every_isa():
-    """Goes over the names of the instruction sets, each in force in its turn."""
-    before = EXTENSION.isa_in_use()
-
-    def each():
-        for name in EXTENSION.isa_supported():
-            EXTENSION.choose_isa(name)
-            yield name
-
-    yield each
-    EXTENSION.choose_isa(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -137,18 +138,12 @@ def test_layers_of_the_same_weights_and_other_equations(packings):
     assert len(packings) == 2
 
 
-def test_another_instruction_set_packs_anew(packings):
-    extension = rk.backend.native()
+def test_another_instruction_set_packs_anew(packings, every_isa):
     module = a_module().freeze()
-    used = extension.isa_in_use()
     outputs(module)
-    try:
-        for isa in extension.isa_supported():
-            extension.choose_isa(isa)
-            assert_equal(outputs(module), outputs(copy.deepcopy(module).unfreeze()))
-    finally:
-        extension.choose_isa(used)
-    assert len(packings) >= len(extension.isa_supported())
+    for _ in every_isa():
+        assert_equal(outputs(module), outputs(copy.deepcopy(module).unfreeze()))
+    assert len(packings) >= len(rk.backend.native().isa_supported())
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
@@ -281,16 +276,10 @@ def test_threads_share_a_frozen_module(make, threads):
             assert_equal(list(pool.map(run, xs)), expected)
 
 
-def test_a_frozen_program_on_another_instruction_set(native):
-    extension = rk.backend.native()
+def test_a_frozen_program_on_another_instruction_set(every_isa):
     module = nn.Recurrent(rk.cells.MGUCell(5, 7)).freeze()
-    used = extension.isa_in_use()
-    try:
-        for isa in (*extension.isa_supported(), used):
-            extension.choose_isa(isa)
-            x = np.ones((4, 3, 5), np.float32)
-            with rk.no_grad():
-                thawed = copy.deepcopy(module).unfreeze()
-                assert_equal([module(x)[0].numpy()], [thawed(x)[0].numpy()])
-    finally:
-        extension.choose_isa(used)
+    x = np.ones((4, 3, 5), np.float32)
+    for _ in itertools.chain(every_isa(), every_isa()):
+        with rk.no_grad():
+            thawed = copy.deepcopy(module).unfreeze()
+            assert_equal([module(x)[0].numpy()], [thawed(x)[0].numpy()])
