@@ -1,6 +1,7 @@
-"""Shared by all tests: every test starts from the same random numbers."""
+"""Shared by all tests: every test starts from the same random numbers; and both paths."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,38 @@ def _garbage_is_that_of_the_module():
 @pytest.fixture(autouse=True)
 def _same_random_numbers():
     rk.manual_seed(0)
+
+
+@pytest.fixture
+def native():
+    """Needs the native extension: skips without it, unless it is required to be there."""
+    configuration = rk.config()
+    if not configuration["native"]:
+        reason = f"the native extension is not built: {configuration['native_error']}"
+        if os.environ.get("RNNKIT_REQUIRE_NATIVE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(params=["python", "native"])
+def path(request):
+    """The name of a backend; the native one under the conditions of ``native``."""
+    if request.param == "native":
+        request.getfixturevalue("native")
+    with rk.backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def every_isa(native):
+    """Goes over the names of the instruction sets, each in force in its turn."""
+    extension = rk.backend.native()
+    before = extension.isa_in_use()
+
+    def each():
+        for name in extension.isa_supported():
+            extension.choose_isa(name)
+            yield name
+
+    yield each
+    extension.choose_isa(before)

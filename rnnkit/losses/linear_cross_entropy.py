@@ -19,14 +19,13 @@ from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.products import matmul, matmul_into
 from rnnkit.cells.checks import check_size
-from rnnkit.errors import ShapeError
 from rnnkit.losses.classification import check_class_targets, check_smoothing
 from rnnkit.losses.cross_entropy import (
     cross_entropy_of_rows,
     gradient_of_rows,
     losses_of_rows,
 )
-from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
+from rnnkit.losses.reduction import check_linear, check_reduction, reduce
 from rnnkit.ops import linear
 
 if TYPE_CHECKING:
@@ -75,16 +74,8 @@ def linear_cross_entropy(
     """
     check_reduction(reduction)
     check_smoothing(label_smoothing)
-    x = check_input(input)
-    w = real_like("weight", weight, x)
-    if x.ndim == 0 or w.ndim != 2 or 0 in w.shape or w.shape[1] != x.shape[-1]:
-        raise ShapeError(
-            f"input, weight: expected (..., H) and (C, H), got shapes {x.shape} and {w.shape}"
-        )
-    b = None if bias is None else real_like("bias", bias, x)
+    x, w, b = check_linear(input, weight, bias, "C")
     classes = w.shape[0]
-    if b is not None:
-        check_shape("bias", b, (classes,), "one per class")
     targets = check_class_targets(
         (*x.shape[:-1], classes), x, target, class_weight, ignore_index, label_smoothing,
         name="class_weight",

@@ -55,6 +55,26 @@ def check_shape(name: str, tensor: Tensor | np.ndarray, shape: Sequence[int], wh
         raise ShapeError(f"{name}: expected shape {tuple(shape)} ({why}), got {tensor.shape}")
 
 
+def check_linear(
+    input: ArrayLike | Tensor, weight: Any, bias: Any, classes: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return input (..., H), weight (C, H) and bias (C,) or None of a layer that scores classes.
+
+    ``classes`` is the letter by which the caller's docstring calls C.
+    """
+    x = check_input(input)
+    w = real_like("weight", weight, x)
+    if x.ndim == 0 or w.ndim != 2 or 0 in w.shape or w.shape[1] != x.shape[-1]:
+        raise ShapeError(
+            f"input, weight: expected (..., H) and ({classes}, H), "
+            f"got shapes {x.shape} and {w.shape}"
+        )
+    b = None if bias is None else real_like("bias", bias, x)
+    if b is not None:
+        check_shape("bias", b, w.shape[:1], "one per class")
+    return x, w, b
+
+
 def reduce(losses: Tensor, reduction: str, divisor: float) -> Tensor:
     """Return the losses, their sum, or their sum over ``divisor``: NaN where that is 0."""
     if reduction == "none":

@@ -26,7 +26,7 @@ from rnnkit import rng as library
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses.classification import check_class_ids, cross_entropy
-from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like
+from rnnkit.losses.reduction import check_linear, check_reduction
 from rnnkit.ops import cat, embedding, linear, where
 
 if TYPE_CHECKING:
@@ -140,16 +140,8 @@ def sampled_softmax_loss(
             unknown reduction.
     """
     check_reduction(reduction)
-    x = check_input(input)
-    w = real_like("weight", weight, x)
-    if x.ndim == 0 or w.ndim != 2 or 0 in w.shape or w.shape[1] != x.shape[-1]:
-        raise ShapeError(
-            f"input, weight: expected (..., H) and (V, H), got shapes {x.shape} and {w.shape}"
-        )
+    x, w, b = check_linear(input, weight, bias, "V")
     V, H = w.shape
-    b = None if bias is None else real_like("bias", bias, x)
-    if b is not None:
-        check_shape("bias", b, (V,), "one per class")
     lead = x.shape[:-1]
     ids = check_class_ids(target, lead, V).reshape(-1).astype(np.int64)
     check_size("samples", samples)

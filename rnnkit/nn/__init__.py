@@ -13,7 +13,8 @@ from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.linear import Linear
 from rnnkit.nn.normalization import LayerNorm
 from rnnkit.nn.pooling import AttentionPool, LastPool, MaxPool, MeanPool
-from rnnkit.nn.recurrent import GRU, LSTM, RNN, Recurrent
+from rnnkit.nn.recurrent import Recurrent
+from rnnkit.nn.rnn_gru_lstm import GRU, LSTM, RNN
 from rnnkit.nn.seq2seq import EncoderDecoder
 
 __all__ = [

@@ -28,7 +28,7 @@ from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.init import normal_
 from rnnkit.nn.linear import Linear
 from rnnkit.nn.ragged import step_mask
-from rnnkit.nn.recurrent import GRU, LSTM, RNN
+from rnnkit.nn.rnn_gru_lstm import GRU, LSTM, RNN
 from rnnkit.ops import cat, log_softmax, stack, tanh
 from rnnkit.ops.operands import ids as integer_array
 from rnnkit.rng import generator

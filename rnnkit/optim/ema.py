@@ -21,7 +21,7 @@ from rnnkit.autograd import Tensor
 from rnnkit.autograd.unchangeable import check_writeable, unchangeable
 from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import Scratch, check_parameter, loaded_count
+from rnnkit.optim.optimizer import Scratch, check_parameter, loaded_array, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -144,18 +144,12 @@ class EMA:
         problems = [f"missing {name}" for name in expected if name not in state_dict]
         problems += [f"unexpected {name}" for name in state_dict if name not in expected]
         arrays = {int(key): value for key, value in state_dict.get("averages", {}).items()}
-        loaded = []
-        for i, param in enumerate(self._parameters):
-            value = np.asarray(arrays.pop(i, None))
-            if value.size == 0 and param.data.size == 0:
-                value = np.zeros(param.data.shape)  # JSON knows no shape of nothing
-            if value.shape == param.data.shape and value.dtype.kind == "f":
-                loaded.append(np.array(value, param.data.dtype, order="C"))
-            else:
-                got = "none" if value.dtype == object else f"{value.dtype} {value.shape}"
-                problems.append(
-                    f"averages {i}: expected a real array of shape {param.data.shape}, got {got}"
-                )
+        loaded = [
+            loaded_array(
+                f"averages {i}", arrays.pop(i, None), param.data.shape, param.data.dtype, problems
+            )
+            for i, param in enumerate(self._parameters)
+        ]
         problems += [f"averages {i}: there are {len(self._parameters)} parameters" for i in arrays]
         updates = loaded_count("updates", state_dict.get("updates", 0), problems)
         if problems:

@@ -25,7 +25,7 @@ from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.cells.checks import check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
-from rnnkit.optim.optimizer import Optimizer, loaded_count
+from rnnkit.optim.optimizer import Optimizer, loaded_array, loaded_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -268,16 +268,7 @@ class LBFGS(Optimizer):
         shapes = dict.fromkeys(_VECTORS, rows[0][1])
         shapes |= {name: (pairs, *shape) for name, shape in rows}
         for name, shape in shapes.items():
-            value = np.asarray(saved[name])
-            if value.size == 0 and 0 in shape:
-                value = np.zeros(shape)  # JSON knows no shape of nothing
-            if value.shape == shape and value.dtype.kind == "f":
-                state[name] = np.array(value, data.dtype, order="C")
-            else:
-                problems.append(
-                    f"state 0: {name}: expected a real array of shape {shape}, "
-                    f"got {value.dtype} {value.shape}"
-                )
+            state[name] = loaded_array(f"state 0: {name}", saved[name], shape, data.dtype, problems)
         return state
 
 

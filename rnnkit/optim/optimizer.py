@@ -300,16 +300,9 @@ class Optimizer:
             if name == "step":
                 state[name] = loaded_count(f"state {index}: {name}", saved[name], problems)
                 continue
-            value = np.asarray(saved[name])
-            if value.size == data.size == 0:  # lists of no numbers do not tell all sizes
-                value = value.reshape(data.shape)
-            if value.shape == data.shape and value.dtype.kind == "f":
-                state[name] = np.array(value, data.dtype, order="C")
-            else:
-                problems.append(
-                    f"state {index}: {name}: expected a real array of shape {data.shape}, "
-                    f"got {value.dtype} {value.shape}"
-                )
+            state[name] = loaded_array(
+                f"state {index}: {name}", saved[name], data.shape, data.dtype, problems
+            )
         return state
 
     def _loading_error(self, problems: list[str]) -> ArgumentError:
@@ -373,6 +366,21 @@ def loaded_count(name: str, value: Any, problems: list[str]) -> int:
     if count < 0 or count != value:
         problems.append(f"{name}: expected an integer of 0 or more, got {value!r}")
     return count
+
+
+def loaded_array(
+    name: str, value: Any, shape: tuple[int, ...], dtype: Any, problems: list[str]
+) -> np.ndarray:
+    """A copy of ``value`` in this dtype; what is not real or of another shape adds to ``problems``.
+    """
+    array = np.asarray(value)
+    if array.size == 0 and 0 in shape:
+        array = array.reshape(shape)  # lists of no numbers do not tell all sizes
+    if array.shape != shape or array.dtype.kind != "f":
+        got = "none" if value is None else f"{array.dtype} {array.shape}"
+        problems.append(f"{name}: expected a real array of shape {shape}, got {got}")
+        return array
+    return np.array(array, dtype, order="C")
 
 
 def check_parameter(param: Any, position: int, argument: str = "params") -> None:

@@ -14,7 +14,6 @@ DECLARED = {
     for node in ast.walk(ast.parse(SOURCE.read_text(encoding="utf-8")))
     if isinstance(node, ast.FunctionDef)
 }
-INHERITED = set(dir(object))
 
 
 def installed():

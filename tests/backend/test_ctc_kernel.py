@@ -13,14 +13,6 @@ native = pytest.importorskip("rnnkit.backend._native")
 DTYPES = ("float32", "float64")
 
 
-@pytest.fixture(params=native.isa_supported())
-def isa(request):
-    before = native.isa_in_use()
-    native.choose_isa(request.param)
-    yield request.param
-    native.choose_isa(before)
-
-
 def labelled(T: int, N: int, C: int, most: int, dtype: str, seed: int = 0) -> dict:
     random = np.random.default_rng(seed)
     x = random.normal(size=(T, N, C)) * 2
@@ -89,23 +81,18 @@ def test_the_same_bits_for_any_threads_and_whether_alphas_are_kept_or_not(isa, d
     np.testing.assert_array_equal(loss, first[0])
 
 
-def test_alphas_of_one_instruction_set_serve_another():
+def test_alphas_of_one_instruction_set_serve_another(every_isa):
     arrays = labelled(60, 3, 6, 20, "float32")
     _, d_x = losses_and_gradient(arrays)
-    before = native.isa_in_use()
     alphas = np.empty(native.ctc_alphas_shape(60, 3, 20), np.float32)
     loss, found = np.empty(3, np.float32), np.empty_like(d_x)
     d_loss = np.random.default_rng(4).normal(size=3).astype(np.float32)
     native.ctc("float32", 1, **arrays, alphas=alphas, loss=loss)
-    try:
-        for name in native.isa_supported():
-            native.choose_isa(name)
-            native.ctc_gradient(
-                "float32", 1, **arrays, alphas=alphas, loss=loss, d_loss=d_loss, d_x=found
-            )
-            np.testing.assert_allclose(found, d_x, rtol=1e-4, atol=1e-5)
-    finally:
-        native.choose_isa(before)
+    for _ in every_isa():
+        native.ctc_gradient(
+            "float32", 1, **arrays, alphas=alphas, loss=loss, d_loss=d_loss, d_x=found
+        )
+        np.testing.assert_allclose(found, d_x, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

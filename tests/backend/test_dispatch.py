@@ -15,8 +15,6 @@ from rnnkit import nn
 from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, BackendError
 
-needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
-
 
 def run_python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     import os
@@ -31,7 +29,7 @@ def step() -> None:
     nn.GRU(3, 4)(rk.zeros(2, 1, 3))
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_auto_takes_the_fused_kernel_and_says_why():
     with rk.backend("auto"):
         step()
@@ -235,7 +233,7 @@ except rk.errors.BackendError as error:
     assert "the native extension could not be loaded" in done.stdout, done.stderr
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_paths_agree():
     rk.manual_seed(3)
     model = nn.LSTM(5, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -341,19 +342,14 @@ def test_weights_packed_by_the_first_run_serve_the_later_ones():
             arguments["invariants"] = (np.zeros(K * H),)
 
 
-def test_packed_weights_are_packed_anew_for_another_instruction_set():
+def test_packed_weights_are_packed_anew_for_another_instruction_set(every_isa):
     program, arguments = make(a_program()), a_run()
     run = passes_of(plan_of(program), packed=native.Packed(program, "float64"))
-    before = native.isa_in_use()
-    try:
-        for isa in native.isa_supported() * 2:
-            native.choose_isa(isa)
-            expected = a_run()
-            passes_of(plan_of(program)).forward(**expected)
-            run.forward(**arguments)
-            np.testing.assert_array_equal(arguments["outputs"][0][0], expected["outputs"][0][0])
-    finally:
-        native.choose_isa(before)
+    for _ in itertools.chain(every_isa(), every_isa()):
+        expected = a_run()
+        passes_of(plan_of(program)).forward(**expected)
+        run.forward(**arguments)
+        np.testing.assert_array_equal(arguments["outputs"][0][0], expected["outputs"][0][0])
 
 
 def test_weights_packed_for_another_program_or_dtype_are_refused():

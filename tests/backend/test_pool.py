@@ -14,9 +14,8 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn
-from rnnkit.backend import native
 
-pytestmark = pytest.mark.skipif(native() is None, reason="the native extension is not built")
+pytestmark = pytest.mark.usefixtures("native")
 
 
 @pytest.fixture(autouse=True)

@@ -17,14 +17,6 @@ DTYPES = ("float32", "float64")
 THREADS = (1, 2, 3)
 
 
-@pytest.fixture(params=native.isa_supported())
-def isa(request):
-    before = native.isa_in_use()
-    native.choose_isa(request.param)
-    yield request.param
-    native.choose_isa(before)
-
-
 @pytest.fixture(autouse=True)
 def _restore_threads():
     before = rk.get_num_threads()
@@ -136,17 +128,12 @@ def test_an_update_has_the_same_bits_for_any_threads_and_for_each_parameter_alon
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_an_update_on_every_instruction_set_has_the_same_bits(rule):
+def test_an_update_on_every_instruction_set_has_the_same_bits(every_isa, rule):
     results = []
-    before = native.isa_in_use()
-    try:
-        for name in native.isa_supported():
-            native.choose_isa(name)
-            arguments = update_arguments(rule, (1, 31, 1003))
-            native.update(**arguments)
-            results.append(all_bytes(arguments))
-    finally:
-        native.choose_isa(before)
+    for _ in every_isa():
+        arguments = update_arguments(rule, (1, 31, 1003))
+        native.update(**arguments)
+        results.append(all_bytes(arguments))
     assert all(result == results[0] for result in results)
 
 

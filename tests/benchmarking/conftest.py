@@ -1,6 +1,5 @@
 """Fixtures for the tests of the benchmark suite."""
 
-import os
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -18,14 +17,6 @@ def suite(monkeypatch):
     yield lambda name: import_module(f"benchmarks.{name}")
     rk.set_backend(backend)
     rk.set_num_threads(threads)
-
-
-@pytest.fixture
-def native():
-    if not rk.config()["native"]:
-        if os.environ.get("RNNKIT_REQUIRE_NATIVE") == "1":
-            pytest.fail("the native extension is not built")
-        pytest.skip("the native extension is not built")
 
 
 @pytest.fixture

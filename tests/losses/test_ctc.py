@@ -12,21 +12,11 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import losses
-from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "ctc.npz")
 CASES = json.loads(str(GOLDEN["cases"]))
-PATHS = ["python", "native"] if native() is not None else ["python"]
 
-needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
-
-
-@pytest.fixture(params=PATHS)
-def path(request):
-    """Both paths, one after the other."""
-    with rk.backend(request.param):
-        yield request.param
 
 
 def log_probs(*shape, seed=0, dtype="float64", scale=1.0):
@@ -57,8 +47,7 @@ def counted(x, target, blank=0):
 
 
 @pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("blank", [0, 2])
+@pytest.mark.parametrize(("dtype", "blank"), [("float32", 2), ("float64", 0)])
 @pytest.mark.parametrize(
     "target",
     [(), (0,), (2,), (0, 1), (1, 1), (1, 1, 1), (0, 1, 0), (1, 0, 0, 1)],
@@ -259,7 +248,7 @@ def bits(x, targets, frames, counts, rows, dtype="float32"):
     return loss.numpy(), given.grad.numpy()
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_bits_of_a_row_depend_neither_on_others_nor_on_padding_or_threads(dtype):
     random = np.random.default_rng(2)
@@ -423,14 +412,14 @@ def test_nothing_to_count():
     assert losses.ctc_loss(only_blank, [[]], [3], [0]).item() == 0
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_the_path_can_be_asked(path):
     losses.ctc_loss(log_probs(T, N, C), TARGETS, FRAMES, COUNTS)
     (decision,) = [each for each in rk.why() if each.op == "ctc_loss"]
     assert decision.path == ("fused" if path == "native" else "python")
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_each_path_ran_its_own_code():
     x = log_probs(60, 3, 12, dtype="float32", scale=2.0)
     targets = np.random.default_rng(0).integers(1, 12, (3, 20))

@@ -53,9 +53,10 @@ def gradients(loss, inputs):
     return [g.numpy() for g in rk.grad(loss, wanted, rk.ones(*loss.shape, dtype=loss.dtype) * 1.7)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backend", ["auto", "python"])
-@pytest.mark.parametrize("chunk_rows", [1, 4, ROWS, 1000, None])
+@pytest.mark.parametrize(
+    ("backend", "dtype"), [("auto", "float32"), ("auto", "float64"), ("python", "float64")]
+)
+@pytest.mark.parametrize("chunk_rows", [1, 4, ROWS, None])
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_equals_the_composition(option, chunk_rows, backend, dtype):
     inputs, target = make(dtype)

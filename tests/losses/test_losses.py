@@ -9,7 +9,6 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import losses
-from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.cross_entropy import ClassTargets, cross_entropy_gradient
 
@@ -22,14 +21,6 @@ ELEMENTWISE = [losses.mse, losses.l1, losses.smooth_l1, losses.bce_with_logits]
 CLASSES = [losses.cross_entropy, losses.nll]
 
 
-needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
-
-
-@pytest.fixture(params=["python", "native"] if native() is not None else ["python"])
-def path(request):
-    """Both paths, one after the other."""
-    with rk.backend(request.param):
-        yield request.param
 
 
 def case_of(number, dtype):
@@ -116,7 +107,7 @@ def test_the_path_is_the_one_in_force(path):
     assert paths["cross_entropy"] == paths["cross_entropy gradient"] == expected
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_paths_agree_but_for_rounding_and_each_ran_its_own_code():
     values = np.random.default_rng(0).normal(size=(40, 300)).astype(np.float32)
     found = []

@@ -7,19 +7,9 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn
-from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, BackendError
 from rnnkit.nn import Parameter
 from rnnkit.nn.utils import clip_grad_norm_, clip_grad_value_
-
-needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
-
-
-@pytest.fixture(params=["python", "auto"])
-def path(request):
-    """NumPy, and the kernels for what they can take."""
-    with rk.backend(request.param):
-        yield request.param
 
 
 def last_clip():
@@ -118,7 +108,7 @@ def test_no_large_temporary_is_made():
     assert peak < param.data.nbytes / 2
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_both_paths_agree(dtype):
     found = []
@@ -136,7 +126,7 @@ def test_both_paths_agree(dtype):
         np.testing.assert_allclose(grad, twin, rtol=8 * np.finfo(dtype).eps)
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_both_dtypes_at_once_and_a_gradient_that_two_share():
     one, two = with_gradients(np.float32([3.0]), [4.0])
     three = Parameter(np.zeros(1, np.float32))
@@ -148,7 +138,7 @@ def test_both_dtypes_at_once_and_a_gradient_that_two_share():
     np.testing.assert_allclose(one.grad.numpy(), 3 / 34, rtol=1e-6)
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_what_the_kernel_cannot_take():
     (param,) = with_gradients(np.ones((4, 4)))
     with rk.backend("native"), pytest.raises(BackendError, match="norm_type 2 only"):

@@ -197,12 +197,6 @@ def test_wrong_arguments(case):
 # ---- the modules
 
 
-@pytest.fixture(params=["python", "auto"])
-def path(request):
-    with rk.backend(request.param):
-        yield request.param
-
-
 @pytest.mark.parametrize("number", range(len(RUNS)))
 def test_modules_agree_with_pytorch(path, number):
     case, arrays = RUNS[number], golden(f"run{number}/")

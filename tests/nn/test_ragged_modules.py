@@ -17,10 +17,7 @@ T, N, I, H = 6, 4, 3, 5
 LENGTHS = [4, 6, 0, 1]
 
 
-@pytest.fixture(params=["python", "auto"], autouse=True)
-def path(request):
-    with rk.backend(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("path")
 
 
 def randn(*shape, dtype=np.float64):
@@ -79,8 +76,7 @@ def one_layer_of(module, layer, inputs, **options):
 
 
 @EACH
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(("layers", "batch_first"), [(1, False), (3, True)])
 @pytest.mark.parametrize("merge", MERGES)
 def test_merging_is_what_it_is_by_hand(kind, merge, layers, batch_first):
     """Stacked layers too, with lengths, restarts, and the states of every step."""

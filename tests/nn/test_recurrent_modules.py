@@ -15,10 +15,7 @@ MODULES = {"rnn": (nn.RNN, 1), "gru": (nn.GRU, 3), "lstm": (nn.LSTM, 4)}
 EACH = pytest.mark.parametrize("kind", MODULES)
 
 
-@pytest.fixture(params=["python", "auto"], autouse=True)
-def path(request):
-    with rk.backend(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("path")
 
 
 def randn(*shape, dtype=np.float64):

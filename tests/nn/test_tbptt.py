@@ -20,12 +20,6 @@ MODULES = {
 STEPS = [(1, 1), (4, 4), (4, 5), (4, 6), (4, 8), (3, 11), (5, 13), (1, 20), (13, 13), (20, 20)]
 
 
-@pytest.fixture(params=["python", "auto"])
-def path(request):
-    with rk.backend(request.param):
-        yield request.param
-
-
 @pytest.fixture(params=MODULES)
 def make(request):
     return MODULES[request.param]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops.indexing import set_row_kernels
 
@@ -117,7 +116,7 @@ def paths_of(ops):
     return {each.op: each.path for each in rk.why() if each.op in ops}
 
 
-@pytest.mark.skipif(native() is None, reason="the native extension is not built")
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(), (7,), (5, 11), (3, 0)])
 def test_rows_have_the_same_bits_on_both_paths(shape, dtype):

@@ -9,7 +9,6 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn, optim
-from rnnkit.backend import native
 from rnnkit.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from rnnkit.module import Parameter
 
@@ -20,7 +19,6 @@ STEPS = len(GOLDEN["gradients0"])
 CLASSES = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
 
 
-needs_native = pytest.mark.skipif(native() is None, reason="the native extension is not built")
 
 
 def start(dtype="float64"):
@@ -60,7 +58,7 @@ def test_every_step_is_pytorchs(number, dtype):
             np.testing.assert_allclose(param.data, expected, rtol=tolerance, atol=tolerance)
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
 def test_both_paths_give_the_same_bits(number, dtype):
@@ -81,7 +79,7 @@ def test_both_paths_give_the_same_bits(number, dtype):
             np.testing.assert_array_equal(value, twin["state"][index][name])
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_paths_may_change_between_steps():
     params, others = start(), start()
     mixed, plain = optim.SGD(params, momentum=0.9), optim.SGD(others, momentum=0.9)
@@ -92,7 +90,7 @@ def test_paths_may_change_between_steps():
     np.testing.assert_array_equal(params[0].data, others[0].data)
 
 
-@needs_native
+@pytest.mark.usefixtures("native")
 def test_arrays_that_are_not_contiguous_take_the_python_path():
     rows = np.asfortranarray(GOLDEN["start0"])
     param, plain = Parameter(rows[:, ::2]), Parameter(np.ascontiguousarray(rows[:, ::2]))
@@ -422,11 +420,9 @@ def test_a_closure_is_called_with_gradients_recorded():
     assert param.tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("path", ["native", "python"])
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("kind", [*CLASSES, optim.LBFGS])
-def test_a_step_of_frozen_parameters_is_refused_and_changes_nothing(kind, path):
-    if path == "native" and native() is None:
-        pytest.skip("the native extension is not built")
+def test_a_step_of_frozen_parameters_is_refused_and_changes_nothing(kind):
     first, second = rk.nn.Linear(3, 2), rk.nn.Linear(2, 1)
     groups = [{"params": list(each.parameters())} for each in (first, second)]
     one_group = [*first.parameters(), *second.parameters()]
@@ -440,7 +436,7 @@ def test_a_step_of_frozen_parameters_is_refused_and_changes_nothing(kind, path):
         return loss
 
     before = copy.deepcopy(one_group)
-    with rk.backend(path), pytest.raises(ArgumentError, match=r"params\[2\]: it is read-only"):
+    with pytest.raises(ArgumentError, match=r"params\[2\]: it is read-only"):
         optimizer.step(closure)
     assert optimizer.state_dict()["state"] == {}
     for param, values in zip(one_group, before, strict=True):
@@ -449,17 +445,17 @@ def test_a_step_of_frozen_parameters_is_refused_and_changes_nothing(kind, path):
     optimizer.step(closure)
 
 
-@pytest.mark.parametrize("path", ["native", "python"])
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(
     ("array", "error"),
     [(np.zeros((2, 3), np.float32), ShapeError), (np.zeros(3), DTypeError)],
 )
-def test_a_gradient_of_what_the_parameter_was_is_refused(array, error, path):
+def test_a_gradient_of_what_the_parameter_was_is_refused(array, error):
     parameters = Parameter(np.ones(2, np.float32)), Parameter(np.zeros(3, np.float32))
     for each in parameters:
         each.grad = rk.tensor(np.ones(each.shape, np.float32))
     parameters[1].data = array
-    with rk.backend(path), pytest.raises(error, match=r"params\[1\]\.grad: expected"):
+    with pytest.raises(error, match=r"params\[1\]\.grad: expected"):
         optim.SGD(parameters, lr=0.1).step()
     np.testing.assert_array_equal(parameters[0].data, 1)
 

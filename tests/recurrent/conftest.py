@@ -1,21 +1,8 @@
 """Fixtures for the tests of the recurrent primitive."""
 
-import os
-
 import pytest
 
 import rnnkit as rk
-
-
-@pytest.fixture
-def native():
-    """Needs the native extension: skips without it, unless it is required to be there."""
-    configuration = rk.config()
-    if not configuration["native"]:
-        reason = f"the native extension is not built: {configuration['native_error']}"
-        if os.environ.get("RNNKIT_REQUIRE_NATIVE") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 @pytest.fixture

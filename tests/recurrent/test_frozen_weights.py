@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,13 +25,6 @@ from recurrent_contract import (
 import rnnkit as rk
 from rnnkit import nn
 from rnnkit.recurrent.program import prepared as preparing
-
-CASES = [
-    case.with_(directions=directions)
-    for dtype in ("float32", "float64")
-    for directions in (1, 2)
-    for case in fused_cases(*SMALL_SIZES, dtype=dtype)
-]
 
 
 @pytest.fixture
@@ -65,11 +59,13 @@ def assert_equal(actual, expected):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_bits_of_inference_and_of_gradients(case, threads, native):
-    layer = make_layer(case)
-    rk.set_num_threads(threads)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", fused_cases(*SMALL_SIZES), ids=str)
+def test_bits_of_inference_and_of_gradients(case, dtype, threads):
+    """Directions and threads take turns."""
+    number = SMALL_SIZES.index(case.sizes)
+    layer = make_layer(case.with_(directions=1 + number % 2, dtype=dtype))
+    threads(1 + number // 2 % 2)
     expected = forward(layer, "native"), forward_backward(layer, "native")
     for cell in layer.cells:
         cell.freeze()
@@ -142,18 +138,12 @@ def test_layers_of_the_same_weights_and_other_equations(packings):
     assert len(packings) == 2
 
 
-def test_another_instruction_set_packs_anew(packings):
-    extension = rk.backend.native()
+def test_another_instruction_set_packs_anew(packings, every_isa):
     module = a_module().freeze()
-    used = extension.isa_in_use()
     outputs(module)
-    try:
-        for isa in extension.isa_supported():
-            extension.choose_isa(isa)
-            assert_equal(outputs(module), outputs(copy.deepcopy(module).unfreeze()))
-    finally:
-        extension.choose_isa(used)
-    assert len(packings) >= len(extension.isa_supported())
+    for _ in every_isa():
+        assert_equal(outputs(module), outputs(copy.deepcopy(module).unfreeze()))
+    assert len(packings) >= len(rk.backend.native().isa_supported())
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
@@ -270,8 +260,8 @@ def test_what_a_frozen_cell_takes_from_elsewhere_may_change(preparations):
 
 
 @pytest.mark.parametrize("make", [nn.GRU, lambda *sizes: nn.Recurrent(rk.cells.MGUCell(*sizes))])
-def test_threads_share_a_frozen_module(make, native):
-    rk.set_num_threads(1)
+def test_threads_share_a_frozen_module(make, threads):
+    threads(1)
     module = make(24, 40)
     xs = np.random.default_rng(1).standard_normal((8, 6, 2, 24)).astype(np.float32)
 
@@ -286,16 +276,10 @@ def test_threads_share_a_frozen_module(make, native):
             assert_equal(list(pool.map(run, xs)), expected)
 
 
-def test_a_frozen_program_on_another_instruction_set(native):
-    extension = rk.backend.native()
+def test_a_frozen_program_on_another_instruction_set(every_isa):
     module = nn.Recurrent(rk.cells.MGUCell(5, 7)).freeze()
-    used = extension.isa_in_use()
-    try:
-        for isa in (*extension.isa_supported(), used):
-            extension.choose_isa(isa)
-            x = np.ones((4, 3, 5), np.float32)
-            with rk.no_grad():
-                thawed = copy.deepcopy(module).unfreeze()
-                assert_equal([module(x)[0].numpy()], [thawed(x)[0].numpy()])
-    finally:
-        extension.choose_isa(used)
+    x = np.ones((4, 3, 5), np.float32)
+    for _ in itertools.chain(every_isa(), every_isa()):
+        with rk.no_grad():
+            thawed = copy.deepcopy(module).unfreeze()
+            assert_equal([module(x)[0].numpy()], [thawed(x)[0].numpy()])

@@ -1,296 +1,21 @@
-"""What a step of one's own may take, return and draw as a program, and what changes meanwhile."""
+"""What a step of one's own may take and return as a program."""
 
 import copy
-from argparse import Namespace
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import partial
-from random import Random
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
+from own_cells import Own, check, data
 from recurrent_contract import last_layer
 
 import rnnkit as rk
 from rnnkit import cells, nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
-from rnnkit.errors import ArgumentError, BackendError, DTypeError, ShapeError
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops import linear
 from rnnkit.recurrent import run_layer
-from rnnkit.recurrent.program.run import MOST_SETTINGS, _traced
 
 pytestmark = pytest.mark.usefixtures("native")
-
-
-# ---- what changes between calls
-
-
-class Own(rk.Cell):
-    """h' = tanh(factor x W^T + h U^T + b), as any user may write it."""
-
-    def __init__(self, I=3, H=5, dtype="float32"):
-        super().__init__(I, H)
-        random = np.random.default_rng(I)
-        self.W = nn.Parameter(random.standard_normal((H, I)).astype(dtype))
-        self.U = nn.Parameter(random.standard_normal((H, H)).astype(dtype))
-        self.b = nn.Parameter(random.standard_normal(H).astype(dtype))
-        self.factor, self.shift = 1.0, [0.0]
-
-    def step(self, x, state):
-        (h,) = state
-        h = (self.factor * x @ self.W.T + h @ self.U.T + self.b + self.shift[0]).tanh()
-        if not self.training:
-            h = h * 0.5
-        return h, (h,)
-
-
-def data(dtype="float32"):
-    random = np.random.default_rng(0)
-    return random.standard_normal((4, 3, 3)).astype(dtype)
-
-
-def check(cell, dtype="float32", **more):
-    """Native against the tape; gives the native outputs."""
-    results = []
-    for backend in ("native", "python"):
-        x = rk.tensor(data(dtype), requires_grad=True)
-        named = {"x": x, **dict(cell.named_parameters()), **more}
-        with rk.backend(backend):
-            y, (h,) = run_layer((cell,), x)
-            if backend == "native":
-                assert last_layer().path == "program"
-            wanted = [each for each in named.values() if each.requires_grad]
-            gradients = rk.grad((y * y).sum() + h.sum(), wanted)
-        results.append([y.detach().numpy(), *[each.numpy() for each in gradients]])
-    for actual, expected in zip(*results, strict=True):
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-    return results[0][0]
-
-
-def test_parameters_and_attributes_change_between_calls():
-    cell = Own()
-    ys = [check(cell)]
-    cell.U.data[...] *= 0.5
-    ys.append(check(cell))
-    cell.U = nn.Parameter(np.full((5, 5), 0.3, np.float32))
-    ys.append(check(cell))
-    cell.factor = 2.0
-    ys.append(check(cell))
-    cell.shift[0] = 0.7
-    ys.append(check(cell))
-    cell.eval()
-    ys.append(check(cell))
-    cell.b.requires_grad_(False)
-    np.testing.assert_array_equal(check(cell), ys[-1])
-    cell.train()
-    np.testing.assert_array_equal(check(cell), ys[-2])
-    for i, one in enumerate(ys):
-        for other in ys[:i]:
-            assert np.abs(one - other).max() > 1e-3
-
-
-@pytest.mark.parametrize("size", [1009, 2026])
-def test_no_size_in_a_container_is_taken_for_the_batch(size):
-    class Tables(Own):
-        def __init__(self):
-            super().__init__()
-            table = np.random.default_rng(0).standard_normal((size, 5)).astype("float32")
-            self.tables = [rk.tensor(table, requires_grad=True)]
-
-        def step(self, x, state):
-            table = ops.tanh(self.tables[0])
-            weights = ops.softmax((x @ self.W.T + state[0] @ self.U.T) @ table.T, -1)
-            h = weights @ table + self.b
-            return h, (h,)
-
-    cell = Tables()
-    check(cell, table=cell.tables[0])
-
-
-def test_what_stands_in_slots_is_there_for_the_trace():
-    class Slotted(Own):
-        __slots__ = ("gain",)
-
-        def __init__(self):
-            super().__init__()
-            object.__setattr__(self, "gain", 0.5)
-
-        def step(self, x, state):
-            y, states = super().step(x * self.gain, state)
-            return y, states
-
-    check(Slotted())
-
-
-def test_draw_may_write_to_the_tensors_of_its_cell():
-    class Renewed(Own):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("noise", rk.tensor(np.zeros(5, np.float32)))
-
-        def draw(self, steps, batch):
-            self.noise.data[...] = np.arange(5) + steps
-            return ()
-
-        def step(self, x, state):
-            y, states = super().step(x, state)
-            return y * self.noise, states
-
-    check(Renewed())
-
-
-def _of_library(seed):
-    rk.manual_seed(seed)
-    return np.random.Generator(rk.generator().bit_generator)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        np.random.default_rng, np.random.RandomState, Random, _of_library,
-        lambda seed: [np.random.default_rng(seed).random],
-        lambda seed: Random(seed).random,
-    ],
-)
-def test_tracing_takes_nothing_from_the_generators_that_a_cell_holds(make):
-    def uniform(source):
-        return (source[0] if isinstance(source, list) else getattr(source, "random", source))()
-
-    class Noisy(Own):
-        def draw(self, steps, batch):
-            return (rk.tensor(np.full((1, batch, 5), uniform(self.source), np.float32)),)
-
-        def step(self, x, state, noise):
-            y, states = super().step(x, state)
-            return y + noise, states
-
-    outputs = []
-    for backend in ("native", "python"):
-        cell = Noisy()
-        cell.source = make(3)
-        with rk.backend(backend):
-            outputs.append(run_layer((cell,), rk.tensor(data()))[0].numpy())
-    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
-    assert not np.allclose(run_layer((cell,), rk.tensor(data()))[0].numpy(), outputs[0])
-
-
-def test_a_step_that_draws_from_a_generator_of_its_cell_is_no_program():
-    class Noisy(Own):
-        def step(self, x, state):
-            y, states = super().step(x, state)
-            return y * self.source.random(), states
-
-    cell = Noisy()
-    cell.source = np.random.default_rng(3)
-    with pytest.raises(BackendError, match="the step is another"), rk.backend("native"):
-        run_layer((cell,), rk.tensor(data()))
-
-
-@dataclass
-class Factors:
-    one: float = 1.0
-    more: list = field(default_factory=lambda: [1.0])
-    inner: Any = None
-
-
-@dataclass(slots=True)
-class Fixed:
-    one: float = 1.0
-
-
-@pytest.mark.parametrize("kind", [Factors, Fixed, SimpleNamespace, Namespace])
-def test_what_dataclasses_and_namespaces_hold_changes_between_calls(kind):
-    class Configured(Own):
-        def __init__(self):
-            super().__init__()
-            self.config = kind(one=1.0)
-            if kind is Factors:
-                self.config.inner = [self.config, Fixed()]
-
-        def step(self, x, state):
-            c = self.config
-            h = ops.tanh(c.one * x @ self.W.T + state[0] @ self.U.T + self.b)
-            if kind is Factors:
-                h = h * c.more[0] + c.inner[1].one
-            return h, (h,)
-
-    cell = Configured()
-    ys = [check(cell)]
-    cell.config.one = 2.0
-    ys.append(check(cell))
-    if kind is Factors:
-        cell.config.more[0] = 0.5
-        ys.append(check(cell))
-        cell.config.inner[1].one = 0.5
-        ys.append(check(cell))
-    for i, one in enumerate(ys):
-        for other in ys[:i]:
-            assert np.abs(one - other).max() > 1e-3
-
-
-def test_a_setting_that_moves_on_and_on_leaves_few_traces_behind():
-    module = nn.GRU(3, 4, zoneout=0.5)
-    (cell,) = module.layers[0]
-    for step in range(MOST_SETTINGS + 5):
-        cell.zoneout = (0.5 - 0.01 * step,)
-        module(rk.zeros(2, 1, 3))
-    assert len(_traced[cell]) == MOST_SETTINGS
-
-
-def test_what_containers_hold_changes_between_calls():
-    class Parts(Own):
-        def __init__(self):
-            super().__init__()
-            self.parts, self.more = [nn.Linear(5, 5)], {"b": rk.tensor(np.float32(0.5))}
-            self.names = {"sin"}
-            self.parts[0].owners = [self]  # round and round
-
-        def step(self, x, state):
-            h = self.parts[0](x @ self.W.T + state[0] @ self.U.T) + self.b * self.more["b"]
-            h = ops.sin(h) if "sin" in self.names else ops.tanh(h)
-            return h, (h,)
-
-    cell = Parts()
-    ys = [check(cell)]
-    cell.parts[0].weight = nn.Parameter(np.eye(5, dtype=np.float32))
-    ys.append(check(cell))
-    cell.parts[0] = nn.Linear(5, 5)
-    ys.append(check(cell))
-    cell.more["b"] = rk.tensor(np.float32(-2.0))
-    ys.append(check(cell))
-    cell.names.clear()
-    ys.append(check(cell))
-    for i, one in enumerate(ys):
-        for other in ys[:i]:
-            assert np.abs(one - other).max() > 1e-3
-
-
-def test_a_cell_moves_to_double_precision_and_back():
-    cell = Own()
-    single = check(cell)
-    cell.to("float64")
-    double = check(cell, "float64")
-    assert double.dtype == np.float64
-    np.testing.assert_allclose(double, single, rtol=1e-4, atol=1e-5)
-    cell.to("float32")
-    np.testing.assert_array_equal(check(cell), single)
-
-
-def test_objects_with_the_address_of_one_that_is_gone():
-    cell = Own()
-
-    def step(x, state):
-        h = x[:, :1] * 0 + state[0] * 0 + cell.made(2.0)
-        return h, (h,)
-
-    cell.step = step
-    for number in range(8):
-        cell.made = lambda two, number=number: two * number
-        with rk.backend("native"):
-            y, _ = run_layer((cell,), data())
-        np.testing.assert_array_equal(y.numpy(), np.full((4, 3, 5), 2.0 * number))
 
 
 def test_a_tensor_that_the_step_takes_from_elsewhere_has_its_gradient():
@@ -544,33 +269,6 @@ def test_one_graph_from_some_outputs_and_from_others():
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-11)
 
 
-def test_a_mask_that_is_held_and_one_that_is_drawn():
-    class Masked(Own):
-        def __init__(self, **more):
-            super().__init__(**more)
-            self.register_buffer("mask", rk.tensor(np.array([True, False, True, True, False])))
-
-        def draw(self, steps, batch):
-            bits = rk.generator().random((steps, batch, 5)) < 0.5
-            return (rk.tensor(bits), rk.tensor(bits[:1, :, :1].astype(np.float32) + 1))
-
-        def step(self, x, state, drawn, scale):
-            h = rk.where(drawn, (x @ self.W.T + state[0] @ self.U.T).tanh() * scale, state[0])
-            h = rk.where(self.mask, h, self.b)
-            return h, (h,)
-
-    cell = Masked()
-    found = []
-    for backend in ("native", "python"):
-        rk.manual_seed(5)
-        with rk.backend(backend):
-            y, _ = run_layer((cell,), data())
-            assert last_layer().path == ("program" if backend == "native" else "python")
-            found += [y, *rk.grad((y * y).sum(), [cell.W, cell.U, cell.b])]
-    for actual, expected in zip(found[:4], found[4:], strict=True):
-        np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-4, atol=1e-5)
-
-
 class Stepwise(Own):
     """An equation h' = f(x, h), integrated by ``n`` steps of Runge and Kutta."""
 
@@ -612,21 +310,6 @@ def test_many_parameters():
 
 def test_a_number_that_comes_often_is_held_once():
     check(Stepwise(dtype="float64"), "float64")
-
-
-def test_a_number_that_the_step_takes_from_elsewhere_may_change():
-    """It is not one of the step's own, which may become part of an operation."""
-    one = rk.tensor(np.float64(1.0))
-
-    class Gated(Own):
-        def step(self, x, state):
-            h = ops.tanh(x @ self.W.T + state[0] @ self.U.T)
-            return h, ((one - h * h) * self.b,)
-
-    cell = Gated(dtype="float64")
-    y = check(cell, "float64")
-    one.data[...] = 3.0
-    assert np.abs(check(cell, "float64") - y).max() > 1e-3
 
 
 def test_long_arrays_of_indices_are_told_apart():
@@ -701,55 +384,6 @@ def test_what_is_made_for_the_batch_before_a_product(name):
     np.testing.assert_array_equal(steps, y.numpy())
 
 
-class Noisy(Own):
-    """Noise of any shape, times a parameter."""
-
-    def __init__(self, *shape, trained=False, **more):
-        super().__init__(**more)
-        self.shape, self.trained = shape, trained
-
-    def draw(self, steps, batch):
-        sizes = {"T": steps, "N": batch}
-        noise = rk.randn(*[sizes.get(each, each) for each in self.shape], dtype=self.dtype)
-        return (noise * self.b if self.trained else noise,)
-
-    def step(self, x, state, noise):
-        h = (x @ self.W.T + state[0] @ self.U.T + noise * self.b + linear(noise, self.U)).tanh()
-        return rk.cat([h, noise], -1)[:, 1:6], (h,)
-
-
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("lengths", [None, (2, 4, 0)])
-@pytest.mark.parametrize("trained", [False, True])
-@pytest.mark.parametrize("shape", [("T", "N"), (1, "N"), ("T", 1), (1, 1)], ids=str)
-def test_steps_and_rows_may_share_what_is_drawn(shape, trained, lengths, batch_first):
-    cell = Noisy(*shape, 5, trained=trained, dtype="float64")
-    found = []
-    for backend in ("native", "python"):
-        rk.manual_seed(5)
-        with rk.backend(backend):
-            x = data("float64")
-            y, (h,) = run_layer(
-                (cell,), x.swapaxes(0, 1) if batch_first else x, None, batch_first, lengths=lengths
-            )
-            y = y.swapaxes(0, 1) if batch_first else y
-            assert last_layer().path == ("program" if backend == "native" else "python")
-            found.append([y, h, *rk.grad((y * y).sum() + h.sum(), [cell.W, cell.U, cell.b])])
-    for actual, expected in zip(*found, strict=True):
-        np.testing.assert_allclose(actual.numpy(), expected.numpy(), rtol=1e-11, atol=1e-12)
-    rk.manual_seed(5)
-    steps = nn.Recurrent(cell).stream(3)(data("float64"))
-    if lengths is None:
-        np.testing.assert_allclose(steps, found[0][0].numpy(), rtol=1e-11, atol=1e-12)
-
-
-@pytest.mark.parametrize("backend", ["auto", "python"])
-@pytest.mark.parametrize("shape", [(2, "N", 5), ("T", 2, 5), ("N", "T", 5), (5,)], ids=str)
-def test_what_is_drawn_must_fit_the_steps_and_the_rows(shape, backend):
-    with rk.backend(backend), pytest.raises(ShapeError, match=r"draw: Noisy: expected \("):
-        run_layer((Noisy(*shape),), data())
-
-
 def test_nothing_warns_of_a_logarithm_of_zero():
     """Neither tracing, which has no numbers, nor a run of numbers that are zero."""
 
@@ -767,59 +401,6 @@ def test_nothing_warns_of_a_logarithm_of_zero():
         y, _ = run_layer((cell,), data("float64"))
         y.sum().backward()
     assert np.isfinite(y.numpy()).all()
-
-
-class Drawing(Own):
-    """With what a test draws."""
-
-    def __init__(self, draw):
-        super().__init__(dtype="float64")
-        self.draw = draw
-
-    def step(self, x, state, *drawn):
-        h = (x @ self.W.T + state[0] @ self.U.T + self.b).tanh()
-        return sum([each.sum(-1, keepdims=True) for each in drawn], h), (h,)
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda T, N: tuple([rk.ones(T, N, 2, dtype="float64")] * T),
-        lambda T, N: (rk.ones(T, N, T, dtype="float64"),),
-        lambda T, N: (rk.ones(1, N, N, dtype="float64"),),
-    ],
-    ids=["more tensors", "wider for more steps", "wider for more rows"],
-)
-def test_what_is_drawn_otherwise_for_more_steps_or_rows_is_for_the_tape(draw):
-    found = []
-    for backend in ("auto", "python"):
-        with rk.backend(backend):
-            found.append(run_layer((Drawing(draw),), data("float64"))[0].numpy())
-        assert last_layer().path == "python"
-    np.testing.assert_array_equal(*found)
-
-
-def test_what_is_drawn_must_be_of_the_kind_that_was_traced():
-    def draw(T, N):
-        return tuple([rk.ones(T, N, 2 + (T == 4), dtype="float64")] * (1 + (T == 3)))
-
-    cell = Drawing(draw)
-    network = nn.Recurrent(cell)
-    with rk.backend("native"):
-        run_layer((cell,), data("float64")[:2])
-        for steps in (3, 4):
-            for run in (partial(run_layer, (cell,)), network.stream(3)):
-                with pytest.raises(ShapeError, match=r"draw: Drawing: expected rows .*, got"):
-                    run(data("float64")[:steps])
-
-
-@pytest.mark.parametrize("backend", ["native", "python"])
-def test_arrays_may_be_drawn(backend):
-    cell = Drawing(lambda T, N: (np.full((T, N, 2), 0.25),))
-    tensors = Drawing(lambda T, N: (rk.tensor(np.full((1, 1, 2), 0.25)),))
-    with rk.backend(backend):
-        found = [run_layer((each,), data("float64"))[0].numpy() for each in (cell, tensors)]
-    np.testing.assert_array_equal(*found)
 
 
 WRONG_STATES = {

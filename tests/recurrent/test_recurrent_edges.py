@@ -19,8 +19,7 @@ from rnnkit.module import Parameter
 from rnnkit.recurrent import run_layer
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(("directions", "batch_first"), [(1, True), (2, False)])
 @pytest.mark.parametrize("case", cases((0, 3, 4, 5), (0, 0, 2, 3)), ids=str)
 def test_an_empty_sequence_hands_the_state_through(path, case, directions, batch_first):
     layer = make_layer(case.with_(directions=directions, batch_first=batch_first))
