@@ -31,6 +31,10 @@ class Written(rk.Cell):
         self.small = nn.Parameter(np.array([0.0, 0.1, -0.1], np.float32))
         self.register_buffer("times", rk.tensor(np.array(3)))
         self.register_buffer("order", rk.tensor(np.array([2, 2, 0, 1])))
+        self.row, self.bound, self.of_function = [self.small], self._bound, lambda: self.times
+
+    def _bound(self):
+        return self.W
 
     def step(self, x, state):
         return self.given(self, x, state)
@@ -152,6 +156,9 @@ REFUSED = {
     "a number of times": (
         lambda c, x, h: x * int(c.times.item()), "other numbers in the cell's tensors",
     ),
+    "numbers of a parameter in a list": (lambda c, x, h: x * float(c.row[0].data[1]), VALUES),
+    "numbers by a bound method": (lambda c, x, h: x * c.bound().numpy()[0, 0], VALUES),
+    "a number by a function": (lambda c, x, h: x * int(c.of_function()), VALUES),
     "integers of a list": (
         lambda c, x, h: x + c.W[c.order][0], "other numbers in the cell's tensors",
     ),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ import numpy as np
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.primitive import Primitive, PrimitiveNode
-from rnnkit.autograd.tensor import wrap
+from rnnkit.autograd.tensor import readers, wrap
 from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value
 
@@ -151,6 +152,8 @@ class Tracer:
         tensor_of: the real tensor behind an invariant.
         calls: how a real tensor came to be (by ``id``).
         input_calls: how a hoisted sequence did.
+        read: of real tensors whose numbers the step has taken: the array, whether a gradient is
+            wanted, and the line; by the array's ``id``.
     """
 
     def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
@@ -174,13 +177,20 @@ class Tracer:
         self._same: dict[tuple[Any, ...], Value] = {}
         self._constants: dict[Any, Value] = {}
         self._trainable: set[int] = set()
+        self.read: dict[int, tuple[Any, bool, str]] = {}
 
     def __enter__(self) -> Tracer:
         state.tracer = self
+        readers[get_ident()] = self._note
         return self
 
     def __exit__(self, *_: object) -> None:
         state.tracer = None
+        del readers[get_ident()]
+
+    def _note(self, tensor: Tensor) -> None:
+        if id(tensor._data) not in self.read and type(tensor._data) is not TracedArray:
+            self.read[id(tensor._data)] = tensor._data, tensor._requires_grad, where()
 
     # ---- values
 
