@@ -176,6 +176,26 @@ class TracedStep:
         self._by_other_ways = {
             path: t for path, t in tensors_of(original_of(own)).items() if id(t) in free
         }
+        self._share()
+
+    def _share(self) -> None:
+        """Operations on constants share what they give, too: every 2 * h has made a 2 of its own,
+        which was not known to be one while the step was traced."""
+        first: dict[Any, Value] = {}
+        instead: dict[Value, Value] = {}
+
+        def enter(value: Value, key: Any) -> None:
+            found = first.setdefault((key, value.shape, value.dtype, value.rows), value)
+            if found is not value:
+                instead[value] = found
+
+        for value in self.tracer.invariants:
+            array = self.constant(value)
+            if array is not None:
+                enter(value, array.tobytes())
+        for operation in self.tracer.operations:
+            operation.inputs[:] = [instead.get(v, v) for v in operation.inputs]
+            enter(operation.out, operation.key)
 
     def serves(self, cell: Cell) -> bool:
         """Whether the tensors of the cell that the step came by in another way than by attributes,
@@ -444,6 +464,7 @@ class TracedStep:
                 raise TraceError(f"its gradients cannot be traced: {text}") from error
             finally:
                 self.tracer.backward = False
+            self._share()
             self._gradients[key] = found
         return found
 
