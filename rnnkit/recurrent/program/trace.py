@@ -26,7 +26,7 @@ from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.primitive import Primitive, PrimitiveNode
 from rnnkit.autograd.tensor import readers, wrap
 from rnnkit.errors import TraceError
-from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value
+from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value, told_apart
 
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Shape
@@ -178,6 +178,7 @@ class Tracer:
         self._constants: dict[Any, Value] = {}
         self._trainable: set[int] = set()
         self.read: dict[int, tuple[Any, bool, str]] = {}
+        self._results: dict[tuple[Any, ...], Any] = {}
 
     def __enter__(self) -> Tracer:
         state.tracer = self
@@ -306,8 +307,11 @@ class Tracer:
         recorded = state.enabled and primitive.differentiable
         trained = recorded and any(t._requires_grad for t in given)
         if not several and self.hoists and self._hoist(results, primitive, values):
-            call = Call(primitive, inputs, params, None, recorded)
-            return self._hoisted(results, call, trained)
+            key = _key(primitive, given, params, recorded)
+            if key not in self._results:
+                call = Call(primitive, inputs, params, None, recorded)
+                self._results[key] = self._hoisted(results, call, trained)
+            return self._results[key]
         outputs = [self.tensor(value) for value in (results if several else (results,))]
         for i, output in enumerate(outputs):
             data: Any = output._data
@@ -347,13 +351,17 @@ class Tracer:
     def _call_for_real(
         self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
     ) -> Any:
+        recorded = state.enabled and primitive.differentiable
+        key = _key(primitive, inputs, params, recorded)
+        if key in self._results:
+            return self._results[key]
         state.tracer = None
         try:
             result = primitive(*inputs, **params)
         finally:
             state.tracer = self
+        self._results[key] = result
         several = isinstance(result, tuple)
-        recorded = state.enabled and primitive.differentiable
         trainable = recorded and any(
             t._requires_grad or id(t) in self._trainable for t in inputs
         )
@@ -394,6 +402,18 @@ class Tracer:
         data: Any = leaf._data
         data.call = self.input_calls[data.value] = call
         return leaf
+
+
+def _key(
+    primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any], recorded: bool
+) -> tuple[Any, ...]:
+    """Equal for calls that give the same, with the same history."""
+    from_what = [
+        (id(t), 0, t._requires_grad) if type(t._data) is not TracedArray
+        else (id(t._data.value), id(t._data.call), t._requires_grad)
+        for t in inputs
+    ]
+    return (id(primitive), recorded, *from_what, told_apart(params))
 
 
 def _are_of_input(operands: list[Value]) -> bool:
