@@ -30,8 +30,9 @@ else:
 
 _T = TypeVar("_T", bound="Tensor")
 _NUMPY = (np.ndarray, np.generic)
-readers: dict[int, Callable[[Tensor], None]] = {}
-"""By thread: who is told that code other than an operation takes a tensor's numbers."""
+readers: dict[int, Callable[[Tensor, bool], None]] = {}
+"""By thread: who is told that code other than an operation takes a tensor's numbers, or detaches
+it (True)."""
 # What NumPy makes a new array of: anything else may hand out its own memory.
 _COPIED = (list, tuple, int, float, np.generic)
 
@@ -152,7 +153,7 @@ class Tensor(DeclaredMethods):
     def data(self) -> Array:
         """The array itself, shared: what is written into it changes the tensor."""
         if readers:
-            _tell(self)
+            _tell(self, False)
         return self._data
 
     @data.setter
@@ -253,6 +254,8 @@ class Tensor(DeclaredMethods):
 
     def detach(self) -> Tensor:
         """A tensor that shares this one's data and is cut from its history."""
+        if readers:
+            _tell(self, True)
         return wrap(self._data)
 
     def backward(
@@ -405,10 +408,10 @@ class HookHandle:
         self._hooks.pop(self._key, None)
 
 
-def _tell(tensor: Tensor) -> None:
+def _tell(tensor: Tensor, detaches: bool) -> None:
     reader = readers.get(get_ident())
     if reader is not None:
-        reader(tensor)
+        reader(tensor, detaches)
 
 
 _new = Tensor.__new__

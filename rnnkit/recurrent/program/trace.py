@@ -23,7 +23,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.grad_mode import state
-from rnnkit.autograd.primitive import Primitive, PrimitiveNode
+from rnnkit.autograd.primitive import PRIMITIVES, Primitive, PrimitiveNode
 from rnnkit.autograd.tensor import readers, wrap
 from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value, told_apart
@@ -154,6 +154,8 @@ class Tracer:
         input_calls: how a hoisted sequence did.
         read: of real tensors whose numbers the step has taken: the array, whether a gradient is
             wanted, and the line; by the array's ``id``.
+        holders: tensors of the cell, of calls, and that the step has detached, by the ``id`` of the
+            array, which a detached one shares.
     """
 
     def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
@@ -178,6 +180,7 @@ class Tracer:
         self._constants: dict[Any, Value] = {}
         self._trainable: set[int] = set()
         self.read: dict[int, tuple[Any, bool, str]] = {}
+        self.holders: dict[int, Tensor] = {}
         self._results: dict[tuple[Any, ...], Any] = {}
 
     def __enter__(self) -> Tracer:
@@ -189,9 +192,15 @@ class Tracer:
         state.tracer = None
         del readers[get_ident()]
 
-    def _note(self, tensor: Tensor) -> None:
-        if id(tensor._data) not in self.read and type(tensor._data) is not TracedArray:
-            self.read[id(tensor._data)] = tensor._data, tensor._requires_grad, where()
+    def _note(self, tensor: Tensor, detaches: bool) -> None:
+        array: Any = tensor._data
+        if type(array) is TracedArray:
+            return
+        if detaches:
+            self.holders.setdefault(id(array), tensor)
+        elif id(array) not in self.read:
+            trained = self.holders.get(id(array), tensor)._requires_grad
+            self.read[id(array)] = array, trained, where()
 
     # ---- values
 
@@ -229,6 +238,7 @@ class Tracer:
         """The traced tensor for a real one."""
         found = self._stand_ins.get(id(tensor))
         if found is None:
+            self._know_detached(tensor)
             value = Value("invariant", tensor._data.shape, tensor._data.dtype, None, serial=False)
             value.number = len(self.invariants)
             self.invariants.append(value)
@@ -351,6 +361,8 @@ class Tracer:
     def _call_for_real(
         self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
     ) -> Any:
+        for tensor in inputs:
+            self._know_detached(tensor)
         recorded = state.enabled and primitive.differentiable
         key = _key(primitive, inputs, params, recorded)
         if key in self._results:
@@ -368,10 +380,19 @@ class Tracer:
         for i, tensor in enumerate(result if several else (result,)):
             call = Call(primitive, inputs, params, i if several else None, recorded)
             self.calls[id(tensor)] = call
+            self.holders.setdefault(id(tensor._data), tensor)
             self._alive.append(tensor)
             if trainable and tensor.dtype.kind == "f":
                 self._trainable.add(id(tensor))
         return result
+
+    def _know_detached(self, tensor: Tensor) -> None:
+        """A tensor that shares the array of another is that one without its history."""
+        holder = self.holders.get(id(tensor._data), tensor)
+        if holder is not tensor and id(tensor) not in self.calls:
+            call = Call(PRIMITIVES["clone"], (holder,), {}, None, False)
+            self.calls[id(tensor)] = call
+            self._alive.append(tensor)
 
     def _without_rows(
         self, primitive: Primitive, values: list[Value], params: dict[str, Any]

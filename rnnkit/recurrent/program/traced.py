@@ -102,7 +102,8 @@ def _apart(cell: Cell) -> Cell:
     Its trace serves where two that are one now part, too; and what the step comes by in another
     way than by the cell's attributes (a list, a bound method) is not theirs.
     """
-    return cell.with_tensors({path: _alike(t, t._data) for path, t in tensors_of(cell).items()})
+    held = tensors_of(cell).items()
+    return cell.with_tensors({path: _alike(t, t._data.view()) for path, t in held})
 
 
 def _line_of(error: Exception) -> str:
@@ -242,6 +243,7 @@ class TracedStep:
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
         self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
         tracer.train([*held.values(), *trained])
+        tracer.holders = {id(tensor._data): tensor for tensor in held.values()}
         x = tracer.leaf("sequence", (cell.input_size,), "x", serial=False)
         states = [
             tracer.leaf("state", shape, name, number=i)
