@@ -31,6 +31,10 @@ from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Va
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Shape
 
+_INSTEAD = {
+    "dropout": ": masks come from draw()",
+    "cumsum": ": a product with a triangular matrix can",
+}
 FEWEST_ROWS = 1009
 """The least number of rows that a traced batch seems to have."""
 
@@ -311,7 +315,10 @@ class Tracer:
         else:
             rule = self._rules.get(primitive.name)
             if rule is None:
-                raise TraceError(f"{where()}: {primitive.name} cannot be part of a program")
+                instead = _INSTEAD.get(primitive.name, "")
+                raise TraceError(
+                    f"{where()}: {primitive.name} cannot be part of a program{instead}"
+                )
             results = rule(self, values, params)
         several = isinstance(results, tuple)
         recorded = state.enabled and primitive.differentiable
