@@ -297,3 +297,25 @@ def test_what_a_bound_method_counts_is_no_program():
     run_layer((cell,), rk.ones(4, 2, 2))
     assert cell.counted == 4
     assert "the step changes attributes: counted" in rk.why()[-1].reason
+
+
+def test_a_layer_within_a_step_is_no_constant():
+    class Within(rk.Cell):
+        def __init__(self, input_size, hidden_size):
+            super().__init__(input_size, hidden_size)
+            self.layer = nn.Recurrent(rk.cells.MGUCell(input_size, hidden_size))
+
+        def step(self, x, state):
+            y, _ = self.layer(rk.ones(2, 1, self.input_size))
+            h = rk.tanh(y[-1] * x[:, :1] + state[0])
+            return h, (h,)
+
+    network, x = nn.Recurrent(Within(2, 3)).eval(), rk.ones(4, 2, 2)
+    for _ in range(3):
+        with rk.no_grad():
+            y, _ = network(x)
+            with rk.backend("python"):
+                expected, _ = network(x)
+        np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+        for parameter in network.parameters():
+            parameter.data[...] *= 0.6

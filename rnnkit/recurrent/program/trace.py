@@ -194,7 +194,7 @@ class Tracer:
 
     def __exit__(self, *_: object) -> None:
         state.tracer = None
-        del readers[get_ident()]
+        readers.pop(get_ident(), None)
 
     def _note(self, tensor: Tensor, detaches: bool) -> None:
         array: Any = tensor._data
