@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import get_ident
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     import numpy.typing as npt
@@ -29,6 +30,9 @@ else:
 
 _T = TypeVar("_T", bound="Tensor")
 _NUMPY = (np.ndarray, np.generic)
+readers: dict[int, Callable[[Tensor, bool], None]] = {}
+"""By thread: who is told that code other than an operation takes a tensor's numbers, or detaches
+it (True)."""
 # What NumPy makes a new array of: anything else may hand out its own memory.
 _COPIED = (list, tuple, int, float, np.generic)
 
@@ -148,6 +152,8 @@ class Tensor(DeclaredMethods):
     @property
     def data(self) -> Array:
         """The array itself, shared: what is written into it changes the tensor."""
+        if readers:
+            _tell(self, False)
         return self._data
 
     @data.setter
@@ -229,7 +235,7 @@ class Tensor(DeclaredMethods):
 
     def numpy(self) -> Array:
         """The array, shared with the tensor; what is computed from it is not recorded."""
-        return self._data
+        return self.data
 
     def item(self) -> float | int | bool:
         """The value of a one-element tensor as a Python number.
@@ -239,15 +245,17 @@ class Tensor(DeclaredMethods):
         """
         if self._data.size != 1:
             raise ShapeError(f"item: expected one element, got shape {self.shape}")
-        value: float | int | bool = self._data.item()
+        value: float | int | bool = self.data.item()
         return value
 
     def tolist(self) -> Any:
         """The values as nested lists of Python numbers."""
-        return self._data.tolist()
+        return self.data.tolist()
 
     def detach(self) -> Tensor:
         """A tensor that shares this one's data and is cut from its history."""
+        if readers:
+            _tell(self, True)
         return wrap(self._data)
 
     def backward(
@@ -306,8 +314,8 @@ class Tensor(DeclaredMethods):
         if dtype is not None and np.dtype(dtype) != self._data.dtype:
             if copy is False:
                 raise ValueError(f"converting {self._data.dtype} to {dtype} needs a copy")
-            return self._data.astype(dtype)
-        return self._data.copy() if copy else np.asarray(self._data)
+            return self.data.astype(dtype)
+        return self.data.copy() if copy else np.asarray(self.data)
 
     def __len__(self) -> int:
         if not self._data.ndim:
@@ -320,7 +328,7 @@ class Tensor(DeclaredMethods):
                 f"the truth value of a tensor of shape {self.shape} is ambiguous: only a "
                 "one-element tensor is true or false"
             )
-        return bool(self._data.item())
+        return bool(self.item())
 
     def __float__(self) -> float:
         return float(self.item())
@@ -398,6 +406,12 @@ class HookHandle:
     def remove(self) -> None:
         """Take the hook away; doing so again has no effect."""
         self._hooks.pop(self._key, None)
+
+
+def _tell(tensor: Tensor, detaches: bool) -> None:
+    reader = readers.get(get_ident())
+    if reader is not None:
+        reader(tensor, detaches)
 
 
 _new = Tensor.__new__

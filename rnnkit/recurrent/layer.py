@@ -13,6 +13,7 @@ import numpy as np
 
 from rnnkit import backend, ops
 from rnnkit.autograd import is_grad_enabled
+from rnnkit.autograd.grad_mode import state as thread
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells import Cell
 from rnnkit.cells.base import common_kernel
@@ -113,7 +114,9 @@ def run_checked_layer(
     schedule = options.schedule
     more = "" if schedule is None else schedule.describes
     held: list[Held] = []
-    kernel = common_kernel(cells)
+    # A step that is traced has to show its operations.
+    is_traced = thread.tracer is not None
+    kernel = None if is_traced else common_kernel(cells)
     decision = backend.decide(
         (
             "{} layer T={} N={} I={} H={} {}{}",
@@ -121,7 +124,8 @@ def run_checked_layer(
         ),
         kernel,
         dtype,
-        None if kernel is not None else partial(obstacle, cells, held),
+        (lambda: "it runs within a step that is traced") if is_traced
+        else None if kernel is not None else partial(obstacle, cells, held),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":

@@ -240,3 +240,82 @@ def test_why_there_is_no_program_is_kept_without_the_ways_it_was_told(native):
     assert reason.__traceback__ is None
     assert reason.__context__ is None
     assert reason.__cause__ is None
+
+
+class InOtherWays(rk.Cell):
+    """Its parameters stand in a row as well, and a bound method and a function work with them."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.inner = nn.Linear(input_size, hidden_size, dtype="float64")
+        self.scale = nn.Parameter(np.linspace(0.5, 2.0, hidden_size))
+        self.row = [{"of the state": self.scale}, self.inner]
+        self.taken = self._taken
+        self.squashed = lambda a: rk.tanh(a * self.scale)
+
+    def _taken(self, x):
+        return self.inner(x) + self.row[1](x * x)
+
+    def step(self, x, state):
+        h = self.squashed(self.taken(x) + state[0] * self.row[0]["of the state"])
+        return h, (h,)
+
+
+def test_tensors_that_a_step_comes_by_in_other_ways_than_by_attributes():
+    cell = InOtherWays(3, 3)
+    former = cell.scale
+    x = rk.tensor(np.random.default_rng(0).standard_normal((4, 2, 3)), requires_grad=True)
+
+    def results(backend):
+        named = [x, former, *cell.parameters()]
+        with rk.backend(backend):
+            y, _ = run_layer((cell,), x)
+            first = rk.grad((y * y).sum(), named, create_graph=True)
+            second = rk.grad(sum([(each * each).sum() for each in first]), named)
+        return [y, *first, *second]
+
+    for _ in range(2):
+        for native, tape in zip(results("native"), results("python"), strict=True):
+            np.testing.assert_allclose(native.numpy(), tape.numpy(), rtol=1e-9, atol=1e-12)
+        cell.scale = nn.Parameter(-former.data)  # the row keeps the former
+
+
+def test_what_a_bound_method_counts_is_no_program():
+    class Counting(Sloped):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            self.counted, self.count = 0, self._count
+
+        def _count(self, x):
+            self.counted += 1
+            return x
+
+        def step(self, x, state):
+            return super().step(self.count(x), state)
+
+    cell = Counting(2, 3)
+    run_layer((cell,), rk.ones(4, 2, 2))
+    assert cell.counted == 4
+    assert "the step changes attributes: counted" in rk.why()[-1].reason
+
+
+def test_a_layer_within_a_step_is_no_constant():
+    class Within(rk.Cell):
+        def __init__(self, input_size, hidden_size):
+            super().__init__(input_size, hidden_size)
+            self.layer = nn.Recurrent(rk.cells.MGUCell(input_size, hidden_size))
+
+        def step(self, x, state):
+            y, _ = self.layer(rk.ones(2, 1, self.input_size))
+            h = rk.tanh(y[-1] * x[:, :1] + state[0])
+            return h, (h,)
+
+    network, x = nn.Recurrent(Within(2, 3)).eval(), rk.ones(4, 2, 2)
+    for _ in range(3):
+        with rk.no_grad():
+            y, _ = network(x)
+            with rk.backend("python"):
+                expected, _ = network(x)
+        np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
+        for parameter in network.parameters():
+            parameter.data[...] *= 0.6

@@ -164,3 +164,20 @@ def test_there_is_no_such_layer():
     for arguments, name in (((2,), "layer"), ((-1,), "layer"), ((0, 1), "direction")):
         with pytest.raises(ArgumentError, match=f"{name}: expected 0 to"):
             module.program(*arguments)
+
+
+def test_what_a_step_says_again_is_computed_once():
+    class Again(Leaky):
+        def step(self, x, state):
+            (h,) = state
+            for _ in range(3):
+                new = rk.tanh(rk.linear(x, self.weight_ih) + state[0] @ self.weight_hh.T)
+                h = h + rk.sigmoid(self.leak) * (1 - state[0]) * new
+            return h, (h,)
+
+    listing = nn.Recurrent(Again(I, H)).program()
+    assert {line.text for line in listing.before} == {
+        "a1 = linear(x, weight_ih), all steps", "k1 = sigmoid(leak)", "k2 = weight_hh.T",
+    }
+    texts = [line.text for line in listing.forward]
+    assert sum("@" in text for text in texts) == sum("1 -" in text for text in texts) == 1

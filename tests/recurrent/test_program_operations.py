@@ -150,6 +150,12 @@ BROADCAST = {
     "numbers for the batch in a product of the input": lambda x, h, w: h[:, :1] * ops.linear(
         ops.cat([x[:, :2], ops.sigmoid(ops.zeros_like(x)[:, :3] + w[:3])], 1), w.reshape(6, 5)
     ),
+    "any": lambda x, h, w: truth(ops.any(h > 1.5, -1, keepdims=True), x) * x + h,
+    "all": lambda x, h, w: truth(ops.all(boxes(h) > -1.5, (1, 2)).unsqueeze(1), x) * x + h,
+    "any and all of numbers": lambda x, h, w: (
+        truth(ops.any(boxes(h).relu(), 1), x[:, :10])
+        + truth(ops.all(boxes(x).relu(), 1), h[:, :10])
+    ),
     "truths for the batch": lambda x, h, w: (
         truth(~rk.tensor(np.tile(np.arange(30) < 20, (len(x), 1))) & (h > 0), x)
     ),

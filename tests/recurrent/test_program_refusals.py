@@ -31,6 +31,10 @@ class Written(rk.Cell):
         self.small = nn.Parameter(np.array([0.0, 0.1, -0.1], np.float32))
         self.register_buffer("times", rk.tensor(np.array(3)))
         self.register_buffer("order", rk.tensor(np.array([2, 2, 0, 1])))
+        self.row, self.bound, self.of_function = [self.small], self._bound, lambda: self.times
+
+    def _bound(self):
+        return self.W
 
     def step(self, x, state):
         return self.given(self, x, state)
@@ -84,7 +88,7 @@ def drawn(cell, x):
 VALUES = "the numbers of a tensor are read"
 REFUSED = {
     "a branch": (lambda c, x, h: x if x.sum() > 0 else h, "sum mixes rows"),
-    "a branch on any": (lambda c, x, h: x if ops.any(x > 0) else h, "any cannot be part"),
+    "a branch on any": (lambda c, x, h: x if ops.any(x > 0) else h, "any mixes rows"),
     "a branch of the loop": (lambda c, x, h: ops.stack([r * 2 for r in x]), "split mixes rows"),
     "float()": (lambda c, x, h: x * float(x[:, 0].sum()), "sum mixes rows"),
     "item()": (lambda c, x, h: x * h.max(-1).detach()[0].item(), "getitem mixes rows"),
@@ -98,7 +102,9 @@ REFUSED = {
         lambda c, x, h: x * ops.argmax(x, -1).astype("float32").unsqueeze(1),
         "argmax cannot be part of a program",
     ),
-    "dropout": (lambda c, x, h: ops.dropout(x, 0.5), "dropout cannot be part of a program"),
+    "dropout": (
+        lambda c, x, h: ops.dropout(x, 0.5), r"dropout cannot be part of a program: .* draw\(\)",
+    ),
     "indices": (lambda c, x, h: x[:, INDICES], "getitem with an array of indices"),
     "an index of the batch": (lambda c, x, h: x + h[0], "getitem mixes rows"),
     "rows backwards": (lambda c, x, h: x + h[::-1], "getitem mixes rows"),
@@ -152,6 +158,9 @@ REFUSED = {
     "a number of times": (
         lambda c, x, h: x * int(c.times.item()), "other numbers in the cell's tensors",
     ),
+    "numbers of a parameter in a list": (lambda c, x, h: x * float(c.row[0].data[1]), VALUES),
+    "numbers by a bound method": (lambda c, x, h: x * c.bound().numpy()[0, 0], VALUES),
+    "a number by a function": (lambda c, x, h: x * int(c.of_function()), VALUES),
     "integers of a list": (
         lambda c, x, h: x + c.W[c.order][0], "other numbers in the cell's tensors",
     ),

@@ -14,6 +14,7 @@ from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops import linear
 from rnnkit.recurrent import run_layer
+from rnnkit.recurrent.program import obstacle
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -51,6 +52,8 @@ def _without_history(function, *tensors):
 
 CUT = {
     "x": lambda c, x, h: linear(x.detach(), c.W) + h @ c.U.T,
+    "a parameter": lambda c, x, h: linear(x, c.W.detach()) + linear(h, c.U.T.detach()) @ c.U,
+    "a parameter in a list": lambda c, x, h: linear(x, c.W) * c.row[0].detach() + c.row[0] * h,
     "x, in one of two": lambda c, x, h: linear(x.detach(), c.W) + 2 * linear(x, c.W) + h,
     "x, in a factor": lambda c, x, h: linear(x * x.detach(), c.W) + linear(x * x, c.W) + h,
     "tanh of x": lambda c, x, h: linear(x.tanh().detach(), c.W) + x.tanh() @ c.W.T + h @ c.U.T,
@@ -74,6 +77,10 @@ def test_what_a_step_does_without_recording_gets_no_gradient(name):
             return h, (h,)
 
     cell = Cut(dtype="float64")
+    cell.row = [cell.b]
+    assert obstacle([cell], []) is None
+    for parameter in cell.parameters():
+        parameter.data[...] *= 0.7  # it has been traced: a tensor that is detached is no constant
     found = []
     for backend in ("native", "python"):
         x = rk.tensor(data("float64"), requires_grad=True)

@@ -387,6 +387,28 @@ def _sum(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     return reduced(t, "reduce_sum", x, _row_axes("sum", params["axis"]), params["keepdims"], dtype)
 
 
+@rule("any")
+def _any(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    need_rows_first("any", *values)
+    x = values[0]
+    found = elementwise(t, "not_equal", [x, t.constant(0, x.dtype)], np.bool_)
+    return elementwise(t, "not_equal", _counted(t, "any", found, params), np.bool_)
+
+
+@rule("all")
+def _all(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    need_rows_first("all", *values)
+    missing = elementwise(t, "logical_not", values, np.bool_)
+    return elementwise(t, "equal", _counted(t, "all", missing, params), np.bool_)
+
+
+def _counted(t: Tracer, name: str, truth: Value, params: dict[str, Any]) -> list[Value]:
+    """How many there are, and none."""
+    axes = _row_axes(name, params["axis"])
+    total = reduced(t, "reduce_sum", truth, axes, params["keepdims"], np.dtype(np.int64))
+    return [total, t.constant(0, np.int64)]
+
+
 def _extreme(name: str) -> Rule:
     def rule(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
         need_rows_first(name, *values)

@@ -63,14 +63,19 @@ def _found_or_traced(cell: Cell, settings: Any) -> TracedStep | TraceError:
         of_cell = _traced[original] = {}
     key = type(cell), settings
     found = of_cell.get(key)
-    if found is None:
+    if not _serves(found, cell):
         with TRACING:
             found = of_cell.get(key)  # another thread may have traced it meanwhile
-            if found is None:
+            if not _serves(found, cell):
                 found = of_cell[key] = _trace(cell)
                 if len(of_cell) > MOST_SETTINGS:
                     del of_cell[next(iter(of_cell))]
+    assert found is not None
     return found
+
+
+def _serves(found: TracedStep | TraceError | None, cell: Cell) -> bool:
+    return found is not None and (isinstance(found, TraceError) or found.serves(cell))
 
 
 def _trace(cell: Cell) -> TracedStep | TraceError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,18 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.grad_mode import state
-from rnnkit.autograd.primitive import Primitive, PrimitiveNode
-from rnnkit.autograd.tensor import wrap
+from rnnkit.autograd.primitive import PRIMITIVES, Primitive, PrimitiveNode
+from rnnkit.autograd.tensor import readers, wrap
 from rnnkit.errors import TraceError
-from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value
+from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value, told_apart
 
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Shape
 
+_INSTEAD = {
+    "dropout": ": masks come from draw()",
+    "cumsum": ": a product with a triangular matrix can",
+}
 FEWEST_ROWS = 1009
 """The least number of rows that a traced batch seems to have."""
 
@@ -151,6 +156,10 @@ class Tracer:
         tensor_of: the real tensor behind an invariant.
         calls: how a real tensor came to be (by ``id``).
         input_calls: how a hoisted sequence did.
+        read: of real tensors whose numbers the step has taken: the array, whether a gradient is
+            wanted, and the line; by the array's ``id``.
+        holders: tensors of the cell, of calls, and that the step has detached, by the ``id`` of the
+            array, which a detached one shares.
     """
 
     def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
@@ -174,13 +183,28 @@ class Tracer:
         self._same: dict[tuple[Any, ...], Value] = {}
         self._constants: dict[Any, Value] = {}
         self._trainable: set[int] = set()
+        self.read: dict[int, tuple[Any, bool, str]] = {}
+        self.holders: dict[int, Tensor] = {}
+        self._results: dict[tuple[Any, ...], Any] = {}
 
     def __enter__(self) -> Tracer:
         state.tracer = self
+        readers[get_ident()] = self._note
         return self
 
     def __exit__(self, *_: object) -> None:
         state.tracer = None
+        readers.pop(get_ident(), None)
+
+    def _note(self, tensor: Tensor, detaches: bool) -> None:
+        array: Any = tensor._data
+        if type(array) is TracedArray:
+            return
+        if detaches:
+            self.holders.setdefault(id(array), tensor)
+        elif id(array) not in self.read:
+            trained = self.holders.get(id(array), tensor)._requires_grad
+            self.read[id(array)] = array, trained, where()
 
     # ---- values
 
@@ -218,6 +242,7 @@ class Tracer:
         """The traced tensor for a real one."""
         found = self._stand_ins.get(id(tensor))
         if found is None:
+            self._know_detached(tensor)
             value = Value("invariant", tensor._data.shape, tensor._data.dtype, None, serial=False)
             value.number = len(self.invariants)
             self.invariants.append(value)
@@ -290,14 +315,20 @@ class Tracer:
         else:
             rule = self._rules.get(primitive.name)
             if rule is None:
-                raise TraceError(f"{where()}: {primitive.name} cannot be part of a program")
+                instead = _INSTEAD.get(primitive.name, "")
+                raise TraceError(
+                    f"{where()}: {primitive.name} cannot be part of a program{instead}"
+                )
             results = rule(self, values, params)
         several = isinstance(results, tuple)
         recorded = state.enabled and primitive.differentiable
         trained = recorded and any(t._requires_grad for t in given)
         if not several and self.hoists and self._hoist(results, primitive, values):
-            call = Call(primitive, inputs, params, None, recorded)
-            return self._hoisted(results, call, trained)
+            key = _key(primitive, given, params, recorded)
+            if key not in self._results:
+                call = Call(primitive, inputs, params, None, recorded)
+                self._results[key] = self._hoisted(results, call, trained)
+            return self._results[key]
         outputs = [self.tensor(value) for value in (results if several else (results,))]
         for i, output in enumerate(outputs):
             data: Any = output._data
@@ -337,23 +368,38 @@ class Tracer:
     def _call_for_real(
         self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
     ) -> Any:
+        for tensor in inputs:
+            self._know_detached(tensor)
+        recorded = state.enabled and primitive.differentiable
+        key = _key(primitive, inputs, params, recorded)
+        if key in self._results:
+            return self._results[key]
         state.tracer = None
         try:
             result = primitive(*inputs, **params)
         finally:
             state.tracer = self
+        self._results[key] = result
         several = isinstance(result, tuple)
-        recorded = state.enabled and primitive.differentiable
         trainable = recorded and any(
             t._requires_grad or id(t) in self._trainable for t in inputs
         )
         for i, tensor in enumerate(result if several else (result,)):
             call = Call(primitive, inputs, params, i if several else None, recorded)
             self.calls[id(tensor)] = call
+            self.holders.setdefault(id(tensor._data), tensor)
             self._alive.append(tensor)
             if trainable and tensor.dtype.kind == "f":
                 self._trainable.add(id(tensor))
         return result
+
+    def _know_detached(self, tensor: Tensor) -> None:
+        """A tensor that shares the array of another is that one without its history."""
+        holder = self.holders.get(id(tensor._data), tensor)
+        if holder is not tensor and id(tensor) not in self.calls:
+            call = Call(PRIMITIVES["clone"], (holder,), {}, None, False)
+            self.calls[id(tensor)] = call
+            self._alive.append(tensor)
 
     def _without_rows(
         self, primitive: Primitive, values: list[Value], params: dict[str, Any]
@@ -384,6 +430,18 @@ class Tracer:
         data: Any = leaf._data
         data.call = self.input_calls[data.value] = call
         return leaf
+
+
+def _key(
+    primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any], recorded: bool
+) -> tuple[Any, ...]:
+    """Equal for calls that give the same, with the same history."""
+    from_what = [
+        (id(t), 0, t._requires_grad) if type(t._data) is not TracedArray
+        else (id(t._data.value), id(t._data.call), t._requires_grad)
+        for t in inputs
+    ]
+    return (id(primitive), recorded, *from_what, told_apart(params))
 
 
 def _are_of_input(operands: list[Value]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from itertools import chain
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ import numpy as np
 from rnnkit import rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
-from rnnkit.autograd.tensor import wrap
+from rnnkit.cells.base import original_of
 from rnnkit.errors import ShapeError, TraceError
-from rnnkit.module import Module
+from rnnkit.module import Module, Parameter
 from rnnkit.recurrent.program.settings import (
     changed,
     generators_unchanged,
@@ -46,6 +47,14 @@ def tensors_of(module: Module) -> dict[str, Tensor]:
     return found
 
 
+def _alike(tensor: Tensor, array: Array) -> Tensor:
+    """A tensor, or a parameter, as another is, of an array that is shared."""
+    kind = Parameter if isinstance(tensor, Parameter) else Tensor
+    other: Tensor = kind.__new__(kind)
+    Tensor.__init__(other, array, requires_grad=tensor._requires_grad, copy=False)
+    return other
+
+
 def _other_numbers(tensor: Tensor) -> Tensor:
     """A tensor like another, but for its numbers: each has another sign and another size."""
     array = tensor._data
@@ -58,9 +67,7 @@ def _other_numbers(tensor: Tensor) -> Tensor:
         others = np.asarray(~array)
     else:
         others = np.asarray(_other_integers(array))
-    other = wrap(others)
-    other._requires_grad = tensor._requires_grad
-    return other
+    return _alike(tensor, others)
 
 
 def _kinds_of(drawn: Sequence[Value]) -> list[tuple[str, tuple[int, ...]]]:
@@ -89,16 +96,14 @@ TRACING = RLock()
 """Held by who traces a step, or makes something of a traced one, which adds to its trace."""
 
 
-def _without_ties(cell: Cell) -> Cell:
-    """The cell, or a copy that holds no tensor twice: its trace serves where they part, too."""
-    held = tensors_of(cell)
-    first = {id(tensor): path for path, tensor in reversed(held.items())}
-    tied = {}
-    for path, tensor in held.items():
-        if first[id(tensor)] != path:
-            tied[path] = wrap(tensor._data)
-            tied[path]._requires_grad = tensor._requires_grad
-    return cell.with_tensors(tied) if tied else cell
+def _apart(cell: Cell) -> Cell:
+    """A copy that holds each tensor once and for itself.
+
+    Its trace serves where two that are one now part, too; and what the step comes by in another
+    way than by the cell's attributes (a list, a bound method) is not theirs.
+    """
+    held = tensors_of(cell).items()
+    return cell.with_tensors({path: _alike(t, t._data.view()) for path, t in held})
 
 
 def _line_of(error: Exception) -> str:
@@ -140,7 +145,7 @@ class TracedStep:
     _own: Sequence[Array] = ()  # of the second trace, the numbers that nobody else has
 
     def __init__(self, cell: Cell, hoists: bool = True) -> None:
-        cell = _without_ties(cell)
+        own, cell = cell, _apart(cell)
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._own = [other._data for other in others.values()]
@@ -149,6 +154,7 @@ class TracedStep:
             twin._trace(cell.with_tensors(others), hoists, 1)
             # What both come by was there before: its gradient may be wanted, now or later.
             self._trace(cell, hoists, 0, twin._free_tensors())
+        self._refuse_numbers(own, twin)
         self.compiled: dict[Any, Compiled] = {}
         self.variants: dict[Any, Variant] = {}
         self._gradients: dict[Any, Gradients] = {}
@@ -156,14 +162,59 @@ class TracedStep:
         if _kinds_of(self.drawn) != _kinds_of(twin.drawn):
             raise TraceError("draw: another number of steps or rows gives other kinds of tensors")
         if self._text() != twin._text():
+            held = {id(tensor._data) for tensor in self._held.values()}
+            lines = [line for key, (_, _, line) in self.tracer.read.items() if key in held]
             raise TraceError(
-                f"{_line_of_step(cell)}: the step is another for another size of the batch, or for "
-                "other numbers in the cell's tensors: it may use them in operations alone"
+                f"{lines[0] if lines else _line_of_step(cell)}: the step is another for another "
+                "size of the batch, or for other numbers in the cell's tensors: it may use them in "
+                "operations alone"
             )
         # What each trace has made for itself is no tensor of anybody else.
         elsewhere = {id(tensor) for tensor in twin._free_tensors()}
         self.free = [tensor for tensor in self._free_tensors() if id(tensor) in elsewhere]
-        self._of_others = {*self.cell_tensors, *map(id, self.free)}
+        free = {id(tensor) for tensor in self.free}
+        self._of_others = {*self.cell_tensors, *free}
+        self._by_other_ways = {
+            path: t for path, t in tensors_of(original_of(own)).items() if id(t) in free
+        }
+        self._share()
+
+    def _share(self) -> None:
+        """Operations on constants share what they give, too: every 2 * h has made a 2 of its own,
+        which was not known to be one while the step was traced."""
+        first: dict[Any, Value] = {}
+        instead: dict[Value, Value] = {}
+
+        def enter(value: Value, key: Any) -> None:
+            found = first.setdefault((key, value.shape, value.dtype, value.rows), value)
+            if found is not value:
+                instead[value] = found
+
+        for value in self.tracer.invariants:
+            array = self.constant(value)
+            if array is not None:
+                enter(value, array.tobytes())
+        for operation in self.tracer.operations:
+            operation.inputs[:] = [instead.get(v, v) for v in operation.inputs]
+            enter(operation.out, operation.key)
+
+    def serves(self, cell: Cell) -> bool:
+        """Whether the tensors of the cell that the step came by in another way than by attributes,
+        by a bound method, are still those: it would come by others now."""
+        if not self._by_other_ways:
+            return True
+        held = tensors_of(original_of(cell))
+        return all(held.get(path) is tensor for path, tensor in self._by_other_ways.items())
+
+    def _refuse_numbers(self, cell: Cell, twin: TracedStep) -> None:
+        """Whose tensors the step came by in another way had the same numbers in both traces."""
+        held = {id(each[1]) for each in chain(*tensors_in(cell).values())}
+        for key, (_, trained, line) in self.tracer.read.items():
+            if key in twin.tracer.read and (trained or key in held):
+                raise TraceError(
+                    f"{line}: the numbers of a tensor are read: what a step does may not depend on "
+                    "them"
+                )
 
     def _trace(
         self, cell: Cell, hoists: bool, number: int, trained: Sequence[Tensor] = ()
@@ -180,17 +231,19 @@ class TracedStep:
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
         self.largest = max([tensor._data.size for tensor in held.values()], default=1)
-        settings = settings_of(cell)
+        original = original_of(cell)  # on which a bound method works that it holds
+        settings = settings_of(cell), settings_of(original)
         drawn = cell.draw(1 + number, 1 + number)
         after_draw = rng.get_state()
         # What the step does to numbers shows in the second trace, few of whose tensors others have:
         # its own cannot be written to any more, a step that does so is found there.
         for array in self._own:
             array.flags.writeable = False
-        tensors = tensors_in(cell, number == 1)
+        tensors = tensors_in(cell, number == 1), tensors_in(original)
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
         self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
         tracer.train([*held.values(), *trained])
+        tracer.holders = {id(tensor._data): tensor for tensor in held.values()}
         x = tracer.leaf("sequence", (cell.input_size,), "x", serial=False)
         states = [
             tracer.leaf("state", shape, name, number=i)
@@ -202,16 +255,19 @@ class TracedStep:
         ]
         step: Any = cell.step
         try:
-            with unchanged(cell, number == 1), enable_grad(), tracer:
+            with unchanged(original), unchanged(cell, number == 1), enable_grad(), tracer:
                 result = step(x, tuple(states), *drawn_leaves)
-                after_step, tensors_after = settings_of(cell), tensors_in(cell, number == 1)
+                after_step = settings_of(cell), settings_of(original)
+                tensors_after = tensors_in(cell, number == 1), tensors_in(original)
         except TraceError:
             raise
         except Exception as error:  # whatever it is, the tape shows it if it is the step's own
             raise TraceError(f"the step cannot be traced: {_line_of(error)}: {error}") from error
-        others = [*changed(settings, after_step), *other_tensors(tensors, tensors_after)]
-        if others:
-            names = ", ".join(dict.fromkeys(others))
+        names = ", ".join(dict.fromkeys([
+            *chain(*map(changed, settings, after_step)),
+            *chain(*map(other_tensors, tensors, tensors_after)),
+        ]))
+        if names:
             raise TraceError(f"{_line_of_step(cell)}: the step changes attributes: {names}")
         if rng.get_state() != after_draw:
             raise TraceError("the step draws from the generator: that is what draw() is for")
@@ -410,6 +466,7 @@ class TracedStep:
                 raise TraceError(f"its gradients cannot be traced: {text}") from error
             finally:
                 self.tracer.backward = False
+            self._share()
             self._gradients[key] = found
         return found
 
