@@ -354,6 +354,10 @@ def test_wrong_options():
         (lambda: C.PhasedLSTMCell(1, 4, timed=True), ArgumentError, "input_size: expected the"),
         (lambda: C.PhasedLSTMCell(3, 4, periods=(0, 1)), ArgumentError, "periods: expected two"),
         (lambda: C.PhasedLSTMCell(3, 4, timed=True).renew(5), ArgumentError, "timed: the layers"),
+        (lambda: C.PhasedLSTMCell(3, 4, leak=float("nan")), ArgumentError, "leak: expected a num"),
+        (lambda: C.LayerNormLSTMCell(3, 4, eps=-1), ArgumentError, "eps: expected a number >= 0"),
+        (lambda: C.RMSNormLSTMCell(3, 4, eps=-1), ArgumentError, "eps: expected a number >= 0"),
+        (lambda: C.LiGRUCell(3, 4, eps=-1), ArgumentError, "eps: expected a number >= 0"),
         (lambda: C.SRUCell(3, 4, dtype=np.float16), DTypeError, "float32 or float64, got float16"),
     ]:
         with pytest.raises(kind, match=message):
