@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from rnnkit.autograd import Tensor
+from rnnkit.errors import ArgumentError, DTypeError
+from rnnkit.module import Module
 
 
 class Loss(NamedTuple):
@@ -21,6 +23,30 @@ class Loss(NamedTuple):
 
 Objective: TypeAlias = Callable[[Any, Any], Loss]
 """``objective(batch, state)``; ``state`` is what it returned for the batch before, or None."""
+
+
+def objective_of(model: Module, objective: Objective | None) -> Objective:
+    """``objective``, by default ``model.loss``. Raises ArgumentError where there is neither."""
+    found: Objective | None = getattr(model, "loss", None) if objective is None else objective
+    if found is None:
+        raise ArgumentError(
+            f"objective: expected one, as {type(model).__name__} has no method loss"
+        )
+    return found
+
+
+def loss_of(objective: Objective, batch: Any, state: Any) -> Loss:
+    """What ``objective`` says of a batch. Raises DTypeError when that is no `Loss` of a Tensor."""
+    loss = objective(batch, state)
+    if not isinstance(loss, Loss):
+        raise DTypeError(
+            f"objective: expected it to return a Loss(value, count), got {type(loss).__name__}"
+        )
+    if not isinstance(loss.value, Tensor):
+        raise DTypeError(
+            f"objective: value: expected a Tensor, the mean loss, got {type(loss.value).__name__}"
+        )
+    return loss
 
 
 class Measure(NamedTuple):
