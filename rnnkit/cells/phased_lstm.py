@@ -86,7 +86,7 @@ class PhasedLSTMCell(GatedCell):
         self.timed = check_bool("timed", timed)
         if timed and check_size("input_size", input_size) == 1:
             raise ArgumentError("input_size: expected the time and at least one feature, got 1")
-        if len(periods) != 2 or not 0 < periods[0] <= periods[1]:
+        if len(periods) != 2 or not 0 < periods[0] <= periods[1] < np.inf:
             raise ArgumentError(f"periods: expected two ascending positive numbers, got {periods}")
         check_number("leak", leak, high=1)
         self.leak, self.periods = leak, periods
