@@ -385,7 +385,7 @@ def _check_tokens(
     if ids.ndim != 2:
         axes = "(S, N)" if name == "source" else "(T, N)"
         raise ShapeError(f"{name}: expected tokens {axes}, got shape {ids.shape}")
-    valid = step_mask(lengths, *ids.shape, name=lengths_name, of=f"the steps of {name}")
+    valid = step_mask(lengths, ids.shape[0], ids.shape[1], lengths_name, f"the steps of {name}")
     if valid is not None:
         ids = np.where(valid.data, ids, 0)
     wrong = ids[(ids < 0) | (ids >= size)]
