@@ -22,12 +22,19 @@ from rnnkit.errors import ArgumentError
 
 
 class Window(NamedTuple):
-    """One step of training: T characters of N streams and the characters that follow them."""
+    """One step of training: T characters of N streams and the characters that follow them.
 
-    position: int  # its place in the endless sequence of windows
-    starts_epoch: bool  # the streams begin anew: the carried state must not be used
-    inputs: np.ndarray  # (T, N) int64
-    targets: np.ndarray  # (T, N) int64; targets[t] == inputs[t + 1]
+    Attributes:
+        position: its place in the endless sequence of windows.
+        starts_epoch: whether the streams begin anew: the carried state must not be used.
+        inputs: (T, N) int64.
+        targets: (T, N) int64; targets[t] is inputs[t + 1].
+    """
+
+    position: int
+    starts_epoch: bool
+    inputs: np.ndarray
+    targets: np.ndarray
 
 
 class ContinuousBatches(PositionedBatches[Window]):

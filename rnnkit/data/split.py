@@ -14,7 +14,12 @@ S = TypeVar("S", str, np.ndarray, list)
 
 
 class Parts(NamedTuple):
-    """Places of items in the data set, int64 and sorted: every item is in exactly one of both."""
+    """Places of items in the data set, int64 and sorted: every item is in exactly one of both.
+
+    Attributes:
+        training: those to learn from.
+        held_out: the others.
+    """
 
     training: np.ndarray
     held_out: np.ndarray

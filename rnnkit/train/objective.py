@@ -12,13 +12,19 @@ from rnnkit.module import Module
 
 
 class Loss(NamedTuple):
-    """What an objective returns for a batch."""
+    """What an objective returns for a batch.
 
-    value: Tensor  # (), the mean over the items; what is differentiated
-    # How many items: characters, frames, sequences; 0 leaves the batch out.
+    Attributes:
+        value: (), the mean over the items; what is differentiated.
+        count: how many items: characters, frames, sequences; 0 leaves the batch out.
+        state: carried to the next batch, unless that one starts an epoch.
+        metrics: sums over the items, by name.
+    """
+
+    value: Tensor
     count: int  # type: ignore[assignment]  # a tuple has a method of that name
-    state: Any = None  # carried to the next batch, unless that one starts an epoch
-    metrics: Mapping[str, float] = MappingProxyType({})  # sums over the items
+    state: Any = None
+    metrics: Mapping[str, float] = MappingProxyType({})
 
 
 Objective: TypeAlias = Callable[[Any, Any], Loss]
@@ -50,14 +56,23 @@ def loss_of(objective: Objective, batch: Any, state: Any) -> Loss:
 
 
 class Measure(NamedTuple):
-    """What a run is judged by, and how that is shown."""
+    """What a run is judged by, and how that is shown.
 
-    name: str = "loss"  # "loss", or one of the objective's metrics
+    Attributes:
+        name: "loss", or one of the objective's metrics.
+        unit: what stands behind the number.
+        scale: what is shown is the value times this.
+        digits: how many of them behind the point.
+        higher_is_better: whether a larger value is a gain.
+        items: what the objective counts, in words.
+    """
+
+    name: str = "loss"
     unit: str = ""
-    scale: float = 1.0  # what is shown is the value times this
+    scale: float = 1.0
     digits: int = 4
     higher_is_better: bool = False
-    items: str = "items"  # what the objective counts
+    items: str = "items"
 
     def show(self, value: float) -> str:
         """``value`` in the unit in which it is shown, the unit left out."""
