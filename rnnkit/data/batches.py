@@ -60,7 +60,8 @@ class SequenceBatch(NamedTuple):
 
     Attributes:
         position: its place in the endless sequence of batches.
-        starts_epoch: always true, since its rows never go on from those of the batch before.
+        starts_epoch: whether it is the first of an epoch. No state is to be carried to the others
+            either: their rows never go on from those of the batch before.
         inputs: (T, N, ...) int64 ids or floating features; T the longest length.
         lengths: (N,) int64, 1 to T.
         targets: (N, ...), (T, N, ...) or (S, N, ...); None where there are none.
