@@ -50,9 +50,11 @@ class ContinuousBatches(PositionedBatches[Window]):
         """``ids``: the text, a 1-D integer array, memory-mapped ones read as they are used;
         ``streams``: N; ``length``: the longest T.
 
-        Raises ArgumentError when a size is not positive or the text holds fewer than two
-        characters for each stream.
+        Raises ArgumentError for ids that are no such array, when a size is not positive, or when
+        the text holds no more characters than there are streams.
         """
+        if not isinstance(ids, np.ndarray):
+            raise ArgumentError(f"ids: expected a 1-D integer array, got {type(ids).__name__}")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ArgumentError(
                 f"ids: expected a 1-D integer array, got {ids.ndim}-D of {ids.dtype}"

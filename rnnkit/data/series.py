@@ -25,7 +25,11 @@ SCALINGS = ("standard", "minmax", "none")
 
 
 class Scaler:
-    """(x - shift) / scale for each channel, and back."""
+    """(x - shift) / scale for each channel, and back.
+
+    ``transform`` and ``inverse`` raise ShapeError for values of another number of channels, and
+    ArgumentError for channels that there are not.
+    """
 
     def __init__(self, shift: Any, scale: Any) -> None:
         """``shift``, ``scale``: (C,); raises ArgumentError unless finite and scales above 0."""
@@ -70,13 +74,13 @@ class Scaler:
 
     def transform(self, values: Any, channels: Sequence[int] | None = None) -> np.ndarray:
         """``values`` (..., C) scaled, float64; ``channels``: which they are, if not all."""
-        shift, scale = self._of(channels)
-        return (np.asarray(values, np.float64) - shift) / scale
+        values, shift, scale = self._of(values, channels)
+        return (values - shift) / scale
 
     def inverse(self, values: Any, channels: Sequence[int] | None = None) -> np.ndarray:
         """The values (..., C) in their own units, float64, whose ``transform`` was ``values``."""
-        shift, scale = self._of(channels)
-        return np.asarray(values, np.float64) * scale + shift
+        values, shift, scale = self._of(values, channels)
+        return values * scale + shift
 
     def record(self) -> dict[str, Any]:
         """What ``from_record`` makes the same scaler of; JSON can hold it, exactly."""
@@ -88,10 +92,20 @@ class Scaler:
         fields = check_record(record, "scaler")
         return cls(_numbers(fields, "shift"), _numbers(fields, "scale"))
 
-    def _of(self, channels: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
-        if channels is None:
-            return self.shift, self.scale
-        return self.shift[list(channels)], self.scale[list(channels)]
+    def _of(
+        self, values: Any, channels: Sequence[int] | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The values, and the shift and scale of each of their channels."""
+        shift, scale = self.shift, self.scale
+        if channels is not None:
+            chosen, count = list(channels), len(shift)
+            if not all(-count <= channel < count for channel in chosen):
+                raise ArgumentError(f"channels: expected from 0 to {count - 1}, got {chosen}")
+            shift, scale = shift[chosen], scale[chosen]
+        given = np.asarray(values, np.float64)
+        if given.shape[-1:] != shift.shape:  # one channel would pass for all
+            raise ShapeError(f"values: expected (..., {len(shift)}), got shape {given.shape}")
+        return given, shift, scale
 
 
 class SeriesTransform:

@@ -245,6 +245,15 @@ def test_transforms_of_nonsense_are_refused():
         SeriesTransform.fit(np.zeros((3, 1)), lag=3)
     with pytest.raises(ArgumentError, match="lag: expected 0 or a positive"):
         SeriesTransform.fit(np.zeros((3, 1)), lag=-1)
+    scaler = Scaler.fit(np.arange(6.0).reshape(3, 2))
+    for call in (scaler.transform, scaler.inverse):
+        for shape in ((4, 1), (3,), ()):  # one channel would pass for both
+            with pytest.raises(ShapeError, match=r"values: expected \(..., 2\), got shape"):
+                call(np.zeros(shape))
+        with pytest.raises(ShapeError, match=r"values: expected \(..., 1\)"):
+            call(np.zeros((4, 2)), channels=[1])
+        with pytest.raises(ArgumentError, match=r"channels: expected from 0 to 1, got \[2\]"):
+            call(np.zeros((4, 1)), channels=[2])
     transform = SeriesTransform.fit(some_series(), lag=2)
     with pytest.raises(ArgumentError, match="history: expected the last 2"):
         transform.inverse(np.zeros((4, 3)), np.zeros((1, 3)))
