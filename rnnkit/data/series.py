@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.cells.checks import check_real_dtype
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
@@ -219,13 +220,15 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
             part: (begin, end), the moments that targets are taken from; all by default.
             channels: the channels to forecast; all by default.
             stride: from one origin to the next.
-            dtype: of what the batches hold.
+            dtype: of what the batches hold, float32 or float64.
 
         Raises:
             ArgumentError: a size that is not positive, a part that is not in the series or holds
                 no whole window, a channel that there is not, a number that is not finite.
             ShapeError: ``series`` is not (L, C), or of other channels than ``transform``.
+            DTypeError: another dtype.
         """
+        dtype = check_real_dtype("dtype", dtype)
         self.series = check_series("series", series)
         length, width = self.series.shape
         self.window = check_positive("window", window)
@@ -333,8 +336,10 @@ def split_series(length: int, validation: float, test: float = 0.0) -> list[tupl
     """The parts (begin, end) of a series to train on, validate with and test with, in this order
     of time; of ``test`` 0 there are two.
 
-    Raises ArgumentError when a share is not from 0 to 1 or a part would be empty.
+    Raises ArgumentError when a share is not from 0 to 1, a part would be empty or ``length`` is no
+    positive integer.
     """
+    length = check_positive("length", length)
     if not (0.0 < validation < 1.0 and 0.0 <= test < 1.0):
         raise ArgumentError(
             f"validation, test: expected shares between 0 and 1, got {validation}, {test}"
