@@ -67,7 +67,8 @@ def reduce_over_steps(
         return reduce(losses, reduction, losses.size)
     if tensors[0].ndim < 3:  # the features would pass for rows
         raise ShapeError(
-            f"input: expected (T, N, ..., features) with lengths, got shape {tensors[0].shape}"
+            "input: expected (T, N, ...) with lengths, features behind the rows, "
+            f"got shape {tensors[0].shape}"
         )
     places = times, rows = valid_places(tensors[0], lengths, "input")
     losses = losses_of(*[tensor[places] for tensor in tensors])
