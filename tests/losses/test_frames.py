@@ -176,7 +176,7 @@ def test_losses_of_rows_want_steps_rows_and_features():
         lambda: losses.gaussian_mixture_nll(np.zeros((4, 5)), two, [1] * 5, components=1),
         lambda: losses.handwriting_nll(np.zeros((4, 7)), flat, [1] * 7),
     ):
-        with pytest.raises(ShapeError, match=r"input: expected \(T, N, ...\) with lengths, features"):
+        with pytest.raises(ShapeError, match=r"input: expected \(T, N, ...\) with lengths, feat"):
             loss()
     frames = np.zeros((4, 3, 2))
     with pytest.raises(ArgumentError, match="lengths: expected from 0 to 4, the steps of input"):
