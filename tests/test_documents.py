@@ -1,5 +1,6 @@
 """The examples in the README and in docs/ run as they are printed, and links lead somewhere."""
 
+import importlib
 import re
 from pathlib import Path
 from types import CodeType
@@ -79,3 +80,12 @@ def test_the_table_of_cells_is_complete():
             states = re.sub(r" \(.+?\)", "", match[3]).split(", ")
             rows[match[1]] = match[2], tuple(state for state in states if state != "y")
     assert rows == {name: (cell.__name__, cell.state_names) for name, cell in CELLS.items()}
+
+
+@pytest.mark.parametrize("package", ["data", "decoding", "diagnostics", "nn", "nn.utils", "train"])
+def test_records_tell_what_each_of_their_fields_is(package):
+    module = importlib.import_module(f"rnnkit.{package}")
+    for name in module.__all__:
+        record = getattr(module, name)
+        for field in getattr(record, "_fields", ()):
+            assert re.search(rf"\b{field}\b", record.__doc__), f"{name}.{field}"

@@ -40,7 +40,7 @@ class LayerNormGRUCell(NormalizedCell):
     which begin at 0. One state h, (N, H).
 
     Raises:
-        ArgumentError: a size below 1.
+        ArgumentError: a size below 1, or a negative eps.
         DTypeError: another dtype.
     """
 

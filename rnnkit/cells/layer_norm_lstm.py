@@ -41,7 +41,7 @@ class LayerNormLSTMCell(NormalizedCell):
     bias_hh (4*H,), bias_c (H,), which begin at 0. States h and c, (N, H).
 
     Raises:
-        ArgumentError: a size below 1.
+        ArgumentError: a size below 1, or a negative eps.
         DTypeError: another dtype.
     """
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool
+from rnnkit.cells.checks import check_bool, check_number
 from rnnkit.ops import layer_norm, linear, relu, sigmoid
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class LiGRUCell(Cell):
     begins at 0. One state h, (N, H).
 
     Raises:
-        ArgumentError: a size below 1.
+        ArgumentError: a size below 1, or a negative eps.
         DTypeError: another dtype.
     """
 
@@ -67,6 +67,7 @@ class LiGRUCell(Cell):
         super().__init__(input_size, hidden_size)
         self.bias = check_bool("bias", bias)
         self.normalized = check_bool("normalized", normalized)
+        check_number("eps", eps)
         self.eps = eps
         self.make_parameters(dtype)
 

@@ -89,7 +89,7 @@ class LMUCell(Cell):
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.order = check_size("order", order)
-        if not window > 0:
+        if not 0 < window < np.inf:
             raise ArgumentError(f"window: expected a positive number of steps, got {window}")
         self.window = window
         self.make_parameters(dtype)

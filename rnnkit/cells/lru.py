@@ -45,7 +45,8 @@ class LRUCell(Cell):
     States re and im, (N, M); the output y is no state.
 
     Raises:
-        ArgumentError: a size below 1, or a ring that is not within 0 <= r_min < r_max <= 1.
+        ArgumentError: a size below 1, a ring that is not within 0 <= r_min < r_max <= 1, or a
+            max_phase that is not positive.
         DTypeError: another dtype.
     """
 
@@ -75,6 +76,8 @@ class LRUCell(Cell):
         self.state_size = check_size("state_size", states)
         if not 0 <= r_min < r_max <= 1:
             raise ArgumentError(f"r_min, r_max: expected 0 to 1, ascending, got {r_min}, {r_max}")
+        if not 0 < max_phase < np.inf:
+            raise ArgumentError(f"max_phase: expected a positive number, got {max_phase}")
         self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
         self.make_parameters(dtype)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.cells.base import GatedCell
+from rnnkit.cells.checks import check_number
 
 if TYPE_CHECKING:
     from rnnkit.module import Parameter
@@ -26,7 +27,7 @@ class NormalizedCell(GatedCell):
     "gain" begin at 1, all biases at 0.
 
     Raises:
-        ArgumentError: a size below 1.
+        ArgumentError: a size below 1, or a negative eps.
         DTypeError: another dtype.
     """
 
@@ -43,6 +44,7 @@ class NormalizedCell(GatedCell):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype=dtype)
+        check_number("eps", eps)
         self.eps = eps
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...] | None]:

@@ -26,7 +26,7 @@ import numpy as np
 
 from rnnkit import rng
 from rnnkit.cells.base import Cell, GatedCell, register_cell
-from rnnkit.cells.checks import check_bool, check_size
+from rnnkit.cells.checks import check_bool, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import floor, sigmoid, tanh, where
 
@@ -47,7 +47,8 @@ class PhasedLSTMCell(GatedCell):
         timed: whether the last feature of the input is the time of the step, and goes into nothing
             else. By default the first step has time 1, the second time 2, and so on. The layers
             above do not see the input: a timed cell can be stacked only by hand.
-        leak: what passes a closed gate. The paper trains with 0.001 and has 0 afterwards.
+        leak: what passes a closed gate, from 0 to 1. The paper trains with 0.001 and has 0
+            afterwards.
         periods: the periods are drawn between these two, uniformly in their logarithm.
         dtype: float32 or float64.
 
@@ -57,8 +58,8 @@ class PhasedLSTMCell(GatedCell):
     of the period, which begins at 0.05. States h and c, (N, H), and t, (N, 1).
 
     Raises:
-        ArgumentError: a size below 1; only one input feature where ``timed``; periods that are not
-            positive and ascending.
+        ArgumentError: a size below 1; only one input feature where ``timed``; a leak out of
+            range; periods that are not positive and ascending.
         DTypeError: another dtype.
     """
 
@@ -85,8 +86,9 @@ class PhasedLSTMCell(GatedCell):
         self.timed = check_bool("timed", timed)
         if timed and check_size("input_size", input_size) == 1:
             raise ArgumentError("input_size: expected the time and at least one feature, got 1")
-        if len(periods) != 2 or not 0 < periods[0] <= periods[1]:
+        if len(periods) != 2 or not 0 < periods[0] <= periods[1] < np.inf:
             raise ArgumentError(f"periods: expected two ascending positive numbers, got {periods}")
+        check_number("leak", leak, high=1)
         self.leak, self.periods = leak, periods
         super().__init__(input_size, hidden_size, bias, dtype=dtype)
 

@@ -40,7 +40,7 @@ class RMSNormLSTMCell(LayerNormLSTMCell):
     (4*H,), which begins at 0. States h and c, (N, H).
 
     Raises:
-        ArgumentError: a size below 1.
+        ArgumentError: a size below 1, or a negative eps.
         DTypeError: another dtype.
     """
 

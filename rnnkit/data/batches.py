@@ -56,15 +56,26 @@ class Batches(Protocol[B_co]):
 
 
 class SequenceBatch(NamedTuple):
-    """N sequences side by side, padded at their ends, with what belongs to each of them."""
+    """N sequences side by side, padded at their ends, with what belongs to each of them.
+
+    Attributes:
+        position: its place in the endless sequence of batches.
+        starts_epoch: whether it is the first of an epoch. No state is to be carried to the others
+            either: their rows never go on from those of the batch before.
+        inputs: (T, N, ...) int64 ids or floating features; T the longest length.
+        lengths: (N,) int64, 1 to T.
+        targets: (N, ...), (T, N, ...) or (S, N, ...); None where there are none.
+        target_lengths: (N,) int64, 0 to S, of targets that are sequences; else None.
+        rows: (N,) int64: the places of the sequences in the data set.
+    """
 
     position: int
-    starts_epoch: bool  # its rows never go on from those of the batch before, here or elsewhere
-    inputs: np.ndarray  # (T, N, ...) int64 ids or floating features; T the longest length
-    lengths: np.ndarray  # (N,) int64, 1 to T
-    targets: Any  # (N, ...), (T, N, ...) or (S, N, ...); None where there are none
-    target_lengths: np.ndarray | None  # (N,) int64, 0 to S, of targets that are sequences
-    rows: np.ndarray  # (N,) int64: the places of the sequences in the data set
+    starts_epoch: bool
+    inputs: np.ndarray
+    lengths: np.ndarray
+    targets: Any
+    target_lengths: np.ndarray | None
+    rows: np.ndarray
 
 
 class PositionedBatches(ABC, Generic[B]):

@@ -22,12 +22,19 @@ from rnnkit.errors import ArgumentError
 
 
 class Window(NamedTuple):
-    """One step of training: T characters of N streams and the characters that follow them."""
+    """One step of training: T characters of N streams and the characters that follow them.
 
-    position: int  # its place in the endless sequence of windows
-    starts_epoch: bool  # the streams begin anew: the carried state must not be used
-    inputs: np.ndarray  # (T, N) int64
-    targets: np.ndarray  # (T, N) int64; targets[t] == inputs[t + 1]
+    Attributes:
+        position: its place in the endless sequence of windows.
+        starts_epoch: whether the streams begin anew: the carried state must not be used.
+        inputs: (T, N) int64.
+        targets: (T, N) int64; targets[t] is inputs[t + 1].
+    """
+
+    position: int
+    starts_epoch: bool
+    inputs: np.ndarray
+    targets: np.ndarray
 
 
 class ContinuousBatches(PositionedBatches[Window]):
@@ -43,9 +50,11 @@ class ContinuousBatches(PositionedBatches[Window]):
         """``ids``: the text, a 1-D integer array, memory-mapped ones read as they are used;
         ``streams``: N; ``length``: the longest T.
 
-        Raises ArgumentError when a size is not positive or the text holds fewer than two
-        characters for each stream.
+        Raises ArgumentError for ids that are no such array, when a size is not positive, or when
+        the text holds no more characters than there are streams.
         """
+        if not isinstance(ids, np.ndarray):
+            raise ArgumentError(f"ids: expected a 1-D integer array, got {type(ids).__name__}")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ArgumentError(
                 f"ids: expected a 1-D integer array, got {ids.ndim}-D of {ids.dtype}"

@@ -36,7 +36,13 @@ _DOCSTRING_CHARACTERS = 500_000
 
 
 class Corpus(NamedTuple):
-    """A text and where it comes from; ``note`` says what the reader should know about it."""
+    """A text and where it comes from.
+
+    Attributes:
+        name: of the source.
+        text: all of it.
+        note: what the reader should know about it, or "".
+    """
 
     name: str
     text: str

@@ -32,16 +32,22 @@ class MappedCorpus:
     has another size, beginning or end than was written. A vocabulary has files of its own, so
     runs with different ones do not undo each other's.
 
-    ``ids`` is a read-only array for ``ContinuousBatches`` and ``split_by_position``; a batch reads
-    its own streams' stretches and no more.
+    A batch of ``ContinuousBatches`` reads its own streams' stretches and no more.
+
+    Attributes:
+        ids: (L,) uint16, or int32 for more than 65,536 ids; read-only, for ``ContinuousBatches``
+            and ``split_by_position``.
+        path: the text.
+        cache: the file of the ids.
+        rebuilt: whether this ``open`` had to tokenise.
     """
 
     def __init__(self, ids: np.ndarray, path: str, cache: str, rebuilt: bool) -> None:
         """``open`` makes them."""
-        self.ids = ids  # (L,) uint16, or int32 for more than 65,536 ids
-        self.path = path  # the text
-        self.cache = cache  # the file of the ids
-        self.rebuilt = rebuilt  # whether this ``open`` had to tokenise
+        self.ids = ids
+        self.path = path
+        self.cache = cache
+        self.rebuilt = rebuilt
 
     def __len__(self) -> int:
         """How many ids there are."""

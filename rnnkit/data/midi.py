@@ -27,21 +27,35 @@ _MICROSECONDS = 60_000_000  # a minute
 
 
 class Note(NamedTuple):
-    """One key held down."""
+    """One key held down.
 
-    start: int  # ticks from the beginning
-    duration: int  # ticks, 1 or more
-    pitch: int  # 0 to 127; 60 is middle C
-    velocity: int = 80  # 1 to 127
-    channel: int = 0  # 0 to 15
+    Attributes:
+        start: ticks from the beginning.
+        duration: ticks, 1 or more.
+        pitch: 0 to 127; 60 is middle C.
+        velocity: 1 to 127.
+        channel: 0 to 15.
+    """
+
+    start: int
+    duration: int
+    pitch: int
+    velocity: int = 80
+    channel: int = 0
 
 
 class Midi(NamedTuple):
-    """What a file holds."""
+    """What a file holds.
 
-    notes: list[Note]  # in the order of start, channel, pitch and duration
-    ticks: int  # in a quarter note
-    tempo: float  # quarter notes a minute, the first in the file; 120 where it names none
+    Attributes:
+        notes: in the order of start, channel, pitch and duration.
+        ticks: in a quarter note.
+        tempo: quarter notes a minute, the first in the file; 120 where it names none.
+    """
+
+    notes: list[Note]
+    ticks: int
+    tempo: float
 
 
 def write_midi(

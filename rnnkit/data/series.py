@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.cells.checks import check_real_dtype
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
@@ -25,7 +26,11 @@ SCALINGS = ("standard", "minmax", "none")
 
 
 class Scaler:
-    """(x - shift) / scale for each channel, and back."""
+    """(x - shift) / scale for each channel, and back.
+
+    ``transform`` and ``inverse`` raise ShapeError for values of another number of channels, and
+    ArgumentError for channels that there are not.
+    """
 
     def __init__(self, shift: Any, scale: Any) -> None:
         """``shift``, ``scale``: (C,); raises ArgumentError unless finite and scales above 0."""
@@ -70,13 +75,13 @@ class Scaler:
 
     def transform(self, values: Any, channels: Sequence[int] | None = None) -> np.ndarray:
         """``values`` (..., C) scaled, float64; ``channels``: which they are, if not all."""
-        shift, scale = self._of(channels)
-        return (np.asarray(values, np.float64) - shift) / scale
+        values, shift, scale = self._of(values, channels)
+        return (values - shift) / scale
 
     def inverse(self, values: Any, channels: Sequence[int] | None = None) -> np.ndarray:
         """The values (..., C) in their own units, float64, whose ``transform`` was ``values``."""
-        shift, scale = self._of(channels)
-        return np.asarray(values, np.float64) * scale + shift
+        values, shift, scale = self._of(values, channels)
+        return values * scale + shift
 
     def record(self) -> dict[str, Any]:
         """What ``from_record`` makes the same scaler of; JSON can hold it, exactly."""
@@ -88,10 +93,20 @@ class Scaler:
         fields = check_record(record, "scaler")
         return cls(_numbers(fields, "shift"), _numbers(fields, "scale"))
 
-    def _of(self, channels: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
-        if channels is None:
-            return self.shift, self.scale
-        return self.shift[list(channels)], self.scale[list(channels)]
+    def _of(
+        self, values: Any, channels: Sequence[int] | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The values, and the shift and scale of each of their channels."""
+        shift, scale = self.shift, self.scale
+        if channels is not None:
+            chosen, count = list(channels), len(shift)
+            if not all(-count <= channel < count for channel in chosen):
+                raise ArgumentError(f"channels: expected from 0 to {count - 1}, got {chosen}")
+            shift, scale = shift[chosen], scale[chosen]
+        given = np.asarray(values, np.float64)
+        if given.shape[-1:] != shift.shape:  # one channel would pass for all
+            raise ShapeError(f"values: expected (..., {len(shift)}), got shape {given.shape}")
+        return given, shift, scale
 
 
 class SeriesTransform:
@@ -205,13 +220,15 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
             part: (begin, end), the moments that targets are taken from; all by default.
             channels: the channels to forecast; all by default.
             stride: from one origin to the next.
-            dtype: of what the batches hold.
+            dtype: of what the batches hold, float32 or float64.
 
         Raises:
             ArgumentError: a size that is not positive, a part that is not in the series or holds
                 no whole window, a channel that there is not, a number that is not finite.
             ShapeError: ``series`` is not (L, C), or of other channels than ``transform``.
+            DTypeError: another dtype.
         """
+        dtype = check_real_dtype("dtype", dtype)
         self.series = check_series("series", series)
         length, width = self.series.shape
         self.window = check_positive("window", window)
@@ -319,8 +336,10 @@ def split_series(length: int, validation: float, test: float = 0.0) -> list[tupl
     """The parts (begin, end) of a series to train on, validate with and test with, in this order
     of time; of ``test`` 0 there are two.
 
-    Raises ArgumentError when a share is not from 0 to 1 or a part would be empty.
+    Raises ArgumentError when a share is not from 0 to 1, a part would be empty or ``length`` is no
+    positive integer.
     """
+    length = check_positive("length", length)
     if not (0.0 < validation < 1.0 and 0.0 <= test < 1.0):
         raise ArgumentError(
             f"validation, test: expected shares between 0 and 1, got {validation}, {test}"

@@ -14,7 +14,12 @@ S = TypeVar("S", str, np.ndarray, list)
 
 
 class Parts(NamedTuple):
-    """Places of items in the data set, int64 and sorted: every item is in exactly one of both."""
+    """Places of items in the data set, int64 and sorted: every item is in exactly one of both.
+
+    Attributes:
+        training: those to learn from.
+        held_out: the others.
+    """
 
     training: np.ndarray
     held_out: np.ndarray
@@ -27,7 +32,7 @@ def split_by_position(text: S, validation: float = 0.1) -> tuple[S, S]:
 
     Raises ArgumentError when ``validation`` is not between 0 and 1 or a part would be empty.
     """
-    _check_share(validation)
+    _check_share("validation", validation)
     cut = len(text) - round(len(text) * validation)
     if not 0 < cut < len(text):
         unit = "characters" if isinstance(text, str) else "items"
@@ -52,7 +57,7 @@ def split_at_random(
 
     Raises ArgumentError when ``held_out`` is not between 0 and 1 or a part would be empty.
     """
-    _check_share(held_out)
+    _check_share("held_out", held_out)
     number = _group_numbers(groups, count)
     sizes = np.bincount(number)
     order = np.random.Generator(np.random.PCG64(check_seed(seed))).permutation(len(sizes))
@@ -143,6 +148,6 @@ def _numbers(marks: Iterable[Hashable]) -> np.ndarray:
     return np.array([known.setdefault(mark, len(known)) for mark in marks], np.int64)
 
 
-def _check_share(share: float) -> None:
+def _check_share(name: str, share: float) -> None:
     if not 0.0 < share < 1.0:
-        raise ArgumentError(f"validation: expected a share between 0 and 1, got {share}")
+        raise ArgumentError(f"{name}: expected a share between 0 and 1, got {share}")

@@ -72,7 +72,12 @@ class Vocabulary:
         return cls(characters)
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of ``text``: an int64 array (len(text),), 0 where a character is unknown."""
+        """The ids of ``text``: an int64 array (len(text),), 0 where a character is unknown.
+
+        Raises ArgumentError when it is no text.
+        """
+        if not isinstance(text, str):
+            raise ArgumentError(f"text: expected a text, got {type(text).__name__}")
         points = _code_points(text)
         places = np.searchsorted(self._code_points, points)
         places = np.minimum(places, len(self._code_points) - 1)

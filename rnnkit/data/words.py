@@ -173,12 +173,14 @@ class WordVocabulary:
         """The ids of a text, or of a list of tokens taken as they are: int64 (L,).
 
         ``start`` and ``end`` put those symbols around it. Raises ArgumentError when the vocabulary
-        has them not.
+        has them not, and for a token that is no text.
         """
         for name, wanted in (("start", start), ("end", end)):
             if wanted and name not in self.specials:
                 raise ArgumentError(f"{name}: this vocabulary has no such symbol")
-        tokens = _tokens_of(text, self.lower, self.lines)
+        tokens = list(_tokens_of(text, self.lower, self.lines))
+        if not all(isinstance(token, str) for token in tokens):  # else all of them unknown
+            raise ArgumentError("text: expected a text or a list of texts, the tokens")
         ids = [self._ids.get(token, self.unknown) for token in tokens]
         before = [self._ids[SPECIALS["start"]]] if start else []
         after = [self._ids[SPECIALS["end"]]] if end else []

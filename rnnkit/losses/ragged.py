@@ -46,7 +46,8 @@ def valid_places(x: Tensor, lengths: Any, name: str) -> tuple[np.ndarray, np.nda
     if x.ndim < 2:
         raise ShapeError(f"{name}: expected (T, N, ...) with lengths, got shape {x.shape}")
     T, N = x.shape[:2]
-    times, rows = np.nonzero(np.arange(T)[:, None] < check_lengths(lengths, T, N))
+    steps = check_lengths(lengths, T, N, of=f"the steps of {name}")
+    times, rows = np.nonzero(np.arange(T)[:, None] < steps)
     return times, rows
 
 
@@ -64,6 +65,11 @@ def reduce_over_steps(
     if lengths is None:
         losses = losses_of(*tensors)
         return reduce(losses, reduction, losses.size)
+    if tensors[0].ndim < 3:  # the features would pass for rows
+        raise ShapeError(
+            "input: expected (T, N, ...) with lengths, features behind the rows, "
+            f"got shape {tensors[0].shape}"
+        )
     places = times, rows = valid_places(tensors[0], lengths, "input")
     losses = losses_of(*[tensor[places] for tensor in tensors])
     if reduction != "none":

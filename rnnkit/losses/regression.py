@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rnnkit.cells.checks import check_number
+from rnnkit.errors import ShapeError
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
 from rnnkit.ops import clip, softplus
 
@@ -100,12 +101,21 @@ def binary_cross_entropy_with_logits(
     input, target = _check_pair(input, target, reduction)
     positive = target * softplus(-input)
     if pos_weight is not None:
-        positive = positive * real_like("pos_weight", pos_weight, input)
+        positive = positive * _weight_like("pos_weight", pos_weight, input)
     losses = positive + (1 - target) * softplus(input)
     if weight is not None:
-        losses = losses * real_like("weight", weight, input)
-    check_shape("weight and pos_weight", losses, input.shape, "broadcast against input")
+        losses = losses * _weight_like("weight", weight, input)
     return reduce(losses, reduction, losses.size)
+
+
+def _weight_like(name: str, weight: ArrayLike | Tensor, input: Tensor) -> Tensor:
+    given = real_like(name, weight, input)
+    sizes = zip(reversed(given.shape), reversed(input.shape), strict=False)
+    if given.ndim > input.ndim or any(size not in (1, wanted) for size, wanted in sizes):
+        raise ShapeError(
+            f"{name}: expected a shape that broadcasts to {input.shape}, got {given.shape}"
+        )
+    return given
 
 
 def _check_pair(

@@ -73,7 +73,7 @@ class Attention(Module):
         keys = check_tensor("keys", keys, dtype, {3: "(S, N, K)"}, last=self.key_size)  # type: ignore[arg-type]
         real("keys", keys)
         S, N, _ = keys.shape
-        valid = step_mask(lengths, S, N)
+        valid = step_mask(lengths, S, N, of="the steps of keys")
         kept = without_padding(keys, valid)
         if values is None:
             kept_values = kept

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
 
 
-def step_mask(lengths: Any, T: int, N: int) -> Tensor | None:
+def step_mask(
+    lengths: Any, T: int, N: int, name: str = "lengths", of: str = "the steps of x"
+) -> Tensor | None:
     """bool (T, N), True before each row's end; None where every row simply has all T steps.
+
+    ``name`` and ``of`` are those of `check_lengths`.
 
     Raises:
         ShapeError, DTypeError, ArgumentError: lengths that are not (N,) integers from 0 to T.
     """
     if lengths is None:
         return None
-    steps = check_lengths(lengths, T, N)
+    steps = check_lengths(lengths, T, N, name=name, of=of)
     return None if (steps == T).all() else wrap(np.arange(T)[:, None] < steps)
 
 

@@ -90,6 +90,7 @@ class Recurrent(Module):
             state of that row restarts before the step (in the reverse direction, before the step
             that precedes it in time), and no gradient passes.
         reset_state: where it restarts, with the layout of ``state``; None: zero.
+            For one sequence without a batch ``lengths`` may be a number, and ``reset`` is (T,).
         return_sequences: False gives as y only each row's last output in each direction,
             (N, D*H), zero for a row of length 0; the outputs of every step are then not kept.
         return_steps: True gives a third result: a dict of state names, to a tuple of that state
@@ -254,14 +255,12 @@ class Recurrent(Module):
         if single:
             x = x.unsqueeze(batch)
             shape = x.shape
-            lengths = None if lengths is None else np.atleast_1d(np.asarray(lengths))
-            reset = None if reset is None else np.expand_dims(np.atleast_1d(reset), batch)
         return_sequences = check_bool("return_sequences", return_sequences)
         return_steps = check_bool("return_steps", return_steps)
         T, N = shape[1 - batch], shape[batch]
         states = self._states_of_layers("", state, N, single)
         restarts = self._states_of_layers("reset_state: ", reset_state, N, single)
-        options = self._options(make_schedule(T, N, lengths, reset, self.batch_first))
+        options = self._options(make_schedule(T, N, lengths, reset, self.batch_first, single))
         results: list[Result] = []
         y: Tensor = x
         for layer, cells in enumerate(self._layers):

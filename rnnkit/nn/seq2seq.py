@@ -71,7 +71,7 @@ class EncoderDecoder(Module):
         attention: "general", "dot", "scaled" (as ``nn.MultiplicativeAttention``), "additive"
             (``nn.AdditiveAttention``), or None: the decoder sees only the encoder's final states,
             and a is h. "dot" and "scaled" need an encoder of one direction.
-        attention_size: of the additive attention; None: H.
+        attention_size: of the additive attention, for which alone it may be given; None: H.
         input_feeding: whether the decoder also reads the former a beside each token (section 3.3).
             Its steps then run one by one.
         tied: whether the decoder's embedding is W as well (Press and Wolf 2017, arXiv 1608.05859);
@@ -137,6 +137,10 @@ class EncoderDecoder(Module):
             raise ArgumentError(
                 f"attention: expected one of {', '.join(ATTENTIONS)} or None, got {attention!r}"
             )
+        if attention_size is not None and attention != "additive":
+            raise ArgumentError(
+                f"attention_size: only the additive attention has one, not {attention!r}"
+            )
         if attention is None and check_bool("input_feeding", input_feeding):
             raise ArgumentError("input_feeding: without attention there is nothing to feed")
         if check_bool("tied", tied) and attention is None and E != H:
@@ -189,7 +193,7 @@ class EncoderDecoder(Module):
         *,
         sampling: float = 0.0,
     ) -> tuple[Tensor, Tensor | None]:
-        target, _ = _check_tokens("target", target, self.target_size, target_lengths)
+        target, _ = self._check_target(target, target_lengths)
         features, weights = self._run(source, target, source_lengths, target_lengths, sampling)
         return self.head(features), weights
 
@@ -208,7 +212,7 @@ class EncoderDecoder(Module):
         The logits exist a chunk of rows at a time. Arguments and errors are those of the call, and
         ``label_smoothing`` is as in ``losses.cross_entropy``.
         """
-        target, valid = _check_tokens("target", target, self.target_size, target_lengths)
+        target, valid = self._check_target(target, target_lengths)
         features, _ = self._run(source, target, source_lengths, target_lengths, sampling)
         if valid is not None:
             # Only what counts: the head is the widest product of all.
@@ -235,7 +239,7 @@ class EncoderDecoder(Module):
             a flat tuple: with attention its memory, keys (N, S, A), values (N, S, K) and valid
             (N, S) or None; the decoder's states (L, N, H); with ``input_feeding`` a (N, features).
         """
-        memory, states = self._encode(source, lengths)
+        memory, states = self._encode(source, lengths, "lengths")
         feed = (self._no_feed(states),) if self.input_feeding else ()
         return (*(memory or ()), *states, *feed)
 
@@ -270,9 +274,17 @@ class EncoderDecoder(Module):
 
     # -- parts -----------------------------------------------------------------------------------
 
-    def _encode(self, source: Any, lengths: Any) -> tuple[Memory | None, tuple[Tensor, ...]]:
-        """What the attention looks at, and the decoder's first states (L, N, H)."""
-        ids, _ = _check_tokens("source", source, self.source_size, lengths)
+    def _check_target(self, target: Any, lengths: Any) -> tuple[Array, Array | None]:
+        return _check_tokens("target", target, self.target_size, lengths, "target_lengths")
+
+    def _encode(
+        self, source: Any, lengths: Any, name: str
+    ) -> tuple[Memory | None, tuple[Tensor, ...]]:
+        """What the attention looks at, and the decoder's first states (L, N, H).
+
+        ``name`` is that of the argument with the lengths.
+        """
+        ids, _ = _check_tokens("source", source, self.source_size, lengths, name)
         y, final = self.encoder(self.dropout(self.source_embedding(ids)), lengths=lengths)
         states = _as_tuple(final)
         if self.bridge is not None:
@@ -288,7 +300,7 @@ class EncoderDecoder(Module):
     ) -> tuple[Tensor, Tensor | None]:
         """a of every step (T, N, features), and the weights of the attention."""
         check_probability("sampling", sampling)
-        memory, states = self._encode(source, source_lengths)
+        memory, states = self._encode(source, source_lengths, "source_lengths")
         T, N = target.shape
         rows = states[0].shape[1]
         if rows != N:
@@ -366,14 +378,14 @@ def _attention(
 
 
 def _check_tokens(
-    name: str, value: Any, size: int, lengths: Any
+    name: str, value: Any, size: int, lengths: Any, lengths_name: str
 ) -> tuple[Array, Array | None]:
     """The ids (T, N), 0 past the rows' ends, and which are valid; None: all."""
     ids = integer_array(name, value, "tokens")
     if ids.ndim != 2:
         axes = "(S, N)" if name == "source" else "(T, N)"
         raise ShapeError(f"{name}: expected tokens {axes}, got shape {ids.shape}")
-    valid = step_mask(lengths, *ids.shape)
+    valid = step_mask(lengths, ids.shape[0], ids.shape[1], lengths_name, f"the steps of {name}")
     if valid is not None:
         ids = np.where(valid.data, ids, 0)
     wrong = ids[(ids < 0) | (ids >= size)]

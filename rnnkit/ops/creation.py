@@ -142,8 +142,11 @@ def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
     """Integers uniform in [low, high), int64, from the library's generator.
 
     Raises:
-        ArgumentError: `high` is not above `low`.
+        ArgumentError: `high` is not above `low`, or one of them is no integer.
     """
+    for name, bound in (("low", low), ("high", high)):
+        if not isinstance(bound, int | np.integer):  # NumPy would round it off
+            raise ArgumentError(f"randint: {name}: expected an integer, got {bound!r}")
     if not low < high:
         raise ArgumentError(f"randint: high: expected a number above low, {low}, got {high}")
     return wrap(np.asarray(generator().integers(low, high, _shape("randint", (shape,)))))

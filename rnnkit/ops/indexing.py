@@ -255,9 +255,13 @@ def one_hot(
 
     Raises:
         DTypeError: `ids` are not integers.
-        ArgumentError: an id is outside [0, num_classes).
+        ArgumentError: an id is outside [0, num_classes), or that is no integer from 0 on.
     """
     rows = integer_array("one_hot", ids, "ids")
+    if not isinstance(num_classes, int | np.integer) or num_classes < 0:
+        raise ArgumentError(
+            f"one_hot: num_classes: expected an integer from 0 on, got {num_classes!r}"
+        )
     if rows.size and (rows.min() < 0 or rows.max() >= num_classes):
         raise ArgumentError(
             f"one_hot: ids: expected values in [0, {num_classes}), got {rows.min()} to {rows.max()}"

@@ -268,7 +268,8 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
         size: the size of each piece (the last may be smaller), or a list with the size of each.
 
     Raises:
-        ArgumentError: a size is not positive, or listed sizes do not add up to the axis.
+        ArgumentError: the size of each piece is not positive, a listed one is negative, or those
+            listed do not add up to the axis.
     """
     x = any_tensor(x)
     axis = one_axis("split", axis, x.ndim)
@@ -287,9 +288,13 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
 
 
 def chunk(x: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
-    """Cut `x` along `axis` into `chunks` equal views (the last ones may be smaller or missing)."""
+    """Cut `x` along `axis` into `chunks` equal views (the last ones may be smaller or missing).
+
+    Raises:
+        ArgumentError: `chunks` is no positive integer.
+    """
     x = any_tensor(x)
-    if chunks <= 0:
+    if not isinstance(chunks, int | np.integer) or chunks <= 0:
         raise ArgumentError(f"chunk: chunks: expected a positive integer, got {chunks}")
     axis = one_axis("chunk", axis, x._data.ndim)
     length = x._data.shape[axis]

@@ -78,7 +78,9 @@ class Schedule:
         return rows[:, None] if rows.any() else None
 
 
-def make_schedule(T: int, N: int, lengths: Any, reset: Any, batch_first: bool) -> Schedule | None:
+def make_schedule(
+    T: int, N: int, lengths: Any, reset: Any, batch_first: bool, single: bool = False
+) -> Schedule | None:
     """The schedule that a caller asks for; None where every row simply takes all T steps.
 
     Args:
@@ -86,6 +88,7 @@ def make_schedule(T: int, N: int, lengths: Any, reset: Any, batch_first: bool) -
         lengths: (N,) integers from 0 to T: an array, a Tensor or a sequence; None: all T.
         reset: (T, N) booleans, or (N, T) with ``batch_first``; None: nowhere.
         batch_first: which of the two.
+        single: whether x is one sequence without a batch: lengths may be a number, reset is (T,).
 
     Raises:
         ShapeError: another shape.
@@ -94,8 +97,10 @@ def make_schedule(T: int, N: int, lengths: Any, reset: Any, batch_first: bool) -
     """
     if lengths is None and reset is None:
         return None
+    if single and lengths is not None:
+        lengths = np.atleast_1d(plain_array("lengths", lengths))
     checked = None if lengths is None else check_lengths(lengths, T, N)
-    return Schedule(T, N, checked, _check_reset(reset, T, N, batch_first))
+    return Schedule(T, N, checked, _check_reset(reset, T, N, batch_first, single))
 
 
 def check_lengths(
@@ -122,13 +127,21 @@ def check_lengths(
     return array.astype(np.int64)
 
 
-def _check_reset(reset: Any, T: int, N: int, batch_first: bool) -> Array | None:
+def _check_reset(
+    reset: Any, T: int, N: int, batch_first: bool, single: bool
+) -> Array | None:
     if reset is None:
         return None
     array = plain_array("reset", reset)
     if array.dtype != np.bool_:
         raise DTypeError(f"reset: expected bool, got {array.dtype}")
-    shape, axes = ((N, T), "(N, T)") if batch_first else ((T, N), "(T, N)")
+    shape: tuple[int, ...]
+    if single:
+        shape, axes = (T,), "(T,)"
+    else:
+        shape, axes = ((N, T), "(N, T)") if batch_first else ((T, N), "(T, N)")
     if array.shape != shape:
         raise ShapeError(f"reset: expected shape {axes} = {shape}, got {array.shape}")
+    if single:
+        return np.array(array[:, None])
     return np.array(array.T if batch_first else array, order="C")

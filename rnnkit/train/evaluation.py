@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from rnnkit.autograd import no_grad
 from rnnkit.data import Batches
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, evaluating
-from rnnkit.train.objective import Mean, Objective
+from rnnkit.train.objective import Mean, Objective, loss_of, objective_of
 
 
 def evaluate(
@@ -16,14 +16,14 @@ def evaluate(
 ) -> dict[str, float]:
     """The mean "loss" and metrics over one ordered pass, in evaluation mode.
 
-    ``objective``: by default ``model.loss``. Raises ArgumentError when there is no item.
+    ``objective``: by default ``model.loss``. Raises ArgumentError when there is none, or no item,
+    and DTypeError when it returns something else than a `Loss`.
     """
-    if objective is None:
-        objective = cast(Objective, model.loss)
+    objective = objective_of(model, objective)
     mean, state = Mean(), None
     with no_grad(), evaluating(model):
         for batch in batches.epoch():
-            loss = objective(batch, None if batch.starts_epoch else state)
+            loss = loss_of(objective, batch, None if batch.starts_epoch else state)
             state = loss.state
             if loss.count:
                 value = loss.value.item() * loss.count

@@ -7,31 +7,72 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from rnnkit.autograd import Tensor
+from rnnkit.errors import ArgumentError, DTypeError
+from rnnkit.module import Module
 
 
 class Loss(NamedTuple):
-    """What an objective returns for a batch."""
+    """What an objective returns for a batch.
 
-    value: Tensor  # (), the mean over the items; what is differentiated
-    # How many items: characters, frames, sequences; 0 leaves the batch out.
+    Attributes:
+        value: (), the mean over the items; what is differentiated.
+        count: how many items: characters, frames, sequences; 0 leaves the batch out.
+        state: carried to the next batch, unless that one starts an epoch.
+        metrics: sums over the items, by name.
+    """
+
+    value: Tensor
     count: int  # type: ignore[assignment]  # a tuple has a method of that name
-    state: Any = None  # carried to the next batch, unless that one starts an epoch
-    metrics: Mapping[str, float] = MappingProxyType({})  # sums over the items
+    state: Any = None
+    metrics: Mapping[str, float] = MappingProxyType({})
 
 
 Objective: TypeAlias = Callable[[Any, Any], Loss]
 """``objective(batch, state)``; ``state`` is what it returned for the batch before, or None."""
 
 
-class Measure(NamedTuple):
-    """What a run is judged by, and how that is shown."""
+def objective_of(model: Module, objective: Objective | None) -> Objective:
+    """``objective``, by default ``model.loss``. Raises ArgumentError where there is neither."""
+    found: Objective | None = getattr(model, "loss", None) if objective is None else objective
+    if found is None:
+        raise ArgumentError(
+            f"objective: expected one, as {type(model).__name__} has no method loss"
+        )
+    return found
 
-    name: str = "loss"  # "loss", or one of the objective's metrics
+
+def loss_of(objective: Objective, batch: Any, state: Any) -> Loss:
+    """What ``objective`` says of a batch. Raises DTypeError when that is no `Loss` of a Tensor."""
+    loss = objective(batch, state)
+    if not isinstance(loss, Loss):
+        raise DTypeError(
+            f"objective: expected it to return a Loss(value, count), got {type(loss).__name__}"
+        )
+    if not isinstance(loss.value, Tensor):
+        raise DTypeError(
+            f"objective: value: expected a Tensor, the mean loss, got {type(loss.value).__name__}"
+        )
+    return loss
+
+
+class Measure(NamedTuple):
+    """What a run is judged by, and how that is shown.
+
+    Attributes:
+        name: "loss", or one of the objective's metrics.
+        unit: what stands behind the number.
+        scale: what is shown is the value times this.
+        digits: how many of them behind the point.
+        higher_is_better: whether a larger value is a gain.
+        items: what the objective counts, in words.
+    """
+
+    name: str = "loss"
     unit: str = ""
-    scale: float = 1.0  # what is shown is the value times this
+    scale: float = 1.0
     digits: int = 4
     higher_is_better: bool = False
-    items: str = "items"  # what the objective counts
+    items: str = "items"
 
     def show(self, value: float) -> str:
         """``value`` in the unit in which it is shown, the unit left out."""

@@ -13,57 +13,97 @@ from rnnkit.train.objective import Measure
 
 
 class Start(NamedTuple):
-    """How a run begins or goes on."""
+    """How a run begins or goes on.
+
+    Attributes:
+        measure: what it is judged by.
+        resumed: whether it goes on in a folder in which it ran before.
+        step: steps already taken.
+        used: share of the budget already used.
+    """
 
     measure: Measure
-    resumed: bool  # whether it goes on in a folder in which it ran before
-    step: int  # steps already taken
-    used: float  # share of the budget already used
+    resumed: bool
+    step: int
+    used: float
 
 
 class Step(NamedTuple):
-    """One optimiser step."""
+    """One optimiser step.
 
-    step: int  # counted from 1
-    epoch: float  # passes over the training part so far
-    used: float  # share of the budget
-    seconds: float  # of training so far
-    loss: float  # mean training loss of this step
-    metrics: Mapping[str, float]  # means of this step
-    gradient_norm: float  # before clipping
-    learning_rate: float
-    items: int  # in this step
-    items_per_second: float  # training only, smoothed
-
-
-class Validation(NamedTuple):
-    """One pass over the validation part."""
+    Attributes:
+        step: its number, from 1.
+        epoch: passes over the training part so far.
+        used: share of the budget used so far.
+        seconds: of training so far.
+        loss: mean training loss of this step.
+        metrics: means of this step, by name.
+        gradient_norm: of all gradients together, before clipping.
+        learning_rate: of the first group.
+        items: in this step.
+        items_per_second: of training only, smoothed.
+    """
 
     step: int
     epoch: float
     used: float
     seconds: float
-    loss: float  # mean over the validation part
+    loss: float
     metrics: Mapping[str, float]
-    training_loss: float  # mean since the validation before
+    gradient_norm: float
+    learning_rate: float
+    items: int
+    items_per_second: float
+
+
+class Validation(NamedTuple):
+    """One pass over the validation part.
+
+    Attributes:
+        step, epoch, used, seconds: as in `Step`, of the last step before it.
+        loss: mean over the validation part.
+        metrics: means over the validation part, by name.
+        training_loss, training_metrics: means since the validation before.
+        value: what it is judged by: the loss, or the metric that the measure names.
+        training_value: the same of training; NaN where training has no such metric.
+        is_best: whether it is the best so far.
+        items_per_second: of training only, smoothed.
+    """
+
+    step: int
+    epoch: float
+    used: float
+    seconds: float
+    loss: float
+    metrics: Mapping[str, float]
+    training_loss: float
     training_metrics: Mapping[str, float]
-    value: float  # what it is judged by: the loss, or the metric that the measure names
-    training_value: float  # NaN where training has no such metric
+    value: float
+    training_value: float
     is_best: bool
     items_per_second: float
 
 
 class Outcome(NamedTuple):
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+        steps, epochs, seconds: how many there were.
+        best_step: of the best validation; 0 where there was none.
+        best_value: what it was judged by; NaN where there was none.
+        items_per_second: of training only, over the whole run.
+        interrupted: whether by Ctrl-C.
+        stopped_early: whether the target was reached, or patience ran out.
+    """
 
     steps: int
     epochs: float
     seconds: float
-    best_step: int  # 0: there was no validation
+    best_step: int
     best_value: float
-    items_per_second: float  # training only, over the whole run
-    interrupted: bool  # by Ctrl-C
-    stopped_early: bool  # the target was reached, or patience ran out
+    items_per_second: float
+    interrupted: bool
+    stopped_early: bool
 
 
 class Observer:

@@ -41,7 +41,8 @@ class Option(NamedTuple):
 
 
 def setting(default: Any, help: str, **about: Any) -> Any:
-    """A field of a dataclass of settings: its default, and what `Described` takes.
+    """A field of a dataclass of settings: its default, and what
+    `rnnkit.train.options.Described` takes.
 
     A derived class may give the field another default, as ``name: type = default``, and leave the
     description to its base.

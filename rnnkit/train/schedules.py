@@ -105,7 +105,7 @@ def make_schedule(
     optimizer: Optimizer,
     higher_is_better: bool = False,
 ) -> Schedule:
-    """The schedule called ``schedule``, one of SCHEDULES; ArgumentError for any other.
+    """The schedule "cosine", "plateau" or "constant"; ArgumentError for any other name.
 
     A function of the share of the budget used gives the factor of the learning rates, and a
     Schedule is returned as it is. ``higher_is_better``: what a plateau is judged by.

@@ -21,7 +21,7 @@ from rnnkit.train.errors import RunError, TrainingError
 from rnnkit.train.evaluation import evaluate
 from rnnkit.train.interrupt import InterruptFlag
 from rnnkit.train.not_finite import culprit, first_gradient_not_finite
-from rnnkit.train.objective import Loss, Mean, Measure, Objective
+from rnnkit.train.objective import Loss, Mean, Measure, Objective, loss_of, objective_of
 from rnnkit.train.observers import Observer, Outcome, Start, Step, Validation
 from rnnkit.train.schedules import Plateau, Schedule, make_schedule
 from rnnkit.train.speed import Speed
@@ -82,12 +82,6 @@ class Trainer:
                 raise ArgumentError(f"{name}: expected a positive integer, got {value}")
         if not isinstance(budget, Budget):
             raise ArgumentError(f"budget: expected a Budget, got {budget!r}")
-        if objective is None:
-            objective = getattr(model, "loss", None)
-            if objective is None:
-                raise ArgumentError(
-                    f"objective: expected one, as {type(model).__name__} has no method loss"
-                )
         if clip is not None and not clip > 0:
             raise ArgumentError(f"clip: expected a positive number or None, got {clip}")
         if clip is not None and optimizer.needs_closure:
@@ -102,7 +96,7 @@ class Trainer:
         self.training = training
         self.validation = validation
         self.budget = budget.in_steps(training.batches_per_epoch / accumulate)
-        self.objective = objective
+        self.objective = objective_of(model, objective)
         self.schedule = make_schedule(schedule, optimizer, measure.higher_is_better)
         self.clip = math.inf if clip is None else clip
         self.accumulate = accumulate
@@ -143,6 +137,7 @@ class Trainer:
 
         Raises:
             TrainingError: the loss or a gradient stopped being finite.
+            DTypeError: the objective returns something else than a `Loss` of a Tensor.
             RunError: a checkpoint of another run is where this one's would go.
             OSError: something could not be written; what was saved before is whole.
         """
@@ -304,7 +299,7 @@ class Trainer:
         first = 0
         for place in range(self.accumulate):
             batch = self.training.batch(self._step_number * self.accumulate + place)
-            loss = self.objective(batch, None if batch.starts_epoch else self._state)
+            loss = loss_of(self.objective, batch, None if batch.starts_epoch else self._state)
             self._state = detach_state(loss.state)
             if loss.count:
                 first = first or loss.count

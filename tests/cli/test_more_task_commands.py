@@ -76,7 +76,7 @@ def test_translate(place):
     assert [record["source"] for record in records] == ["a b", "", "c"]
     ascii = {"input": "ä\n", "env": {"PYTHONIOENCODING": "ascii"}}
     assert json.loads(run(place, "predict", "t", "-", **ascii).stdout)["source"] == "ä"
-    assert any(record["translation"] for record in records) == (place / "a.png").exists()
+    assert (place / "a.png").exists()
     assert set(json.loads(run(place, "evaluate", "t", "low", "high", "--json").stdout)) >= {"BLEU"}
     result = rnnkit("predict", "t", "-", "--beam", "0", cwd=place, input="")
     assert "argument --beam: expected 1 or more" in assert_one_line_error(result, 2)

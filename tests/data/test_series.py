@@ -19,7 +19,7 @@ from rnnkit.data import (
     seasonal_naive,
     split_series,
 )
-from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 
 def some_series(length=60, channels=3, seed=0):
@@ -229,6 +229,7 @@ def test_measures_by_hand():
         ({"channels": [2]}, ArgumentError, "channels: expected some of 0 to 1"),
         ({"channels": []}, ArgumentError, "channels"),
         ({"seed": -1}, ArgumentError, "seed"),
+        ({"dtype": "int64"}, DTypeError, "dtype: expected float32 or float64, got int64"),
         ({"transform": SeriesTransform(Scaler([0], [1]))}, ShapeError, "expected 2 channels"),
     ],
 )
@@ -245,6 +246,15 @@ def test_transforms_of_nonsense_are_refused():
         SeriesTransform.fit(np.zeros((3, 1)), lag=3)
     with pytest.raises(ArgumentError, match="lag: expected 0 or a positive"):
         SeriesTransform.fit(np.zeros((3, 1)), lag=-1)
+    scaler = Scaler.fit(np.arange(6.0).reshape(3, 2))
+    for call in (scaler.transform, scaler.inverse):
+        for shape in ((4, 1), (3,), ()):  # one channel would pass for both
+            with pytest.raises(ShapeError, match=r"values: expected \(..., 2\), got shape"):
+                call(np.zeros(shape))
+        with pytest.raises(ShapeError, match=r"values: expected \(..., 1\)"):
+            call(np.zeros((4, 2)), channels=[1])
+        with pytest.raises(ArgumentError, match=r"channels: expected from 0 to 1, got \[2\]"):
+            call(np.zeros((4, 1)), channels=[2])
     transform = SeriesTransform.fit(some_series(), lag=2)
     with pytest.raises(ArgumentError, match="history: expected the last 2"):
         transform.inverse(np.zeros((4, 3)), np.zeros((1, 3)))
@@ -256,6 +266,8 @@ def test_transforms_of_nonsense_are_refused():
     for shares in ((0, 0), (1.0, 0), (0.5, 0.6), (0.001, 0)):
         with pytest.raises(ArgumentError):
             split_series(10, *shares)
+    with pytest.raises(ArgumentError, match=r"length: expected a positive integer, got 10\.5"):
+        split_series(10.5, 0.2)
     good = transform.record()
     for damaged in (
         None,

@@ -29,6 +29,8 @@ def test_unknown_characters_become_id_zero():
 
 
 def test_nonsense_is_refused():
+    with pytest.raises(ArgumentError, match="text: expected a text, got list"):
+        Vocabulary("ab").encode(["a", "b"])
     with pytest.raises(ArgumentError, match="at least one"):
         Vocabulary("")
     with pytest.raises(ArgumentError, match="single characters"):

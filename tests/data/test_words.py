@@ -135,6 +135,8 @@ def test_damaged_records_are_refused(record):
 
 
 def test_nonsense_is_refused():
+    with pytest.raises(ArgumentError, match="text: expected a text or a list of texts"):
+        WordVocabulary(["1"]).encode([1, 2])
     vocabulary = WordVocabulary(["a"])
     with pytest.raises(ArgumentError, match="no such symbol"):
         vocabulary.encode("a", start=True)

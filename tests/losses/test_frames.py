@@ -167,3 +167,17 @@ def test_wrong_lengths():
         losses.valid_steps(x, [1.0, 2.0, 3.0])
     with pytest.raises(ArgumentError, match="lengths: expected from 0 to 4"):
         losses.valid_steps(x, [1, 2, -1])
+
+
+def test_losses_of_rows_want_steps_rows_and_features():
+    flat, two = np.zeros((4, 3)), np.zeros((4, 2))  # (T, features): no rows for the lengths
+    for loss in (
+        lambda: losses.frame_nll(flat, flat, [1, 2, 3]),
+        lambda: losses.gaussian_mixture_nll(np.zeros((4, 5)), two, [1] * 5, components=1),
+        lambda: losses.handwriting_nll(np.zeros((4, 7)), flat, [1] * 7),
+    ):
+        with pytest.raises(ShapeError, match=r"input: expected \(T, N, ...\) with lengths, feat"):
+            loss()
+    frames = np.zeros((4, 3, 2))
+    with pytest.raises(ArgumentError, match="lengths: expected from 0 to 4, the steps of input"):
+        losses.frame_nll(frames, frames, [1, 2, 5])

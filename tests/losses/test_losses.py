@@ -408,10 +408,12 @@ def test_wrong_options_of_elementwise_losses():
         losses.cross_entropy(x, np.zeros(2, int), label_smoothing=None)
     with pytest.raises(DTypeError, match="pos_weight: expected float32"):
         losses.bce_with_logits(x, x, pos_weight=np.ones(3))
-    with pytest.raises(ShapeError, match=r"weight and pos_weight: expected shape \(2, 3\)"):
-        losses.bce_with_logits(x, x, np.ones((4, 2, 3), np.float32))
-    with pytest.raises(ShapeError):
-        losses.bce_with_logits(x, x, np.ones(4, np.float32))
+    for shape in ((4, 2, 3), (4,), (1, 2, 3)):
+        wrong = np.ones(shape, np.float32)
+        with pytest.raises(ShapeError, match=r"^weight: expected .* broadcasts to \(2, 3\), got"):
+            losses.bce_with_logits(x, x, wrong)
+        with pytest.raises(ShapeError, match=r"^pos_weight: expected .* broadcasts to \(2, 3\)"):
+            losses.bce_with_logits(x, x, pos_weight=wrong)
 
 
 @pytest.mark.parametrize("value", [None, "x", [None]])

@@ -1,5 +1,6 @@
 """nn's recurrent modules called with lengths and restarts; merged directions; memory budgets."""
 
+import re
 import warnings
 
 import numpy as np
@@ -299,8 +300,11 @@ def test_wrong_calls():
             lstm(x, **call)
     with pytest.raises(ShapeError, match="lengths"):
         lstm(x[:, 0], lengths=[5, 5])
-    with pytest.raises(ShapeError, match="reset"):
-        lstm(x[:, 0], reset=np.zeros(4, bool))
+    for shape in ((4,), (5, 1), (5, 3)):
+        message = re.escape(f"reset: expected shape (T,) = (5,), got {shape}")
+        with pytest.raises(ShapeError, match=message):
+            lstm(x[:, 0], reset=np.zeros(shape, bool))
+    assert np.array_equal(lstm(x[:, 0], lengths=3)[0].data, lstm(x[:, 0], lengths=[3])[0].data)
 
 
 def test_wrong_options():

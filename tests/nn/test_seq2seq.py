@@ -398,6 +398,7 @@ def test_learns_to_reverse(options):
         ({"attention": "cosine"}, ArgumentError, "attention: expected one of general, dot"),
         ({"attention": "dot"}, ArgumentError, "key_size: expected 7"),
         ({"attention": None, "input_feeding": True}, ArgumentError, "input_feeding: without"),
+        ({"attention_size": 3}, ArgumentError, "attention_size: only the additive attention"),
         ({"attention": None, "tied": True}, ArgumentError, "tied: without attention expected"),
         ({"start_token": 8}, ArgumentError, r"start_token: expected a token in \[0, 8\), got 8"),
         ({"start_token": 0.5}, ArgumentError, "start_token: expected a token"),
@@ -423,8 +424,9 @@ def test_wrong_inputs(sampling):
             ((source + 5, target), ArgumentError, r"source: expected tokens in \[0, 9\)"),
             ((source, target - 9), ArgumentError, r"target: expected tokens in \[0, 8\)"),
             ((source * 1.0, target), DTypeError, "source: tokens: expected integers"),
-            ((source, target, [9, 1, 1]), ArgumentError, "lengths: expected from 0 to 5"),
-            ((source, target, None, [1, 1]), ShapeError, "lengths: expected shape"),
+            ((source, target, [9, 1, 1]), ArgumentError, "^source_lengths: .* the steps of source"),
+            ((source, target, None, [1, 1]), ShapeError, "^target_lengths: expected shape"),
+            ((source, target, None, [9, 1, 1]), ArgumentError, "the steps of target, got 9"),
         ):
             with pytest.raises(error, match=message):
                 call(*arguments, sampling=sampling)

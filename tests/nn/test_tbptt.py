@@ -290,6 +290,12 @@ WRONG = {
     "lengths": ({"k1": 4, "lengths": [1, 2]}, ShapeError, "lengths: expected shape"),
     "long": ({"k1": 4, "lengths": [1, 2, 99]}, ArgumentError, "lengths: .* got 99"),
     "reset": ({"k1": 4, "reset": np.zeros((T, N))}, DTypeError, "reset: expected bool"),
+    "one row": ({"k1": 4, "x": numbers(T, I), "lengths": [1, 2]}, ShapeError, "lengths: expected"),
+    "flat": (
+        {"k1": 4, "x": numbers(T, I), "reset": np.zeros((T, 2), bool)},
+        ShapeError,
+        r"reset: expected shape \(T,\)",
+    ),
     "axis": ({"k1": 4, "batch_first": 1}, ArgumentError, "batch_first: expected a bool"),
 }
 

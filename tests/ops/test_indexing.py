@@ -258,3 +258,6 @@ def test_one_hot():
     assert rk.one_hot([], 3).shape == (0, 3)
     with pytest.raises(ArgumentError, match=r"\[0, 3\), got 0 to 3"):
         rk.one_hot([0, 3], 3)
+    for classes in (2.5, -1):
+        with pytest.raises(ArgumentError, match="num_classes: expected an integer from 0 on"):
+            rk.one_hot(np.zeros(0, int), classes)

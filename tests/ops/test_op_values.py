@@ -499,6 +499,7 @@ def test_integers_where_reals_are_needed(op):
         (lambda: rk.ones(5).split([2, 2]), ArgumentError, r"add up to 5, got \(2, 2\)"),
         (lambda: rk.ones(5).split([-1, 6]), ArgumentError, "add up to 5"),
         (lambda: rk.ones(5).chunk(0), ArgumentError, "chunks.*got 0"),
+        (lambda: rk.ones(5).chunk(2.5), ArgumentError, "chunks.*got 2.5"),
         (lambda: rk.layer_norm(rk.ones(2, 3), 2), ShapeError, r"last axes \(2,\).*\(2, 3\)"),
         (
             lambda: rk.layer_norm(rk.ones(2, 3), 3, rk.ones(2)),

@@ -9,7 +9,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit.data import RaggedBatches, notes_roll, piano_roll, read_midi
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.train import RunError, RunFolder
 from rnnkit.train.chorales import generated_chorales
 from rnnkit.train.models.composer import END, FrameComposer, NoteComposer, last_frames, spell
@@ -129,6 +129,8 @@ def test_a_run_learns_and_what_it_composes_can_be_played(tmp_path, head):
     assert drawn[0] == drawn[1]
     opened = loaded.compose(6, temperature=0.0, opening=pieces[0][:3])
     assert np.array_equal(opened, pieces[0][:6])
+    with pytest.raises(ShapeError, match=r"opening: expected \(O, 88\), got shape \(2, 87\)"):
+        loaded.compose(6, opening=np.zeros((2, 87)))
     other = write_json(tmp_path / "other.json", {"songs": pieces[14:]})
     assert loaded.evaluate([other]) == pytest.approx(loaded.evaluate(), rel=1e-5)
 

@@ -468,3 +468,20 @@ def test_damaged_details_are_said_in_one_line(runs, tmp_path, run, change):
 def test_a_run_of_another_task_is_refused(runs):
     with pytest.raises(RunError, match=r"damaged: expected format \d and task 'tag'"):
         TagTask.load(runs / "classify")
+
+
+@pytest.mark.parametrize(
+    ("kind", "training", "wrong", "message"),
+    [
+        ("text", ["ab"], [1, 2], "expected a text, got list"),
+        ("tokens", [["a", "b"]], [1, 2], "expected a list of texts, the tokens"),
+        ("tokens", [["a", "b"]], 3, "expected a list of texts, the tokens"),
+        ("sequence", [np.ones((2, 1))], ["a"], r"expected numbers \(T, C\)"),
+        ("sequence", [np.ones((2, 1))], np.ones((2, 1, 1)), r"expected numbers \(T, C\)"),
+        ("sequence", [np.arange(3)], [0.5], "expected whole numbers"),
+    ],
+)
+def test_inputs_of_another_kind_are_refused_with_their_place(kind, training, wrong, message):
+    codec = InputCodec.fit(kind, training, unit="characters", numbers="auto", vocabulary=9)
+    with pytest.raises(ArgumentError, match=f"^inputs: example 1: {message}"):
+        codec.encode(kind, [wrong], "inputs")

@@ -10,7 +10,7 @@ from runs_to_resume import Classifier, Rows, Shuffled
 
 import rnnkit as rk
 from rnnkit import losses, nn
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.optim import EMA, LBFGS, SGD, AdamW
 from rnnkit.optim.lr_scheduler import StepLR
 from rnnkit.train import (
@@ -345,6 +345,27 @@ def test_validation_sees_the_averaged_weights_and_training_its_own():
     error = Whole().batch(0).inputs @ average - Whole().batch(0).targets
     assert loss == pytest.approx((error**2).mean())
     assert np.array_equal(model.weight.data, second)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (rk.tensor(1.0), r"expected it to return a Loss\(value, count\), got Tensor"),
+        (None, ".* got NoneType"),
+        (Loss(0.5, 3), "value: expected a Tensor, the mean loss, got float"),
+    ],
+)
+def test_an_objective_that_returns_something_else_is_told(returned, message):
+    model = Regression()
+    trainer = Trainer(
+        model, SGD(model.parameters(), lr=0.1), Shuffles(), budget=Budget(steps=1),
+        objective=lambda batch, state: returned,
+    )  # fmt: skip
+    for run in (trainer.fit, lambda: trainer.evaluate(Shuffles())):
+        with pytest.raises(DTypeError, match=f"^objective: {message}"):
+            run()
+    with pytest.raises(ArgumentError, match="objective: expected one, as Linear has no method"):
+        evaluate(nn.Linear(2, 1), Shuffles())
 
 
 def test_an_objective_may_stand_beside_the_model():

@@ -148,6 +148,20 @@ def test_the_attention_can_be_seen(trained, tmp_path):
     assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_attention_of_a_line_without_a_translation_is_drawn_too(
+    trained, tmp_path, monkeypatch
+):
+    pytest.importorskip("matplotlib")
+    _, loaded, _ = trained
+    monkeypatch.setattr(
+        type(loaded), "_search", lambda self, words, beam: [([], -1.0) for _ in words]
+    )
+    picture = tmp_path / "looked.png"
+    (record,) = loaded.predict(["one two three."], attention=picture)
+    assert record["translation"] == ""
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_unknown_words_are_copied_from_where_the_attention_looks(trained, monkeypatch):
     _, loaded, _ = trained
     words = [["seven", "two", "."]]

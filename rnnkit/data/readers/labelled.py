@@ -36,12 +36,19 @@ _OUTPUTS = ("label", "labels")
 
 
 class Labelled(NamedTuple):
-    """R sequences with their labels."""
+    """R sequences with their labels.
 
-    kind: str  # "text", "tokens" or "sequence"
-    sequences: list[Any]  # texts; lists of texts; arrays (T_i, C), float64, or int64 (T_i,)
-    labels: list[Any]  # texts; lists of texts where there is one for each step
-    per_step: bool  # which of the two
+    Attributes:
+        kind: "text", "tokens" or "sequence".
+        sequences: texts; lists of texts; or arrays, float64 (T_i, C) or int64 (T_i,).
+        labels: texts, or lists of texts where there is one for each step.
+        per_step: which of the two.
+    """
+
+    kind: str
+    sequences: list[Any]
+    labels: list[Any]
+    per_step: bool
 
 
 def read_labelled(path: str | os.PathLike[str], *, labels: bool = True) -> Labelled:

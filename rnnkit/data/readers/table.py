@@ -25,18 +25,29 @@ _MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "null", "none"})
 
 
 class Table(NamedTuple):
-    """Numbers in columns."""
+    """Numbers in columns.
 
-    names: tuple[str, ...]  # of the columns, "column 0" and so on where the file has none
-    values: np.ndarray  # (L, C) float64
+    Attributes:
+        names: of the columns, "column 0" and so on where the file has none.
+        values: (L, C) float64.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
 
 
 class TextTable(NamedTuple):
-    """Cells as they stand in the file."""
+    """Cells as they stand in the file.
 
-    names: tuple[str, ...] | None  # the header's cells
+    Attributes:
+        names: the header's cells; None where there is no header.
+        rows: the cells of each row below it.
+        lines: the line of the file on which each row begins.
+    """
+
+    names: tuple[str, ...] | None
     rows: list[list[str]]
-    lines: list[int]  # the line of the file on which each row begins
+    lines: list[int]
 
 
 def read_table(

@@ -75,7 +75,7 @@ def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = Fals
     batch_first = check_bool("batch_first", batch_first)
     padded = _check_padded("padded_sequences", padded_sequences, batch_first)
     T, N = _sizes(padded, batch_first)
-    steps = check_lengths(lengths, T, N)
+    steps = check_lengths(lengths, T, N, of="the steps of padded_sequences")
     rows = padded.unbind(0 if batch_first else 1)
     return [row[: int(length)] for row, length in zip(rows, steps, strict=True)]
 
@@ -103,7 +103,7 @@ def pack_padded_sequence(
     T, N = _sizes(padded, batch_first)
     if N == 0:
         raise ArgumentError(f"input: expected at least one row, got shape {padded.shape}")
-    steps = check_lengths(lengths, T, N, smallest=1)
+    steps = check_lengths(lengths, T, N, smallest=1, of="the steps of input")
     order = None
     if not enforce_sorted:
         order = np.argsort(-steps, kind="stable")

@@ -116,10 +116,7 @@ def tbptt(
     if T == 0:
         raise ArgumentError(f"x: expected at least one step, got shape {x.shape}")
     N = 1 if single or x.ndim < 2 else x.shape[1 - time]
-    if single:
-        lengths = None if lengths is None else np.reshape(np.asarray(lengths), (1,))
-        reset = None if reset is None else np.reshape(np.asarray(reset), (-1, 1))
-    schedule = make_schedule(T, N, lengths, reset, time == 1)
+    schedule = make_schedule(T, N, lengths, reset, time == 1, single)
 
     def run(begin: int, end: int, before: Any) -> tuple[Any, Any]:
         """Steps begin to end, from a state."""

@@ -21,6 +21,15 @@ POOLINGS = ("last", "mean", "max", "attention", "mean+max")
 class SequenceClassifier(Module):
     """Recurrent layers, one vector for each row by pooling, dropout, linear head.
 
+    Args:
+        size: how many ids there are with ``symbols``, else the features of a step.
+        classes: how many classes.
+        pooling: "last" (each direction's last output), "mean", "max", "mean+max", or "attention"
+            (a mean with learnt weights).
+        encoder: by keyword ``symbols`` (whether x holds ids, (T, N), or features, (T, N, size)),
+            which must be given, and ``cell="lstm"``, ``layers=1``, ``hidden=128``,
+            ``embedding=32``, ``dropout=0.0``, ``bidirectional=True``.
+
     ``class_weights``, (classes,) or None, is a factor of each class's losses. It is set from
     outside, is no parameter and is not saved.
     """
@@ -30,11 +39,7 @@ class SequenceClassifier(Module):
     def __init__(
         self, size: int, classes: int, *, pooling: str = "mean+max", **encoder: Any
     ) -> None:
-        """``size`` and ``encoder``: as of `RecurrentEncoder`.
-
-        ``pooling``: "last" takes each direction's last output, "attention" has learnt weights as
-        wide as the outputs. Raises ArgumentError for an unknown one.
-        """
+        """Raises ArgumentError for a ``pooling`` or a ``cell`` that there is not."""
         super().__init__()
         if pooling not in POOLINGS:
             raise ArgumentError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
@@ -46,7 +51,7 @@ class SequenceClassifier(Module):
         self._mean, self._max = nn.MeanPool(), nn.MaxPool()
 
     def forward(self, x: Any, lengths: Any = None) -> Tensor:
-        """The scores (N, classes) of rows as `RecurrentEncoder` takes them."""
+        """The scores (N, classes) of x; ``lengths``, (N,): the steps of each row, or all."""
         y = self.encoder(x, lengths, return_sequences=self.pooling != "last")
         if self.pooling == "mean":
             y = self._mean(y, lengths)

@@ -16,7 +16,7 @@ from rnnkit.autograd import Tensor, as_tensor, no_grad
 from rnnkit.data.ragged import IGNORED
 from rnnkit.data.readers.piano_rolls import KEYS
 from rnnkit.decoding.sampling import check_temperature, choose
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses import cross_entropy, frame_nll
 from rnnkit.module import Module, evaluating
 from rnnkit.ops import cat
@@ -82,10 +82,12 @@ class Composer(Module):
         ``opening``: (O, 88) frames to begin with; else the piece begins as those learnt from do.
         The same ``rng`` state gives the same piece.
 
-        Raises ArgumentError when a number is out of range.
+        Raises ArgumentError when a number is out of range, ShapeError for another opening.
         """
         if length < 1:
             raise ArgumentError(f"length: expected 1 or more, got {length}")
+        if opening is not None and np.shape(opening)[1:] != (KEYS,):
+            raise ShapeError(f"opening: expected (O, {KEYS}), got shape {np.shape(opening)}")
         check_temperature(temperature)
         piece = np.zeros((length, KEYS), np.float32)
         given = 0 if opening is None else min(len(opening), length)

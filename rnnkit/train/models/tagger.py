@@ -17,19 +17,26 @@ from rnnkit.train.objective import Loss
 class SequenceTagger(Module):
     """Recurrent layers, dropout, linear head at every step.
 
+    Args:
+        size: how many ids there are with ``symbols``, else the features of a step.
+        classes: how many classes.
+        encoder: by keyword ``symbols`` (whether x holds ids, (T, N), or features, (T, N, size)),
+            which must be given, and ``cell="lstm"``, ``layers=1``, ``hidden=128``,
+            ``embedding=32``, ``dropout=0.0``, ``bidirectional=True``.
+
     ``class_weights`` is that of `SequenceClassifier`.
     """
 
     class_weights: np.ndarray | None = None
 
     def __init__(self, size: int, classes: int, **encoder: Any) -> None:
-        """``size`` and ``encoder``: as of `RecurrentEncoder`."""
+        """Raises ArgumentError for a ``cell`` that there is not."""
         super().__init__()
         self.encoder = RecurrentEncoder(size, **encoder)
         self.head = nn.Linear(self.encoder.size_out, classes)
 
     def forward(self, x: Any, lengths: Any = None) -> Tensor:
-        """The scores (T, N, classes) of rows as `RecurrentEncoder` takes them."""
+        """The scores (T, N, classes) of x; ``lengths``, (N,): the steps of each row, or all."""
         scores: Tensor = self.head(self.encoder(x, lengths))
         return scores
 

@@ -84,7 +84,8 @@ def resume_run(
 ) -> Outcome:
     """Go on with the run in the folder ``path``, as ``rnnkit resume`` does.
 
-    Raises as `reopen`, and as `Task.resume`.
+    Raises RunError when the folder is no run, is damaged, or its data are missing or have changed,
+    and as `Task.resume`.
     """
     from rnnkit.train.run_folder import RunFolder
 

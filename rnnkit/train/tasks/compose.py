@@ -134,7 +134,7 @@ class LoadedCompose(Loaded):
             seed: for the same piece every time; None: a new one.
             opening: (O, 88), a roll to go on from.
 
-        Raises ArgumentError when a number is out of range.
+        Raises ArgumentError when a number is out of range, ShapeError for another opening.
         """
         rng = np.random.default_rng(seed)
         return self.model.compose(length, rng, temperature=temperature, opening=opening)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.tensor import plain_array
 from rnnkit.data import Scaler, Vocabulary, WordVocabulary, vocabulary_from_record
 from rnnkit.data.readers.table import parse_numbers
 from rnnkit.data.vocabulary import check_record
@@ -115,15 +116,28 @@ class InputCodec:
         if isinstance(sequence, str) and self.kind != "text":
             sequence = _from_line(self.kind, sequence, where)
         if isinstance(codec, Scaler):
-            columns = _columns(np.asarray(sequence))
+            given = plain_array(where, sequence)
+            if given.dtype.kind not in "biuf" or given.ndim not in (1, 2):
+                raise ArgumentError(
+                    f"{where}: expected numbers (T, C), got {given.dtype} {given.shape}"
+                )
+            columns = _columns(given)
             if columns.shape[1] != self.size:
                 raise ArgumentError(
                     f"{where}: expected {self.size} features a step, got {columns.shape[1]}"
                 )
             return codec.transform(columns).astype(np.float32)
-        if self.kind != "sequence":
+        if self.kind == "text":
+            if not isinstance(sequence, str):
+                raise ArgumentError(f"{where}: expected a text, got {type(sequence).__name__}")
             return codec.encode(sequence)
-        values = np.asarray(sequence)
+        if self.kind == "tokens":
+            # Of another kind they would all be taken for words that are not known.
+            listed = isinstance(sequence, Sequence | np.ndarray)
+            if not listed or not all(isinstance(token, str) for token in sequence):
+                raise ArgumentError(f"{where}: expected a list of texts, the tokens")
+            return codec.encode(sequence)
+        values = plain_array(where, sequence)
         if values.ndim != 1 or values.dtype.kind not in "iu":
             raise ArgumentError(f"{where}: expected whole numbers, as those that were learnt")
         assert isinstance(codec, WordVocabulary)

@@ -163,7 +163,7 @@ class LoadedTranslate(Loaded):
                 found = dict(zip(full, pairs, strict=True))
             for place, line in enumerate(some):
                 translation, score = found.get(place, ([], 0.0))
-                if picture is not None and translation:
+                if picture is not None and words[place]:  # of no target words: the end alone
                     weights = self.attention(words[place], translation)
                     attention_map(picture, words[place], [*translation, "</s>"], weights)
                     picture = None
