@@ -526,6 +526,12 @@ def test_walks_that_do_not_go_below():
     assert names(net.first.named_buffers(recurse=False)) == ["seen", "cache"]
 
 
+def test_a_device_is_refused_with_the_reason():
+    for device in ("cpu", "cuda:0"):
+        with pytest.raises(DTypeError, match=f"got '{device}'; everything is on the CPU"):
+            Net().to(device)
+
+
 def test_double_and_float():
     net = Net()
     assert net.double() is net
