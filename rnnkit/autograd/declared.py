@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Never
 
     import numpy.typing as npt
 
@@ -87,6 +88,8 @@ if TYPE_CHECKING:
         def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
         def __getitem__(self, key: Any) -> Tensor: ...
+        # Raises; no value may be assigned, as type checkers shall see.
+        def __setitem__(self, key: Any, value: Never) -> None: ...
         def __iter__(self) -> Iterator[Tensor]: ...
         @property
         def T(self) -> Tensor: ...  # noqa: N802

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -43,6 +43,13 @@ def _reflected(op: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
         return op(other, self) if isinstance(other, OPERANDS) else NotImplemented
 
     return method
+
+
+def _setitem(self: Tensor, key: Any, value: Any) -> NoReturn:
+    raise TypeError(
+        "a tensor is not changed in place: collect the parts in a list and stack() or cat() them, "
+        "use where(), or write into .data where no gradient is wanted"
+    )
 
 
 def _invert(self: Tensor) -> Tensor:
@@ -158,6 +165,7 @@ def install() -> None:
         "__abs__": elementwise.abs,
         "__invert__": _invert,
         "__getitem__": indexing.getitem,
+        "__setitem__": _setitem,
         "__iter__": lambda self: iter(shape.unbind(self)),
         "T": property(shape.reverse_axes),
         **_OTHER_NAMES,

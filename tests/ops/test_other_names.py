@@ -106,3 +106,10 @@ def test_refusals():
         x.t()
     with pytest.raises(ArgumentError, match="norm: p: expected 1, 2 or infinity, got 3"):
         x.norm(3)
+
+
+def test_assigning_to_elements_says_what_to_do_instead():
+    x = rk.tensor(X)
+    with pytest.raises(TypeError, match=r"not changed in place: collect .* write into \.data"):
+        x[0] = 1.0
+    np.testing.assert_array_equal(x.numpy(), X)
