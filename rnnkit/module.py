@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.tensor import FLOATS, supported_dtype
+from rnnkit.autograd.tensor import FLOATS, HookHandle, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
@@ -30,6 +30,10 @@ PARAMETER = "parameter"
 BUFFER = "buffer"
 TRANSIENT_BUFFER = "transient buffer"
 MODULE = "module"
+
+# Attributes that only a module with hooks has, so that a call of any other looks for one name.
+PRE_HOOKS = "_forward_pre_hooks"
+HOOKS = "_forward_hooks"
 
 _expected_shapes: ContextVar[Counter[tuple[int, ...]] | None] = ContextVar(
     "_expected_shapes", default=None
@@ -130,15 +134,64 @@ class Module:
         self.__dict__["training"] = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if HOOKS in self.__dict__:
+            return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
 
     def __getstate__(self) -> Any:
         state: Any = super().__getstate__()
         attributes, slots = state if isinstance(state, tuple) else (state, None)
         # What a shallow copy registers or deletes must not change what the original knows of.
-        attributes = {**attributes, "_kinds": dict(self._kinds)}
+        tables = ("_kinds", PRE_HOOKS, HOOKS)
+        own = {name: dict(attributes[name]) for name in tables if name in attributes}
+        attributes = {**attributes, **own}
         slots = {n: value for n, value in (slots or {}).items() if n not in self._not_copied}
         return (attributes, slots) if slots else attributes
+
+    # -- hooks -------------------------------------------------------------------------------
+
+    def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], Any]) -> HookHandle:
+        """Have ``hook(module, args)`` called before ``forward``, whenever the module is called.
+
+        ``args`` are the positional arguments of the call. What it returns, a tuple or a single
+        value, takes their place, unless that is None. Hooks run in the order registered.
+
+        Returns:
+            a handle; ``handle.remove()`` takes the hook away.
+        """
+        return self._hook(PRE_HOOKS, hook)
+
+    def register_forward_hook(
+        self, hook: Callable[[Any, tuple[Any, ...], Any], Any]
+    ) -> HookHandle:
+        """Have ``hook(module, args, result)`` called after ``forward``, whenever it is called.
+
+        What it returns takes the place of the result, unless that is None. To see states and gates
+        of every step, ``rk.diagnostics``.
+
+        Returns:
+            a handle; ``handle.remove()`` takes the hook away.
+        """
+        return self._hook(HOOKS, hook)
+
+    def _hook(self, kind: str, hook: Callable[..., Any]) -> HookHandle:
+        if not callable(hook):
+            raise TypeError(f"hook: expected a function, got {type(hook).__name__}")
+        for name in (PRE_HOOKS, HOOKS):
+            self.__dict__.setdefault(name, {})
+        return HookHandle(self.__dict__[kind], hook)
+
+    def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Lists, as a hook may remove itself.
+        for hook in list(self.__dict__[PRE_HOOKS].values()):
+            changed = hook(self, args)
+            if changed is not None:
+                args = changed if isinstance(changed, tuple) else (changed,)
+        result = self.forward(*args, **kwargs)
+        for hook in list(self.__dict__[HOOKS].values()):
+            changed = hook(self, args, result)
+            result = result if changed is None else changed
+        return result
 
     # -- registration ------------------------------------------------------------------------
 
@@ -253,38 +306,42 @@ class Module:
         for name, module in self._own(MODULE):
             yield from module._walk(f"{prefix}.{name}" if prefix else name)
 
-    def _named_tensors(self, prefix: str, *kinds: str) -> Iterator[tuple[str, Any]]:
-        for path, module in self._walk(prefix):
+    def _named_tensors(
+        self, prefix: str, *kinds: str, recurse: bool = True
+    ) -> Iterator[tuple[str, Any]]:
+        for path, module in self._walk(prefix) if recurse else [(prefix, self)]:
             for name, tensor in module._own(*kinds):
                 yield (f"{path}.{name}" if path else name), tensor
 
     def named_parameters(
-        self, prefix: str = "", remove_duplicate: bool = True
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
         """Yield (dotted name, Parameter) of this module and those below it.
 
-        A shared Parameter comes once, unless ``remove_duplicate`` is False.
+        ``recurse=False`` leaves out those below. A shared Parameter comes once, unless
+        ``remove_duplicate`` is False.
         """
-        named = self._named_tensors(prefix, PARAMETER)
+        named = self._named_tensors(prefix, PARAMETER, recurse=recurse)
         return _without_repeats(named) if remove_duplicate else named
 
-    def parameters(self) -> Iterator[Parameter]:
-        """Yield all Parameters of this module and those below it, each once."""
-        return (param for _, param in self.named_parameters())
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """Yield all Parameters of this module and, with ``recurse``, those below it, each once."""
+        return (param for _, param in self.named_parameters(recurse=recurse))
 
     def named_buffers(
-        self, prefix: str = "", remove_duplicate: bool = True
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Tensor]]:
         """Yield (dotted name, buffer) of this module and those below it.
 
-        A shared buffer comes once, unless ``remove_duplicate`` is False.
+        ``recurse=False`` leaves out those below. A shared buffer comes once, unless
+        ``remove_duplicate`` is False.
         """
-        named = self._named_tensors(prefix, BUFFER, TRANSIENT_BUFFER)
+        named = self._named_tensors(prefix, BUFFER, TRANSIENT_BUFFER, recurse=recurse)
         return _without_repeats(named) if remove_duplicate else named
 
-    def buffers(self) -> Iterator[Tensor]:
-        """Yield all buffers of this module and those below it, each once."""
-        return (buffer for _, buffer in self.named_buffers())
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """Yield all buffers of this module and, with ``recurse``, those below it, each once."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     # -- state -------------------------------------------------------------------------------
 
@@ -396,6 +453,14 @@ class Module:
                 if frozen and not is_unchangeable(holder.data):
                     holder.data = unchangeable(holder.data)
         return self
+
+    def double(self) -> Self:
+        """``to("float64")``."""
+        return self.to("float64")
+
+    def float(self) -> Self:
+        """``to("float32")``."""
+        return self.to("float32")
 
     def freeze(self) -> Self:
         """Let nothing change the parameters and buffers here and below until ``unfreeze()``.

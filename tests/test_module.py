@@ -481,3 +481,59 @@ def test_repr():
 def test_a_state_dict_that_is_no_mapping_is_refused_by_name(value):
     with pytest.raises(ArgumentError, match=r"^state_dict: expected a mapping of names to arrays"):
         nn.Linear(2, 2).load_state_dict(value)
+
+
+def test_hooks_see_and_replace_what_goes_in_and_comes_out():
+    model, seen = Net(), []
+    x = rk.tensor(np.array([1.0, 3.0], np.float32))
+    plain = model(x).numpy()
+    before = model.second.register_forward_pre_hook(lambda module, args: args[0] * 10)
+    after = model.second.register_forward_hook(lambda module, args, y: seen.append((args, y)))
+    last = model.register_forward_hook(lambda module, args, y: -y)
+    np.testing.assert_array_equal(model(x).numpy(), -10 * plain)
+    ((args, y),) = seen
+    np.testing.assert_array_equal(args[0].numpy(), [10, 30])
+    np.testing.assert_array_equal(y.numpy(), 10 * plain)
+    before.remove()
+    last.remove()
+    np.testing.assert_array_equal(model(x).numpy(), plain)
+    assert len(seen) == 2
+    after.remove()
+    after.remove()
+    np.testing.assert_array_equal(model(x).numpy(), plain)
+    assert len(seen) == 2
+    with pytest.raises(TypeError, match="hook: expected a function, got int"):
+        model.register_forward_hook(3)
+
+
+def test_a_hook_may_take_itself_away_and_a_copy_has_hooks_of_its_own():
+    model, calls = Scale(), []
+    handle = model.register_forward_hook(lambda *_: (calls.append(1), handle.remove())[1])
+    twin = copy.copy(model)
+    model(rk.ones(2))
+    model(rk.ones(2))
+    assert calls == [1]
+    twin(rk.ones(2))
+    assert calls == [1, 1]
+    assert copy.deepcopy(model)(rk.ones(2)).shape == (2,)
+
+
+def test_walks_that_do_not_go_below():
+    net = Net()
+    assert names(net.named_parameters("net", recurse=False)) == ["net.shift"]
+    assert list(net.parameters(recurse=False)) == [net.shift]
+    assert not list(net.buffers(recurse=False))
+    assert names(net.first.named_buffers(recurse=False)) == ["seen", "cache"]
+
+
+def test_a_device_is_refused_with_the_reason():
+    for device in ("cpu", "cuda:0"):
+        with pytest.raises(DTypeError, match=f"got '{device}'; everything is on the CPU"):
+            Net().to(device)
+
+
+def test_double_and_float():
+    net = Net()
+    assert net.double() is net
+    assert net.shift.dtype == np.float64
+    assert net.float().first.factor.dtype == np.float32

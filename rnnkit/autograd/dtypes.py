@@ -27,7 +27,10 @@ def supported_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     try:
         found = np.dtype(dtype).newbyteorder("=")
     except TypeError:
-        raise DTypeError(f"{name}: expected a NumPy dtype, got {dtype!r}") from None
+        # What code for several devices calls ``to`` with.
+        is_device = str(dtype).partition(":")[0] in ("cpu", "cuda", "mps")
+        hint = "; everything is on the CPU, and to() takes no device" if is_device else ""
+        raise DTypeError(f"{name}: expected a NumPy dtype, got {dtype!r}{hint}") from None
     if found not in DTYPES:
         raise DTypeError(
             f"{name}: expected float32, float64, an integer type or bool, got {found.name}"

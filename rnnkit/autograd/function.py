@@ -96,7 +96,7 @@ class Function:
             if not isinstance(tensor, Tensor):
                 raise DTypeError(
                     f"{cls.__name__}: input {len(arrays)}: expected a Tensor or None, got "
-                    f"{type(tensor).__name__}"
+                    f"{type(tensor).__name__}; what is no tensor goes by keyword"
                 )
             arrays.append(tensor._data)
             needs.append(enabled and tensor._requires_grad)

@@ -130,7 +130,7 @@ def check_class_ids(
         ids = ids.astype(np.int64)  # of an empty list
     if ids.dtype.kind not in "iu":
         raise DTypeError(f"target: expected integer class ids, got {ids.dtype}")
-    check_shape("target", ids, shape, "input without its last axis")
+    check_shape("target", ids, shape, "input without its last axis, the classes")
     wrong = (ids < 0) | (ids >= classes)
     or_ignored = ""
     if ignore_index is not None:

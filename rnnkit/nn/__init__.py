@@ -2,15 +2,33 @@
 
 from rnnkit.cells import GRUCell, LSTMCell, RNNCell
 from rnnkit.module import Module, Parameter
-from rnnkit.nn import init, utils
-from rnnkit.nn.activations import Identity, ReLU, Sigmoid, Tanh
+from rnnkit.nn import functional, init, utils
+from rnnkit.nn.activations import (
+    Flatten,
+    Identity,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from rnnkit.nn.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
 from rnnkit.nn.attention import AdditiveAttention, MultiplicativeAttention
-from rnnkit.nn.containers import ModuleList, Sequential
+from rnnkit.nn.containers import ModuleDict, ModuleList, ParameterList, Sequential
 from rnnkit.nn.conv import AvgPool1d, Conv1d, MaxPool1d
 from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.linear import Linear
+from rnnkit.nn.loss import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    CTCLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
 from rnnkit.nn.normalization import LayerNorm
 from rnnkit.nn.pooling import AttentionPool, LastPool, MaxPool, MeanPool
 from rnnkit.nn.recurrent import Recurrent
@@ -25,29 +43,43 @@ __all__ = [
     "AdditiveAttention",
     "AttentionPool",
     "AvgPool1d",
+    "BCEWithLogitsLoss",
+    "CTCLoss",
     "Conv1d",
+    "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "EncoderDecoder",
+    "Flatten",
     "GRUCell",
     "Identity",
+    "L1Loss",
     "LSTMCell",
     "LastPool",
     "LayerNorm",
     "Linear",
+    "LogSoftmax",
+    "MSELoss",
     "MaxPool",
     "MaxPool1d",
     "MeanPool",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "MultiplicativeAttention",
+    "NLLLoss",
     "Parameter",
+    "ParameterList",
     "RNNCell",
     "ReLU",
     "Recurrent",
     "Sequential",
     "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
     "Tanh",
+    "functional",
     "init",
     "utils",
 ]

@@ -1,13 +1,20 @@
-"""Modules made of a row of modules; the children are named "0", "1", ..."""
+"""Modules made of a row of modules or Parameters, named "0", "1", ..., or of a dict of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, overload
 
-from rnnkit.module import MODULE, Module
+from rnnkit.module import MODULE, PARAMETER, Module, Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import (
+        ItemsView,
+        Iterable,
+        Iterator,
+        KeysView,
+        ValuesView,
+    )
     from typing import Self
 
 
@@ -54,7 +61,8 @@ class _ModuleRow(Module):
         return part.extend(self._row()[index])
 
     def __setitem__(self, index: int, module: Module) -> None:
-        setattr(self, str(range(len(self))[index]), module)
+        names = [name for name, _ in self._own(MODULE)]
+        setattr(self, names[index], module)
 
     def _row(self) -> list[Module]:
         # Not children(): a module that stands in two places is there twice.
@@ -62,10 +70,16 @@ class _ModuleRow(Module):
 
 
 class Sequential(_ModuleRow):
-    """Calls its modules one after the other, each with the result of the one before."""
+    """Calls its modules one after the other, each with the result of the one before.
 
-    def __init__(self, *modules: Module) -> None:
-        super().__init__(modules)
+    A single dict in place of modules names them as its keys do.
+    """
+
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        named = modules[0] if len(modules) == 1 and isinstance(modules[0], Mapping) else None
+        super().__init__(() if named is not None else modules)  # type: ignore[arg-type]
+        for name, module in (named or {}).items():
+            self.add_module(name, module)
 
     def forward(self, x: Any) -> Any:
         for module in self:
@@ -75,3 +89,108 @@ class Sequential(_ModuleRow):
 
 class ModuleList(_ModuleRow):
     """A list of modules whose parameters are the list's own; it is not called itself."""
+
+
+class ModuleDict(Module):
+    """A dict of modules whose parameters are the dict's own; it is not called itself.
+
+    The keys are the children's names, in the order in which they came; a ``modules`` of pairs or a
+    mapping fills it. Raises ArgumentError for a key that is no name of a child or is the name of an
+    attribute, such as "train", and TypeError for what is not a Module.
+    """
+
+    def __init__(
+        self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
+    ) -> None:
+        super().__init__()
+        self.update(modules or {})
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Put each of ``modules`` under its key."""
+        for key, module in dict(modules).items():
+            self[key] = module
+
+    def __getitem__(self, key: str) -> Module:
+        return self._table()[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(
+                f"{type(self).__name__}[{key!r}]: expected a Module, got {type(module).__name__}"
+            )
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key)
+
+    def pop(self, key: str) -> Module:
+        """Take out and return the module under ``key``; KeyError where there is none."""
+        module = self[key]
+        delattr(self, key)
+        return module
+
+    def clear(self) -> None:
+        """Take out all modules."""
+        for key in self.keys():
+            delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._table())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._table()
+
+    def keys(self) -> KeysView[str]:
+        return self._table().keys()
+
+    def values(self) -> ValuesView[Module]:
+        return self._table().values()
+
+    def items(self) -> ItemsView[str, Module]:
+        return self._table().items()
+
+    def _table(self) -> dict[str, Module]:
+        return dict(self._own(MODULE))
+
+
+class ParameterList(Module):
+    """A list of Parameters, named "0", "1", ...; it is not called itself.
+
+    Tensors and arrays become Parameters, as in PyTorch.
+    """
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        super().__init__()
+        self.extend(values)
+
+    def append(self, value: Any) -> Self:
+        """Add a Parameter at the end; return self."""
+        self._put(len(self), value)
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Add ``values`` at the end; return self."""
+        for value in values:
+            self.append(value)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._row())
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._row())
+
+    def __getitem__(self, index: int) -> Parameter:
+        return self._row()[index]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._put(range(len(self))[index], value)
+
+    def _put(self, place: int, value: Any) -> None:
+        setattr(self, str(place), value if isinstance(value, Parameter) else Parameter(value))
+
+    def _row(self) -> list[Parameter]:
+        return [parameter for _, parameter in self._own(PARAMETER)]

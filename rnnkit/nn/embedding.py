@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnnkit.autograd.tensor import to_array
 from rnnkit.cells.checks import check_real_dtype, check_size
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import normal_
 from rnnkit.ops import embedding
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
+    from typing import Self
+
+    from numpy.typing import ArrayLike, DTypeLike
 
     from rnnkit.autograd import Tensor
 
@@ -61,6 +64,26 @@ class Embedding(Module):
         dtype = check_real_dtype("dtype", dtype)
         self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))
         self.reset_parameters()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        embeddings: ArrayLike | Tensor,
+        freeze: bool = True,
+        padding_idx: int | None = None,
+    ) -> Self:
+        """A table of the vectors (V, E), copied, in their dtype; not trained with ``freeze``.
+
+        Raises ShapeError for another number of axes, DTypeError for other than floats.
+        """
+        table = to_array(embeddings, name="embeddings")
+        if table.ndim != 2:
+            raise ShapeError(f"embeddings: expected (V, E), got shape {table.shape}")
+        rows, size = table.shape
+        made = cls(rows, size, padding_idx, dtype=check_real_dtype("embeddings", table.dtype))
+        made.weight.data[...] = table
+        made.weight.requires_grad = not freeze
+        return made
 
     def reset_parameters(self) -> None:
         """Draw the table anew."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells import GatedCell
@@ -30,10 +32,11 @@ def gated_cells(module: Module) -> list[tuple[str, GatedCell]]:
     return found
 
 
-def gate_blocks(tensor: Tensor, gates: int) -> list[Tensor]:
+def gate_blocks(tensor: Tensor | np.ndarray, gates: int) -> list[Tensor]:
     """The parts (H, ...) of a parameter (G*H, ...) that belong to each gate, sharing its memory."""
-    rows = tensor.shape[0] // gates
-    return [wrap(tensor.data[gate * rows : (gate + 1) * rows]) for gate in range(gates)]
+    array = tensor.data if isinstance(tensor, Tensor) else tensor
+    rows = array.shape[0] // gates
+    return [wrap(array[gate * rows : (gate + 1) * rows]) for gate in range(gates)]
 
 
 def _walk(module: Module) -> Iterator[tuple[str, GatedCell]]:

@@ -2,7 +2,8 @@
 
 Random numbers come from the library's generator (rk.manual_seed). They are drawn in float64 and
 rounded to the tensor's dtype, so that a float32 and a float64 model of one seed start from the same
-values. Every function returns the tensor it was given.
+values. Every function returns the tensor it was given; an array, such as ``weight.data`` or some
+rows of it, does as well.
 
 All raise DTypeError for a tensor that is not float32 or float64, ShapeError for a rank they are not
 defined on, and ArgumentError for an unknown mode or nonlinearity, bounds or a deviation out of
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import FLOATS
 from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.cells import RNNCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -36,17 +38,18 @@ if TYPE_CHECKING:
 
     from rnnkit.cells import GatedCell
 
-AnyTensor = TypeVar("AnyTensor", bound=Tensor)
+AnyTensor = TypeVar("AnyTensor", bound=Tensor | np.ndarray)
 AnyModule = TypeVar("AnyModule", bound=Module)
 
 
 def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"tensor: expected a Tensor, got {type(tensor).__name__}")
-    if tensor.data.dtype.kind != "f":
-        raise DTypeError(f"tensor: expected float32 or float64, got {tensor.data.dtype}")
-    check_writeable("tensor", tensor.data)
-    tensor.data[...] = values
+    array = tensor.data if isinstance(tensor, Tensor) else tensor
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"tensor: expected a Tensor or an array, got {type(tensor).__name__}")
+    if array.dtype not in FLOATS:
+        raise DTypeError(f"tensor: expected float32 or float64, got {array.dtype}")
+    check_writeable("tensor", array)
+    array[...] = values
     return tensor
 
 
@@ -189,7 +192,7 @@ _GAINS = {
 }
 
 
-def _fans(tensor: Tensor) -> tuple[int, int]:
+def _fans(tensor: Tensor | np.ndarray) -> tuple[int, int]:
     """Return (fan_in, fan_out) of a weight (out, in, ...)."""
     if tensor.ndim < 2:
         raise ShapeError(f"tensor: expected 2 or more axes for its fans, got shape {tensor.shape}")
@@ -197,7 +200,9 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * field, tensor.shape[0] * field
 
 
-def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+def _kaiming_std(
+    tensor: Tensor | np.ndarray, a: float, mode: str, nonlinearity: str
+) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ArgumentError(f"mode: expected 'fan_in' or 'fan_out', got {mode!r}")
     fan_in, fan_out = _fans(tensor)

@@ -181,6 +181,14 @@ class Recurrent(Module):
             for cell, direction in zip(cells, ("", "_reverse"), strict=False):
                 yield f"_l{layer}{direction}", cell
 
+    def reset_parameters(self) -> None:
+        """Draw the parameters of all cells anew."""
+        for _, cell in self.named_cells():
+            cell.reset_parameters()
+
+    def flatten_parameters(self) -> None:
+        """Nothing: the weights need no layout of their own here; for code that calls it."""
+
     def _share_with(self, cell: Cell, suffix: str) -> None:
         """Registers what a cell holds on this module, which is the one that users see.
 
@@ -247,7 +255,7 @@ class Recurrent(Module):
                 return_sequences=return_sequences,
                 return_steps=return_steps,
             )
-            return self._packed(x, packing, on_padded, return_sequences)
+            return packing.pack_results(x, on_padded, self.batch_first, return_sequences)
         x = check_tensor("x", x, first.dtype, AXES[self.batch_first], last=self.input_size)
         batch = 0 if self.batch_first else 1
         shape = x._data.shape
@@ -294,21 +302,6 @@ class Recurrent(Module):
         if single:
             steps = {k: tuple([each.squeeze(batch) for each in v]) for k, v in steps.items()}
         return merged, final, steps
-
-    def _packed(
-        self, x: PackedSequence, packing: Packing, results: Any, return_sequences: bool
-    ) -> Any:
-        """What ``forward`` gave on the padded batch, as the caller of a packed one expects it."""
-
-        def pack(padded: Any) -> Any:
-            if isinstance(padded, tuple):
-                return tuple([pack(each) for each in padded])
-            return x._replace(data=packing.pack(padded, self.batch_first))
-
-        y, final, *steps = results
-        if return_sequences:
-            y = pack(y)
-        return y, final, *[{name: pack(each) for name, each in one.items()} for one in steps]
 
     def _options(self, schedule: Schedule | None) -> Options:
         if schedule is None and self.memory == "full":

@@ -55,7 +55,7 @@ from rnnkit.ops.elementwise import (
     tanh,
     where,
 )
-from rnnkit.ops.indexing import embedding, gather, one_hot
+from rnnkit.ops.indexing import embedding, gather, masked_fill, one_hot, topk
 from rnnkit.ops.linalg import linear, matmul, set_matmul_kernel
 from rnnkit.ops.methods import install
 from rnnkit.ops.noise import dropout
@@ -70,6 +70,7 @@ from rnnkit.ops.reductions import (
     max,
     mean,
     min,
+    norm,
     std,
     sum,
     var,
@@ -84,6 +85,7 @@ from rnnkit.ops.shape import (
     flatten,
     flip,
     permute,
+    repeat,
     reshape,
     split,
     squeeze,
@@ -142,6 +144,7 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "masked_fill",
     "matmul",
     "max",
     "maximum",
@@ -150,6 +153,7 @@ __all__ = [
     "minimum",
     "mul",
     "neg",
+    "norm",
     "not_equal",
     "one_hot",
     "ones",
@@ -162,6 +166,7 @@ __all__ = [
     "randn",
     "randn_like",
     "relu",
+    "repeat",
     "reshape",
     "set_matmul_kernel",
     "sigmoid",
@@ -179,6 +184,7 @@ __all__ = [
     "sum",
     "sum_to",
     "tanh",
+    "topk",
     "transpose",
     "unbind",
     "unsqueeze",

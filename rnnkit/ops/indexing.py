@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -209,6 +209,66 @@ def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
     grid: list[Any] = list(np.ogrid[tuple([slice(n) for n in picked.shape])])
     grid[axis] = picked.copy()
     return _getitem(x, key=tuple(grid))
+
+
+class TopK(NamedTuple):
+    """What `topk` returns."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
+    """The `k` largest elements along `axis`, the largest first, and where they are.
+
+    Of equal ones the first comes first; NaN counts as larger than any number. The values are
+    differentiable.
+
+    Args:
+        k: from 0 to the length of the axis.
+        largest: False for the smallest, the smallest first.
+
+    Returns:
+        ``(values, indices)``, both of the shape of `x` with k elements along `axis`.
+
+    Raises:
+        ArgumentError: there are not so many elements along `axis`.
+    """
+    x = any_tensor(x)
+    axis = one_axis("topk", axis, x.ndim)
+    length = x.shape[axis]
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 0 <= k <= length:
+        raise ArgumentError(f"topk: k: expected an integer from 0 to {length}, got {k!r}")
+    if largest:  # from the back of what is sorted from the back: equal ones keep their order
+        backward = np.argsort(np.flip(x._data, axis), axis, kind="stable")
+        order = length - 1 - np.flip(backward, axis)
+    else:
+        order = np.argsort(x._data, axis, kind="stable")
+    indices = wrap(np.ascontiguousarray(order.take(np.arange(k), axis)))
+    return TopK(gather(x, axis, indices), indices)
+
+
+def masked_fill(x: Tensor, mask: Tensor | npt.ArrayLike, value: float | Tensor) -> Tensor:
+    """`x` with `value` where `mask` holds; no gradient reaches what is replaced.
+
+    Args:
+        mask: bools that can be broadcast to the shape of `x`.
+        value: a number, or a tensor without axes.
+
+    Raises:
+        DTypeError: `mask` is not of bools.
+        ShapeError: `mask` does not fit `x`, or `value` has axes.
+    """
+    x = any_tensor(x)
+    chosen = any_tensor(mask)
+    if np.shape(getattr(value, "_data", value)):
+        raise ShapeError("masked_fill: value: expected a number, got an array; see where()")
+    y = where(chosen, value, x)
+    if y.shape != x.shape:
+        raise ShapeError(
+            f"masked_fill: mask of shape {chosen.shape} cannot be broadcast to that of x, {x.shape}"
+        )
+    return y
 
 
 def embedding(

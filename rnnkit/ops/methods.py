@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from rnnkit.autograd.tensor import Tensor
+from rnnkit.errors import ShapeError
 from rnnkit.ops import (
     comparison,
+    creation,
     elementwise,
     indexing,
     linalg,
@@ -20,6 +23,12 @@ from rnnkit.ops.operands import OPERANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def _t(self: Tensor) -> Tensor:
+    if self.ndim > 2:
+        raise ShapeError(f"t: expected at most 2 axes, got shape {self.shape}; see transpose()")
+    return shape.reverse_axes(self)
 
 
 def _operator(op: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
@@ -34,6 +43,13 @@ def _reflected(op: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Any]:
         return op(other, self) if isinstance(other, OPERANDS) else NotImplemented
 
     return method
+
+
+def _setitem(self: Tensor, key: Any, value: Any) -> NoReturn:
+    raise TypeError(
+        "a tensor is not changed in place: collect the parts in a list and stack() or cat() them, "
+        "use where(), or write into .data where no gradient is wanted"
+    )
 
 
 def _invert(self: Tensor) -> Tensor:
@@ -80,17 +96,57 @@ _METHODS: dict[Any, tuple[str, ...]] = {
         "relu", "sigmoid", "sign", "sin", "softplus", "sqrt", "square", "tanh",
     ),
     reductions: (
-        "all", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "std", "sum",
-        "var",
+        "all", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "norm",
+        "std", "sum", "var",
     ),
     shape: (
         "astype", "broadcast_to", "chunk", "clone", "expand", "flatten", "flip", "permute",
-        "reshape", "split", "squeeze", "transpose", "unbind", "unsqueeze",
+        "repeat", "reshape", "split", "squeeze", "transpose", "unbind", "unsqueeze",
     ),
-    indexing: ("gather",),
+    indexing: ("gather", "masked_fill", "topk"),
     linalg: ("matmul",),
     normalization: ("log_softmax", "softmax"),
 }  # fmt: skip
+
+
+# PyTorch's names for what NumPy calls otherwise, or needs no call for.
+_OTHER_NAMES: dict[str, Callable[..., Any]] = {
+    "add": elementwise.add,
+    "amax": reductions.max,
+    "amin": reductions.min,
+    "bmm": linalg.matmul,
+    "bool": lambda self: shape.astype(self, "bool"),
+    "clamp": elementwise.clip,
+    "contiguous": lambda self: self,
+    "cpu": lambda self: self,
+    "dim": lambda self: self.ndim,
+    "div": elementwise.div,
+    "double": lambda self: shape.astype(self, "float64"),
+    "eq": comparison.equal,
+    "expand_as": lambda self, other: shape.broadcast_to(self, other.shape),
+    "float": lambda self: shape.astype(self, "float32"),
+    "ge": comparison.greater_equal,
+    "gt": comparison.greater,
+    "int": lambda self: shape.astype(self, "int32"),
+    "le": comparison.less_equal,
+    "logical_not": comparison.logical_not,
+    "long": lambda self: shape.astype(self, "int64"),
+    "lt": comparison.less,
+    "mm": linalg.matmul,
+    "mul": elementwise.mul,
+    "ne": comparison.not_equal,
+    "neg": elementwise.neg,
+    "new_ones": lambda self, *sizes: creation.ones(*sizes, dtype=self.dtype),
+    "new_zeros": lambda self, *sizes: creation.zeros(*sizes, dtype=self.dtype),
+    "numel": lambda self: prod(self.shape),
+    "sub": elementwise.sub,
+    "swapaxes": shape.transpose,
+    "t": _t,
+    "to": shape.astype,
+    "type_as": lambda self, other: shape.astype(self, other.dtype),
+    "view": shape.reshape,
+    "view_as": lambda self, other: shape.reshape(self, other.shape),
+}
 
 
 def install() -> None:
@@ -109,9 +165,10 @@ def install() -> None:
         "__abs__": elementwise.abs,
         "__invert__": _invert,
         "__getitem__": indexing.getitem,
+        "__setitem__": _setitem,
         "__iter__": lambda self: iter(shape.unbind(self)),
-        "swapaxes": shape.transpose,
         "T": property(shape.reverse_axes),
+        **_OTHER_NAMES,
     }
     for name, op in unary.items():
         setattr(Tensor, name, op)

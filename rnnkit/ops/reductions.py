@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.autograd.primitive import primitive
-from rnnkit.errors import ShapeError
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.comparison import equal
-from rnnkit.ops.elementwise import exp, sqrt, where
+from rnnkit.ops.elementwise import abs, exp, sqrt, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, flip, reshape
 from rnnkit.ops.sums import sum_array
@@ -79,6 +79,26 @@ def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = Fa
     variance = var(x, axis, correction, keepdims)
     constant = equal(variance, 0.0)
     return where(constant, 0.0, sqrt(where(constant, 1.0, variance)))
+
+
+def norm(x: Tensor, p: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The p-norm of the elements, (sum |x|^p)^(1/p): p is 1, 2 or infinity.
+
+    The derivative of the norm of nothing but zeros is 0.
+
+    Raises:
+        ArgumentError: another p.
+    """
+    x = real("norm", x)
+    if p == 2:
+        total = sum(x * x, axis, keepdims)
+        zero = equal(total, 0.0)
+        return where(zero, 0.0, sqrt(where(zero, 1.0, total)))
+    if p == 1:
+        return sum(abs(x), axis, keepdims)
+    if p == float("inf"):
+        return max(abs(x), axis, keepdims)
+    raise ArgumentError(f"norm: p: expected 1, 2 or infinity, got {p!r}")
 
 
 # ---- extremes

@@ -87,6 +87,27 @@ def expand(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
     )
 
 
+def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
+    """`x` laid out ``times[i]`` times along axis i, new leading axes first: ``numpy.tile``.
+
+    Raises:
+        ShapeError: there are fewer numbers than axes, or one is negative.
+    """
+    x = any_tensor(x)
+    counts = sizes("repeat", times)
+    lead = len(counts) - x.ndim
+    if lead < 0 or min(counts, default=0) < 0:
+        raise ShapeError(
+            f"repeat: expected {x.ndim} or more numbers of 0 or more, one for each axis of shape "
+            f"{x.shape}, got {counts}"
+        )
+    shape = (1,) * lead + x.shape
+    apart = reshape(x, [size for n in shape for size in (1, n)])
+    pairs = list(zip(counts, shape, strict=True))
+    laid_out = broadcast_to(apart, [size for pair in pairs for size in pair])
+    return reshape(laid_out, [count * n for count, n in pairs])
+
+
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Sum over the axes along which `shape` would be broadcast to the shape of `x`.
 

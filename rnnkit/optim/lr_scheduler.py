@@ -11,7 +11,7 @@ import math
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rnnkit.cells.checks import check_number
+from rnnkit.cells.checks import check_bool, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.optimizer import Optimizer
 
@@ -191,6 +191,140 @@ class CosineAnnealingLR(LRScheduler):
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
         share = (1 + math.cos(math.pi * epoch / self.T_max)) / 2
         return self.eta_min + (initial_lr - self.eta_min) * share
+
+
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """Cosines from the initial rate down to eta_min, one after the other.
+
+    The first takes T_0 epochs, each further one T_mult times as many as the one before.
+    Loshchilov and Hutter 2017, equation 5.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        T_0: int,
+        T_mult: int = 1,
+        eta_min: float = 0.0,
+        last_epoch: int = -1,
+    ) -> None:
+        self.T_0 = check_size("T_0", T_0)
+        self.T_mult = check_size("T_mult", T_mult)
+        self.eta_min = eta_min
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        length = self.T_0
+        if self.T_mult == 1:
+            epoch %= length
+        while epoch >= length:
+            epoch -= length
+            length *= self.T_mult
+        share = (1 + math.cos(math.pi * epoch / length)) / 2
+        return self.eta_min + (initial_lr - self.eta_min) * share
+
+
+class OneCycleLR(LRScheduler):
+    """Up from max_lr / div_factor to max_lr, then down to that start / final_div_factor.
+
+    For a schedule that is stepped after every batch: total_steps of them, or epochs *
+    steps_per_epoch; the first pct_start of them go up. The rate stays where it has come to after
+    the last. The optimiser's own rate is not used. With ``cycle_momentum`` the momentum, or the
+    first of the betas, goes the other way, from max_momentum to base_momentum and back.
+    Smith and Topin 2017, arXiv 1708.07120; without its third phase, as PyTorch's default.
+
+    Args:
+        max_lr, base_momentum, max_momentum: a number, or a list with one for each group.
+        anneal_strategy: "cos" or "linear".
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float | Sequence[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float | Sequence[float] = 0.85,
+        max_momentum: float | Sequence[float] = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        last_epoch: int = -1,
+    ) -> None:
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ArgumentError(
+                    "total_steps: expected an integer, or epochs and steps_per_epoch, got None"
+                )
+            total_steps = check_size("epochs", epochs) * check_size(
+                "steps_per_epoch", steps_per_epoch
+            )
+        self.total_steps = check_size("total_steps", total_steps)
+        check_number("pct_start", pct_start, high=1.0)
+        if anneal_strategy not in ("cos", "linear"):
+            raise ArgumentError(
+                f"anneal_strategy: expected 'cos' or 'linear', got {anneal_strategy!r}"
+            )
+        check_number("div_factor", div_factor, low=1)
+        check_number("final_div_factor", final_div_factor, low=1)
+        self.pct_start = pct_start
+        self.anneal_strategy = anneal_strategy
+        self.cycle_momentum = check_bool("cycle_momentum", cycle_momentum)
+        self.max_lr = max_lr
+        self.base_momentum = base_momentum
+        self.max_momentum = max_momentum
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        super().__init__(optimizer, last_epoch)
+
+    def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        top = self._of_group("max_lr", group)
+        start = top / self.div_factor
+        return self._annealed(epoch, start, top, start / self.final_div_factor)
+
+    def _set_rates(self) -> None:
+        if self.cycle_momentum and not {"momentum", "betas"} & {*self.optimizer.defaults}:
+            raise ArgumentError(
+                f"cycle_momentum: expected False for {type(self.optimizer).__name__}, which has "
+                "no momentum, got True"
+            )
+        super()._set_rates()
+        if not self.cycle_momentum:
+            return
+        for number, group in enumerate(self.optimizer.param_groups):
+            most = self._of_group("max_momentum", number)
+            least = self._of_group("base_momentum", number)
+            momentum = self._annealed(self.last_epoch, most, least, most)
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum
+
+    def _annealed(self, epoch: int, start: float, turn: float, end: float) -> float:
+        """What goes from ``start`` to ``turn`` and on to ``end``, at ``epoch``."""
+        turning = self.pct_start * self.total_steps - 1
+        if epoch <= turning:
+            a, b, done = start, turn, epoch / turning if turning else 0.0
+        else:
+            first = max(turning, 0.0)
+            rest = self.total_steps - 1 - first
+            a, b, done = turn, end, min((epoch - first) / rest, 1.0) if rest else 1.0
+        if self.anneal_strategy == "linear":
+            return a + (b - a) * done
+        return b + (a - b) * (1 + math.cos(math.pi * done)) / 2
+
+    def _of_group(self, name: str, group: int) -> float:
+        given = getattr(self, name)
+        if not isinstance(given, (list, tuple)):
+            check_number(name, given)
+            return float(given)
+        count = len(self.optimizer.param_groups)
+        if len(given) != count:
+            raise ArgumentError(f"{name}: expected {count}, one per param group, got {len(given)}")
+        return float(given[group])
 
 
 class LinearLR(LRScheduler):

@@ -141,6 +141,21 @@ class Packing:
         """The inverse: (T, N, *) or (N, T, *), ``value`` past the end of a row."""
         return pad_rows(data, self._positions(batch_first), self._leading(batch_first), value)
 
+    def pack_results(
+        self, packed: PackedSequence, results: Any, batch_first: bool, return_sequences: bool
+    ) -> Any:
+        """What a module gave for the padded batch, as the caller with a packed one expects it."""
+
+        def pack(padded: Any) -> Any:
+            if isinstance(padded, tuple):
+                return tuple([pack(each) for each in padded])
+            return packed._replace(data=self.pack(padded, batch_first))
+
+        y, final, *steps = results
+        if return_sequences:
+            y = pack(y)
+        return y, final, *[{name: pack(each) for name, each in one.items()} for one in steps]
+
     def _leading(self, batch_first: bool) -> tuple[int, int]:
         return (self.N, self.T) if batch_first else (self.T, self.N)
 

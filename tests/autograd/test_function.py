@@ -237,7 +237,8 @@ def test_a_gradient_of_none_is_zero():
 
 
 def test_wrong_inputs_and_outputs_are_named():
-    with pytest.raises(DTypeError, match="Scale: input 0: expected a Tensor or None, got ndarray"):
+    message = "Scale: input 0: expected a Tensor or None, got ndarray; what is no tensor goes by"
+    with pytest.raises(DTypeError, match=message):
         Scale.apply(np.ones(2), None, factor=1.0)
 
     class Wrong(rk.Function):

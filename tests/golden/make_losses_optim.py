@@ -284,6 +284,21 @@ SCHEDULES = [
         "options": {"mode": "max", "patience": 2, "threshold_mode": "abs", "eps": 0.01},
         "metrics": "falling",
     },
+    {"class": "CosineAnnealingWarmRestarts", "options": {"T_0": 7, "eta_min": 0.001}},
+    {"class": "CosineAnnealingWarmRestarts", "options": {"T_0": 4, "T_mult": 2}},
+    {"class": "OneCycleLR", "options": {"max_lr": 0.3, "total_steps": 45}},
+    {
+        "class": "OneCycleLR",
+        "options": {
+            "max_lr": [0.3, 0.1],
+            "epochs": 4,
+            "steps_per_epoch": 10,
+            "pct_start": 0.2,
+            "anneal_strategy": "linear",
+            "div_factor": 10.0,
+            "final_div_factor": 50.0,
+        },
+    },
 ]
 
 

@@ -1,10 +1,11 @@
-"""Sequential and ModuleList."""
+"""Sequential, ModuleList, ModuleDict and ParameterList."""
 
 import numpy as np
 import pytest
 
 import rnnkit as rk
 from rnnkit import nn
+from rnnkit.errors import ArgumentError
 
 
 def test_sequential_calls_in_order_under_pytorchs_names():
@@ -85,3 +86,52 @@ def test_repr_names_the_children():
     assert repr(nn.Sequential(nn.Tanh(), nn.ReLU())) == (
         "Sequential(\n  (0): Tanh()\n  (1): ReLU()\n)"
     )
+
+
+def test_a_sequential_of_a_dict_has_its_names():
+    model = nn.Sequential({"inner": nn.Linear(3, 4), "act": nn.Tanh(), "outer": nn.Linear(4, 2)})
+    assert list(model.state_dict()) == ["inner.weight", "inner.bias", "outer.weight", "outer.bias"]
+    x = rk.randn(5, 3)
+    expected = model.outer(model[0](x).tanh())
+    np.testing.assert_array_equal(model(x).numpy(), expected.numpy())
+    model[1] = nn.Identity()
+    assert type(model.act) is nn.Identity
+    assert len(model) == 3
+
+
+def test_a_module_dict_is_a_dict_whose_parameters_are_its_own():
+    heads = nn.ModuleDict({"tag": nn.Linear(2, 3), "lemma": nn.Linear(2, 4)})
+    assert list(heads) == list(heads.keys()) == ["tag", "lemma"]
+    assert list(heads.values()) == [heads["tag"], heads["lemma"]]
+    assert "tag" in heads
+    assert "x" not in heads
+    assert list(heads.state_dict()) == ["tag.weight", "tag.bias", "lemma.weight", "lemma.bias"]
+    heads["more"] = nn.Tanh()
+    heads.update([("tag", nn.Identity())])
+    assert [type(module).__name__ for _, module in heads.items()] == ["Identity", "Linear", "Tanh"]
+    assert type(heads.pop("more")) is nn.Tanh
+    del heads["tag"]
+    assert len(heads) == 1
+    heads.clear()
+    assert not len(heads)
+    with pytest.raises(KeyError):
+        heads["tag"]
+
+
+def test_a_module_dict_refuses_what_is_no_module_and_names_it_has():
+    with pytest.raises(TypeError, match=r"ModuleDict\['a'\]: expected a Module, got function"):
+        nn.ModuleDict({"a": rk.tanh})
+    with pytest.raises(ArgumentError, match="already has an attribute 'train'"):
+        nn.ModuleDict({"train": nn.Tanh()})
+
+
+def test_a_parameter_list_registers_what_it_holds():
+    params = nn.ParameterList([nn.Parameter(np.ones(2, np.float32)), np.zeros(3)])
+    params.append(rk.ones(1))
+    assert [p.shape for p in params] == [(2,), (3,), (1,)]
+    assert list(params.state_dict()) == ["0", "1", "2"]
+    params[-1] = rk.zeros(4)
+    assert params[2] is list(params.parameters())[2]
+    assert len(params) == 3
+    with pytest.raises(IndexError):
+        params[3] = rk.zeros(4)

@@ -98,8 +98,10 @@ def test_gains():
 def test_refusals():
     with pytest.raises(DTypeError, match="tensor: expected float32 or float64, got int64"):
         init.uniform_(rk.tensor(np.zeros(3, int)))
-    with pytest.raises(TypeError, match="tensor: expected a Tensor, got ndarray"):
-        init.zeros_(np.zeros(3))
+    with pytest.raises(TypeError, match="tensor: expected a Tensor or an array, got list"):
+        init.zeros_([0.0])
+    with pytest.raises(DTypeError, match="tensor: expected float32 or float64, got int64"):
+        init.ones_(np.zeros(3, int))
     with pytest.raises(ArgumentError, match="mode: expected 'fan_in' or 'fan_out'"):
         init.kaiming_normal_(empty(2, 2), mode="fan")
     with pytest.raises(ShapeError, match="expected 2 axes for an identity matrix"):
@@ -113,3 +115,22 @@ def test_refusals():
     for fill in (init.xavier_normal_, init.kaiming_uniform_, init.orthogonal_):
         with pytest.raises(ShapeError, match=r"expected 2 or more axes.*, got shape \(3,\)"):
             fill(empty(3))
+
+
+def test_an_array_is_filled_as_its_tensor_is():
+    """The loop over named_parameters that ported code has, with ``param.data``."""
+    lstm, twin = rk.nn.LSTM(3, 4), rk.nn.LSTM(3, 4)
+    fillers = {"weight_ih": init.xavier_uniform_, "weight_hh": init.orthogonal_}
+    for module, of in ((lstm, lambda p: p.data), (twin, lambda p: p)):
+        rk.manual_seed(3)
+        for name, param in module.named_parameters():
+            fillers.get(name.removesuffix("_l0"), init.zeros_)(of(param))
+    for ours, theirs in zip(lstm.parameters(), twin.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.data, theirs.data)
+    assert not lstm.bias_ih_l0.data.any()
+    block = lstm.weight_hh_l0.data[4:8]
+    assert init.eye_(block) is block
+    np.testing.assert_array_equal(lstm.weight_hh_l0.data[4:8], np.eye(4))
+    gates = np.zeros((8, 4))
+    init.gate_by_gate_(gates, 2, init.eye_)
+    np.testing.assert_array_equal(gates, np.tile(np.eye(4), (2, 1)))

@@ -217,3 +217,18 @@ def test_nested_lists_of_different_lengths_are_refused_by_the_name_of_the_argume
 def test_an_array_of_no_numbers_is_refused_by_the_name_of_the_argument(value):
     with pytest.raises(DTypeError, match=r"^reset_state: h: expected float32"):
         nn.GRU(3, 4)(rk.zeros(5, 2, 3), reset_state=value)
+
+
+def test_an_embedding_of_vectors_that_are_given():
+    vectors = np.arange(6.0).reshape(3, 2)
+    table = nn.Embedding.from_pretrained(vectors, padding_idx=0)
+    assert table.weight.dtype == np.float64
+    assert not table.weight.requires_grad
+    np.testing.assert_array_equal(table(np.array([2, 0])).numpy(), vectors[[2, 0]])
+    vectors[:] = 9
+    assert table.weight.data[0].tolist() == [0, 1]
+    assert nn.Embedding.from_pretrained(vectors, freeze=False).weight.requires_grad
+    with pytest.raises(ShapeError, match=r"embeddings: expected \(V, E\), got shape \(3,\)"):
+        nn.Embedding.from_pretrained(np.zeros(3))
+    with pytest.raises(DTypeError, match="embeddings: expected float32 or float64, got int64"):
+        nn.Embedding.from_pretrained(np.zeros((3, 2), int))

@@ -420,3 +420,19 @@ def test_a_cell_of_ones_own_in_layers_and_both_ways():
     y, _ = module(x)
     y.sum().backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_parameters_are_drawn_anew_in_every_layer_and_direction():
+    """A loop that resets all children that can be must not pass over recurrent ones."""
+    lstm = nn.LSTM(3, 4, 2, bidirectional=True)
+    before = lstm.state_dict()
+    rk.manual_seed(1)
+    lstm.reset_parameters()
+    lstm.flatten_parameters()
+    for name, value in lstm.state_dict().items():
+        assert not np.array_equal(value, before[name]), name
+        assert np.abs(value).max() <= 0.5
+    first = lstm.state_dict()
+    rk.manual_seed(1)
+    lstm.reset_parameters()
+    assert all(np.array_equal(first[name], value) for name, value in lstm.state_dict().items())

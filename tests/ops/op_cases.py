@@ -165,6 +165,9 @@ case("sum", "no elements", lambda x: x.sum(0), numbers(0, 3))
 case("sum", "var", lambda x: x.var(-1), numbers(3, 5))
 case("sum", "var of all, biased", lambda x: x.var(correction=0), numbers(3, 5))
 case("sqrt", "std", lambda x: x.std((0, 1), keepdims=True), numbers(3, 5))
+case("sqrt", "norm", lambda x: x.norm(axis=-1, keepdims=True), numbers(3, 5))
+case("sum", "norm 1", lambda x: x.norm(1, 0), numbers(3, 5))
+case("max", "norm inf", lambda x: x.norm(float("inf")), numbers(3, 5))
 case("cumsum", "axis", lambda x: x.cumsum(-2), numbers(3, 5))
 
 # ---- products

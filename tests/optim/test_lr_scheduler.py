@@ -79,6 +79,29 @@ def test_a_resumed_schedule_has_the_same_rates_to_the_bit(number):
         advance(twin, case, epoch)
 
 
+def test_one_cycle_has_momentum_go_the_other_way_and_stays_at_its_end():
+    param = Parameter(np.zeros(1))
+    for make, momentum in (
+        (lambda: optim.SGD([param], momentum=0.5), lambda group: group["momentum"]),
+        (lambda: optim.Adam([param], betas=(0.5, 0.99)), lambda group: group["betas"][0]),
+    ):
+        optimizer = make()
+        schedule = lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=20, max_momentum=0.9)
+        (group,) = optimizer.param_groups
+        seen = []
+        for _ in range(23):
+            seen.append((group["lr"], momentum(group)))
+            schedule.step()
+        np.testing.assert_allclose(seen[0], (0.04, 0.9))
+        np.testing.assert_allclose(seen[5], (1.0, 0.85))
+        np.testing.assert_allclose(seen[19], (4e-6, 0.9))
+        assert seen[19:] == seen[19:20] * 4
+        assert group.get("betas", (0, 0.99))[1] == 0.99
+    fixed = optim.SGD([param], momentum=0.5)
+    lr_scheduler.OneCycleLR(fixed, 1.0, total_steps=20, cycle_momentum=False)
+    assert fixed.param_groups[0]["momentum"] == 0.5
+
+
 def test_lambda_lr_for_all_groups_and_for_each():
     optimizer = make_optimizer()
     schedule = lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
@@ -151,6 +174,14 @@ def test_plateau_takes_a_tensor_and_a_nan_is_no_improvement():
     [
         (lambda o: lr_scheduler.StepLR(o, 0), "step_size: expected a number >= 1, got 0"),
         (lambda o: lr_scheduler.CosineAnnealingLR(o, 0), "T_max: expected"),
+        (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 0), "T_0: expected"),
+        (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 0.5), "T_mult: expected"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1), "total_steps: expected an integer, or epochs"),
+        (lambda o: lr_scheduler.OneCycleLR(o, [0.1], 9), "max_lr: expected 2, one per param group"),
+        (
+            lambda o: lr_scheduler.OneCycleLR(optim.Adagrad([rk.zeros(1)]), 0.1, 9),
+            "cycle_momentum: expected False for Adagrad",
+        ),
         (lambda o: lr_scheduler.LinearLR(o, 0.0), "start_factor: expected a number > 0"),
         (lambda o: lr_scheduler.LinearLR(o, 1.5), "start_factor: expected"),
         (lambda o: lr_scheduler.LinearLR(o, total_iters=0), "total_iters: expected"),

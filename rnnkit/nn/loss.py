@@ -1,0 +1,160 @@
+"""Losses as modules, under PyTorch's names: a function of `rnnkit.losses` with its options kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit import losses
+from rnnkit.autograd import Tensor
+from rnnkit.losses.reduction import check_reduction
+from rnnkit.module import Module
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+class _Loss(Module):
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.reduction = reduction
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}"
+
+    def _constant(self, name: str, values: ArrayLike | Tensor | None) -> None:
+        """Registers factors, which follow ``to`` and are part of ``state_dict``, or None."""
+        if values is not None and not isinstance(values, Tensor):
+            values = Tensor(np.asarray(values))
+        self.register_buffer(name, values)
+
+
+class CrossEntropyLoss(_Loss):
+    """`losses.cross_entropy` with its options; the classes are the last axis of the input."""
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: ArrayLike | Tensor | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction)
+        self._constant("weight", weight)
+        self.ignore_index = ignore_index
+        self.label_smoothing = label_smoothing
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.cross_entropy(
+            input,
+            target,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+class NLLLoss(_Loss):
+    """`losses.nll_loss` with its options; the classes are the last axis of the input."""
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: ArrayLike | Tensor | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self._constant("weight", weight)
+        self.ignore_index = ignore_index
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.nll_loss(
+            input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction
+        )
+
+
+class MSELoss(_Loss):
+    """`losses.mse_loss` with its reduction."""
+
+    def __init__(self, *, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.mse_loss(input, target, reduction=self.reduction)
+
+
+class L1Loss(_Loss):
+    """`losses.l1_loss` with its reduction."""
+
+    def __init__(self, *, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.l1_loss(input, target, reduction=self.reduction)
+
+
+class SmoothL1Loss(_Loss):
+    """`losses.smooth_l1_loss` with its options."""
+
+    def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.beta = beta
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.smooth_l1_loss(input, target, beta=self.beta, reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(_Loss):
+    """`losses.binary_cross_entropy_with_logits` with its options."""
+
+    weight: Tensor | None
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: ArrayLike | Tensor | None = None,
+        *,
+        reduction: str = "mean",
+        pos_weight: ArrayLike | Tensor | None = None,
+    ) -> None:
+        super().__init__(reduction)
+        self._constant("weight", weight)
+        self._constant("pos_weight", pos_weight)
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.binary_cross_entropy_with_logits(
+            input, target, self.weight, pos_weight=self.pos_weight, reduction=self.reduction
+        )
+
+
+class CTCLoss(_Loss):
+    """`losses.ctc_loss` with its options."""
+
+    def __init__(
+        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
+    ) -> None:
+        super().__init__(reduction)
+        self.blank = blank
+        self.zero_infinity = zero_infinity
+
+    def forward(
+        self, log_probs: Tensor, targets: Any, input_lengths: Any, target_lengths: Any
+    ) -> Tensor:
+        return losses.ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            blank=self.blank,
+            reduction=self.reduction,
+            zero_infinity=self.zero_infinity,
+        )
