@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rnnkit import ops
 from rnnkit.cells import Cell
 from rnnkit.cells.checks import check_bool, check_probability, check_size, check_tensor
