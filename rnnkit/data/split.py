@@ -135,6 +135,8 @@ def _mark(item: Any) -> Hashable:
 
 
 def _group_numbers(groups: Iterable[Hashable] | None, count: int) -> np.ndarray:
+    if not isinstance(count, int | np.integer):
+        raise ArgumentError(f"count: expected an int, got {count!r} ({type(count).__name__})")
     if groups is None:
         return np.arange(count)
     numbers = _numbers(groups)

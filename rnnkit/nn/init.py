@@ -186,9 +186,11 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 _GAINS = {
     "linear": 1.0,
+    "conv1d": 1.0,
     "sigmoid": 1.0,
     "tanh": 5.0 / 3,
     "relu": math.sqrt(2.0),
+    "selu": 3.0 / 4,
 }
 
 

@@ -19,13 +19,15 @@ class Budget:
         seconds: float | None = None,
         epochs: float | None = None,
     ) -> None:
-        """Exactly one of the three, positive; ArgumentError otherwise."""
+        """Exactly one of the three, positive, and whole steps; ArgumentError otherwise."""
         given = {"steps": steps, "seconds": seconds, "epochs": epochs}
         if sum(value is not None for value in given.values()) != 1:
             raise ArgumentError("budget: expected exactly one of steps, seconds and epochs")
         for name, value in given.items():
             if value is not None and not 0 < value < float("inf"):
                 raise ArgumentError(f"{name}: expected a positive number, got {value}")
+        if steps is not None and steps != int(steps):
+            raise ArgumentError(f"steps: expected a whole number, got {steps}")
         self.steps = steps
         self.seconds = seconds
         self.epochs = epochs

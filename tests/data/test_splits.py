@@ -103,6 +103,8 @@ def test_arrays_are_split_by_position_without_a_copy():
         lambda: k_folds(1, 10),
         lambda: k_folds(11, 10),
         lambda: k_folds(2, 0),
+        lambda: k_folds(2, 10.0),
+        lambda: split_at_random(10.0, 0.5),
         lambda: k_folds(2, 10, labels=[1] * 9),
         lambda: k_folds(3, 4, groups=[0, 0, 1, 1]),
         lambda: split_by_position(np.arange(1), 0.5),

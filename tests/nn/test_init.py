@@ -88,11 +88,12 @@ def test_nothing_is_recorded():
 
 def test_gains():
     assert init.calculate_gain("linear") == init.calculate_gain("sigmoid") == 1
+    assert (init.calculate_gain("conv1d"), init.calculate_gain("selu")) == (1, 0.75)
     assert init.calculate_gain("relu") == np.sqrt(2)
     assert init.calculate_gain("leaky_relu", 0) == np.sqrt(2)
     assert init.calculate_gain("leaky_relu") == np.sqrt(2 / (1 + 0.01**2))
     with pytest.raises(ArgumentError, match="nonlinearity: expected leaky_relu, linear"):
-        init.calculate_gain("selu")
+        init.calculate_gain("gelu")
 
 
 def test_refusals():

@@ -68,7 +68,7 @@ def test_budget_by_steps_and_by_time():
     assert Budget(seconds=20.0).used(10**9, 5.0) == 0.25
     for wrong in (
         {}, {"steps": 1, "seconds": 1.0}, {"epochs": 1, "seconds": 1.0}, {"steps": 0},
-        {"seconds": -1.0}, {"epochs": math.inf}, {"seconds": math.nan},
+        {"steps": 1.5}, {"seconds": -1.0}, {"epochs": math.inf}, {"seconds": math.nan},
     ):  # fmt: skip
         with pytest.raises(ArgumentError):
             Budget(**wrong)
