@@ -31,10 +31,23 @@ class _Loss(Module):
         self.register_buffer(name, values)
 
 
-class CrossEntropyLoss(_Loss):
-    """`losses.cross_entropy` with its options; the classes are the last axis of the input."""
-
+class _OfClasses(_Loss):
     weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: ArrayLike | Tensor | None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self._constant("weight", weight)
+        self.ignore_index = ignore_index
+
+
+class CrossEntropyLoss(_OfClasses):
+    """`losses.cross_entropy` with its options; the classes are the last axis of the input."""
 
     def __init__(
         self,
@@ -44,9 +57,7 @@ class CrossEntropyLoss(_Loss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(reduction)
-        self._constant("weight", weight)
-        self.ignore_index = ignore_index
+        super().__init__(weight, ignore_index=ignore_index, reduction=reduction)
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
@@ -60,21 +71,8 @@ class CrossEntropyLoss(_Loss):
         )
 
 
-class NLLLoss(_Loss):
+class NLLLoss(_OfClasses):
     """`losses.nll_loss` with its options; the classes are the last axis of the input."""
-
-    weight: Tensor | None
-
-    def __init__(
-        self,
-        weight: ArrayLike | Tensor | None = None,
-        *,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-    ) -> None:
-        super().__init__(reduction)
-        self._constant("weight", weight)
-        self.ignore_index = ignore_index
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
         return losses.nll_loss(
