@@ -166,19 +166,17 @@ def _compare_directions(
     fn: Fn, arguments: list[Any], checked: list[int], eps: float, atol: float, rtol: float
 ) -> None:
     random = np.random.default_rng(0)
-    across = {i: _unit_vector(random, arguments[i].shape) for i in checked}
+    wanted = [arguments[i] for i in checked]
     with enable_grad():
         outputs = _float_outputs(fn(*arguments))
-    along = [_unit_vector(random, y.shape) for y in outputs]
-    gradients = [
-        _row(y, [arguments[i] for i in checked], u) for y, u in zip(outputs, along, strict=True)
-    ]
+    us = [_unit_vector(random, y.shape) for y in outputs]
+    rows = [_row(y, wanted, u) for y, u in zip(outputs, us, strict=True)]
     for n, i in enumerate(checked):
-        v = across[i]
-        numeric = _difference(fn, arguments, arguments[i].data, eps * v, eps)
-        for k, (difference, u, rows) in enumerate(zip(numeric, along, gradients, strict=True)):
-            analytic, along_u = np.sum(rows[n] * v), np.sum(u * difference)
-            _compare(analytic, along_u, f"input {i}, output {k}", atol, rtol)
+        v = _unit_vector(random, arguments[i].shape)
+        differences = _difference(fn, arguments, arguments[i].data, eps * v, eps)
+        for k, (u, difference) in enumerate(zip(us, differences, strict=True)):
+            analytic, numeric = np.sum(rows[k][n] * v), np.sum(u * difference)
+            _compare(analytic, numeric, f"input {i}, output {k}", atol, rtol)
 
 
 def _unit_vector(random: np.random.Generator, shape: tuple[int, ...]) -> Array:

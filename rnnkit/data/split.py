@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from rnnkit.data.batches import check_seed
+from rnnkit.data.batches import check_positive, check_seed
 from rnnkit.errors import ArgumentError
 
 S = TypeVar("S", str, np.ndarray, list)
@@ -55,9 +55,11 @@ def split_at_random(
     ``groups``: one mark for each item; those with the same mark stay together, so that the held
     out share is met as nearly as whole groups, taken in random order, allow.
 
-    Raises ArgumentError when ``held_out`` is not between 0 and 1 or a part would be empty.
+    Raises ArgumentError when ``held_out`` is not between 0 and 1, ``count`` is no positive integer or a
+    part would be empty.
     """
     _check_share("held_out", held_out)
+    count = check_positive("count", count)
     number = _group_numbers(groups, count)
     sizes = np.bincount(number)
     order = np.random.Generator(np.random.PCG64(check_seed(seed))).permutation(len(sizes))
@@ -95,12 +97,13 @@ def k_folds(
         k parts; their ``held_out`` hold every item exactly once.
 
     Raises:
-        ArgumentError: k below 2 or above the number of items or groups; other counts of labels or
-            groups than items.
+        ArgumentError: k below 2 or above the number of items or groups; a count that is no positive
+            integer; other counts of labels or groups than items.
     """
+    count = check_positive("count", count)
     number = _group_numbers(groups, count)
     kinds = _group_numbers(labels if labels is not None else [0] * count, count)
-    group_count = int(number.max()) + 1 if count else 0
+    group_count = int(number.max()) + 1
     if not 2 <= k <= group_count:
         raise ArgumentError(f"k: expected 2 to {group_count}, the items or groups, got {k}")
     # Per group: how many items of each label. Large groups first: small ones even them out.
@@ -135,8 +138,6 @@ def _mark(item: Any) -> Hashable:
 
 
 def _group_numbers(groups: Iterable[Hashable] | None, count: int) -> np.ndarray:
-    if not isinstance(count, int | np.integer):
-        raise ArgumentError(f"count: expected an int, got {count!r} ({type(count).__name__})")
     if groups is None:
         return np.arange(count)
     numbers = _numbers(groups)

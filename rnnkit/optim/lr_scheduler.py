@@ -317,14 +317,9 @@ class OneCycleLR(LRScheduler):
         return b + (a - b) * (1 + math.cos(math.pi * done)) / 2
 
     def _of_group(self, name: str, group: int) -> float:
-        given = getattr(self, name)
-        if not isinstance(given, (list, tuple)):
-            check_number(name, given)
-            return float(given)
-        count = len(self.optimizer.param_groups)
-        if len(given) != count:
-            raise ArgumentError(f"{name}: expected {count}, one per param group, got {len(given)}")
-        return float(given[group])
+        number = _one_per_group(name, getattr(self, name), self.optimizer)[group]
+        check_number(name, number)
+        return float(number)
 
 
 class LinearLR(LRScheduler):
@@ -475,19 +470,20 @@ class ReduceLROnPlateau(_Scheduler):
         return metric < bar if self.mode == "min" else metric > bar
 
     def _floors(self) -> list[float]:
-        """The least rate of each param group, of which one may have been added."""
-        groups = len(self.optimizer.param_groups)
-        floors: Any = self.min_lr
-        if not isinstance(floors, (list, tuple)):
-            return [floors] * groups
-        if len(floors) != groups:
-            raise ArgumentError(
-                f"min_lr: expected {groups}, one per param group, got {len(floors)}"
-            )
-        return list(floors)
+        return _one_per_group("min_lr", self.min_lr, self.optimizer)
 
     def _reduce(self) -> None:
         for group, floor in zip(self.optimizer.param_groups, self._floors(), strict=True):
             lowered = max(group["lr"] * self.factor, floor)
             if group["lr"] - lowered > self.eps:
                 group["lr"] = lowered
+
+
+def _one_per_group(name: str, value: Any, optimizer: Optimizer) -> list[float]:
+    """A number, or a list of them, for each param group, of which one may have been added."""
+    groups = len(optimizer.param_groups)
+    if not isinstance(value, (list, tuple)):
+        return [value] * groups
+    if len(value) != groups:
+        raise ArgumentError(f"{name}: expected {groups}, one per param group, got {len(value)}")
+    return list(value)
