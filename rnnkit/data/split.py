@@ -55,8 +55,8 @@ def split_at_random(
     ``groups``: one mark for each item; those with the same mark stay together, so that the held
     out share is met as nearly as whole groups, taken in random order, allow.
 
-    Raises ArgumentError when ``held_out`` is not between 0 and 1, ``count`` is no positive integer or a
-    part would be empty.
+    Raises ArgumentError when ``held_out`` is not between 0 and 1, ``count`` is no positive integer
+    or a part would be empty.
     """
     _check_share("held_out", held_out)
     count = check_positive("count", count)
