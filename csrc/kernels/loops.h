@@ -181,11 +181,13 @@ static void R(pack_loop_for_unit)(const R(run) *r, const R(share) *share)
 }
 
 /* The next function on the matrix unit. */
-static void R(carry_back_on_unit)(const R(run) *r, const R(share) *share, idx u, idx u1, idx n_rows, R(rows) later)
+static void R(carry_back_on_unit)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1, idx n_rows,
+                                  R(rows) later)
 {
+    int first = t % 2 ? u1 == share->u1 : u == share->u0; /* of the step's parts */
     idx K = r->sections[0].gates * r->ldu, groups = amx_groups(K), blocks = (n_rows + UNIT_BLOCK - 1) / UNIT_BLOCK;
     char *left = (char *)(share->scratch + R(d_h_on_unit)(r->s));
-    if (u == share->u0) amx_pack_left(left, later.base, later.inner, n_rows, K);
+    if (first) amx_pack_left(left, later.base, later.inner, n_rows, K);
     amx_begin();
     amx_multiply_all(left, blocks, 0, (const char *)r->hh_back_on_unit + u * groups * AMX_BLOCK_BYTES, u1 - u,
                      groups, share->scratch, blocks * UNIT_BLOCK, 0);
@@ -193,15 +195,17 @@ static void R(carry_back_on_unit)(const R(run) *r, const R(share) *share, idx u,
 }
 #endif
 
-/* Groups u .. u1-1 of d_h, in this thread's scratch: add what flows from the step after through w_hh, from the
-   first section of its rows of gate gradients. u goes from the thread's first group to its last. */
-VEC_INLINE void R(carry_back)(const R(run) *r, const R(share) *share, idx u, idx u1, idx n_rows, R(rows) later)
+/* Groups u .. u1-1 of d_h of step t, in this thread's scratch: add what flows from the step after through w_hh, from
+   the first section of its rows of gate gradients. They are a part of those that FOR_PARTS_OF_STEP goes over. */
+VEC_INLINE void R(carry_back)(const R(run) *r, const R(share) *share, idx t, idx u, idx u1, idx n_rows, R(rows) later)
 {
 #if HAS_MATRIX_UNIT
     if (r->loop_on_unit) {
-        R(carry_back_on_unit)(r, share, u, u1, n_rows, later);
+        R(carry_back_on_unit)(r, share, t, u, u1, n_rows, later);
         return;
     }
+#else
+    (void)t;
 #endif
     R(rows) d_h = R(rows_of)(share->scratch, (u1 - u) * VL);
     R(multiply)(&r->hh_back[0], u, u1, n_rows, later, d_h, d_h);
@@ -345,7 +349,7 @@ static void R(collect_any_d_h)(const R(run) *r, const R(share) *share, idx t, id
             if (restarts[share->n0 + i * share->n_step])
                 memset(scratch + i * ld, 0, (size_t)ld * sizeof(real));
         const real *later = r->d_gates + (rows_before(s, t + 1) + share->n0) * r->ldg;
-        R(carry_back)(r, share, u, u1, going_on, R(rows_of)(later, share->n_step * r->ldg));
+        R(carry_back)(r, share, t, u, u1, going_on, R(rows_of)(later, share->n_step * r->ldg));
         for (idx i = 0; restarts && i < going_on; i++) {
             idx n = share->n0 + i * share->n_step;
             if (!restarts[n]) continue;
@@ -374,7 +378,7 @@ VEC_INLINE void R(collect_d_h)(const R(run) *r, const R(share) *share, const int
     R(start_even_d_h)(r, share, t, u, u1, n_rows, carry, share->scratch, ld);
     if (t + 1 < s->T) {
         R(rows) later = R(rows_of)(r->d_gates + ((t + 1) * s->N + share->n0) * r->ldg, r->ldg);
-        R(carry_back)(r, share, u, u1, n_rows, later);
+        R(carry_back)(r, share, t, u, u1, n_rows, later);
     }
     if (s->d_h.at) R(show_d_h)(r, share, t, n_rows, u, u1);
 }
@@ -411,8 +415,8 @@ static void R(d_initial_h)(R(run) *r, const R(share) *share, const real *carry)
     idx n_rows = R(rows_of_share)(share, s->N);
     if (!n_rows || (!s->d_h_0 && !r->d_restart[0] && !r->d_restart[1])) return;
     idx at_once = R(d_h_at_once)(r, n_rows);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
+    FOR_PARTS_OF_STEP(-1, share->u0, share->u1, at_once, u, u1) {
+        idx ld = (u1 - u) * VL;
         idx width = min_idx(ld, s->H - u * VL);
         R(collect_any_d_h)(r, share, -1, n_rows, u, u1, carry);
         void *to[3] = {s->d_h_0, s->d_h_r, s->d_c_r};

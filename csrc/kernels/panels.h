@@ -210,11 +210,13 @@ VEC_INLINE void R(next_rows)(R(cursor) *at, const R(rows) *rows, int count, cons
 }
 
 /* How many groups a caller should ask `multiply` for at a time, so that few rows still fill the
-   multiply-add units with independent chains. */
+   multiply-add units with independent chains. Weights from beyond the second cache come slower than the
+   chains of one panel take them. */
 VEC_INLINE int R(panels_at_once)(const R(panels) *w, idx n_rows)
 {
     const int accumulators = VEC_REGISTERS == 32 ? 16 : 8;
     int vectors = w->ug * w->ng;
+    if (vectors >= 3 && R(panels_size)(w) * (idx)sizeof(real) > SECOND_CACHE) return 1;
     if (n_rows == 1) return 4 * vectors <= accumulators ? 4 : 2;
     return n_rows == 2 && 4 * vectors <= accumulators ? 2 : 1;
 }
@@ -223,6 +225,14 @@ VEC_INLINE idx R(groups_at_once)(const R(panels) *w, idx n_rows)
 {
     return w->ug * R(panels_at_once)(w, n_rows);
 }
+
+/* Go over groups first .. end-1 in parts u .. u1-1 of `at_once`. Every other step t goes from the last part to the
+   first: it begins with the weights that the step before read last, which a cache still holds. */
+#define FOR_PARTS_OF_STEP(t, first, end, at_once, u, u1)                                                  \
+    for (idx parts = ((end) - (first) + (at_once) - 1) / (at_once), part = 0, u, u1;                      \
+         part < parts && (u = (first) + ((t) % 2 ? parts - 1 - part : part) * (at_once),                  \
+                          u1 = min_idx(u + (at_once), end), 1);                                           \
+         part++)
 
 /* Of the first two rows. */
 VEC_INLINE const real *R(early_row)(const R(rows) *rows, idx i)

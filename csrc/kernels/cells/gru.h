@@ -49,8 +49,8 @@ VEC_INLINE void R(gru_after_forward_step)(R(run) *r, const R(share) *share, cons
     const real *b_m = r->late_bias;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * 3 * VL;
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+        idx ld = (u1 - u) * 3 * VL;
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
             for (idx v = u; v < u1; v++) {
                 const real *gates = g + n * r->ldg + v * 3 * VL;
@@ -96,8 +96,8 @@ VEC_INLINE void R(gru_after_backward_step)(R(run) *r, const R(share) *share, con
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     const unsigned char *restarts = restarts_of_step(s, dense, t);
     const vec one = v_set1(1);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+        idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, r->carry);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *d_h_row = share->scratch + i * ld;
@@ -146,8 +146,7 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
     real *g_new = g + 2 * r->ldu;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1);
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, n_step * r->ldg);
         R(multiply)(&r->hh[0], u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
@@ -163,8 +162,7 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
     }
     R(wait_step)(r, share);
     at_once = R(groups_at_once)(&r->hh[1], n_rows);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1);
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, n_step * r->ldg);
         R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, n_step * r->ldu);
         R(multiply)(&r->hh[1], u, u1, n_rows, reset_rows, a, a);
@@ -192,8 +190,8 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     const unsigned char *restarts = restarts_of_step(s, dense, t);
     const vec one = v_set1(1);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+        idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, r->carry);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *d_h_row = share->scratch + i * ld;
@@ -215,8 +213,8 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
     R(wait_step)(r, share);
     const R(panels) *w = &r->hh_back[1];
     at_once = R(groups_at_once)(w, n_rows);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+        idx ld = (u1 - u) * VL;
         R(rows) q = R(rows_of)(share->scratch, ld);
         R(multiply)(w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, n_step * r->ldg),
                     (R(rows)){0}, q);

@@ -73,8 +73,7 @@ VEC_INLINE void R(lstm_forward_step)(R(run) *r, const R(share) *share, const int
     R(rows) after = R(lstm_rows_of_c)(r, share, dense, r->state, keep ? t : -1);
     R(rows) before = R(lstm_rows_of_c)(r, share, dense, r->state, keep ? t - 1 : -1);
     before = R(rows_or_restarts)(r, share, dense, LIST_OF_C, 1, t, n_rows, before);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1);
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 4 * VL, n_step * r->ldg);
         R(multiply)(w, u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
@@ -114,8 +113,8 @@ VEC_INLINE void R(lstm_backward_step)(R(run) *r, const R(share) *share, const in
     before = R(rows_or_restarts)(r, share, dense, LIST_OF_C, 1, t, n_rows, before);
     const unsigned char *restarts = restarts_of_step(s, dense, t);
     const vec one = v_set1(1);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+        idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, NULL);
         if (s->d_c.at) R(lstm_collect_d_c)(r, share, t, n_rows, u, u1);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {

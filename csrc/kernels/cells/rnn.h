@@ -24,8 +24,7 @@ VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int 
     idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1);
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, n_step * r->ldg);
         R(multiply)(w, u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
@@ -46,8 +45,8 @@ VEC_INLINE void R(rnn_backward_step)(R(run) *r, const R(share) *share, const int
     idx at_once = R(d_h_at_once)(r, n_rows), n_step = R(row_step)(share, dense);
     real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg;
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_H, &s->y, t, n_rows);
-    for (idx u = share->u0; u < share->u1; u += at_once) {
-        idx u1 = min_idx(u + at_once, share->u1), ld = (u1 - u) * VL;
+    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+        idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, NULL);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *y = R(row_of_step)(&h_after, dense, i);

@@ -285,9 +285,13 @@ static void R(run_step)(R(worker) *w, idx t, idx n_rows)
                 w->in[r] = bases[product->in_base] + product->in_offset;
                 w->out[r] = bases[product->out_base] + product->out_offset;
             }
-            R(rows) out = R(rows_listed)(w->out);
-            R(multiply)(weight, 0, weight->U, n_rows, R(rows_listed)(w->in),
-                        product->adds ? out : (R(rows)){0}, out);
+            idx at_once = R(groups_at_once)(weight, n_rows);
+            FOR_PARTS_OF_STEP(t, 0, weight->U, at_once, u, u1) {
+                R(rows) out = R(rows_listed)(w->out);
+                R(skip_columns)(&out, u * VL);
+                R(multiply)(weight, u, u1, n_rows, R(rows_listed)(w->in),
+                            product->adds ? out : (R(rows)){0}, out);
+            }
         }
     }
 }
