@@ -107,9 +107,16 @@ VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const
         for (int c = 0; c < cols; c++) v_store(t->out[r] + c * VL, acc[r][c]);
 }
 
+/* Accumulators of a tile that leave registers for their operands. */
+enum { R(MOST_ACCUMULATORS) = VEC_REGISTERS == 32 ? 24 : 12 };
+
+/* Tiles that would need more are never called, and empty. */
 #define TILE_NAME(mr, nv, np) R(tile_##mr##x##nv##x##np)
 #define DEFINE_TILE(mr, nv, np)                                                                    \
-    static void TILE_NAME(mr, nv, np)(const R(tile) *t) { R(tile_body)(t, mr, nv, np); }
+    static void TILE_NAME(mr, nv, np)(const R(tile) *t)                                            \
+    {                                                                                              \
+        if (mr * nv * np <= R(MOST_ACCUMULATORS)) R(tile_body)(t, mr, nv, np);                     \
+    }
 #define DEFINE_TILES_OF_WIDTH(nv)                                                                  \
     DEFINE_TILE(1, nv, 1)                                                                          \
     DEFINE_TILE(1, nv, 2)                                                                          \
@@ -154,10 +161,9 @@ static const R(tile_fn) R(tiles_2x2)[4] = {
 #undef DEFINE_TILES_OF_WIDTH
 #undef TILES_OF_WIDTH
 
-/* Most rows of a one-panel tile whose accumulators fit the registers beside their operands. */
+/* Most rows of a one-panel tile. */
 VEC_INLINE int R(tile_rows)(int nv)
 {
-    const int accumulators = VEC_REGISTERS == 32 ? 24 : 12;
-    int rows = accumulators / nv;
+    int rows = R(MOST_ACCUMULATORS) / nv;
     return rows > 8 ? 8 : rows;
 }
