@@ -351,7 +351,8 @@ static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, c
 static void R(sum_over_rows)(R(run) *r, const R(share) *share, const R(weight_work) *work)
 {
     place at = {r->s->T - 1, 0};
-    R(round) round = {.parity = 0};
+    R(round) round; /* too large to be cleared for nothing */
+    round.parity = 0;
     for (idx k = 0; k < rk_all_rows(r->s); round.parity = !round.parity) {
         k = R(begin_round)(r, share, work, &at, k, &round);
         /* All have left the round before the last, whose features and count these were. */
