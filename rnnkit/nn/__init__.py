@@ -21,12 +21,17 @@ from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.linear import Linear
 from rnnkit.nn.loss import (
+    BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
     CTCLoss,
+    GaussianNLLLoss,
+    HuberLoss,
+    KLDivLoss,
     L1Loss,
     MSELoss,
     NLLLoss,
+    PoissonNLLLoss,
     SmoothL1Loss,
 )
 from rnnkit.nn.normalization import LayerNorm
@@ -43,6 +48,7 @@ __all__ = [
     "AdditiveAttention",
     "AttentionPool",
     "AvgPool1d",
+    "BCELoss",
     "BCEWithLogitsLoss",
     "CTCLoss",
     "Conv1d",
@@ -52,7 +58,10 @@ __all__ = [
     "EncoderDecoder",
     "Flatten",
     "GRUCell",
+    "GaussianNLLLoss",
+    "HuberLoss",
     "Identity",
+    "KLDivLoss",
     "L1Loss",
     "LSTMCell",
     "LastPool",
@@ -70,6 +79,7 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ParameterList",
+    "PoissonNLLLoss",
     "RNNCell",
     "ReLU",
     "Recurrent",

@@ -268,3 +268,21 @@ for _label, _options in {
                 return rk.grad(loss, x, create_graph=True)[0]
 
         case(_name, _label, _loss if _name == "cross_entropy" else _slope, numbers(2, 3, 5))
+
+case(
+    "binary_cross_entropy",
+    "both",
+    lambda p, y: losses.binary_cross_entropy(p, y, reduction="none"),
+    numbers(3, 2, low=0.05, high=0.95),
+    numbers(3, 2, low=0.05, high=0.95),
+)
+
+
+def _odds(p):
+    with rk.enable_grad():
+        y = rk.ones_like(p, requires_grad=True)
+        loss = losses.binary_cross_entropy(p, y, reduction="sum")
+        return rk.grad(loss, y, create_graph=True)[0]
+
+
+case("log_odds_against", "of the target", _odds, numbers(5, low=0.1, high=0.9))
