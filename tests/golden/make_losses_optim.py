@@ -274,6 +274,7 @@ SHAPES = [(3, 4), (5,)]
 
 
 def make_optimizers():
+    torch.set_default_dtype(torch.float64)  # NAdam's product of momenta is of the default
     random = np.random.default_rng(3)
     starts = [random.normal(size=shape) for shape in SHAPES]
     gradients = [random.normal(size=(STEPS, *shape)) for shape in SHAPES]
