@@ -34,7 +34,7 @@ from rnnkit.nn.loss import (
     PoissonNLLLoss,
     SmoothL1Loss,
 )
-from rnnkit.nn.normalization import LayerNorm
+from rnnkit.nn.normalization import BatchNorm1d, LayerNorm
 from rnnkit.nn.pooling import AttentionPool, LastPool, MaxPool, MeanPool
 from rnnkit.nn.recurrent import Recurrent
 from rnnkit.nn.rnn_gru_lstm import GRU, LSTM, RNN
@@ -50,6 +50,7 @@ __all__ = [
     "AvgPool1d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "CTCLoss",
     "Conv1d",
     "CrossEntropyLoss",
