@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def check_reduction(reduction: str) -> None:
-    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-        raise ArgumentError(f"reduction: expected 'mean', 'sum' or 'none', got {reduction!r}")
+def check_reduction(reduction: str, *others: str) -> None:
+    """Raise ArgumentError for a name that is not among the usual ones and ``others``."""
+    if not isinstance(reduction, str) or reduction not in (*REDUCTIONS, *others):
+        *names, last = [repr(name) for name in (*others, *REDUCTIONS)]
+        raise ArgumentError(
+            f"reduction: expected {', '.join(names)} or {last}, got {reduction!r}"
+        )
 
 
 def check_input(value: ArrayLike | Tensor, name: str = "input") -> Tensor:
@@ -53,6 +57,16 @@ def _tensor(name: str, value: Any, dtype: Any = None) -> Tensor:
 def check_shape(name: str, tensor: Tensor | np.ndarray, shape: Sequence[int], why: str) -> None:
     if tensor.shape != tuple(shape):
         raise ShapeError(f"{name}: expected shape {tuple(shape)} ({why}), got {tensor.shape}")
+
+
+def check_pair(
+    input: ArrayLike | Tensor, target: ArrayLike | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return input and target as Tensors of one float dtype and one shape."""
+    values = check_input(input)
+    wanted = real_like("target", target, values)
+    check_shape("target", wanted, values.shape, "as input")
+    return values, wanted
 
 
 def check_linear(

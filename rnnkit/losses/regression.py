@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from rnnkit.autograd import primitive
 from rnnkit.cells.checks import check_number
-from rnnkit.errors import ShapeError
-from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
-from rnnkit.ops import clip, softplus
+from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.losses.reduction import check_pair, check_reduction, real_like, reduce
+from rnnkit.ops import clip, maximum, softplus
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -32,7 +35,8 @@ def mse_loss(
         DTypeError: not float32 or float64, or not both the same.
         ArgumentError: an unknown reduction.
     """
-    input, target = _check_pair(input, target, reduction)
+    check_reduction(reduction)
+    input, target = check_pair(input, target)
     error = input - target
     return reduce(error * error, reduction, error.size)
 
@@ -44,7 +48,8 @@ def l1_loss(
 
     Arguments, result and errors are those of `mse_loss`.
     """
-    input, target = _check_pair(input, target, reduction)
+    check_reduction(reduction)
+    input, target = check_pair(input, target)
     return reduce((input - target).abs(), reduction, input.size)
 
 
@@ -64,10 +69,100 @@ def smooth_l1_loss(
     check_number("beta", beta)
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
-    input, target = _check_pair(input, target, reduction)
+    check_reduction(reduction)
+    input, target = check_pair(input, target)
     error = input - target
     near = clip(error, -beta, beta)
     return reduce(near * (error - near * 0.5) / beta, reduction, error.size)
+
+
+def huber_loss(
+    input: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+) -> Tensor:
+    """0.5 e^2 where |e| < delta, else delta (|e| - 0.5 delta); e = input - target.
+
+    As ``torch.nn.functional.huber_loss`` (Huber 1964): delta times `smooth_l1_loss` with beta
+    delta. Arguments, result and errors are those of `mse_loss`; a delta of 0 or less, or NaN,
+    raises ArgumentError.
+    """
+    check_number("delta", delta)
+    if delta == 0:
+        raise ArgumentError("delta: expected a number > 0, got 0")
+    check_reduction(reduction)
+    input, target = check_pair(input, target)
+    error = input - target
+    near = clip(error, -delta, delta)
+    return reduce(near * (error - near * 0.5), reduction, error.size)
+
+
+# ---- cross entropy of probabilities
+#
+# The logarithms end at -100, and the derivatives by p divide by no less than 1e-12: a probability
+# that is 0 or 1 to the last bit costs much, and gives numbers.
+
+
+def _log_of(p: np.ndarray) -> np.ndarray:
+    return np.maximum(np.log(p), -100)
+
+
+def _log_of_rest(p: np.ndarray) -> np.ndarray:
+    return np.maximum(np.log1p(-p), -100)
+
+
+_binary_cross_entropy = primitive(
+    "binary_cross_entropy", lambda p, y: -(y * _log_of(p) + (1 - y) * _log_of_rest(p))
+)
+# What its target receives.
+_log_odds_against = primitive("log_odds_against", lambda p: _log_of_rest(p) - _log_of(p))
+_binary_cross_entropy.defvjp(
+    lambda d_loss, _, p, y: d_loss * (p - y) / maximum(p * (1 - p), 1e-12),
+    lambda d_loss, _, p, y: d_loss * _log_odds_against(p),
+)
+_log_odds_against.defvjp(lambda d_odds, _, p: -d_odds / maximum(p * (1 - p), 1e-12))
+
+
+def binary_cross_entropy(
+    input: ArrayLike | Tensor,
+    target: ArrayLike | Tensor,
+    weight: ArrayLike | Tensor | None = None,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross entropy of probabilities against probabilities.
+
+    ``w (-y log p - (1 - y) log(1 - p))``, p input, y target, w weight, as
+    ``torch.nn.functional.binary_cross_entropy``: logarithms below -100 count as -100. From logits,
+    `binary_cross_entropy_with_logits` is exact where p rounds to 0 or 1.
+
+    Args:
+        input: probabilities. NaN is passed on.
+        target: of the shape and dtype of input. Both are differentiated.
+        weight: broadcasts against input.
+        reduction: "mean" over all elements (weights do not change the divisor), "sum" or "none".
+
+    Returns:
+        a scalar, or the shape of input with reduction "none". The mean of no elements is NaN.
+
+    Raises:
+        ShapeError: the shapes of input and target differ, or the weight does not broadcast to them.
+        DTypeError: not float32 or float64, or not all the same.
+        ArgumentError: an input below 0 or above 1; an unknown reduction.
+    """
+    check_reduction(reduction)
+    input, target = check_pair(input, target)
+    wrong = (input.data < 0) | (input.data > 1)
+    if wrong.any():
+        raise ArgumentError(
+            f"input: expected probabilities from 0 to 1, got {input.data[wrong][0]}; "
+            "binary_cross_entropy_with_logits takes logits"
+        )
+    losses = _binary_cross_entropy(input, target)
+    if weight is not None:
+        losses = losses * _weight_like("weight", weight, input)
+    return reduce(losses, reduction, losses.size)
 
 
 def binary_cross_entropy_with_logits(
@@ -98,7 +193,8 @@ def binary_cross_entropy_with_logits(
         DTypeError: not float32 or float64, or not all the same.
         ArgumentError: an unknown reduction.
     """
-    input, target = _check_pair(input, target, reduction)
+    check_reduction(reduction)
+    input, target = check_pair(input, target)
     positive = target * softplus(-input)
     if pos_weight is not None:
         positive = positive * _weight_like("pos_weight", pos_weight, input)
@@ -116,13 +212,3 @@ def _weight_like(name: str, weight: ArrayLike | Tensor, input: Tensor) -> Tensor
             f"{name}: expected a shape that broadcasts to {input.shape}, got {given.shape}"
         )
     return given
-
-
-def _check_pair(
-    input: ArrayLike | Tensor, target: ArrayLike | Tensor, reduction: str
-) -> tuple[Tensor, Tensor]:
-    check_reduction(reduction)
-    values = check_input(input)
-    wanted = real_like("target", target, values)
-    check_shape("target", wanted, values.shape, "as input")
-    return values, wanted

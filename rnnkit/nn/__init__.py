@@ -21,15 +21,20 @@ from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.linear import Linear
 from rnnkit.nn.loss import (
+    BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
     CTCLoss,
+    GaussianNLLLoss,
+    HuberLoss,
+    KLDivLoss,
     L1Loss,
     MSELoss,
     NLLLoss,
+    PoissonNLLLoss,
     SmoothL1Loss,
 )
-from rnnkit.nn.normalization import LayerNorm
+from rnnkit.nn.normalization import BatchNorm1d, LayerNorm
 from rnnkit.nn.pooling import AttentionPool, LastPool, MaxPool, MeanPool
 from rnnkit.nn.recurrent import Recurrent
 from rnnkit.nn.rnn_gru_lstm import GRU, LSTM, RNN
@@ -43,7 +48,9 @@ __all__ = [
     "AdditiveAttention",
     "AttentionPool",
     "AvgPool1d",
+    "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "CTCLoss",
     "Conv1d",
     "CrossEntropyLoss",
@@ -52,7 +59,10 @@ __all__ = [
     "EncoderDecoder",
     "Flatten",
     "GRUCell",
+    "GaussianNLLLoss",
+    "HuberLoss",
     "Identity",
+    "KLDivLoss",
     "L1Loss",
     "LSTMCell",
     "LastPool",
@@ -70,6 +80,7 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "ParameterList",
+    "PoissonNLLLoss",
     "RNNCell",
     "ReLU",
     "Recurrent",

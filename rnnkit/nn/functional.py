@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 
 from rnnkit import ops
 from rnnkit.losses import (
+    binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cross_entropy,
     ctc_loss,
+    gaussian_nll_loss,
+    huber_loss,
+    kl_div,
     l1_loss,
     mse_loss,
     nll_loss,
+    poisson_nll_loss,
     smooth_l1_loss,
 )
 from rnnkit.ops import (
@@ -33,11 +38,15 @@ if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
 
 __all__ = [
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "ctc_loss",
     "dropout",
     "embedding",
+    "gaussian_nll_loss",
+    "huber_loss",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "linear",
@@ -46,6 +55,7 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "one_hot",
+    "poisson_nll_loss",
     "relu",
     "sigmoid",
     "smooth_l1_loss",

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 class _Loss(Module):
+    _reductions: tuple[str, ...] = ()  # beside the usual ones
+
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        check_reduction(reduction)
+        check_reduction(reduction, *self._reductions)
         self.reduction = reduction
 
     def extra_repr(self) -> str:
@@ -109,6 +111,79 @@ class SmoothL1Loss(_Loss):
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
         return losses.smooth_l1_loss(input, target, beta=self.beta, reduction=self.reduction)
+
+
+class HuberLoss(_Loss):
+    """`losses.huber_loss` with its options."""
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.delta = delta
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.huber_loss(input, target, self.reduction, self.delta)
+
+
+class GaussianNLLLoss(_Loss):
+    """`losses.gaussian_nll_loss` with its options."""
+
+    def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.full = full
+        self.eps = eps
+
+    def forward(self, input: Tensor, target: Any, var: Any) -> Tensor:
+        return losses.gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
+
+
+class PoissonNLLLoss(_Loss):
+    """`losses.poisson_nll_loss` with its options."""
+
+    def __init__(
+        self,
+        log_input: bool = True,
+        full: bool = False,
+        *,
+        eps: float = 1e-8,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction)
+        self.log_input = log_input
+        self.full = full
+        self.eps = eps
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.poisson_nll_loss(
+            input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction
+        )
+
+
+class KLDivLoss(_Loss):
+    """`losses.kl_div` with its options; the input holds logarithms of probabilities."""
+
+    _reductions = ("batchmean",)
+
+    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__(reduction)
+        self.log_target = log_target
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
+class BCELoss(_Loss):
+    """`losses.binary_cross_entropy` with its options; the input holds probabilities."""
+
+    weight: Tensor | None
+
+    def __init__(
+        self, weight: ArrayLike | Tensor | None = None, *, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction)
+        self._constant("weight", weight)
+
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        return losses.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):

@@ -14,6 +14,7 @@ from rnnkit.ops.comparison import (
     logical_xor,
     not_equal,
 )
+from rnnkit.ops.contraction import einsum
 from rnnkit.ops.creation import (
     arange,
     full,
@@ -55,8 +56,8 @@ from rnnkit.ops.elementwise import (
     tanh,
     where,
 )
-from rnnkit.ops.indexing import embedding, gather, masked_fill, one_hot, topk
-from rnnkit.ops.linalg import linear, matmul, set_matmul_kernel
+from rnnkit.ops.indexing import argsort, embedding, gather, masked_fill, one_hot, sort, topk
+from rnnkit.ops.linalg import linear, matmul, outer, set_matmul_kernel
 from rnnkit.ops.methods import install
 from rnnkit.ops.noise import dropout
 from rnnkit.ops.normalization import layer_norm, log_softmax, softmax
@@ -65,6 +66,7 @@ from rnnkit.ops.reductions import (
     any,
     argmax,
     argmin,
+    cumprod,
     cumsum,
     logsumexp,
     max,
@@ -107,6 +109,7 @@ __all__ = [
     "arange",
     "argmax",
     "argmin",
+    "argsort",
     "astype",
     "broadcast_to",
     "cat",
@@ -114,9 +117,11 @@ __all__ = [
     "clip",
     "clone",
     "cos",
+    "cumprod",
     "cumsum",
     "div",
     "dropout",
+    "einsum",
     "embedding",
     "equal",
     "exp",
@@ -158,6 +163,7 @@ __all__ = [
     "one_hot",
     "ones",
     "ones_like",
+    "outer",
     "permute",
     "pow",
     "rand",
@@ -174,6 +180,7 @@ __all__ = [
     "sin",
     "softmax",
     "softplus",
+    "sort",
     "split",
     "sqrt",
     "square",

@@ -211,6 +211,50 @@ def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
     return _getitem(x, key=tuple(grid))
 
 
+def _argsort_array(x: Array, axis: int, descending: bool) -> Array:
+    if not descending:
+        return np.argsort(x, axis, kind="stable")
+    # From the back of what is sorted from the back: equal ones keep their order.
+    backward = np.argsort(np.flip(x, axis), axis, kind="stable")
+    return np.ascontiguousarray(x.shape[axis] - 1 - np.flip(backward, axis))
+
+
+_argsort: Primitive = primitive("argsort", _argsort_array, differentiable=False)
+
+
+def argsort(
+    x: Tensor, axis: int = -1, descending: bool = False, stable: bool = True
+) -> Tensor:
+    """Where the elements of `sort` are: int64, of the shape of `x`."""
+    x = any_tensor(x)
+    return _argsort(x, axis=one_axis("argsort", axis, x.ndim), descending=bool(descending))
+
+
+class Sort(NamedTuple):
+    """What `sort` returns."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def sort(x: Tensor, axis: int = -1, descending: bool = False, stable: bool = True) -> Sort:
+    """The elements along `axis` in order, the smallest first, and where they were.
+
+    NaN counts as larger than any number. The values are differentiable.
+
+    Args:
+        descending: the largest first.
+        stable: equal elements keep their order, whatever this is.
+
+    Returns:
+        ``(values, indices)``, both of the shape of `x`.
+    """
+    x = any_tensor(x)
+    axis = one_axis("sort", axis, x.ndim)
+    indices = argsort(x, axis, descending)
+    return Sort(gather(x, axis, indices), indices)
+
+
 class TopK(NamedTuple):
     """What `topk` returns."""
 
@@ -239,11 +283,7 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
     length = x.shape[axis]
     if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 0 <= k <= length:
         raise ArgumentError(f"topk: k: expected an integer from 0 to {length}, got {k!r}")
-    if largest:  # from the back of what is sorted from the back: equal ones keep their order
-        backward = np.argsort(np.flip(x._data, axis), axis, kind="stable")
-        order = length - 1 - np.flip(backward, axis)
-    else:
-        order = np.argsort(x._data, axis, kind="stable")
+    order = _argsort_array(x._data, axis, largest)
     indices = wrap(np.ascontiguousarray(order.take(np.arange(k), axis)))
     return TopK(gather(x, axis, indices), indices)
 

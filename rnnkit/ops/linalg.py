@@ -9,6 +9,7 @@ import numpy as np
 
 from rnnkit.autograd.primitive import primitive
 from rnnkit.errors import ShapeError
+from rnnkit.ops.elementwise import mul
 from rnnkit.ops.operands import real, same_dtype
 from rnnkit.ops.shape import reshape, reverse_axes, sum_to, transpose
 
@@ -115,6 +116,19 @@ def matmul(a: Tensor | Array, b: Tensor | Array) -> Tensor:
     if drop_row:
         y = y.squeeze(-1 if drop_column else -2)
     return y
+
+
+def outer(a: Tensor | Array, b: Tensor | Array) -> Tensor:
+    """All products of an element of `a` (M,) and one of `b` (N,): (M, N).
+
+    Raises:
+        ShapeError: an operand is not 1-d.
+        DTypeError: the dtypes are float32 and float64.
+    """
+    left, right = same_dtype("outer", a, b)
+    if left.ndim != 1 or right.ndim != 1:
+        raise ShapeError(f"outer: expected 1-d operands, got {left.shape}, {right.shape}")
+    return mul(left.unsqueeze(1), right)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

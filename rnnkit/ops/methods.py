@@ -96,15 +96,15 @@ _METHODS: dict[Any, tuple[str, ...]] = {
         "relu", "sigmoid", "sign", "sin", "softplus", "sqrt", "square", "tanh",
     ),
     reductions: (
-        "all", "any", "argmax", "argmin", "cumsum", "logsumexp", "max", "mean", "min", "norm",
-        "std", "sum", "var",
+        "all", "any", "argmax", "argmin", "cumprod", "cumsum", "logsumexp", "max", "mean",
+        "min", "norm", "std", "sum", "var",
     ),
     shape: (
         "astype", "broadcast_to", "chunk", "clone", "expand", "flatten", "flip", "permute",
         "repeat", "reshape", "split", "squeeze", "transpose", "unbind", "unsqueeze",
     ),
-    indexing: ("gather", "masked_fill", "topk"),
-    linalg: ("matmul",),
+    indexing: ("argsort", "gather", "masked_fill", "sort", "topk"),
+    linalg: ("matmul", "outer"),
     normalization: ("log_softmax", "softmax"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Ops that fold axes away, and running sums.
+"""Ops that fold axes away, and running sums and products.
 
 ``axis`` is an axis, a sequence of axes, or None for all; negative axes count from the end.
 """
@@ -12,9 +12,10 @@ import numpy as np
 from rnnkit.autograd.primitive import primitive
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.comparison import equal
+from rnnkit.ops.creation import full_like
 from rnnkit.ops.elementwise import abs, exp, sqrt, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
-from rnnkit.ops.shape import broadcast_to, flip, reshape
+from rnnkit.ops.shape import broadcast_to, cat, flip, reshape, split
 from rnnkit.ops.sums import sum_array
 
 if TYPE_CHECKING:
@@ -214,6 +215,60 @@ def cumsum(x: Tensor, axis: int) -> Tensor:
     """Sums of the elements up to and including each, along `axis`."""
     x = any_tensor(x)
     return _cumsum(x, axis=one_axis("cumsum", axis, x.ndim))
+
+
+# ---- running products
+#
+# Their derivative divides by no element, any of which may be 0: it is the linear recurrence
+# y_t = a_t y_{t-1} + b_t, taken backwards, and the derivative of that is another one.
+
+
+def _recurrence_array(a: Array, b: Array, axis: int) -> Array:
+    y = b.copy()
+    steps, factors = np.moveaxis(y, axis, 0), np.moveaxis(a, axis, 0)
+    for t in range(1, len(steps)):
+        steps[t] += factors[t] * steps[t - 1]
+    return y
+
+
+_recurrence = primitive("recurrence", _recurrence_array)
+
+
+def _shifted(x: Tensor, axis: int, by: int, first: float = 0.0) -> Tensor:
+    """The elements one step on (`by` 1) or back (-1) along an axis, and `first` where none came."""
+    length = x.shape[axis]
+    if length == 0:
+        return x
+    before, after = split(x, [length - 1, 1] if by == 1 else [1, length - 1], axis)
+    if by == 1:
+        return cat([full_like(after, first), before], axis)
+    return cat([after, full_like(before, first)], axis)
+
+
+def _backwards(d_y: Tensor, a: Tensor, axis: int) -> Tensor:
+    """s_t = d_y_t + a_{t+1} s_{t+1}: what b of the recurrence receives."""
+    ahead = flip(_shifted(a, axis, -1), axis)
+    return flip(_recurrence(ahead, flip(d_y, axis), axis=axis), axis)
+
+
+_recurrence.defvjp(
+    lambda d_y, y, a, b, axis: _backwards(d_y, a, axis) * _shifted(y, axis, 1),
+    lambda d_y, _, a, b, axis: _backwards(d_y, a, axis),
+)
+
+_cumprod = primitive("cumprod", lambda x, axis: np.multiply.accumulate(x, axis=axis))
+_cumprod.defvjp(
+    lambda d_y, y, x, axis: _backwards(d_y, x, axis) * _shifted(y, axis, 1, first=1.0)
+)
+
+
+def cumprod(x: Tensor, axis: int) -> Tensor:
+    """Products of the elements up to and including each, along `axis`.
+
+    Zeros among them have the derivatives that they have.
+    """
+    x = any_tensor(x)
+    return _cumprod(x, axis=one_axis("cumprod", axis, x.ndim))
 
 
 # ---- logsumexp

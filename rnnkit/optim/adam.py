@@ -58,22 +58,10 @@ class Adam(Optimizer):
     ) -> None:
         lr, step = group["lr"], state["step"]
         beta1, beta2 = group["betas"]
-        if self.decoupled_weight_decay:
-            data *= 1 - lr * group["weight_decay"]
-        else:
-            grad = self._decayed(data, grad, group["weight_decay"])
-        mean = self._state_array(state, "exp_avg", data)
-        square = self._state_array(state, "exp_avg_sq", data)
+        grad = self._after_decay(data, grad, group)
+        mean = self._moved_mean(data, grad, state, beta1)
+        square = self._moved_square(data, grad, state, beta2)
         work = self._scratch.like(data, "work")
-
-        np.subtract(grad, mean, out=work)
-        work *= 1 - beta1
-        mean += work
-
-        square *= beta2
-        np.multiply(grad, 1 - beta2, out=work)
-        work *= grad
-        square += work
 
         np.sqrt(square, out=work)
         work /= (1 - beta2**step) ** 0.5
@@ -81,6 +69,37 @@ class Adam(Optimizer):
         np.divide(mean, work, out=work)
         work *= lr / (1 - beta1**step)
         data -= work
+
+    def _after_decay(
+        self, data: np.ndarray, grad: np.ndarray, group: dict[str, Any]
+    ) -> np.ndarray:
+        """The gradient to go by; a decoupled decay has shrunk ``data`` then."""
+        decay = group["weight_decay"]
+        if not group.get("decoupled_weight_decay", self.decoupled_weight_decay):
+            return self._decayed(data, grad, decay)
+        data *= 1 - group["lr"] * decay
+        return grad
+
+    def _moved_mean(
+        self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], beta: float
+    ) -> np.ndarray:
+        mean = self._state_array(state, "exp_avg", data)
+        work = self._scratch.like(data, "work")
+        np.subtract(grad, mean, out=work)
+        work *= 1 - beta
+        mean += work
+        return mean
+
+    def _moved_square(
+        self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], beta: float
+    ) -> np.ndarray:
+        square = self._state_array(state, "exp_avg_sq", data)
+        work = self._scratch.like(data, "work")
+        square *= beta
+        np.multiply(grad, 1 - beta, out=work)
+        work *= grad
+        square += work
+        return square
 
     def _native_step(
         self, data: np.ndarray, state: dict[str, Any], group: dict[str, Any]

@@ -41,6 +41,8 @@ class Optimizer:
     kernel: ClassVar[str | None] = None
     state_arrays: ClassVar[tuple[str, ...]] = ()
     optional_arrays: ClassVar[tuple[str, ...]] = ()
+    # Beside the step, numbers that cannot be had from it.
+    state_numbers: ClassVar[tuple[str, ...]] = ()
     counts_steps: ClassVar[bool] = True
     # Whether `step` cannot do without a closure.
     needs_closure: ClassVar[bool] = False
@@ -229,7 +231,7 @@ class Optimizer:
     # -- saving and loading ------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return {"state": {index: {name: array copy or int}}, "param_groups": [...]}.
+        """Return {"state": {index: {name: array copy or number}}, "param_groups": [...]}.
 
         Parameters are numbered over all groups in order. Apart from the arrays everything is
         JSON-able.
@@ -289,7 +291,7 @@ class Optimizer:
     def _loaded_state(
         self, index: int, saved: Mapping[str, Any], data: np.ndarray, problems: list[str]
     ) -> dict[str, Any]:
-        required = (("step",) if self.counts_steps else ()) + self.state_arrays
+        required = (("step",) if self.counts_steps else ()) + self.state_numbers + self.state_arrays
         known = required + self.optional_arrays
         problems += [f"state {index}: missing {name}" for name in required if name not in saved]
         problems += [f"state {index}: unexpected {name}" for name in saved if name not in known]
@@ -299,6 +301,9 @@ class Optimizer:
                 continue
             if name == "step":
                 state[name] = loaded_count(f"state {index}: {name}", saved[name], problems)
+                continue
+            if name in self.state_numbers:
+                state[name] = _loaded_number(f"state {index}: {name}", saved[name], problems)
                 continue
             state[name] = loaded_array(
                 f"state {index}: {name}", saved[name], data.shape, data.dtype, problems
@@ -366,6 +371,17 @@ def loaded_count(name: str, value: Any, problems: list[str]) -> int:
     if count < 0 or count != value:
         problems.append(f"{name}: expected an integer of 0 or more, got {value!r}")
     return count
+
+
+def _loaded_number(name: str, value: Any, problems: list[str]) -> float:
+    """``value`` as a number of 0 or more; any other adds to ``problems``."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        problems.append(f"{name}: expected a number of 0 or more, got {value!r}")
+    return number
 
 
 def loaded_array(

@@ -93,6 +93,46 @@ REGRESSION = [
     for weight, pos_weight in ((True, False), (False, True), (True, True))
 ]
 
+# Behind the others, so that those keep their numbers.
+LIKELIHOODS = [
+    {"loss": loss, "shape": [3, 4], "options": {**options, "reduction": reduction}}
+    for loss, options in (
+        ("huber_loss", {}),
+        ("huber_loss", {"delta": 0.3}),
+        ("binary_cross_entropy", {}),
+        ("gaussian_nll_loss", {}),
+        ("poisson_nll_loss", {}),
+        ("kl_div", {}),
+    )
+    for reduction in ("mean", "sum", "none")
+] + [
+    {"loss": "binary_cross_entropy", "shape": [3, 4], "options": {}, "weight": True},
+    {"loss": "gaussian_nll_loss", "shape": [3, 4], "options": {"full": True, "eps": 0.7}},
+    {"loss": "poisson_nll_loss", "shape": [3, 4], "options": {"full": True}},
+    {"loss": "poisson_nll_loss", "shape": [3, 4], "options": {"log_input": False, "full": True}},
+    {"loss": "poisson_nll_loss", "shape": [3, 4], "options": {"log_input": False, "eps": 0.1}},
+    {"loss": "kl_div", "shape": [3, 4], "options": {"reduction": "batchmean"}},
+    {"loss": "kl_div", "shape": [3, 4], "options": {"log_target": True}},
+]
+
+
+def likely(case, random):
+    """The input and the target of a case of these."""
+    shape = case["shape"]
+    x = random.normal(0, 2, shape)
+    if case["loss"] == "binary_cross_entropy":
+        return 1 / (1 + np.exp(-x)), random.uniform(0, 1, shape).round(1)
+    if case["loss"] == "poisson_nll_loss":
+        rates = x if case["options"].get("log_input", True) else np.exp(x)
+        return rates, random.integers(0, 5, shape).astype(float)
+    if case["loss"] == "kl_div":
+        target = random.dirichlet(np.ones(shape[-1]), shape[0]).round(2)
+        target[0] = [0, 0.25, 0.75, 0]
+        if "log_target" in case["options"]:
+            target = np.log(target + 0.01)
+        return x - np.log(np.exp(x).sum(-1, keepdims=True)), target
+    return x, random.normal(0, 2, shape)
+
 
 def classes_second(x):
     return x.movedim(-1, 1) if x.ndim > 2 else x
@@ -101,11 +141,14 @@ def classes_second(x):
 def make_losses():
     random = np.random.default_rng(1)
     arrays = {}
-    cases = CLASSIFICATION + REGRESSION
+    cases = CLASSIFICATION + REGRESSION + LIKELIHOODS
     for number, case in enumerate(cases):
         shape = case["shape"]
-        x = random.normal(0, 2, shape) * case.get("scale", 1.0)
         options = dict(case["options"])
+        if case in LIKELIHOODS:
+            x, target = likely(case, random)
+        else:
+            x = random.normal(0, 2, shape) * case.get("scale", 1.0)
         if case in CLASSIFICATION:
             target = random.integers(0, shape[-1], shape[:-1])
             if "ignored" in case:
@@ -114,13 +157,16 @@ def make_losses():
                 x = x - np.log(np.exp(x).sum(-1, keepdims=True))
         elif case["loss"] == "binary_cross_entropy_with_logits":
             target = random.uniform(0, 1, shape).round(1)
-        else:
+        elif case in REGRESSION:
             target = random.normal(0, 2, shape)
         for name in ("weight", "pos_weight"):
             if case.get(name):
                 values = random.uniform(0.5, 2, shape[-1])
                 arrays[f"{number}/{name}"] = values
                 options[name] = tensor(values, requires_grad=False)
+        if case["loss"] == "gaussian_nll_loss":
+            arrays[f"{number}/var"] = random.uniform(0.3, 2, shape)
+            options["var"] = tensor(arrays[f"{number}/var"], requires_grad=False)
         t = tensor(x)
         seen = classes_second(t) if case in CLASSIFICATION else t
         value = getattr(F, case["loss"])(seen, tensor(target, requires_grad=False), **options)
@@ -206,10 +252,29 @@ OPTIMIZERS = [
     {"class": "Adagrad", "options": {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.05}},
     {"class": "Adagrad", "options": {"initial_accumulator_value": 0.5, "eps": 1e-3}},
 ]
+OPTIMIZERS += [
+    {"class": "NAdam", "options": {}},
+    {"class": "NAdam", "options": {"lr": 0.05, "betas": [0.8, 0.95], "weight_decay": 0.1}},
+    {
+        "class": "NAdam",
+        "options": {"momentum_decay": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    },
+    {"class": "RAdam", "options": {}},
+    {"class": "RAdam", "options": {"lr": 0.05, "betas": [0.8, 0.95], "weight_decay": 0.1}},
+    {
+        "class": "RAdam",
+        "options": {"lr": 0.05, "eps": 1e-3, "weight_decay": 0.1, "decoupled_weight_decay": True},
+    },
+    {"class": "Adamax", "options": {}},
+    {"class": "Adamax", "options": {"lr": 0.05, "betas": [0.8, 0.5], "weight_decay": 0.1}},
+    {"class": "Adadelta", "options": {}},
+    {"class": "Adadelta", "options": {"lr": 0.5, "rho": 0.5, "eps": 1e-3, "weight_decay": 0.1}},
+]
 SHAPES = [(3, 4), (5,)]
 
 
 def make_optimizers():
+    torch.set_default_dtype(torch.float64)  # NAdam's product of momenta is of the default
     random = np.random.default_rng(3)
     starts = [random.normal(size=shape) for shape in SHAPES]
     gradients = [random.normal(size=(STEPS, *shape)) for shape in SHAPES]

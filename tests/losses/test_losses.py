@@ -18,6 +18,7 @@ IDS = [f"{n}-{case['loss']}-{case['options']}" for n, case in enumerate(CASES)]
 FINITE = [n for n in range(len(CASES)) if np.isfinite(GOLDEN[f"{n}/value"]).all()]
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
 ELEMENTWISE = [losses.mse, losses.l1, losses.smooth_l1, losses.bce_with_logits]
+ELEMENTWISE += [losses.huber, losses.poisson_nll_loss, losses.kl_div]
 CLASSES = [losses.cross_entropy, losses.nll]
 
 
@@ -27,7 +28,7 @@ def case_of(number, dtype):
     """(loss function, input, target, options) of a golden case."""
     case = CASES[number]
     options = dict(case["options"])
-    for name in ("weight", "pos_weight"):
+    for name in ("weight", "pos_weight", "var"):
         if f"{number}/{name}" in GOLDEN:
             options[name] = GOLDEN[f"{number}/{name}"].astype(dtype)
     target = GOLDEN[f"{number}/target"]
@@ -93,6 +94,8 @@ def test_short_names():
     assert losses.l1 is losses.l1_loss
     assert losses.smooth_l1 is losses.smooth_l1_loss
     assert losses.nll is losses.nll_loss
+    assert losses.huber is losses.huber_loss
+    assert losses.bce is losses.binary_cross_entropy
     assert losses.bce_with_logits is losses.binary_cross_entropy_with_logits
 
 
@@ -434,3 +437,85 @@ def test_beta_and_reduction_of_another_kind_are_refused_by_name(value):
         losses.smooth_l1_loss(x, x, beta=value)
     with pytest.raises(ArgumentError, match=r"^reduction: expected 'mean'"):
         losses.mse_loss(x, x, reduction=value)
+
+
+# -- probabilities, variances and counts ------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_of_0_and_1_cost_100_and_have_pytorchs_slopes(dtype):
+    p = rk.tensor([0.0, 0.0, 1.0, 1.0, 0.5], dtype, requires_grad=True)
+    loss = losses.binary_cross_entropy(p, [0, 1, 0, 1, 1], reduction="none")
+    np.testing.assert_allclose(loss.numpy(), [0, 100, 100, 0, np.log(2)], rtol=1e-6)
+    loss.sum().backward()
+    np.testing.assert_allclose(p.grad.numpy(), [0, -1e12, 1e12, 0, -2], rtol=1e-6)
+    assert np.isnan(losses.binary_cross_entropy([np.nan], [1.0]).item())
+
+
+def test_binary_cross_entropy_refuses_what_is_no_probability():
+    for wrong in (-0.5, 1.5):
+        with pytest.raises(ArgumentError, match=f"input: expected probabilities .*, got {wrong}"):
+            losses.binary_cross_entropy(rk.tensor([0.5, wrong]), [0.0, 1.0])
+    p = rk.tensor([[0.25, 0.5]])
+    with pytest.raises(ShapeError, match="weight: expected a shape that broadcasts"):
+        losses.binary_cross_entropy(p, p, [1.0, 2.0, 3.0])
+    with pytest.raises(ShapeError, match="target: expected shape"):
+        losses.binary_cross_entropy(p, [0.5, 0.5])
+    with pytest.raises(DTypeError, match="target: expected float32"):
+        losses.binary_cross_entropy(p, p.double())
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 1), (1, 3), (2,), ()])
+def test_variances_of_every_shape_are_differentiated(shape):
+    random = np.random.default_rng(5)
+    x, y = [rk.tensor(random.normal(size=(2, 3)), requires_grad=True) for _ in "xy"]
+    var = rk.tensor(random.uniform(0.3, 2, shape), requires_grad=True)
+    loss = losses.gaussian_nll_loss(x, y, var, reduction="none")
+    v = np.broadcast_to(var.data[:, None] if shape == (2,) else var.data, (2, 3))
+    expected = 0.5 * (np.log(v) + (x.data - y.data) ** 2 / v)
+    np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-12)
+    assert rk.gradcheck(losses.gaussian_nll_loss, [x, y, var])
+    assert rk.gradgradcheck(losses.gaussian_nll_loss, [x, y, var])
+
+
+def test_a_variance_below_eps_counts_as_eps_and_has_its_slope():
+    var = rk.tensor(np.array([0.0, 0.25]), requires_grad=True)
+    loss = losses.gaussian_nll_loss(np.ones(2), np.zeros(2), var, eps=0.5, reduction="sum")
+    assert loss.item() == pytest.approx(np.log(0.5) + 2)
+    loss.backward()
+    np.testing.assert_allclose(var.grad.numpy(), [0.5 * (2 - 4)] * 2)  # (1/v - e^2/v^2) / 2
+    one = losses.gaussian_nll_loss([1.0], [0.0], 0.25)
+    assert one.item() == pytest.approx(0.5 * (np.log(0.25) + 4))
+
+
+def test_kl_div_of_distributions_and_of_no_probability():
+    p, q = np.array([[0.25, 0.75, 0.0], [0.5, 0.25, 0.25]]), np.full((2, 3), 1 / 3)
+    x, y = rk.tensor(np.log(q), requires_grad=True), rk.tensor(p, requires_grad=True)
+    loss = losses.kl_div(x, y, reduction="batchmean")
+    expected = [sum(a * np.log(3 * a) for a in row if a) for row in p]
+    assert loss.item() == pytest.approx(np.mean(expected))
+    loss.backward()
+    np.testing.assert_allclose(x.grad.numpy(), -p / 2)
+    assert np.isfinite(y.grad.numpy()).all()
+    assert np.isnan(losses.kl_div(rk.zeros(0, 3), rk.zeros(0, 3), reduction="batchmean").item())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: losses.huber(x, x, delta=0), ArgumentError, "delta: expected a number > 0"),
+        (lambda x: losses.huber(x, x, delta=-1.0), ArgumentError, "delta: expected a number >= 0"),
+        (lambda x: losses.kl_div(x, x, reduction="all"), ArgumentError, "'batchmean', 'mean'"),
+        (lambda x: losses.mse(x, x, reduction="batchmean"), ArgumentError, "expected 'mean'"),
+        (lambda x: losses.kl_div(x, x, log_target=1), ArgumentError, "log_target: expected a bool"),
+        (lambda x: losses.poisson_nll_loss(x, x, eps=-1), ArgumentError, "eps: expected"),
+        (lambda x: losses.poisson_nll_loss(x, x, "no"), ArgumentError, "log_input: expected a b"),
+        (lambda x: losses.gaussian_nll_loss(x, x, x, eps=0), ArgumentError, "eps: expected"),
+        (lambda x: losses.gaussian_nll_loss(x, x, -x), ArgumentError, "var: expected variances"),
+        (lambda x: losses.gaussian_nll_loss(x, x, x[:, :2]), ShapeError, "var: expected shape"),
+        (lambda x: losses.gaussian_nll_loss(x, x, x.double()), DTypeError, "var: expected float32"),
+    ],
+)
+def test_refusals_of_likelihoods(call, error, message):
+    with pytest.raises(error, match=message):
+        call(rk.ones(2, 3))

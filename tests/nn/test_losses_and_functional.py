@@ -14,6 +14,7 @@ Y = rk.tensor(RNG.normal(size=(6, 4)) > 0).double()
 IDS = np.array([0, 3, 1, -100, 2, 1])
 W = np.array([1.0, 2.0, 0.5, 3.0])
 WITH = {"weight": W, "ignore_index": 1, "reduction": "sum"}
+HUBER = {"reduction": "sum", "delta": 0.5}
 
 CASES = {
     "CrossEntropyLoss": (nn.CrossEntropyLoss(), losses.cross_entropy, (X, IDS), {}),
@@ -28,6 +29,31 @@ CASES = {
     "MSELoss": (nn.MSELoss(reduction="sum"), losses.mse_loss, (X, Y), {"reduction": "sum"}),
     "L1Loss": (nn.L1Loss(), losses.l1_loss, (X, Y), {}),
     "SmoothL1Loss": (nn.SmoothL1Loss(beta=0.5), losses.smooth_l1_loss, (X, Y), {"beta": 0.5}),
+    "HuberLoss": (nn.HuberLoss("sum", 0.5), losses.huber_loss, (X, Y), HUBER),
+    "GaussianNLLLoss": (
+        nn.GaussianNLLLoss(full=True, eps=0.5, reduction="sum"),
+        losses.gaussian_nll_loss,
+        (X, Y, X * X),
+        {"full": True, "eps": 0.5, "reduction": "sum"},
+    ),
+    "PoissonNLLLoss": (
+        nn.PoissonNLLLoss(False, True, eps=0.1, reduction="none"),
+        losses.poisson_nll_loss,
+        (X * X, Y * 3),
+        {"log_input": False, "full": True, "eps": 0.1, "reduction": "none"},
+    ),
+    "KLDivLoss": (
+        nn.KLDivLoss(reduction="batchmean", log_target=True),
+        losses.kl_div,
+        (X.log_softmax(), X),
+        {"reduction": "batchmean", "log_target": True},
+    ),
+    "BCELoss": (
+        nn.BCELoss(W, reduction="sum"),
+        losses.binary_cross_entropy,
+        (X.sigmoid(), Y),
+        {"weight": W, "reduction": "sum"},
+    ),
     "BCEWithLogitsLoss": (
         nn.BCEWithLogitsLoss(pos_weight=W, reduction="none"),
         losses.binary_cross_entropy_with_logits,

@@ -132,6 +132,8 @@ case("getitem", "arrays apart", lambda x: x[[0, 1, 1], :, [2, 0, 0]], numbers(2,
 case("getitem", "Tensor", lambda x: x[rk.tensor([1, 1, 0])], numbers(2, 3))
 case("getitem", "no rows", lambda x: x[[]], numbers(2, 3))
 case("getitem", "gather", lambda x: x.gather(1, [[2, 2], [0, 1]]), numbers(3, 4))
+case("getitem", "sort", lambda x: x.sort(0).values, numbers(4, 3))
+case("getitem", "sort, descending", lambda x: x.sort(descending=True)[0], numbers(2, 5))
 case("getitem", "gather axis 0", lambda x: rk.gather(x, -2, [[1, 0, 1]]), numbers(2, 3))
 case("getitem", "embedding", lambda w: rk.embedding([[1, 4, 1], [0, 1, 3]], w), numbers(5, 3))
 case(
@@ -169,6 +171,18 @@ case("sqrt", "norm", lambda x: x.norm(axis=-1, keepdims=True), numbers(3, 5))
 case("sum", "norm 1", lambda x: x.norm(1, 0), numbers(3, 5))
 case("max", "norm inf", lambda x: x.norm(float("inf")), numbers(3, 5))
 case("cumsum", "axis", lambda x: x.cumsum(-2), numbers(3, 5))
+case("cumprod", "axis", lambda x: x.cumprod(-2), numbers(4, 3))
+_zeros = rk.tensor([[1.5, 0.0, -0.7, 0.0], [0.0, 0.8, 0.0, 1.2]], "float64", requires_grad=True)
+case("cumprod", "zeros", lambda x: x.cumprod(1), _zeros)
+case("cumprod", "one element", lambda x: x.cumprod(1), numbers(3, 1))
+case("cumprod", "no elements", lambda x: x.cumprod(0), numbers(0, 3))
+case(
+    "recurrence",
+    "axis",
+    lambda a, b: PRIMITIVES["recurrence"](a, b, axis=1),
+    numbers(2, 4),
+    numbers(2, 4),
+)
 
 # ---- products
 
@@ -186,6 +200,29 @@ case("linear", "2-d", rk.linear, numbers(4, 3), numbers(2, 3), numbers(2))
 case("linear", "1-d, no bias", rk.linear, numbers(3), numbers(2, 3))
 case("linear", "3-d", rk.linear, numbers(2, 2, 3), numbers(3, 3), numbers(3))
 case("linear", "no rows", rk.linear, numbers(0, 3), numbers(2, 3), numbers(2))
+
+case("mul", "outer", rk.outer, numbers(3), numbers(2))
+for _subscripts, _shapes in {
+    "ij,jk->ki": [(2, 3), (3, 4)],
+    "i,j": [(2,), (3,)],
+    "tnh,snh->nts": [(2, 3, 2), (4, 3, 2)],
+    "bi,kij,bj->bk": [(2, 3), (2, 3, 2), (2, 2)],
+    "iji,k->jk": [(2, 3, 2), (4,)],
+    "ij,k->k": [(2, 3), (2,)],
+    "ij,jk": [(3, 1), (2, 4)],
+    "...i,...ij->...j": [(3, 2), (4, 1, 2, 3)],
+    ",i->i": [(), (3,)],
+    "ij,ij->": [(2, 3), (2, 3)],
+    "ij,jk->ik": [(2, 0), (0, 3)],
+}.items():
+    case(
+        "einsum",
+        _subscripts,
+        lambda *xs, subscripts=_subscripts: rk.einsum(subscripts, *xs),
+        *[numbers(*shape) for shape in _shapes],
+    )
+case("einsum", "same tensor twice", lambda x: rk.einsum("ni,nj->ij", x, x * x), numbers(3, 2))
+case("permute", "einsum", lambda x: rk.einsum("iji->j", x), numbers(2, 3, 2))
 
 # ---- normalisation
 
@@ -231,3 +268,21 @@ for _label, _options in {
                 return rk.grad(loss, x, create_graph=True)[0]
 
         case(_name, _label, _loss if _name == "cross_entropy" else _slope, numbers(2, 3, 5))
+
+case(
+    "binary_cross_entropy",
+    "both",
+    lambda p, y: losses.binary_cross_entropy(p, y, reduction="none"),
+    numbers(3, 2, low=0.05, high=0.95),
+    numbers(3, 2, low=0.05, high=0.95),
+)
+
+
+def _odds(p):
+    with rk.enable_grad():
+        y = rk.ones_like(p, requires_grad=True)
+        loss = losses.binary_cross_entropy(p, y, reduction="sum")
+        return rk.grad(loss, y, create_graph=True)[0]
+
+
+case("log_odds_against", "of the target", _odds, numbers(5, low=0.1, high=0.9))

@@ -29,6 +29,7 @@ NONDIFFERENTIABLE = {
     "floor": rk.floor,
     "argmax": rk.argmax,
     "argmin": rk.argmin,
+    "argsort": rk.argsort,
     "all": rk.all,
     "any": rk.any,
 }

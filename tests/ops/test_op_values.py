@@ -311,7 +311,7 @@ UNARY = ("abs", "cos", "exp", "expm1", "floor", "log", "log1p", "neg", "relu", "
 UNARY += ("sign", "sin", "softplus", "sqrt", "square", "tanh", "isnan", "isfinite")
 UNARY += ("logical_not", "clone")
 FOLDS = ("sum", "mean", "var", "std", "max", "min", "argmax", "argmin", "all", "any", "logsumexp")
-ALONG = ("softmax", "log_softmax", "cumsum", "flip", *FOLDS)
+ALONG = ("softmax", "log_softmax", "cumsum", "cumprod", "flip", *FOLDS)
 
 
 @pytest.mark.parametrize("name", [*UNARY, *ALONG])

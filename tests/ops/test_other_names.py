@@ -13,12 +13,15 @@ MASK = X > 0.3
 CASES = {
     "add": (lambda x: x.add(2), X + 2),
     "amax": (lambda x: x.amax(1), X.max(1)),
+    "argsort": (lambda x: x.argsort(1), np.argsort(X, 1)),
+    "argsort descending": (lambda x: x.argsort(0, descending=True), np.argsort(-X, 0)),
     "amin": (lambda x: x.amin((0, 2), keepdims=True), X.min((0, 2), keepdims=True)),
     "bmm": (lambda x: x.bmm(rk.tensor(Y)), X @ Y),
     "bool": (lambda x: (x > 0).double().bool(), X > 0),
     "clamp": (lambda x: x.clamp(min=-0.1, max=0.2), X.clip(-0.1, 0.2)),
     "contiguous": (lambda x: x.permute(2, 0, 1).contiguous(), X.transpose(2, 0, 1)),
     "cpu": (lambda x: x.cpu(), X),
+    "cumprod": (lambda x: x.cumprod(1), np.cumprod(X, 1)),
     "div": (lambda x: x.div(3), X / 3),
     "eq": (lambda x: x.eq(x), X == X),
     "expand_as": (lambda x: x[:, :1].expand_as(x), np.broadcast_to(X[:, :1], X.shape)),
@@ -40,8 +43,12 @@ CASES = {
     "norm": (lambda x: x.norm(), np.linalg.norm(X)),
     "norm 1": (lambda x: x.norm(1, axis=-1), np.abs(X).sum(-1)),
     "norm inf": (lambda x: x.norm(np.inf, 1, keepdims=True), np.abs(X).max(1, keepdims=True)),
+    "outer": (lambda x: x[0, 0].outer(x[1, :, 2]), np.outer(X[0, 0], X[1, :, 2])),
     "repeat": (lambda x: x.repeat(2, 1, 3), np.tile(X, (2, 1, 3))),
     "repeat, a new axis": (lambda x: x.repeat((2, 1, 0, 3)), np.tile(X, (2, 1, 0, 3))),
+    "sort": (lambda x: x.sort().values, np.sort(X)),
+    "sort descending": (lambda x: x.sort(1, descending=True)[0], -np.sort(-X, 1)),
+    "sort indices": (lambda x: x.sort(0, stable=True).indices, np.argsort(X, 0)),
     "sub": (lambda x: x.sub(x * 3), X - X * 3),
     "to": (lambda x: x.to("float32"), X.astype("float32")),
     "topk": (lambda x: x.topk(2, 1).values, -np.sort(-X, 1)[:, :2]),
@@ -88,12 +95,18 @@ def test_of_equal_elements_the_first_comes_first_and_nan_before_all():
     assert x.topk(4).indices.tolist() == [2, 1, 3, 0]
     assert x.topk(3, largest=False).indices.tolist() == [0, 4, 1]
     assert x.topk(0).values.shape == (0,)
+    assert x.argsort().tolist() == [0, 4, 1, 3, 2]
+    assert x.sort(descending=True).indices.tolist() == [2, 1, 3, 0, 4]
 
 
 def test_refusals():
     x = rk.tensor(X)
     with pytest.raises(ArgumentError, match=r"topk: k: expected an integer from 0 to 4, got 5"):
         x.topk(5)
+    with pytest.raises(ShapeError, match=r"sort: axis 3 is out of range for 3 axes"):
+        x.sort(3)
+    with pytest.raises(ShapeError, match=r"outer: expected 1-d operands, got \(2, 3, 4\), \(2,\)"):
+        rk.outer(x, rk.zeros(2, dtype="float64"))
     with pytest.raises(ShapeError, match=r"repeat: expected 3 or more numbers of 0 or more"):
         x.repeat(2, 2)
     with pytest.raises(DTypeError, match="condition: expected bools"):

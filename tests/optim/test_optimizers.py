@@ -16,9 +16,9 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optim.npz")
 CASES = json.loads(str(GOLDEN["cases"]))
 IDS = [f"{case['class']}-{case['options']}" for case in CASES]
 STEPS = len(GOLDEN["gradients0"])
-CLASSES = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
-
-
+NATIVE = [optim.SGD, optim.Adam, optim.AdamW, optim.RMSprop, optim.Adagrad]
+CLASSES = [*NATIVE, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adadelta]
+FUSED = [n for n, case in enumerate(CASES) if getattr(optim, case["class"]) in NATIVE]
 
 
 def start(dtype="float64"):
@@ -60,7 +60,7 @@ def test_every_step_is_pytorchs(number, dtype):
 
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+@pytest.mark.parametrize("number", FUSED, ids=[IDS[number] for number in FUSED])
 def test_both_paths_give_the_same_bits(number, dtype):
     case = CASES[number]
     results = []
@@ -322,6 +322,31 @@ def test_non_finite_gradients_go_through_without_a_warning():
     assert np.isnan(param.data[1:]).all()
 
 
+@pytest.mark.parametrize("wrong", ["half", -0.5, float("nan"), None])
+def test_numbers_of_a_state_are_checked(wrong):
+    params = start()
+    optimizer = optim.NAdam(params)
+    run(optimizer, params, range(2))
+    saved = optimizer.state_dict()
+    expected = 0.9**2 * (1 - 0.5 * 0.96**0.004) * (1 - 0.5 * 0.96**0.008)
+    assert saved["state"][0]["mu_product"] == pytest.approx(expected, rel=1e-14)
+    saved["state"][1]["mu_product"] = wrong
+    with pytest.raises(ArgumentError, match="state 1: mu_product: expected a number of 0 or more"):
+        optimizer.load_state_dict(saved)
+
+
+@pytest.mark.usefixtures("native")
+def test_an_optimizer_without_a_kernel_says_so():
+    params = start()
+    optimizer = optim.NAdam(params)
+    give_gradients(params, 0)
+    with rk.backend("native"), pytest.raises(BackendError, match="no kernel for NAdam"):
+        optimizer.step()
+    with rk.backend("auto"):
+        optimizer.step()
+    assert last("NAdam step").path == "python"
+
+
 # -- refusals --------------------------------------------------------------------------------
 
 
@@ -346,6 +371,12 @@ def test_impossible_learning_rates(kind, value):
         (optim.Adam, {"betas": 0.9}, "betas: expected a pair"),
         (optim.AdamW, {"eps": -1e-8}, "eps: expected"),
         (optim.RMSprop, {"alpha": -0.5}, "alpha: expected"),
+        (optim.NAdam, {"momentum_decay": -1}, "momentum_decay: expected a number >= 0"),
+        (optim.NAdam, {"decoupled_weight_decay": 1}, "decoupled_weight_decay: expected a bool"),
+        (optim.RAdam, {"decoupled_weight_decay": 1}, "decoupled_weight_decay: expected a bool"),
+        (optim.RAdam, {"betas": (0.9, 1.0)}, r"betas\[1\]: expected"),
+        (optim.Adamax, {"eps": -1e-8}, "eps: expected"),
+        (optim.Adadelta, {"rho": 1.5}, "rho: expected a number >= 0 and <= 1, got 1.5"),
         (optim.Adagrad, {"initial_accumulator_value": -1}, "initial_accumulator_value: expected"),
     ],
 )
@@ -421,7 +452,7 @@ def test_a_closure_is_called_with_gradients_recorded():
 
 
 @pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("kind", [*CLASSES, optim.LBFGS])
+@pytest.mark.parametrize("kind", [*NATIVE, optim.LBFGS])
 def test_a_step_of_frozen_parameters_is_refused_and_changes_nothing(kind):
     first, second = rk.nn.Linear(3, 2), rk.nn.Linear(2, 1)
     groups = [{"params": list(each.parameters())} for each in (first, second)]

@@ -98,6 +98,10 @@ REFUSED = {
     "tolist()": (lambda c, x, h: x * h.detach().tolist()[0][0], VALUES),
     "text": (lambda c, x, h: x * len(str(x)), VALUES),
     "cumsum": (lambda c, x, h: ops.cumsum(x, -1), "cumsum cannot be part of a program"),
+    "einsum": (
+        lambda c, x, h: ops.einsum("ni,ni->ni", x, h),
+        "einsum cannot be part of a program: @ on permuted axes can",
+    ),
     "argmax": (
         lambda c, x, h: x * ops.argmax(x, -1).astype("float32").unsqueeze(1),
         "argmax cannot be part of a program",

@@ -1,0 +1,158 @@
+"""Sums of products over axes that are named by letters."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rnnkit.autograd.primitive import Primitive, primitive
+from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.ops.indexing import getitem
+from rnnkit.ops.operands import real, same_dtype
+from rnnkit.ops.reductions import sum
+from rnnkit.ops.shape import permute, reshape
+
+if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array, Tensor
+
+_DOTS = "..."
+
+# Of two operands or more. No letter comes twice in one of them, and each is also in another one or
+# in the output: then the same holds for the products that are the derivatives.
+_einsum: Primitive = primitive(
+    "einsum",
+    lambda *xs, inputs, output: np.einsum(f"{','.join(inputs)}->{output}", *xs, optimize=True),
+)
+
+
+def _d_einsum(
+    needs: list[bool], d_y: Tensor, _: None, *xs: Tensor, inputs: tuple[str, ...], output: str
+) -> list[Tensor | None]:
+    def gradient(i: int) -> Tensor:
+        others = (output, *inputs[:i], *inputs[i + 1 :])
+        made: Tensor = _einsum(d_y, *xs[:i], *xs[i + 1 :], inputs=others, output=inputs[i])
+        return made
+
+    return [gradient(i) if need else None for i, need in enumerate(needs)]
+
+
+_einsum.defvjp_joint(_d_einsum)
+
+
+def einsum(subscripts: str, *operands: Tensor | Array) -> Tensor:
+    """Sum of products over the axes whose letters the output does not have (PyTorch's einsum).
+
+    ``einsum("tnh,snh->nts", q, k)`` are the products of all pairs of steps. Without ``->`` the
+    output has the letters that come once, in alphabetical order. A letter that comes twice in one
+    operand takes its diagonal; ``...`` stands for any further axes, which come first in an output
+    that is not given. Axes of one letter are of one size, or 1.
+
+    Args:
+        subscripts: letters for the axes of each operand, commas between; spaces do not count.
+        operands: tensors of one float dtype.
+
+    Raises:
+        ArgumentError: `subscripts` that cannot be read, or that are not of so many operands.
+        ShapeError: an operand has another number of axes, or two axes of a letter do not fit.
+        DTypeError: an operand is not of floats, or the dtypes differ.
+    """
+    inputs, output = _parsed(subscripts, len(operands))
+    xs = [real("einsum", x) for x in same_dtype("einsum", *operands)]
+    inputs, output = _without_dots(subscripts, inputs, output, [x.ndim for x in xs])
+    sizes = _sizes(subscripts, inputs, xs)
+    for i, x in enumerate(xs):
+        xs[i], inputs[i] = _of_full_axes(x, inputs[i], sizes)
+    for i, x in enumerate(xs):
+        elsewhere = output + "".join(inputs[:i] + inputs[i + 1 :])
+        alone = [axis for axis, letter in enumerate(inputs[i]) if letter not in elsewhere]
+        if alone:
+            xs[i] = sum(x, alone)
+            inputs[i] = "".join([letter for letter in inputs[i] if letter in elsewhere])
+    if len(xs) == 1:
+        return permute(xs[0], [inputs[0].index(letter) for letter in output])
+    made: Tensor = _einsum(*xs, inputs=tuple(inputs), output=output)
+    return made
+
+
+def _parsed(subscripts: Any, count: int) -> tuple[list[str], str]:
+    """The letters of each operand and of the output, ``...`` among them."""
+    if not isinstance(subscripts, str):
+        raise ArgumentError(f"einsum: subscripts: expected a text, got {subscripts!r}")
+    left, arrow, output = subscripts.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    for part in (*inputs, output):
+        plain = part.replace(_DOTS, "", 1)
+        if plain.strip(string.ascii_letters):
+            raise ArgumentError(
+                f"einsum: subscripts: expected letters and at most one '...' for each operand, "
+                f"got {part!r} in {subscripts!r}"
+            )
+    if len(inputs) != count:
+        raise ArgumentError(
+            f"einsum: subscripts {subscripts!r} are of {len(inputs)} operands, got {count}"
+        )
+    letters = Counter("".join(inputs).replace(".", ""))
+    if not arrow:
+        dots = _DOTS if any(_DOTS in part for part in inputs) else ""
+        return inputs, dots + "".join(sorted([one for one, n in letters.items() if n == 1]))
+    for letter, n in Counter(output.replace(".", "")).items():
+        if n > 1 or letter not in letters:
+            raise ArgumentError(
+                "einsum: subscripts: expected letters of the operands, each once, behind '->', "
+                f"got {letter!r} in {subscripts!r}"
+            )
+    return inputs, output
+
+
+def _without_dots(
+    subscripts: str, inputs: list[str], output: str, ranks: list[int]
+) -> tuple[list[str], str]:
+    """The same with letters of their own in place of the dots."""
+    counts = []
+    for i, (part, rank) in enumerate(zip(inputs, ranks, strict=True)):
+        named = len(part.replace(_DOTS, ""))
+        if rank < named or (rank > named and _DOTS not in part):
+            raise ShapeError(
+                f"einsum: operand {i}: expected the axes {part!r} of {subscripts!r}, "
+                f"got {rank} axes"
+            )
+        counts.append(rank - named)
+    free = [one for one in string.ascii_letters if one not in subscripts]
+    count = max(counts)
+    if count > len(free):
+        raise ArgumentError(f"einsum: {subscripts!r} leaves no letters for {count} more axes")
+    dots = "".join(free[:count])
+    inputs = [
+        part.replace(_DOTS, dots[count - n :]) for part, n in zip(inputs, counts, strict=True)
+    ]
+    return inputs, output.replace(_DOTS, dots)
+
+
+def _sizes(subscripts: str, inputs: list[str], xs: list[Tensor]) -> dict[str, int]:
+    """The size of each letter's axes."""
+    sizes: dict[str, int] = {}
+    for i, (letters, x) in enumerate(zip(inputs, xs, strict=True)):
+        own: dict[str, int] = {}
+        for letter, size in zip(letters, x.shape, strict=True):
+            known = sizes.get(letter, 1)
+            if own.setdefault(letter, size) != size or (known != size and 1 not in (known, size)):
+                raise ShapeError(
+                    f"einsum: operand {i}: expected the size of {letter!r} in {subscripts!r} to "
+                    f"be {own[letter] if own[letter] != size else known}, got shape {x.shape}"
+                )
+            if known == 1:
+                sizes[letter] = size
+    return sizes
+
+
+def _of_full_axes(x: Tensor, letters: str, sizes: dict[str, int]) -> tuple[Tensor, str]:
+    """The diagonals of letters that come twice, without axes of size 1 that others have longer."""
+    shape = dict(zip(letters, x.shape, strict=True))
+    if len(shape) < len(letters):
+        grid = dict(zip(shape, np.ogrid[tuple([slice(n) for n in shape.values()])], strict=True))
+        x = getitem(x, tuple([grid[letter] for letter in letters]))
+    kept = {letter: n for letter, n in shape.items() if n == sizes[letter]}
+    return reshape(x, tuple(kept.values())), "".join(kept)
