@@ -217,7 +217,7 @@ VEC_INLINE int R(panels_at_once)(const R(panels) *w, idx n_rows)
     const int accumulators = VEC_REGISTERS == 32 ? 16 : 8;
     int vectors = w->ug * w->ng;
     if (vectors >= 3 && R(panels_size)(w) * (idx)sizeof(real) > SECOND_CACHE) return 1;
-    if (n_rows == 1) return 4 * vectors <= accumulators ? 4 : 2;
+    if (n_rows == 1) return vectors < 4 && 4 * vectors <= accumulators ? 4 : 2;
     return n_rows == 2 && 4 * vectors <= accumulators ? 2 : 1;
 }
 
