@@ -374,6 +374,18 @@ def test_bounds_of_clip_that_are_no_real_numbers_are_refused(bound):
             rk.tensor([1.0, 5.0]).clip(**{side: bound})
 
 
+@pytest.mark.parametrize("eps", [-1, NAN, None, "x", True])
+def test_an_eps_that_would_give_nan_is_refused(eps):
+    with pytest.raises(ArgumentError, match="layer_norm: eps: expected a number >= 0, got"):
+        rk.layer_norm(rk.tensor([1.0, 2.0]), 2, eps=eps)
+
+
+def test_a_beta_of_softplus_that_is_no_positive_number_is_refused():
+    for beta in (0, -1.0, NAN, "x", True):
+        with pytest.raises(ArgumentError, match="softplus: beta: expected a number > 0, got"):
+            rk.softplus(rk.tensor([1.0]), beta)
+
+
 # ---- kinks and ties: documented choices
 
 
@@ -476,7 +488,7 @@ def test_integers_where_reals_are_needed(op):
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: rk.softplus(rk.ones(1), beta=0), ArgumentError, "beta.*positive.*got 0"),
+        (lambda: rk.softplus(rk.ones(1), beta=0), ArgumentError, "beta: expected .* > 0, got 0"),
         (lambda: rk.clip(rk.ones(1)), ArgumentError, "min or max"),
         (lambda: rk.tensor([2]) ** -1, ArgumentError, "negative powers"),
         (lambda: rk.where(rk.ones(1), 1.0, 2.0), DTypeError, "condition: expected bools"),
