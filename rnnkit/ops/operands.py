@@ -201,6 +201,19 @@ def sizes(name: str, shape: Any) -> tuple[int, ...]:
         raise DTypeError(f"{name}: expected integers, got {shape!r}") from None
 
 
+def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """An integer (Python's or NumPy's, but not a bool) from `low` to `high`.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or (low is not None and value < low) or (high is not None and value > high):
+        wanted = "" if low is None else f" from {low} " + ("on" if high is None else f"to {high}")
+        raise ArgumentError(f"{name}: expected an integer{wanted}, got {value!r}")
+    return int(value)
+
+
 def check_number(
     name: str,
     value: Any,
