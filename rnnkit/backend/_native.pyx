@@ -37,6 +37,7 @@ cdef extern from "memory.h" nogil:
 
 cdef extern from "pool.h" nogil:
     double rk_barrier_time()
+    int rk_threads_lost()
 
 cdef extern from "training.h" nogil:
     ctypedef ptrdiff_t idx
@@ -403,6 +404,8 @@ cdef int ask_for_interruption() noexcept with gil:
     global interruption
     try:
         PyErr_CheckSignals()
+        if rk_threads_lost():
+            raise RuntimeError("a signal handler forked during a native run, which the child cannot finish")
     except BaseException as error:
         interruption = error
         return 1
