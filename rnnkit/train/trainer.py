@@ -72,7 +72,7 @@ class Trainer:
             patience: stop after so many validations in a row without a gain.
             target: stop when a validation is as good as this, in the unit of the objective.
             measure: what validations are judged by.
-            settings: by name, what else must be the same for a run to be resumed.
+            settings: by name, numbers and texts that must be the same for a run to be resumed.
 
         Raises:
             ArgumentError: one of these is out of range, or does not go with another.
@@ -93,6 +93,9 @@ class Trainer:
             )
         if target is not None and not math.isfinite(target):
             raise ArgumentError(f"target: expected a finite number or None, got {target}")
+        for name, each in (settings or {}).items():
+            if not isinstance(each, int | float | str | None):
+                raise ArgumentError(f"settings: expected numbers and texts, got {name}={each!r}")
         self.model = model
         self.optimizer = optimizer
         self.training = training
