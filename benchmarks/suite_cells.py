@@ -29,19 +29,14 @@ from .report import (
 )
 from .roofline import flops, flops_of_numbers
 from .sides import ISA, DisagreementError, Side, peer_sides, rnnkit_side
-from .timing import AT_ONCE, QUICK, Plan
+from .timing import plans
 
 if TYPE_CHECKING:
     from .worker import Options
 
 Row = dict[str, Any]
 
-PLANS = {
-    "full": Plan(sample_seconds=0.02, budget_seconds=3.0, too_slow=10.0),
-    "standard": Plan(sample_seconds=0.02, budget_seconds=2.0, too_slow=5.0),
-    "quick": QUICK,
-    "tiny": AT_ONCE,
-}
+PLANS = plans(too_slow=(10.0, 5.0))
 GRIDS = {"full": GRID, "standard": GRID, "quick": QUICK_GRID, "tiny": TINY_GRID}
 
 # The names of the native path when it may not use the other threads of the run, and when it uses

@@ -17,7 +17,7 @@ from rnnkit import nn
 
 from .report import Row, Table, milliseconds, of_threads, times
 from .sides import DisagreementError, prepare_rnnkit
-from .timing import AT_ONCE, QUICK, Entry, Plan, compare, ratios, spread
+from .timing import Entry, Plan, compare, plans, ratios, spread
 
 if TYPE_CHECKING:
     from .worker import Options
@@ -30,12 +30,7 @@ SHAPES = {
     "quick": [("large", LARGE[1:3]), ("skinny", SKINNY[:4])],
     "tiny": [("large", [(8, 7, 6)]), ("skinny", [(1, 7, 6)])],
 }
-PLANS = {
-    "full": Plan(sample_seconds=0.02, budget_seconds=2.0),
-    "standard": Plan(sample_seconds=0.02, budget_seconds=1.5),
-    "quick": QUICK,
-    "tiny": AT_ONCE,
-}
+PLANS = plans(2.0, 1.5)
 
 
 def run(options: Options, emit: Callable[[Row], None]) -> None:

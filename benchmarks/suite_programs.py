@@ -31,7 +31,7 @@ from .report import (
     speedup_text,
 )
 from .sides import DisagreementError, Side, peer_sides, prepare_rnnkit, rnnkit_side
-from .timing import AT_ONCE, QUICK, Plan, spread
+from .timing import plans, spread
 
 if TYPE_CHECKING:
     from .worker import Options
@@ -51,12 +51,7 @@ SHAPES_OF = {
     "tiny": [Shape(1, 3, 4, 4), Shape(2, 4, 3, 5)],
 }
 MODES_OF = {"full": MODES, "standard": MODES, "quick": ("training",), "tiny": MODES}
-PLANS = {
-    "full": Plan(sample_seconds=0.02, budget_seconds=3.0, too_slow=5.0),
-    "standard": Plan(sample_seconds=0.02, budget_seconds=2.0, too_slow=5.0),
-    "quick": QUICK,
-    "tiny": AT_ONCE,
-}
+PLANS = plans(too_slow=(5.0, 5.0))
 PLANNED = Shape(1, 2, 64, 64)
 PLANNING_ROUNDS = {"full": 15, "standard": 9, "quick": 5, "tiny": 2}
 

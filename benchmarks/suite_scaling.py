@@ -16,7 +16,7 @@ from .problem import FUSED, Problem, Shape
 from .report import Table, compared, compared_head, milliseconds, of_threads, others, speedup_text
 from .roofline import flops
 from .sides import DisagreementError, peer_sides, rnnkit_side
-from .timing import AT_ONCE, QUICK, Plan
+from .timing import plans
 
 if TYPE_CHECKING:
     from .worker import Options
@@ -43,12 +43,7 @@ SWEEPS: dict[str, dict[str, tuple[int, ...]]] = {
     "quick": {"T": (100, 10_000), "H": (32, 512), "N": (1, 64)},
     "tiny": {"T": (2, 5), "H": (2, 3), "N": (1, 2)},
 }
-PLANS = {
-    "full": Plan(sample_seconds=0.02, budget_seconds=3.0),
-    "standard": Plan(sample_seconds=0.02, budget_seconds=1.5),
-    "quick": QUICK,
-    "tiny": AT_ONCE,
-}
+PLANS = plans(3.0, 1.5)
 LONGEST_CALL = {"full": 20.0, "standard": 3.0, "quick": 0.3, "tiny": 1.0}
 
 

@@ -30,7 +30,7 @@ from .report import (
 )
 from .sides import DisagreementError, check_sides, peer_sides, rnnkit_side
 from .suite_footprint import step_memory
-from .timing import AT_ONCE, QUICK, Plan, inverse
+from .timing import inverse, plans
 
 if TYPE_CHECKING:
     from .worker import Options
@@ -58,12 +58,7 @@ LONG = {
     "quick": (Shape(8, 10_000, 32, 256), "32MB"),
     "tiny": (Shape(2, 40, 3, 5), "5kB"),
 }
-PLANS = {
-    "full": Plan(sample_seconds=0.02, budget_seconds=3.0),
-    "standard": Plan(sample_seconds=0.02, budget_seconds=2.0),
-    "quick": QUICK,
-    "tiny": AT_ONCE,
-}
+PLANS = plans()
 
 
 def run(options: Options, emit: Callable[[Row], None]) -> None:

@@ -15,7 +15,7 @@ from .comparison import settings_line
 from .problem import FUSED, Problem, Shape
 from .report import Table, means, of_threads, others, speedup_text, times
 from .sides import DisagreementError, Stepper, check_equal, peer_module, prepare_rnnkit
-from .timing import AT_ONCE, QUICK, Plan, compare, spread
+from .timing import compare, plans, spread
 
 if TYPE_CHECKING:
     from .worker import Options
@@ -29,12 +29,7 @@ HIDDEN = {
     "quick": (16, 64),
     "tiny": (3,),
 }
-PLANS = {
-    "full": Plan(sample_seconds=0.02, budget_seconds=3.0),
-    "standard": Plan(sample_seconds=0.02, budget_seconds=2.0),
-    "quick": QUICK,
-    "tiny": AT_ONCE,
-}
+PLANS = plans()
 
 
 def run(options: Options, emit: Callable[[Row], None]) -> None:

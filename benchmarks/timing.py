@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import random
 import statistics
 import threading
@@ -43,13 +44,25 @@ class Plan:
     sample_seconds: float
     budget_seconds: float
     settle_seconds: float = SETTLE_SECONDS
-    too_slow: float = float("inf")
+    too_slow: float = math.inf
     min_rounds: int = 5
 
 
 QUICK = Plan(0.005, 0.4, settle_seconds=0.02, too_slow=1.0, min_rounds=3)
 AT_ONCE = Plan(0.0, 0.0, settle_seconds=0.0, min_rounds=3)
 """The fewest rounds of one call each: a check of the suite, not a measurement."""
+
+
+def plans(
+    full: float = 3.0, standard: float = 2.0, too_slow: tuple[float, float] = (math.inf, math.inf)
+) -> dict[str, Plan]:
+    """A suite's plan for each size: so many seconds for a comparison, full and standard."""
+    return {
+        "full": Plan(0.02, full, too_slow=too_slow[0]),
+        "standard": Plan(0.02, standard, too_slow=too_slow[1]),
+        "quick": QUICK,
+        "tiny": AT_ONCE,
+    }
 
 
 def settle(seconds: float) -> None:

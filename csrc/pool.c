@@ -4,6 +4,7 @@
 #endif
 #include "pool.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -42,6 +43,9 @@ static struct {
 
 /* Set in the threads of the pool, and in a caller during its task: a nested call runs alone. */
 static _Thread_local int inside_task;
+
+/* Set in a caller whose task a fork has cut off from its other threads. */
+static _Thread_local int threads_lost;
 
 /* Of each worker, by its number in a task (the caller is 0). */
 typedef struct {
@@ -174,6 +178,8 @@ static void *worker(void *start)
     return NULL;
 }
 
+/* Who forks while it is in a task, as a signal handler may that the task has called, comes back to it: with
+   no other thread there any more, nothing may wait for one. */
 static void after_fork_in_child(void)
 {
     pthread_mutex_init(&pool.callers, NULL);
@@ -182,7 +188,11 @@ static void after_fork_in_child(void)
     atomic_store(&pool.unfinished, 0);
     atomic_store(&pool.awake, 0);
     pool.n_workers = 0;
-    inside_task = 0;
+    threads_lost = inside_task;
+    if (!inside_task) return;
+    pthread_mutex_lock(&pool.callers);
+    unsigned far = atomic_load(&arrivals[0].count) + INT_MAX / 2;
+    for (int tid = 1; tid < pool.n_threads; tid++) atomic_store(&arrivals[tid].count, far);
 }
 
 static void watch_forks(void)
@@ -212,16 +222,24 @@ static int start_workers(int n)
     return pool.n_workers;
 }
 
+static void run_alone(rk_task task, void *arg)
+{
+    int of_outer_task = threads_lost;
+    threads_lost = 0;
+    task(arg, 0, 1);
+    threads_lost |= of_outer_task;
+}
+
 void rk_parallel(int n_threads, rk_task task, void *arg)
 {
     if (n_threads > RK_MAX_THREADS) n_threads = RK_MAX_THREADS;
     if (n_threads <= 1 || inside_task || pthread_mutex_trylock(&pool.callers)) {
-        task(arg, 0, 1);
+        run_alone(task, arg);
         return;
     }
     if (start_workers(n_threads - 1) < n_threads - 1) { /* the task's work and memory are planned for n_threads */
         pthread_mutex_unlock(&pool.callers);
-        task(arg, 0, 1);
+        run_alone(task, arg);
         return;
     }
     pool.task = task;
@@ -238,7 +256,7 @@ void rk_parallel(int n_threads, rk_task task, void *arg)
 
     inside_task = 1;
     task(arg, 0, n_threads);
-    inside_task = 0;
+    inside_task = threads_lost = 0;
 
     for (int i = 0; atomic_load_explicit(&pool.unfinished, memory_order_acquire); i++) {
         if (i < SPINS_BEFORE_YIELD) pause_briefly();
@@ -255,6 +273,11 @@ static double now_ns(void)
 }
 
 enum { SOON_NS = 500 * 1000 };
+
+int rk_threads_lost(void)
+{
+    return threads_lost;
+}
 
 int rk_threads_at_hand(int n_threads)
 {

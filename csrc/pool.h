@@ -15,6 +15,10 @@ typedef void (*rk_task)(void *arg, int tid, int n_threads);
 
 void rk_parallel(int n_threads, rk_task task, void *arg);
 
+/* Whether the task that the caller is in has lost its other threads, as the process was forked meanwhile and
+   this is the child: no barrier waits any more, and what the task makes is not complete. */
+int rk_threads_lost(void);
+
 /* Whether so many threads would start on a task at once, or a question like this one came less than half a
    millisecond ago: who works in small pieces, one after the other, has them woken once for all. Without
    that, waking costs more than a small task gains. */

@@ -76,11 +76,6 @@ class Primitive:
         self.joint_rule = rule
         self._keeps_output = _reads_output(rule, 2)
 
-    @property
-    def has_rule(self) -> bool:
-        """Whether any derivative rule is defined."""
-        return self.joint_rule is not None or any(rule is not None for rule in self.rules)
-
     def __call__(self, *inputs: Tensor, **params: Any) -> Any:
         if state.tracer is not None:
             return state.tracer.call(self, inputs, params)

@@ -14,6 +14,7 @@ import numpy as np
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import FLOATS, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.ops.operands import check_number as check_number
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -41,20 +42,6 @@ def check_probability(name: str, value: Any) -> float:
     if not number or not 0 <= value <= 1:
         raise ArgumentError(f"{name}: expected a probability from 0 to 1, got {value!r}")
     return float(value)
-
-
-def check_number(
-    name: str, value: Any, low: float = 0.0, high: float = float("inf"), below_high: bool = False
-) -> None:
-    """Raise ArgumentError unless low <= value <= high (or < high); NaN never passes."""
-    try:
-        # Not chained: compiled by Cython, that loses an error of the first comparison's truth.
-        fits = bool(value >= low) and bool(value < high if below_high else value <= high)
-    except (TypeError, ValueError):  # the latter of arrays of several numbers
-        fits = False
-    if not fits:
-        upper = "" if high == float("inf") else f" and {'<' if below_high else '<='} {high:g}"
-        raise ArgumentError(f"{name}: expected a number >= {low:g}{upper}, got {value!r}")
 
 
 def check_real_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:

@@ -62,10 +62,14 @@ class ClockworkRNNCell(GatedCell):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype=dtype)
-        self.periods = tuple([check_size("periods", each) for each in periods])
-        if not self.periods or any(np.diff(self.periods) <= 0):
-            raise ArgumentError(f"periods: expected ascending integers, got {tuple(periods)}")
-        sizes = [len(part) for part in np.array_split(np.arange(self.hidden_size), len(periods))]
+        try:
+            self.periods = tuple([check_size("periods", each) for each in periods])
+        except TypeError:
+            raise ArgumentError(f"periods: expected several integers, got {periods!r}") from None
+        count = len(self.periods)
+        if not count or any(np.diff(self.periods) <= 0):
+            raise ArgumentError(f"periods: expected ascending integers, got {self.periods}")
+        sizes = [len(part) for part in np.array_split(np.arange(self.hidden_size), count)]
         period = np.repeat(self.periods, sizes)
         heard = period[:, None] <= period
         # Made by the constructor's arguments, so no part of what is saved.

@@ -21,9 +21,8 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_size
+from rnnkit.cells.checks import check_number, check_size
 from rnnkit.cells.matrix_exp import matrix_exp
-from rnnkit.errors import ArgumentError
 from rnnkit.ops import linear, tanh
 
 if TYPE_CHECKING:
@@ -89,8 +88,7 @@ class LMUCell(Cell):
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.order = check_size("order", order)
-        if not 0 < window < np.inf:
-            raise ArgumentError(f"window: expected a positive number of steps, got {window}")
+        check_number("window", window, above_low=True, below_high=True)
         self.window = window
         self.make_parameters(dtype)
         for name, array in zip("AB", legendre(self.order, window), strict=True):

@@ -17,7 +17,7 @@ import numpy as np
 
 from rnnkit import rng
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_size
+from rnnkit.cells.checks import check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import cos, exp, linear, sin
 
@@ -74,10 +74,11 @@ class LRUCell(Cell):
         super().__init__(input_size, hidden_size)
         states = self.hidden_size if state_size is None else state_size
         self.state_size = check_size("state_size", states)
-        if not 0 <= r_min < r_max <= 1:
-            raise ArgumentError(f"r_min, r_max: expected 0 to 1, ascending, got {r_min}, {r_max}")
-        if not 0 < max_phase < np.inf:
-            raise ArgumentError(f"max_phase: expected a positive number, got {max_phase}")
+        for name, radius in (("r_min", r_min), ("r_max", r_max)):
+            check_number(name, radius, high=1)
+        if not r_min < r_max:
+            raise ArgumentError(f"r_min, r_max: expected ascending numbers, got {r_min}, {r_max}")
+        check_number("max_phase", max_phase, above_low=True, below_high=True)
         self.r_min, self.r_max, self.max_phase = r_min, r_max, max_phase
         self.make_parameters(dtype)
 

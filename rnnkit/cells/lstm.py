@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
-from rnnkit.cells.checks import check_bool, check_size
+from rnnkit.cells.checks import check_bool, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import clip, linear, sigmoid, tanh
 
@@ -114,7 +114,9 @@ class LSTMCell(GatedCell):
         self.proj_size = _check_proj_size(proj_size, check_size("hidden_size", hidden_size))
         self.peephole = check_bool("peephole", peephole)
         self.coupled = check_bool("coupled", coupled)
-        self.cell_clip = _check_clip(cell_clip)
+        if cell_clip is not None:
+            check_number("cell_clip", cell_clip, above_low=True)
+        self.cell_clip = None if cell_clip is None else float(cell_clip)
         if self.coupled:
             self.gates = 3
             self.__dict__["input_gate"] = None
@@ -193,12 +195,3 @@ def _check_proj_size(value: Any, hidden_size: int) -> int:
             f"proj_size: expected less than hidden_size, which is {hidden_size}, got {size}"
         )
     return size
-
-
-def _check_clip(value: Any) -> float | None:
-    if value is None:
-        return None
-    number = isinstance(value, (int, float, np.floating)) and not isinstance(value, bool)
-    if not number or not value > 0:
-        raise ArgumentError(f"cell_clip: expected a number above 0, or None, got {value!r}")
-    return float(value)

@@ -86,8 +86,12 @@ class PhasedLSTMCell(GatedCell):
         self.timed = check_bool("timed", timed)
         if timed and check_size("input_size", input_size) == 1:
             raise ArgumentError("input_size: expected the time and at least one feature, got 1")
-        if len(periods) != 2 or not 0 < periods[0] <= periods[1] < np.inf:
-            raise ArgumentError(f"periods: expected two ascending positive numbers, got {periods}")
+        if not isinstance(periods, (tuple, list)) or len(periods) != 2:
+            raise ArgumentError(f"periods: expected two ascending numbers, got {periods!r}")
+        for period in periods:
+            check_number("periods", period, above_low=True, below_high=True)
+        if not periods[0] <= periods[1]:
+            raise ArgumentError(f"periods: expected two ascending numbers, got {periods!r}")
         check_number("leak", leak, high=1)
         self.leak, self.periods = leak, periods
         super().__init__(input_size, hidden_size, bias, dtype=dtype)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit import rng as library
 from rnnkit.autograd import Tensor
-from rnnkit.cells.checks import check_size
+from rnnkit.cells.checks import check_number, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 def choose(
     logits: ArrayLike | Tensor,
     temperature: float,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Any:
@@ -30,7 +30,7 @@ def choose(
         logits: (..., V) scores, or log-probabilities; -inf for what must not be drawn.
         temperature: 1 draws what the model believes, less is more cautious, 0 always takes the
             largest (the first of equal ones).
-        rng: gives one number for each id, none with temperature 0.
+        rng: gives one number for each id, none with temperature 0; None: the library's.
         top_k: how many of the largest may be drawn, and what equals the last of them; None: all.
         top_p: only the fewest of the largest may be drawn whose probabilities, after temperature
             and ``top_k``, reach this sum; None: all. Holtzman et al. 2020, "The curious case of
@@ -43,13 +43,16 @@ def choose(
         ShapeError: no logits.
         DTypeError: logits that are not floats.
         ArgumentError: a temperature that is negative or not finite; a top_k below 1; a top_p
-            outside (0, 1]; NaN or +inf among the logits, or nothing but -inf.
+            outside (0, 1]; an rng that is no generator; NaN or +inf among the
+            logits, or nothing but -inf.
     """
     check_temperature(temperature)
     if top_k is not None:
         check_size("top_k", top_k)
-    if top_p is not None and not 0.0 < top_p <= 1.0:
-        raise ArgumentError(f"top_p: expected a number above 0, up to 1, got {top_p!r}")
+    if top_p is not None:
+        check_number("top_p", top_p, high=1.0, above_low=True)
+    if rng is not None and not hasattr(rng, "random"):
+        raise ArgumentError(f"rng: expected a numpy.random.Generator or None, got {rng!r}")
     scores = np.asarray(logits.data if isinstance(logits, Tensor) else logits)
     if scores.dtype.kind != "f":
         raise DTypeError(f"logits: expected floats, got {scores.dtype}")
@@ -70,14 +73,13 @@ def choose(
             weights[weights < least] = 0.0
         if top_p is not None:
             _keep_nucleus(weights, top_p)
-        chosen = _draw(weights, rng)
+        chosen = _draw(weights, library.generator() if rng is None else rng)
     return int(chosen) if scores.ndim == 1 else chosen
 
 
 def check_temperature(temperature: float) -> None:
     """Raises ArgumentError for what is not a finite number from 0."""
-    if not (temperature >= 0.0 and math.isfinite(temperature)):
-        raise ArgumentError(f"temperature: expected a finite number from 0, got {temperature}")
+    check_number("temperature", temperature, below_high=True)
 
 
 def _keep_nucleus(weights: Array, top_p: float) -> None:

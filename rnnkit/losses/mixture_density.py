@@ -30,8 +30,8 @@ import numpy as np
 
 from rnnkit import rng as library
 from rnnkit.autograd import no_grad
-from rnnkit.cells.checks import check_size
-from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.cells.checks import check_number, check_size
+from rnnkit.errors import ShapeError
 from rnnkit.losses.ragged import reduce_over_steps
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like
 from rnnkit.losses.regression import binary_cross_entropy_with_logits
@@ -269,8 +269,7 @@ def _drawn_component(
     raw: Tensor, M: int, D: int, rng: Generator | None, bias: float
 ) -> tuple[np.ndarray, np.ndarray, Generator, np.ndarray]:
     """Means and sigmas (..., D) of a component drawn for each point, the generator, its number."""
-    if not bias >= 0 or bias == math.inf:
-        raise ArgumentError(f"bias: expected a number >= 0, got {bias!r}")
+    check_number("bias", bias, below_high=True)
     generator = library.generator() if rng is None else rng
     with no_grad():
         mixture = _parse(raw, M, D, bias)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import as_tensor, no_grad
-from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.cells.checks import (
+    check_bool,
+    check_number,
+    check_real_dtype,
+    check_size,
+    check_tensor,
+)
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses.classification import check_class_ids, cross_entropy
 from rnnkit.losses.reduction import reduce
@@ -88,8 +94,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
             raise ArgumentError(
                 f"cutoffs: expected rising integers from 1 to {n_classes - 1}, got {cutoffs!r}"
             )
-        if not div_value > 0:
-            raise ArgumentError(f"div_value: expected a positive number, got {div_value!r}")
+        check_number("div_value", div_value, above_low=True)
         self.cutoffs = ends
         self.shortlist_size = ends[0]
         self.n_clusters = len(ends) - 1

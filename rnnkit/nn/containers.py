@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from rnnkit.module import MODULE, PARAMETER, Module, Parameter
 
@@ -18,41 +18,41 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-class _ModuleRow(Module):
-    """A Module whose children can be counted, indexed, sliced and appended."""
+M = TypeVar("M", Module, Parameter)
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
-        super().__init__()
-        self.extend(modules)
 
-    def append(self, module: Module) -> Self:
-        """Add ``module`` at the end; return self. Raises TypeError for what is not a Module."""
-        name = str(len(self))
-        if not isinstance(module, Module):
-            raise TypeError(
-                f"{type(self).__name__}[{name}]: expected a Module, got {type(module).__name__}"
-            )
-        self.add_module(name, module)
+class _Row(Module, Generic[M]):
+    """A Module whose members can be counted, indexed, sliced and appended."""
+
+    _kind: ClassVar[str]
+
+    def _member(self, name: str, value: Any) -> M:
+        """What is put in for ``value``. Raises TypeError where that cannot be."""
+        raise NotImplementedError
+
+    def append(self, value: Any) -> Self:
+        """Add ``value`` at the end; return self. Raises TypeError for what is no member."""
+        self._put(str(len(self)), value)
         return self
 
-    def extend(self, modules: Iterable[Module]) -> Self:
-        """Add ``modules`` at the end; return self."""
-        for module in modules:
-            self.append(module)
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Add ``values`` at the end; return self."""
+        for value in values:
+            self.append(value)
         return self
 
     def __len__(self) -> int:
         return len(self._row())
 
-    def __iter__(self) -> Iterator[Module]:
+    def __iter__(self) -> Iterator[M]:
         return iter(self._row())
 
     @overload
-    def __getitem__(self, index: int) -> Module: ...
+    def __getitem__(self, index: int) -> M: ...
     @overload
     def __getitem__(self, index: slice) -> Self: ...
-    def __getitem__(self, index: int | slice) -> Module | Self:
-        """Return one child, or for a slice a row of the same kind that shares the children."""
+    def __getitem__(self, index: int | slice) -> M | Self:
+        """Return one member, or for a slice a row of the same kind that shares the members."""
         if not isinstance(index, slice):
             return self._row()[index]
         part = type(self).__new__(type(self))
@@ -60,13 +60,31 @@ class _ModuleRow(Module):
         part.training = self.training
         return part.extend(self._row()[index])
 
-    def __setitem__(self, index: int, module: Module) -> None:
-        names = [name for name, _ in self._own(MODULE)]
-        setattr(self, names[index], module)
+    def __setitem__(self, index: int, value: Any) -> None:
+        names = [name for name, _ in self._own(self._kind)]
+        self._put(names[index], value)
 
-    def _row(self) -> list[Module]:
-        # Not children(): a module that stands in two places is there twice.
-        return [module for _, module in self._own(MODULE)]
+    def _put(self, name: str, value: Any) -> None:
+        setattr(self, name, self._member(name, value))
+
+    def _row(self) -> list[M]:
+        # Not children() or parameters(): what stands in two places is there twice.
+        return [member for _, member in self._own(self._kind)]
+
+
+class _ModuleRow(_Row[Module]):
+    _kind = MODULE
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+    def _member(self, name: str, value: Any) -> Module:
+        if not isinstance(value, Module):
+            raise TypeError(
+                f"{type(self).__name__}[{name}]: expected a Module, got {type(value).__name__}"
+            )
+        return value
 
 
 class Sequential(_ModuleRow):
@@ -156,41 +174,17 @@ class ModuleDict(Module):
         return dict(self._own(MODULE))
 
 
-class ParameterList(Module):
+class ParameterList(_Row[Parameter]):
     """A list of Parameters, named "0", "1", ...; it is not called itself.
 
     Tensors and arrays become Parameters, as in PyTorch.
     """
 
+    _kind = PARAMETER
+
     def __init__(self, values: Iterable[Any] = ()) -> None:
         super().__init__()
         self.extend(values)
 
-    def append(self, value: Any) -> Self:
-        """Add a Parameter at the end; return self."""
-        self._put(len(self), value)
-        return self
-
-    def extend(self, values: Iterable[Any]) -> Self:
-        """Add ``values`` at the end; return self."""
-        for value in values:
-            self.append(value)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._row())
-
-    def __iter__(self) -> Iterator[Parameter]:
-        return iter(self._row())
-
-    def __getitem__(self, index: int) -> Parameter:
-        return self._row()[index]
-
-    def __setitem__(self, index: int, value: Any) -> None:
-        self._put(range(len(self))[index], value)
-
-    def _put(self, place: int, value: Any) -> None:
-        setattr(self, str(place), value if isinstance(value, Parameter) else Parameter(value))
-
-    def _row(self) -> list[Parameter]:
-        return [parameter for _, parameter in self._own(PARAMETER)]
+    def _member(self, name: str, value: Any) -> Parameter:
+        return value if isinstance(value, Parameter) else Parameter(value)

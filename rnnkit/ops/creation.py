@@ -10,7 +10,7 @@ import numpy as np
 from rnnkit.autograd.dtypes import default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.ops.operands import sizes
+from rnnkit.ops.operands import check_integer, sizes
 from rnnkit.rng import generator
 
 if TYPE_CHECKING:
@@ -144,9 +144,8 @@ def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
     Raises:
         ArgumentError: `high` is not above `low`, or one of them is no integer.
     """
-    for name, bound in (("low", low), ("high", high)):
-        if not isinstance(bound, int | np.integer):  # NumPy would round it off
-            raise ArgumentError(f"randint: {name}: expected an integer, got {bound!r}")
+    low = check_integer("randint: low", low)  # NumPy would round it off
+    high = check_integer("randint: high", high)
     if not low < high:
         raise ArgumentError(f"randint: high: expected a number above low, {low}, got {high}")
     return wrap(np.asarray(generator().integers(low, high, _shape("randint", (shape,)))))

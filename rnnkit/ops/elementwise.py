@@ -19,7 +19,7 @@ from rnnkit.ops.comparison import (
     logical_and,
     logical_or,
 )
-from rnnkit.ops.operands import any_tensor, pair, real
+from rnnkit.ops.operands import any_tensor, check_number, pair, real
 from rnnkit.ops.shape import clone, sum_to
 
 if TYPE_CHECKING:
@@ -241,8 +241,7 @@ def softplus(x: Tensor, beta: float = 1.0) -> Tensor:
     Raises:
         ArgumentError: `beta` is not positive.
     """
-    if not beta > 0:
-        raise ArgumentError(f"softplus: beta: expected a positive number, got {beta}")
+    check_number("softplus: beta", beta, above_low=True)
     if beta == 1.0:
         return _softplus(real("softplus", x))
     return _softplus(beta * real("softplus", x)) / beta

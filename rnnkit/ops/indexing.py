@@ -13,7 +13,7 @@ from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
-from rnnkit.ops.operands import any_tensor, one_axis, real
+from rnnkit.ops.operands import any_tensor, check_integer, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
 
 if TYPE_CHECKING:
@@ -281,8 +281,7 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
     x = any_tensor(x)
     axis = one_axis("topk", axis, x.ndim)
     length = x.shape[axis]
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or not 0 <= k <= length:
-        raise ArgumentError(f"topk: k: expected an integer from 0 to {length}, got {k!r}")
+    k = check_integer("topk: k", k, 0, length)
     order = _argsort_array(x._data, axis, largest)
     indices = wrap(np.ascontiguousarray(order.take(np.arange(k), axis)))
     return TopK(gather(x, axis, indices), indices)
@@ -358,10 +357,7 @@ def one_hot(
         ArgumentError: an id is outside [0, num_classes), or that is no integer from 0 on.
     """
     rows = integer_array("one_hot", ids, "ids")
-    if not isinstance(num_classes, int | np.integer) or num_classes < 0:
-        raise ArgumentError(
-            f"one_hot: num_classes: expected an integer from 0 on, got {num_classes!r}"
-        )
+    num_classes = check_integer("one_hot: num_classes", num_classes, 0)
     if rows.size and (rows.min() < 0 or rows.max() >= num_classes):
         raise ArgumentError(
             f"one_hot: ids: expected values in [0, {num_classes}), got {rows.min()} to {rows.max()}"

@@ -11,7 +11,7 @@ from rnnkit.autograd.primitive import primitive
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import ShapeError
 from rnnkit.ops.elementwise import exp
-from rnnkit.ops.operands import one_axis, real, same_dtype
+from rnnkit.ops.operands import check_number, one_axis, real, same_dtype
 from rnnkit.ops.reductions import mean, sum
 from rnnkit.ops.shape import broadcast_to, sum_to
 from rnnkit.ops.sums import sum_array
@@ -157,6 +157,7 @@ def layer_norm(
     Raises:
         ShapeError: `x`, `weight` or `bias` do not end in `normalized_shape`.
         DTypeError: an operand is not of floats, or the dtypes differ.
+        ArgumentError: `eps` is negative or no number.
     """
     shape = (
         (operator.index(normalized_shape),)
@@ -171,6 +172,7 @@ def layer_norm(
             raise ShapeError(f"layer_norm: {what}: expected {shape}, got {parameter.shape}")
     if bias is not None and weight is None:
         weight = wrap(np.ones(shape, x.dtype))
+    check_number("layer_norm: eps", eps)
     given = [operand for operand in (x, weight, bias) if operand is not None]
     y, _, _ = _layer_norm(*same_dtype("layer_norm", *given), n_axes=len(shape), eps=eps)
     return y

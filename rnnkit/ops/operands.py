@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -198,3 +199,46 @@ def sizes(name: str, shape: Any) -> tuple[int, ...]:
         return tuple([operator.index(size) for size in shape])
     except TypeError:
         raise DTypeError(f"{name}: expected integers, got {shape!r}") from None
+
+
+def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """An integer (Python's or NumPy's, but not a bool) from `low` to `high`.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or (low is not None and value < low) or (high is not None and value > high):
+        wanted = "" if low is None else f" from {low} " + ("on" if high is None else f"to {high}")
+        raise ArgumentError(f"{name}: expected an integer{wanted}, got {value!r}")
+    return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = 0.0,
+    high: float = math.inf,
+    *,
+    above_low: bool = False,
+    below_high: bool = False,
+) -> None:
+    """Raise ArgumentError unless low <= value <= high; NaN, bools and texts never pass.
+
+    Args:
+        above_low, below_high: whether that bound itself is left out.
+    """
+    try:
+        fits = (value > low if above_low else value >= low) and (
+            value < high if below_high else value <= high
+        )
+        fits = bool(fits) and not isinstance(value, bool | np.bool_)
+    except (TypeError, ValueError):  # the latter of arrays of several numbers
+        fits = False
+    if not fits:
+        lower = f"{'>' if above_low else '>='} {low:g}"
+        upper = f" and {'<' if below_high else '<='} {high:g}"
+        raise ArgumentError(
+            f"{name}: expected a number {lower}{upper if below_high or high < math.inf else ''}, "
+            f"got {value!r}"
+        )

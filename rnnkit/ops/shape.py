@@ -11,7 +11,7 @@ from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, ShapeError
-from rnnkit.ops.operands import any_tensor, many_axes, one_axis, same_dtype, sizes
+from rnnkit.ops.operands import any_tensor, check_integer, many_axes, one_axis, same_dtype, sizes
 from rnnkit.ops.sums import sum_array
 
 if TYPE_CHECKING:
@@ -296,9 +296,7 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
     axis = one_axis("split", axis, x.ndim)
     length = x._data.shape[axis]
     if isinstance(size, int | np.integer):
-        if size <= 0:
-            raise ArgumentError(f"split: size: expected a positive integer, got {size}")
-        sections = _equal(length, int(size))
+        sections = _equal(length, check_integer("split: size", size, 1))
     else:
         sections = sizes("split", (size,))
         if min(sections, default=-1) < 0 or sum(sections) != length:
@@ -315,8 +313,7 @@ def chunk(x: Tensor, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
         ArgumentError: `chunks` is no positive integer.
     """
     x = any_tensor(x)
-    if not isinstance(chunks, int | np.integer) or chunks <= 0:
-        raise ArgumentError(f"chunk: chunks: expected a positive integer, got {chunks}")
+    chunks = check_integer("chunk: chunks", chunks, 1)
     axis = one_axis("chunk", axis, x._data.ndim)
     length = x._data.shape[axis]
     return _split(x, sections=_equal(length, -(-length // chunks)), axis=axis)

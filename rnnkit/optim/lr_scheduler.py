@@ -338,9 +338,7 @@ class LinearLR(LRScheduler):
         total_iters: int = 5,
         last_epoch: int = -1,
     ) -> None:
-        check_number("start_factor", start_factor, high=1.0)
-        if start_factor == 0:
-            raise ArgumentError("start_factor: expected a number > 0 and <= 1, got 0")
+        check_number("start_factor", start_factor, high=1.0, above_low=True)
         check_number("end_factor", end_factor, high=1.0)
         check_number("total_iters", total_iters, low=1)
         self.start_factor = start_factor

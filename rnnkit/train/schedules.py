@@ -14,6 +14,8 @@ SCHEDULES = ("cosine", "plateau", "constant")
 
 _WARM_UP = 0.02
 _FLOOR = 0.01
+# Shares of the budget at which functions are told from each other.
+_SHARES = tuple(share / 16 for share in range(16))
 
 
 class Schedule(Protocol):
@@ -62,13 +64,23 @@ class Factor(Constant):
             group["lr"] = learning_rate * factor
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rates": self._rates}
+        return {"rates": self._rates, "factors": self._factors()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises ArgumentError when ``state`` is of another function."""
         rates = [float(rate) for rate in state["rates"]]
         if len(rates) != len(self._rates):
             raise ArgumentError(f"schedule: expected {len(self._rates)} rates, got {len(rates)}")
+        for share, there, own in zip(_SHARES, state["factors"], self._factors(), strict=True):
+            if there != own:
+                raise ArgumentError(
+                    f"schedule: of another function: {there} there, {own} here, when {share} of "
+                    "the budget is used"
+                )
         self._rates = rates
+
+    def _factors(self) -> list[float]:
+        return [float(self._factor(share)) for share in _SHARES]
 
 
 class Plateau(Constant):

@@ -57,6 +57,7 @@ class Trainer:
         measure: Measure = Measure(),  # noqa: B008 - immutable
         observers: Sequence[Observer] = (),
         checkpoints: Checkpoints | None = None,
+        settings: Mapping[str, int | float | str | None] | None = None,
     ) -> None:
         """
         Args:
@@ -71,6 +72,7 @@ class Trainer:
             patience: stop after so many validations in a row without a gain.
             target: stop when a validation is as good as this, in the unit of the objective.
             measure: what validations are judged by.
+            settings: by name, numbers and texts that must be the same for a run to be resumed.
 
         Raises:
             ArgumentError: one of these is out of range, or does not go with another.
@@ -91,6 +93,9 @@ class Trainer:
             )
         if target is not None and not math.isfinite(target):
             raise ArgumentError(f"target: expected a finite number or None, got {target}")
+        for name, each in (settings or {}).items():
+            if not isinstance(each, int | float | str | None):
+                raise ArgumentError(f"settings: expected numbers and texts, got {name}={each!r}")
         self.model = model
         self.optimizer = optimizer
         self.training = training
@@ -107,6 +112,7 @@ class Trainer:
         self.measure = measure
         self.observers = observers
         self.checkpoints = checkpoints
+        self.settings = dict(settings or {})
         for name, needs_validation in (
             ("patience", patience is not None),
             ("target", target is not None),
@@ -427,6 +433,7 @@ class Trainer:
         if self.checkpoints is None:
             return
         nest = {
+            "settings": self.settings,
             "setup": self._setup(),
             "progress": {
                 "step": self._step_number,
@@ -455,7 +462,9 @@ class Trainer:
     def _load(self, path: str) -> None:
         nest = read_checkpoint(path, self.model.state_dict())
         try:
-            self._check_setup(path, nest["setup"])
+            if "settings" in nest:  # an older checkpoint has none
+                _check_same(path, nest["settings"], self.settings)
+            _check_same(path, nest["setup"], self._setup())
             progress = nest["progress"]
             self._step_number = int(_number(progress, "step"))
             self._seconds = _number(progress, "seconds")
@@ -489,15 +498,15 @@ class Trainer:
             reason = " ".join(str(error).split())
             raise RunError(f"{path}: does not fit this run: {reason}") from None
 
-    def _check_setup(self, path: str, saved: Mapping[str, Any]) -> None:
-        for name, own in self._setup().items():
-            there = saved.get(name)  # what was not yet known is as if it had not been given
-            if not isinstance(there, int | float | str | None):
-                raise ArgumentError(f"{name}: expected a number or a text")
-            if there != own:
-                raise RunError(
-                    f"{path}: of a run set up otherwise: {name}: {there} there, {own} here"
-                )
+
+def _check_same(path: str, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise RunError naming what differs between a checkpoint and what was given anew."""
+    for name, own in given.items():
+        there = saved.get(name)  # what was not yet known is as if it had not been given
+        if not isinstance(there, int | float | str | None):
+            raise ArgumentError(f"{name}: expected a number or a text")
+        if there != own:
+            raise RunError(f"{path}: of a run set up otherwise: {name}: {there} there, {own} here")
 
 
 def _named(observers: Sequence[Observer]) -> list[tuple[str, Observer]]:

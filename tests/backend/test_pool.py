@@ -99,6 +99,52 @@ def test_after_a_fork_the_child_has_its_own_pool():
     assert_same(work(), expected)
 
 
+FORK_IN_A_HANDLER = """
+import os, signal
+import numpy as np, rnnkit as rk
+from rnnkit import nn
+rk.set_num_threads(2)
+model, children = nn.LSTM(8, {H}), []
+x = rk.randn(10_000, {N}, 8)
+
+def fork(*_):
+    children.append(os.fork())
+    if not children[-1]:
+        print("nested", np.array_equal(model(x[:1000])[0].numpy(), start), flush=True)
+
+signal.signal(signal.SIGALRM, fork)
+with rk.backend("native"), rk.no_grad():
+    start = model(x[:1000])[0].numpy()
+    for _ in range(20):  # the signal may come before the run, or behind it
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        try:
+            y = model(x)[0].numpy()
+        except RuntimeError as error:
+            print(error, np.array_equal(model(x[:1000])[0].numpy(), start), flush=True)
+            os._exit(3)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if children and not children[-1]:
+            os._exit(0)
+        if children and os.waitstatus_to_exitcode(os.waitpid(children.pop(), 0)[1]) == 3:
+            print("parent", np.array_equal(y[:1000], start))
+            break
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(("N", "H"), [(16, 64), (1, 256)])
+def test_a_child_forked_in_a_signal_handler_leaves_the_run(N, H):
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK_IN_A_HANDLER.format(N=N, H=H)],
+        capture_output=True, text=True, timeout=60,
+    )
+    assert result.stdout.splitlines()[-3:] == [
+        "nested True",
+        "a signal handler forked during a native run, which the child cannot finish True",
+        "parent True",
+    ], result.stderr
+
+
 LONG_RUN = """
 import numpy as np, rnnkit as rk
 from rnnkit import nn

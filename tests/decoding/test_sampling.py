@@ -90,15 +90,26 @@ def test_scores_far_below_the_largest_are_not_drawn_and_do_not_warn():
     assert choose([1000.0, 0.0], 1.0, Largest()) == 0
 
 
+def test_without_a_generator_the_library_s_draws():
+    rk.manual_seed(5)
+    drawn = choose(np.tile(LOGITS, (50, 1)), 1.0)
+    rk.manual_seed(5)
+    np.testing.assert_array_equal(drawn, choose(np.tile(LOGITS, (50, 1)), 1.0, rk.generator()))
+    assert len(set(drawn.tolist())) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"temperature": -1.0}, ArgumentError, "temperature: expected a finite number from 0"),
-        ({"temperature": np.inf}, ArgumentError, "temperature: expected a finite number from 0"),
-        ({"temperature": np.nan}, ArgumentError, "temperature: expected a finite number from 0"),
+        ({"temperature": -1.0}, ArgumentError, "temperature: expected a number >= 0"),
+        ({"temperature": np.inf}, ArgumentError, "temperature: expected a number >= 0"),
+        ({"temperature": np.nan}, ArgumentError, "temperature: expected a number >= 0"),
+        ({"temperature": "1"}, ArgumentError, "temperature: expected a number >= 0"),
+        ({"rng": 7}, ArgumentError, "rng: expected a numpy.random.Generator or None, got 7"),
+        ({"top_p": "1"}, ArgumentError, "top_p: expected a number > 0"),
         ({"top_k": 0}, ArgumentError, "top_k: expected at least 1"),
-        ({"top_p": 0.0}, ArgumentError, "top_p: expected a number above 0"),
-        ({"top_p": 1.5}, ArgumentError, "top_p: expected a number above 0"),
+        ({"top_p": 0.0}, ArgumentError, "top_p: expected a number > 0"),
+        ({"top_p": 1.5}, ArgumentError, "top_p: expected a number > 0"),
         ({"logits": [1, 2]}, DTypeError, "logits: expected floats, got int64"),
         ({"logits": 1.0}, ShapeError, r"logits: expected \(..., V\)"),
         ({"logits": np.zeros((3, 0))}, ShapeError, r"logits: expected \(..., V\)"),

@@ -147,7 +147,7 @@ def test_wrong_arguments():
         nn.AdaptiveLogSoftmaxWithLoss(8, 20, [0, 3])
     with pytest.raises(ArgumentError, match="div_value: expected one that leaves cluster 1 a"):
         nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 11])
-    with pytest.raises(ArgumentError, match="div_value: expected a positive number"):
+    with pytest.raises(ArgumentError, match="div_value: expected a number > 0"):
         nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5], div_value=0)
     layer = layer_of(0)
     x = np.zeros((2, 8))

@@ -351,7 +351,7 @@ def test_wrong_options():
 
     for make, message in [
         (lambda: nn.LSTM(3, 4, proj_size=5), "proj_size: expected less than hidden_size"),
-        (lambda: nn.LSTM(3, 4, cell_clip=-1.0), "cell_clip: expected a number above 0"),
+        (lambda: nn.LSTM(3, 4, cell_clip=-1.0), "cell_clip: expected a number > 0"),
         (lambda: nn.GRU(3, 4, input_dropout=2), "input_dropout: .* 0 to 1, got 2"),
         (lambda: nn.RNN(3, 4, weight_dropout=-0.1), "weight_dropout: .* 0 to 1, got -0.1"),
         (lambda: nn.GRU(3, 4, zoneout=(0.1, 0.2)), "zoneout: expected a probability"),

@@ -52,7 +52,7 @@ def test_rows_count_index_slice_and_grow(make):
         row[6] = new
     with pytest.raises(TypeError, match=r"\[6\]: expected a Module, got function"):
         row.append(rk.tanh)
-    with pytest.raises(TypeError, match="expected Module or None, got int"):
+    with pytest.raises(TypeError, match=r"\[0\]: expected a Module, got int"):
         row[0] = 3
 
 
@@ -133,5 +133,8 @@ def test_a_parameter_list_registers_what_it_holds():
     params[-1] = rk.zeros(4)
     assert params[2] is list(params.parameters())[2]
     assert len(params) == 3
+    part = params[1:]
+    assert type(part) is nn.ParameterList
+    assert [a is b for a, b in zip(part, list(params)[1:], strict=True)] == [True, True]
     with pytest.raises(IndexError):
         params[3] = rk.zeros(4)

@@ -374,6 +374,18 @@ def test_bounds_of_clip_that_are_no_real_numbers_are_refused(bound):
             rk.tensor([1.0, 5.0]).clip(**{side: bound})
 
 
+@pytest.mark.parametrize("eps", [-1, NAN, None, "x", True])
+def test_an_eps_that_would_give_nan_is_refused(eps):
+    with pytest.raises(ArgumentError, match="layer_norm: eps: expected a number >= 0, got"):
+        rk.layer_norm(rk.tensor([1.0, 2.0]), 2, eps=eps)
+
+
+def test_a_beta_of_softplus_that_is_no_positive_number_is_refused():
+    for beta in (0, -1.0, NAN, "x", True):
+        with pytest.raises(ArgumentError, match="softplus: beta: expected a number > 0, got"):
+            rk.softplus(rk.tensor([1.0]), beta)
+
+
 # ---- kinks and ties: documented choices
 
 
@@ -476,7 +488,7 @@ def test_integers_where_reals_are_needed(op):
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: rk.softplus(rk.ones(1), beta=0), ArgumentError, "beta.*positive.*got 0"),
+        (lambda: rk.softplus(rk.ones(1), beta=0), ArgumentError, "beta: expected .* > 0, got 0"),
         (lambda: rk.clip(rk.ones(1)), ArgumentError, "min or max"),
         (lambda: rk.tensor([2]) ** -1, ArgumentError, "negative powers"),
         (lambda: rk.where(rk.ones(1), 1.0, 2.0), DTypeError, "condition: expected bools"),
@@ -495,11 +507,15 @@ def test_integers_where_reals_are_needed(op):
         (lambda: rk.cat([]), ArgumentError, "cat: expected at least one tensor"),
         (lambda: rk.cat([rk.ones(2, 3), rk.ones(3, 2)]), ShapeError, "cat"),
         (lambda: rk.stack([rk.ones(2), rk.ones(3)]), ShapeError, "stack"),
-        (lambda: rk.ones(5).split(0), ArgumentError, "positive integer, got 0"),
+        (lambda: rk.ones(5).split(0), ArgumentError, "size: expected an integer from 1 on, got 0"),
         (lambda: rk.ones(5).split([2, 2]), ArgumentError, r"add up to 5, got \(2, 2\)"),
         (lambda: rk.ones(5).split([-1, 6]), ArgumentError, "add up to 5"),
         (lambda: rk.ones(5).chunk(0), ArgumentError, "chunks.*got 0"),
         (lambda: rk.ones(5).chunk(2.5), ArgumentError, "chunks.*got 2.5"),
+        (lambda: rk.ones(5).chunk(True), ArgumentError, "chunks: expected an integer from 1 on"),
+        (lambda: rk.ones(5).topk("1"), ArgumentError, "k: expected an integer from 0 to 5"),
+        (lambda: rk.one_hot([0], True), ArgumentError, "num_classes: .* integer from 0 on, got T"),
+        (lambda: rk.randint(False, 3, (2,)), ArgumentError, "randint: low: expected an integer, g"),
         (lambda: rk.layer_norm(rk.ones(2, 3), 2), ShapeError, r"last axes \(2,\).*\(2, 3\)"),
         (
             lambda: rk.layer_norm(rk.ones(2, 3), 3, rk.ones(2)),

@@ -8,8 +8,9 @@ others on the tape.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,49 @@ def cases(*sizes: tuple[int, int, int, int], **options: Any) -> list[Case]:
 def fused_cases(*sizes: tuple[int, int, int, int], **options: Any) -> list[Case]:
     """Those of them that a fused kernel runs."""
     return [case for case in cases(*sizes, **options) if case.fused]
+
+
+def all_pairs(*options: Sequence[Any], seed: int = 0) -> list[tuple[Any, ...]]:
+    """Combinations of one value of each option, drawn by a seed: any two values of any two options
+    stand together in one of them, so that there are hardly more than the longest two make."""
+    random = np.random.default_rng(seed)
+    sizes = [len(values) for values in options]
+    both = sorted(combinations(range(len(options)), 2), key=lambda ij: -sizes[ij[0]] * sizes[ij[1]])
+    open_pairs = {
+        (i, a, j, b) for i, j in both for a, b in product(range(sizes[i]), range(sizes[j]))
+    }
+    found = []
+    for i, j in both:
+        for a, b in product(range(sizes[i]), range(sizes[j])):
+            if (i, a, j, b) not in open_pairs:
+                continue
+            chosen = {i: a, j: b}
+            for k in random.permutation([k for k in range(len(options)) if k not in chosen]):
+                chosen[k] = max(
+                    random.permutation(sizes[k]),
+                    key=lambda c: sum(
+                        ((k, c, m, d) if k < m else (m, d, k, c)) in open_pairs
+                        for m, d in chosen.items()
+                    ),
+                )
+            open_pairs -= {
+                (k, chosen[k], m, chosen[m]) for k, m in combinations(sorted(chosen), 2)
+            }
+            found.append(tuple([values[chosen[k]] for k, values in enumerate(options)]))
+    return found
+
+
+def paired_cases(
+    variants: Sequence[tuple[str, dict[str, Any]]],
+    sizes: Sequence[tuple[int, int, int, int]],
+    ways: Iterable[str],
+) -> list[tuple[Case, str]]:
+    """`all_pairs` of these and of directions, layouts and dtypes: a case, and its way."""
+    drawn = all_pairs(variants, sizes, [*ways], (1, 2), (False, True), ("float32", "float64"))
+    return [
+        (Case(*variant, size, directions, dtype, batch_first=batch_first), way)
+        for variant, size, way, directions, batch_first, dtype in drawn
+    ]
 
 
 @dataclass

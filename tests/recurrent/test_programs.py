@@ -18,6 +18,7 @@ from recurrent_contract import (
     last_layer,
     make_layer,
     make_ragged,
+    paired_cases,
     rounding,
     without_kernel,
 )
@@ -52,7 +53,7 @@ def test_they_run_as_programs(name, options):
 @pytest.mark.parametrize("way", PLAIN_AND_WAYS)
 @EACH
 def test_native_equals_tape(name, options, way):
-    """Sizes, dtypes, layouts and directions take turns; the slow test below has all of them."""
+    """Sizes, dtypes, layouts and directions take turns; the slow test below has all pairs."""
     number = [*PLAIN_AND_WAYS].index(way) + PROGRAMS.index((name, options))
     dtype = ("float64", "float32")[number // 4 % 2]
     case = Case(name, options, SIZES[number % 4], 1 + number % 2, dtype)
@@ -74,16 +75,14 @@ def test_every_size(name, options, sizes):
 
 
 @pytest.mark.slow
-@BOTH
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("way", PLAIN_AND_WAYS)
-@pytest.mark.parametrize("sizes", [*SIZES, (1, 1, 2, 3), (9, 13, 13, 33), (12, 40, 6, 40)])
-@EACH
-def test_native_equals_tape_in_every_combination(
-    name, options, sizes, way, directions, batch_first, dtype
-):
-    case = Case(name, options, sizes, directions, dtype, batch_first=batch_first)
+@pytest.mark.parametrize(
+    ("case", "way"),
+    paired_cases(
+        PROGRAMS, [*SIZES, (1, 1, 2, 3), (9, 13, 13, 33), (12, 40, 6, 40)], PLAIN_AND_WAYS
+    ),
+    ids=str,
+)
+def test_native_equals_tape_in_all_pairs_of_options(case, way):
     check_native_equals_tape(make_ragged(case, **PLAIN_AND_WAYS[way]))
 
 

@@ -20,6 +20,7 @@ from recurrent_contract import (
     function_of_everything,
     garbled,
     make_ragged,
+    paired_cases,
 )
 
 import rnnkit as rk
@@ -42,7 +43,7 @@ EVERYTHING = {"lengths": "mixed", "reset": True, "reset_state": True, "return_st
 @pytest.mark.parametrize("way", WAYS)
 @FUSED_ONES
 def test_native_equals_tape(native, name, options, way, directions, dtype):
-    """Sizes and layouts take turns; the slow test below has all of them.
+    """Sizes and layouts take turns; the slow test below has all pairs.
 
     Not the layer of one unit and one row: its gradients are single numbers, some of which cancel.
     """
@@ -53,18 +54,16 @@ def test_native_equals_tape(native, name, options, way, directions, dtype):
 
 
 @pytest.mark.slow
-@BOTH
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("directions", [1, 2])
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "sizes", [(1, 1, 2, 3), *SMALL_SIZES[1:], (9, 13, 13, 33), (30, 40, 6, 40), (6, 3, 300, 256)]
+    ("case", "way"),
+    paired_cases(
+        FUSED,
+        [(1, 1, 2, 3), *SMALL_SIZES[1:], (9, 13, 13, 33), (30, 40, 6, 40), (6, 3, 300, 256)],
+        WAYS,
+    ),
+    ids=str,
 )
-@FUSED_ONES
-def test_native_equals_tape_in_every_combination(
-    native, name, options, sizes, way, directions, batch_first, dtype
-):
-    case = Case(name, options, sizes, directions, dtype, batch_first=batch_first)
+def test_native_equals_tape_in_all_pairs_of_options(native, case, way):
     for seed in (0, 1):
         check_native_equals_tape(make_ragged(case, **WAYS[way], seed=seed))
 

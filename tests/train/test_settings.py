@@ -132,6 +132,13 @@ def test_a_function_of_the_share_used_is_a_schedule_and_is_one_after_a_resume():
         again.load_state_dict({"rates": [1.0, 2.0]})
 
 
+def test_another_function_of_the_share_used_is_no_schedule_to_go_on_with():
+    state = make_schedule(lambda used: 1 - used, optimizer(2.0)).state_dict()
+    for other in (lambda used: 1 - used * used, "cosine"):
+        with pytest.raises(ArgumentError, match=r"schedule: of another function: .* there, .* her"):
+            make_schedule(other, optimizer(2.0)).load_state_dict(state)
+
+
 def test_plateau_can_wait_for_more_of_what_is_better_when_higher():
     sgd = optimizer(1.0)
     schedule = make_schedule("plateau", sgd, higher_is_better=True)

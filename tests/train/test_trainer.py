@@ -434,6 +434,7 @@ def test_a_validation_that_is_not_finite_stops_with_the_step():
         {"budget": 5},
         {"schedule": "linear"},
         {"schedule": StepLR(SGD([rk.Parameter(np.zeros(1))], lr=1.0), 1)},
+        {"settings": {"sizes": [1, 2]}},
     ],
 )
 def test_arguments_out_of_range_are_named(wrong):

@@ -383,3 +383,22 @@ def test_resume_run_goes_on_where_a_text_task_was_stopped(tmp_path):
     assert models[0] == models[1]
     with pytest.raises(RunError, match="nowhere: no such run folder"):
         resume_run(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "here"),
+    [("lr", 0.01, 0.5), ("weight_decay", 0.01, 0.0), ("ema", 0.9, 0.5), ("dropout", 0.0, 0.4),
+     ("seed", 0, 3), ("batch", 4, 2)],
+)  # fmt: skip
+def test_a_setting_that_was_changed_meanwhile_is_named(tmp_path, name, there, here):
+    (tmp_path / "fox.txt").write_text(TEXT)
+    settings = TextSettings(**(SMALL.as_dict() | {"ema": 0.9, name: there}))
+    task = TextTask.prepare([tmp_path / "fox.txt"], settings)
+    folder = RunFolder.create(tmp_path / "run")
+    task.train(folder, [InterruptAt(3)])
+    record = folder.load_settings()
+    folder.save_settings(record | {"settings": record["settings"] | {name: here}})
+    with pytest.raises(RunError, match=rf"set up otherwise: {name}: {there} there, {here} here"):
+        resume_run(folder.path)
+    folder.save_settings(record)
+    assert not resume_run(folder.path).interrupted

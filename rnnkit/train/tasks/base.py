@@ -273,4 +273,5 @@ class Task:
             measure=self.measure,
             observers=[KeepBest(self.model, folder), *observers],
             checkpoints=Checkpoints(folder.path),
+            settings=settings.as_dict(),
         )
