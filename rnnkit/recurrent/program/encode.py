@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,10 @@ def contiguous(shape: Shape) -> Shape:
 def is_contiguous(place: Place) -> bool:
     wanted = contiguous(place.shape)
     return all(n == 1 or a == b for n, a, b in zip(place.shape, place.strides, wanted, strict=True))
+
+
+def moved(place: Place, elements: int) -> Place:
+    return place._replace(offset=place.offset + elements)
 
 
 class Record:
@@ -378,8 +383,6 @@ class Encoder:
             sizes, strides = collapse(out.shape, [out.strides, *[p.strides for p in spread]])
         if sizes[-1] == 1:
             strides = [[*s[:-1], 0] for s in strides]
-        if len(sizes) > 3:
-            raise TraceError(f"{name}: a row of more than three axes in a program")
         self._write(name, sizes, out, strides[0], list(zip(spread, strides[1:], strict=True)))
         for place in held:
             size = -(-max(1, int(np.prod(place.shape))) // GRAIN) * GRAIN
@@ -387,8 +390,6 @@ class Encoder:
 
     def _loop(self, name: str, out: Place, inputs: list[Place], shape: Shape) -> None:
         sizes, strides = collapse(shape, [out.strides, *[p.strides for p in inputs]])
-        if len(sizes) > 3:
-            raise TraceError(f"{name}: a row of more than three axes in a program")
         self._write(name, sizes, out, strides[0], list(zip(inputs, strides[1:], strict=True)))
 
     def _gather(self, out: Place, source: Place) -> None:
@@ -409,20 +410,34 @@ class Encoder:
             shape = tuple([1 if k in axes[: i + 1] else n for k, n in enumerate(x.shape)])
             to = out if last else self._temporary(None, shape)
             before, after = x.shape[:axis], x.shape[axis + 1 :]
-            # One stride for all axes before, one for all after.
-            outer = collapse(before, [x.strides[:axis], to.strides[:axis]])
-            inner = collapse(after, [x.strides[axis + 1 :], to.strides[axis + 1 :]])
-            if len(outer[0]) > 1 or len(inner[0]) > 1:
-                raise TraceError(f"{name}: a row of more than three axes in a program")
-            sizes = [outer[0][0], x.shape[axis], inner[0][0]]
-            from_ = [outer[1][0][0], x.strides[axis], inner[1][0][0]]
-            self._write(name, sizes, to, [outer[1][1][0], 0, inner[1][1][0]], [(x, from_)])
+            # One stride for all axes before, one for all after; what has more goes part by part.
+            (*parts, n), outer = collapse(before, [x.strides[:axis], to.strides[:axis]])
+            (*more, m), inner = collapse(after, [x.strides[axis + 1 :], to.strides[axis + 1 :]])
+            steps = [[*a[:-1], *b[:-1]] for a, b in zip(outer, inner, strict=True)]
+            for at in np.ndindex(*parts, *more):
+                of, into = [
+                    moved(place, sum(map(mul, at, strides)))
+                    for place, strides in zip((x, to), steps, strict=True)
+                ]
+                from_ = [outer[0][-1], x.strides[axis], inner[0][-1]]
+                self._write(
+                    name, [n, x.shape[axis], m], into, [outer[1][-1], 0, inner[1][-1]],
+                    [(of, from_)],
+                )
             x = to._replace(shape=shape)
 
     def _write(
         self, name: str, sizes: list[int], out: Place, out_strides: list[int],
         inputs: list[tuple[Place, list[int]]],
     ) -> None:
+        if len(sizes) > 3:  # an instruction has no more axes
+            for i in range(sizes[0]):
+                self._write(
+                    name, sizes[1:], moved(out, i * out_strides[0]), out_strides[1:],
+                    [(moved(place, i * strides[0]), strides[1:]) for place, strides in inputs],
+                )
+            return
+
         def padded(values: list[int], fill: int) -> list[int]:
             return [fill] * (3 - len(values)) + list(values)
 
