@@ -11,6 +11,7 @@ from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.values import VIEWS
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.recurrent.program.draft import Definition, Draft
     from rnnkit.recurrent.program.values import Shape, Value
 
@@ -339,11 +340,14 @@ class Encoder:
             self._loop("fill", out, [out], out.shape)
         elif name == "put":
             params = definition.params
-            self._loop("fill", out, [out], out.shape)
-            starts = sum(a * s for a, s in zip(params["starts"], out.strides, strict=True))
-            steps = tuple([a * s for a, s in zip(params["steps"], out.strides, strict=True)])
-            to = Place(out.kind, out.which, out.offset + starts, inputs[0].shape, steps)
-            self._gather(to, inputs[0])
+            if not params["whole"]:
+                self._loop("fill", out, [out], out.shape)
+            for place, (starts, steps) in zip(inputs, params["places"], strict=True):
+                strides = tuple(map(mul, steps, out.strides))
+                to = moved(out, sum(map(mul, starts, out.strides)))
+                self._gather(to._replace(shape=place.shape, strides=strides), place)
+        elif name == "take":
+            self._take(out, inputs[0], **definition.params)
         elif name.startswith("reduce_"):
             self._reduce(name, out, inputs[0], definition.params["axes"])
         elif name == "dot":
@@ -400,6 +404,30 @@ class Encoder:
             self._write("copy", sizes, out, to, [(source, of)])
         else:
             self._loop("gather", out, [source], out.shape)
+
+    def _take(self, out: Place, source: Place, axis: int, index: Array) -> None:
+        """Elements along an axis, zero for -1: a copy for each run of them at even distances."""
+        if (index < 0).any():
+            self._loop("fill", out, [out], out.shape)
+        numbers = index.tolist()
+        end = 0
+        while end < len(numbers):
+            start, end = end, end + 1
+            if numbers[start] < 0:
+                continue
+            step = numbers[end] - numbers[start] if end < len(numbers) else 1
+            while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
+                if numbers[end] < 0:
+                    break
+                end += 1
+            shape = (*out.shape[:axis], end - start, *out.shape[axis + 1 :])
+            strides = list(source.strides)
+            strides[axis] *= step
+            to = moved(out, start * out.strides[axis])
+            of = moved(source, numbers[start] * source.strides[axis])
+            self._gather(
+                to._replace(shape=shape), of._replace(shape=shape, strides=tuple(strides)),
+            )
 
     def _reduce(self, name: str, out: Place, x: Place, axes: Shape) -> None:
         if not axes:
