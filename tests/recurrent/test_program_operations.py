@@ -216,6 +216,8 @@ SHAPES = {
     "indices of two axes": lambda x, h, w: (
         (h * w)[:, SHUFFLED.reshape(5, 6)] * x[:, :6].unsqueeze(1)
     ),
+    "truths of a constant": lambda x, h, w: (h * w)[:, SHUFFLED < 11] * x[:, :11],
+    "a range of indices": lambda x, h, w: (h * w)[:, range(7, 20, 4)] * x[:, :4],
     "an index that is an array": lambda x, h, w: (h * x)[:, np.array(-1)].unsqueeze(1) * x,
     "repeat": lambda x, h, w: boxes(h).repeat(1, 1, 3) * w * x.repeat(1, 1).unsqueeze(1),
     "rows of four axes": lambda x, h, w: (
@@ -289,6 +291,10 @@ PRODUCTS = {
     "linear without bias": lambda x, h, w: ops.linear(h * x, w.reshape(1, 30)),
     "linear of the input": lambda x, h, w: (
         ops.linear(x[:, :10], w.reshape(3, 10), w[:3]) * h[:, :3]
+    ),
+    "a product from the left": lambda x, h, w: (
+        (w.reshape(5, 6) @ (h * x)[:, :6].T).T + (w[:4].reshape(4, 1) @ h[:, 7:8].T).T[:, :1]
+        + (w.reshape(5, 6) @ x[:, :6].T).T
     ),
     "products one after the other": lambda x, h, w: (
         ops.tanh(h[:, :6] @ w.reshape(6, 5)) @ w.reshape(5, 6) + x[:, :6]

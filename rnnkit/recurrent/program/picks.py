@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Picked(NamedTuple):
-    """What a key of integers, slices and at most one array of integers picks of a row.
+    """What a key of integers, slices and at most one array of indices picks of a row.
 
     Attributes:
         starts, steps, sizes: of the slices, by axis of the row.
-        taken: the axis that the array stands for, and its integers one after the other.
+        taken: the axis that the array stands for, and its indices one after the other.
         shape: of a row of what is picked.
     """
 
@@ -60,11 +60,10 @@ def picked(name: str, key: Any, shape: Shape, rows: int) -> Picked:
         raise mixes(name)
     beside = all(item is None or isinstance(item, slice) for item in items)  # else axes move
     if len(arrays) > 1 or (
-        arrays and (array.dtype.kind not in "iu" or not array.size or not beside)
+        arrays and (array.dtype.kind not in "biu" or not array.size or not beside)
     ):
         raise TraceError(
-            f"{where()}: {name} with arrays of indices in a program: only one, of integers, beside "
-            "slices"
+            f"{where()}: {name} with arrays of indices in a program: only one, beside slices"
         )
     starts: list[int] = []
     steps, sizes, out = [], [], []
@@ -76,6 +75,12 @@ def picked(name: str, key: Any, shape: Shape, rows: int) -> Picked:
         axis = len(starts)
         if i in arrays:
             start, step, size = 0, 1, shape[axis]
+            if array.dtype.kind == "b":
+                if array.shape != (size,):
+                    raise TraceError(
+                        f"{where()}: {name}: {array.shape} truths for an axis of {size}"
+                    )
+                array = np.flatnonzero(array)
             taken = axis, np.array([_in_range(name, n, size) for n in array.ravel().tolist()])
             out += array.shape
         elif isinstance(item, slice):

@@ -554,6 +554,10 @@ def _matmul(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
             raise mixes("matmul")
         assert a.of is not None
         return t.emit("outer", [a.of.inputs[0], b], (a.shape[0], b.shape[0]), rows=None)
+    if b.rows == ROWS_LAST and not a.rows and len(a.shape) == 2:
+        assert b.of is not None
+        y = product(t, b.of.inputs[0], a, True)
+        return t.emit("turn", [y], y.shape, rows=ROWS_LAST)
     need_rows_first("matmul", a, b)
     if a.rows and not b.rows and len(a.shape) == 1 and len(b.shape) == 2:
         return product(t, a, b, False)
