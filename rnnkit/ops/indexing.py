@@ -39,7 +39,7 @@ def _plain_key(key: Any) -> Any:
         return tuple([_plain_key(item) for item in key])
     if isinstance(key, Tensor):
         return key._data.copy()
-    if isinstance(key, list):
+    if isinstance(key, list | range):
         array = np.asarray([_plain_key(item) for item in key])
         return array if array.size else array.astype(np.intp)
     return key.copy() if isinstance(key, np.ndarray) else key

@@ -102,9 +102,12 @@ def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
             f"{x.shape}, got {counts}"
         )
     shape = (1,) * lead + x.shape
-    apart = reshape(x, [size for n in shape for size in (1, n)])
     pairs = list(zip(counts, shape, strict=True))
-    laid_out = broadcast_to(apart, [size for pair in pairs for size in pair])
+    # An axis that is laid out once stays as it is: it may be the batch of a step that is traced.
+    apart = reshape(x, [size for count, n in pairs for size in ((1, n) if count != 1 else (n,))])
+    laid_out = broadcast_to(
+        apart, [size for count, n in pairs for size in ((count, n) if count != 1 else (n,))]
+    )
     return reshape(laid_out, [count * n for count, n in pairs])
 
 

@@ -172,12 +172,14 @@ def test_what_a_step_says_again_is_computed_once():
             (h,) = state
             for _ in range(3):
                 new = rk.tanh(rk.linear(x, self.weight_ih) + state[0] @ self.weight_hh.T)
-                h = h + rk.sigmoid(self.leak) * (1 - state[0]) * new
+                h = h + 0.1 * rk.sigmoid(self.leak) * (1 - state[0]) * new
             return h, (h,)
 
     listing = nn.Recurrent(Again(I, H)).program()
     assert {line.text for line in listing.before} == {
-        "a1 = linear(x, weight_ih), all steps", "k1 = sigmoid(leak)", "k2 = weight_hh.T",
+        "a1 = linear(x, weight_ih), all steps", "k1 = sigmoid(leak)", "k2 = 0.1 * k1",
+        "k3 = weight_hh.T",
     }
+    assert sum("d_k2 =" in line.text for line in listing.after) == 1
     texts = [line.text for line in listing.forward]
     assert sum("@" in text for text in texts) == sum("1 -" in text for text in texts) == 1

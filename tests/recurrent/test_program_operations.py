@@ -59,6 +59,12 @@ def cubes(x):
     return x.reshape(-1, 2, 3, 5)
 
 
+def quads(x):
+    return x[:, :24].reshape(-1, 2, 3, 2, 2)
+
+
+SHUFFLED = np.random.default_rng(0).permutation(30)
+
 ELEMENTWISE = {
     "neg": lambda x, h, w: -h,
     "abs": lambda x, h, w: ops.abs(h),
@@ -190,6 +196,39 @@ SHAPES = {
     "chunk": lambda x, h, w: (lambda a, b: a * ops.sigmoid(b))(*h.chunk(2, -1)),
     "unbind": lambda x, h, w: (lambda a, b, c: a * b - c)(*boxes(h).unbind(1)),
     "unbind of the last axis": lambda x, h, w: sum(boxes(h)[:, :, :3].unbind(2)) * x[:, :3],
+    "parts that make a whole": lambda x, h, w: (
+        (lambda a: ops.tanh(a[:, :1]) * a[:, 1:12] + a[:, 12:23] * a[:, 23:24] - a[:, 24:25])(h * x)
+    ),
+    "odd and even ones": lambda x, h, w: (lambda a: ops.tanh(a[:, ::2]) * a[:, 1::2])(h * x),
+    "blocks that make a whole": lambda x, h, w: (lambda a: (
+        a[:, :2, :5] * a[:, 1:, 5:] + a[:, :1, 5:] * a[:, 2:, :5]
+    ))(boxes(h * x)),
+    "blocks, but not all": lambda x, h, w: (lambda a: a[:, :2, :5] * a[:, 1:, 5:])(boxes(h * x)),
+    "a permutation": lambda x, h, w: (h * w)[:, SHUFFLED] * x,
+    "a permutation of the input": lambda x, h, w: (
+        x[:, SHUFFLED][:, :6] @ w.reshape(6, 5) + h[:, :5]
+    ),
+    "a list of indices, some twice": lambda x, h, w: (
+        (h * w)[:, [3, -1, 3, 3, 7, 8, 9, 0]] * x[:, :8]
+    ),
+    "indices of the middle axis": lambda x, h, w: boxes(h * x)[:, [2, 0, 0]] * boxes(x),
+    "indices beside slices": lambda x, h, w: cubes(h * x)[..., None, ::-1, [4, 2]] * w[:2],
+    "indices of two axes": lambda x, h, w: (
+        (h * w)[:, SHUFFLED.reshape(5, 6)] * x[:, :6].unsqueeze(1)
+    ),
+    "truths of a constant": lambda x, h, w: (h * w)[:, SHUFFLED < 11] * x[:, :11],
+    "a range of indices": lambda x, h, w: (h * w)[:, range(7, 20, 4)] * x[:, :4],
+    "an index that is an array": lambda x, h, w: (h * x)[:, np.array(-1)].unsqueeze(1) * x,
+    "repeat": lambda x, h, w: boxes(h).repeat(1, 1, 3) * w * x.repeat(1, 1).unsqueeze(1),
+    "rows of four axes": lambda x, h, w: (
+        ops.tanh(quads(h).permute(0, 4, 2, 1, 3)) * quads(x).permute(0, 4, 2, 1, 3)[:, ::-1]
+    ),
+    "a copy of four axes": lambda x, h, w: (
+        quads(h * x).permute(0, 3, 1, 4, 2).reshape(-1, 24) * x[:, :24]
+    ),
+    "four axes of two broadcasts": lambda x, h, w: (
+        x[:, :12].reshape(-1, 2, 1, 2, 3) * h[:, :10].reshape(-1, 1, 5, 2, 1)
+    ),
     "cat": lambda x, h, w: ops.cat([h * x, x, h, ops.tanh(h)], -1),
     "cat of the same": lambda x, h, w: ops.cat([h, h, h], 1) * 3.0,
     "cat of a middle axis": lambda x, h, w: (
@@ -232,6 +271,13 @@ REDUCTIONS = {
     "layer_norm of two axes": lambda x, h, w: (
         ops.layer_norm(cubes(h), (3, 5), w[:15].reshape(3, 5), w[15:].reshape(3, 5))
     ),
+    "sums over some of four axes": lambda x, h, w: ops.sum(quads(h * x), (2, 4), True) * quads(x),
+    "a maximum within four axes": lambda x, h, w: (
+        ops.max(quads(h * x).permute(0, 3, 1, 4, 2), 2) + ops.mean(quads(x)[:, :, ::2], 3)[..., :1]
+    ),
+    "a gradient of five axes": lambda x, h, w: (
+        h[:, :4] + (h[:, :4, None, None, None] * w[:24].reshape(2, 4, 3)[None, None]).sum((1, 2, 4))
+    ),
     "RMS norm": lambda x, h, w: h / ops.sqrt(ops.mean(h * h, -1, True) + 1e-3) * w,
 }
 
@@ -245,6 +291,10 @@ PRODUCTS = {
     "linear without bias": lambda x, h, w: ops.linear(h * x, w.reshape(1, 30)),
     "linear of the input": lambda x, h, w: (
         ops.linear(x[:, :10], w.reshape(3, 10), w[:3]) * h[:, :3]
+    ),
+    "a product from the left": lambda x, h, w: (
+        (w.reshape(5, 6) @ (h * x)[:, :6].T).T + (w[:4].reshape(4, 1) @ h[:, 7:8].T).T[:, :1]
+        + (w.reshape(5, 6) @ x[:, :6].T).T
     ),
     "products one after the other": lambda x, h, w: (
         ops.tanh(h[:, :6] @ w.reshape(6, 5)) @ w.reshape(5, 6) + x[:, :6]

@@ -319,6 +319,22 @@ def test_a_number_that_comes_often_is_held_once():
     check(Stepwise(dtype="float64"), "float64")
 
 
+def test_what_is_computed_twice_of_parameters_is_shared_with_its_gradient():
+    class Twice(Own):
+        def step(self, x, state):
+            (h,) = state
+            h = h @ (2.0 * self.U) * (0.1 * self.b.tanh()) + h * (0.1 * self.b.detach().tanh())
+            h = h + linear(x * (0.5 * self.W[0]), self.W) + linear(x * (0.5 * self.W[0]), self.W)
+            h = h * (self.alike[0] * self.b) + (0.1 * self.b.tanh()) - h * (self.alike[1] * self.b)
+            return h.sin(), (h @ (2.0 * self.U),)
+
+    cell = Twice(dtype="float64")
+    cell.alike = rk.tensor(np.float64(0.5)), rk.tensor(np.float64(0.5))
+    before = check(cell, "float64")
+    cell.alike[1].data[...] = 2.0  # these were alike by chance
+    assert np.abs(check(cell, "float64") - before).max() > 1e-3
+
+
 def test_long_arrays_of_indices_are_told_apart():
     """Also where NumPy's text of them, which leaves out the middle, is the same."""
     first = np.arange(1200)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit import nn
+from rnnkit import nn, ops
 
 T, N, SIZE = 9, 3, 7
 
@@ -173,3 +173,19 @@ def test_another_number_of_threads_is_taken_at_once(threads):
         threads(n_threads)
         stepper.reset()
         np.testing.assert_array_equal(stepper(x), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_run_that_keeps_values_has_the_bits_of_one_that_does_not(dtype):
+    class Normed(Base):
+        def step(self, x, state):  # the normalised row is kept, and is a part of a sum
+            h = (x + ops.layer_norm((state[0] + x).sin(), SIZE)).tanh()
+            return h @ self.U.T, (h,)
+
+    module = nn.Recurrent(Normed(SIZE, SIZE, dtype))
+    x = sequence(dtype)
+    recorded = module(rk.tensor(x, requires_grad=True))
+    without_outputs = module(rk.tensor(x), return_sequences=False)
+    for actual, expected in zip(recorded, whole(module, x), strict=True):
+        np.testing.assert_array_equal(actual.data, expected)
+    np.testing.assert_array_equal(without_outputs[1].data, recorded[1].data)

@@ -32,6 +32,8 @@ class Draft:
         results: the values that are wanted, with rows or as sums over the batch.
         is_leaf: whether a value is given from outside, though an operation could compute it.
         number_of: a constant's number, or None.
+        basis: values for which operations become one, in place of ``results``: what else is kept,
+            or not wanted, then changes no bit of them.
 
     Attributes:
         definitions: of every value that is computed, in an order that computes inputs first.
@@ -44,14 +46,19 @@ class Draft:
         results: Iterable[Value],
         is_leaf: Callable[[Value], bool],
         number_of: Callable[[Value], float | None],
+        basis: Iterable[Value] | None = None,
     ) -> None:
-        self.results = list(results)
+        wanted = list(results)
+        self.results = wanted if basis is None else list(basis)
         self._is_leaf = is_leaf
         self._number_of = number_of
         self.definitions: dict[Value, Definition] = {}
         self._collect()
         self._fuse()
         self._join_sums_to_products()
+        self.results = wanted
+        self._collect()  # what is wanted of that which has become a part of something else
+        self._drop_unused()
         self._sort()
         self.uses = self._count_uses()
         self.stage = self._stages()

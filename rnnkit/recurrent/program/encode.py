@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.values import VIEWS
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.recurrent.program.draft import Definition, Draft
     from rnnkit.recurrent.program.values import Shape, Value
 
@@ -43,6 +45,10 @@ def contiguous(shape: Shape) -> Shape:
 def is_contiguous(place: Place) -> bool:
     wanted = contiguous(place.shape)
     return all(n == 1 or a == b for n, a, b in zip(place.shape, place.strides, wanted, strict=True))
+
+
+def moved(place: Place, elements: int) -> Place:
+    return place._replace(offset=place.offset + elements)
 
 
 class Record:
@@ -334,11 +340,14 @@ class Encoder:
             self._loop("fill", out, [out], out.shape)
         elif name == "put":
             params = definition.params
-            self._loop("fill", out, [out], out.shape)
-            starts = sum(a * s for a, s in zip(params["starts"], out.strides, strict=True))
-            steps = tuple([a * s for a, s in zip(params["steps"], out.strides, strict=True)])
-            to = Place(out.kind, out.which, out.offset + starts, inputs[0].shape, steps)
-            self._gather(to, inputs[0])
+            if not params["whole"]:
+                self._loop("fill", out, [out], out.shape)
+            for place, (starts, steps) in zip(inputs, params["places"], strict=True):
+                strides = tuple(map(mul, steps, out.strides))
+                to = moved(out, sum(map(mul, starts, out.strides)))
+                self._gather(to._replace(shape=place.shape, strides=strides), place)
+        elif name == "take":
+            self._take(out, inputs[0], **definition.params)
         elif name.startswith("reduce_"):
             self._reduce(name, out, inputs[0], definition.params["axes"])
         elif name == "dot":
@@ -378,8 +387,6 @@ class Encoder:
             sizes, strides = collapse(out.shape, [out.strides, *[p.strides for p in spread]])
         if sizes[-1] == 1:
             strides = [[*s[:-1], 0] for s in strides]
-        if len(sizes) > 3:
-            raise TraceError(f"{name}: a row of more than three axes in a program")
         self._write(name, sizes, out, strides[0], list(zip(spread, strides[1:], strict=True)))
         for place in held:
             size = -(-max(1, int(np.prod(place.shape))) // GRAIN) * GRAIN
@@ -387,8 +394,6 @@ class Encoder:
 
     def _loop(self, name: str, out: Place, inputs: list[Place], shape: Shape) -> None:
         sizes, strides = collapse(shape, [out.strides, *[p.strides for p in inputs]])
-        if len(sizes) > 3:
-            raise TraceError(f"{name}: a row of more than three axes in a program")
         self._write(name, sizes, out, strides[0], list(zip(inputs, strides[1:], strict=True)))
 
     def _gather(self, out: Place, source: Place) -> None:
@@ -400,6 +405,30 @@ class Encoder:
         else:
             self._loop("gather", out, [source], out.shape)
 
+    def _take(self, out: Place, source: Place, axis: int, index: Array) -> None:
+        """Elements along an axis, zero for -1: a copy for each run of them at even distances."""
+        if (index < 0).any():
+            self._loop("fill", out, [out], out.shape)
+        numbers = index.tolist()
+        end = 0
+        while end < len(numbers):
+            start, end = end, end + 1
+            if numbers[start] < 0:
+                continue
+            step = numbers[end] - numbers[start] if end < len(numbers) else 1
+            while end < len(numbers) and numbers[end] - numbers[end - 1] == step:
+                if numbers[end] < 0:
+                    break
+                end += 1
+            shape = (*out.shape[:axis], end - start, *out.shape[axis + 1 :])
+            strides = list(source.strides)
+            strides[axis] *= step
+            to = moved(out, start * out.strides[axis])
+            of = moved(source, numbers[start] * source.strides[axis])
+            self._gather(
+                to._replace(shape=shape), of._replace(shape=shape, strides=tuple(strides)),
+            )
+
     def _reduce(self, name: str, out: Place, x: Place, axes: Shape) -> None:
         if not axes:
             self._gather(out, x)
@@ -409,20 +438,34 @@ class Encoder:
             shape = tuple([1 if k in axes[: i + 1] else n for k, n in enumerate(x.shape)])
             to = out if last else self._temporary(None, shape)
             before, after = x.shape[:axis], x.shape[axis + 1 :]
-            # One stride for all axes before, one for all after.
-            outer = collapse(before, [x.strides[:axis], to.strides[:axis]])
-            inner = collapse(after, [x.strides[axis + 1 :], to.strides[axis + 1 :]])
-            if len(outer[0]) > 1 or len(inner[0]) > 1:
-                raise TraceError(f"{name}: a row of more than three axes in a program")
-            sizes = [outer[0][0], x.shape[axis], inner[0][0]]
-            from_ = [outer[1][0][0], x.strides[axis], inner[1][0][0]]
-            self._write(name, sizes, to, [outer[1][1][0], 0, inner[1][1][0]], [(x, from_)])
+            # One stride for all axes before, one for all after; what has more goes part by part.
+            (*parts, n), outer = collapse(before, [x.strides[:axis], to.strides[:axis]])
+            (*more, m), inner = collapse(after, [x.strides[axis + 1 :], to.strides[axis + 1 :]])
+            steps = [[*a[:-1], *b[:-1]] for a, b in zip(outer, inner, strict=True)]
+            for at in np.ndindex(*parts, *more):
+                of, into = [
+                    moved(place, sum(map(mul, at, strides)))
+                    for place, strides in zip((x, to), steps, strict=True)
+                ]
+                from_ = [outer[0][-1], x.strides[axis], inner[0][-1]]
+                self._write(
+                    name, [n, x.shape[axis], m], into, [outer[1][-1], 0, inner[1][-1]],
+                    [(of, from_)],
+                )
             x = to._replace(shape=shape)
 
     def _write(
         self, name: str, sizes: list[int], out: Place, out_strides: list[int],
         inputs: list[tuple[Place, list[int]]],
     ) -> None:
+        if len(sizes) > 3:  # an instruction has no more axes
+            for i in range(sizes[0]):
+                self._write(
+                    name, sizes[1:], moved(out, i * out_strides[0]), out_strides[1:],
+                    [(moved(place, i * strides[0]), strides[1:]) for place, strides in inputs],
+                )
+            return
+
         def padded(values: list[int], fill: int) -> list[int]:
             return [fill] * (3 - len(values)) + list(values)
 

@@ -200,7 +200,8 @@ class Compiled:
             )
             results.append(result)
         self.state_places = tuple(state_places)
-        draft = Draft(results, lambda v: self._is_invariant(v), step.number_of)
+        basis = [step.y, *step.after]
+        draft = Draft(results, lambda v: self._is_invariant(v), step.number_of, basis)
         self.forward = self._tables(draft, stores, {}, after, outputs, Record("summands"))
 
     def _copied(self, value: Value) -> Value:

@@ -6,15 +6,20 @@ gives a value or, where the primitive has several outputs, a tuple of them.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnkit.errors import TraceError
-from rnnkit.recurrent.program.trace import where
+from rnnkit.recurrent.program.picks import Picked, counted, picked, rounds
+from rnnkit.recurrent.program.trace import mixes, where
 from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rnnkit.autograd.tensor import Array
     from rnnkit.recurrent.program.trace import Rule, Tracer
     from rnnkit.recurrent.program.values import Shape, Value
 
@@ -30,10 +35,6 @@ def rule(*names: str) -> Any:
         return function
 
     return enter
-
-
-def mixes(name: str) -> TraceError:
-    return TraceError(f"{where()}: {name} mixes rows of the batch")
 
 
 def need_rows_first(name: str, *values: Value) -> None:
@@ -215,7 +216,9 @@ def _broadcast_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Val
     return t.emit("broadcast", [x], shape[1:], shape=shape[1:])
 
 
-def cut(t: Tracer, x: Value, starts: list[int], steps: list[int], sizes: list[int]) -> Value:
+def cut(
+    t: Tracer, x: Value, starts: Sequence[int], steps: Sequence[int], sizes: Sequence[int]
+) -> Value:
     if tuple(sizes) == x.shape and not any(starts) and all(step == 1 for step in steps):
         return x
     return t.emit("slice", [x], tuple(sizes), starts=tuple(starts), steps=tuple(steps))
@@ -248,72 +251,74 @@ def _unbind(t: Tracer, values: list[Value], params: dict[str, Any]) -> tuple[Val
     return tuple([t.emit("reshape", [part], shape, shape=shape) for part in parts])
 
 
-def _place(
-    t: Tracer, name: str, key: Any, shape: Shape
-) -> tuple[list[int], list[int], list[int], Shape]:
-    """Starts, steps and sizes of a key of integers and slices, and the shape that it gives."""
-    items = list(key) if isinstance(key, tuple) else [key]
-    if any(isinstance(item, np.ndarray) for item in items):
-        raise TraceError(f"{where()}: {name} with an array of indices in a program")
-    if Ellipsis in items:
-        at = items.index(Ellipsis)
-        used = sum(item is not None for item in items) - 1
-        items[at : at + 1] = [slice(None)] * (len(shape) + 1 - used)
-    items += [slice(None)] * (len(shape) + 1 - sum(item is not None for item in items))
-    rows = items[0]
-    whole = (None, 0), (None, t.rows), (None, 1)  # a stop beyond these rows is not beyond any
-    if not isinstance(rows, slice) or not all(
-        each in allowed
-        for each, allowed in zip((rows.start, rows.stop, rows.step), whole, strict=True)
-    ):
-        raise mixes(name)
-    starts, steps, sizes, out = [], [], [], []
-    axis = 0
-    for item in items[1:]:
-        if item is None:
-            out.append(1)
-            continue
-        if isinstance(item, slice):
-            start, stop, step = item.indices(shape[axis])
-            size = len(range(start, stop, step))
-            out.append(size)
-        else:
-            number, n = int(item), shape[axis]
-            if not -n <= number < n:
-                raise TraceError(f"{where()}: {name}: index {number} is out of range for size {n}")
-            start, step, size = number % n, 1, 1
-        starts.append(start)
-        steps.append(step)
-        sizes.append(size)
-        axis += 1
-    return starts, steps, sizes, tuple(out)
+def _shaped(t: Tracer, x: Value, shape: Shape) -> Value:
+    return x if x.shape == shape else t.emit("reshape", [x], shape, shape=shape)
+
+
+def _take(t: Tracer, x: Value, axis: int, index: Array) -> Value:
+    """Elements ``index`` of x along an axis; zero for -1."""
+    shape = (*x.shape[:axis], len(index), *x.shape[axis + 1 :])
+    return t.emit("take", [x], shape, axis=axis, index=index)
 
 
 @rule("getitem")
 def _getitem(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
     need_rows_first("getitem", x)
-    starts, steps, sizes, shape = _place(t, "getitem", params["key"], x.shape)
-    part = cut(t, x, starts, steps, sizes)
-    return part if part.shape == shape else t.emit("reshape", [part], shape, shape=shape)
+    place = picked("getitem", params["key"], x.shape, t.rows)
+    part = cut(t, x, place.starts, place.steps, place.sizes)
+    if place.taken is not None:
+        part = _take(t, part, *place.taken)
+    return _shaped(t, part, place.shape)
 
 
 @rule("put")
 def _put(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     need_rows_first("put", *values)
     shape = tuple(params["shape"])[1:]
-    total: Value | None = None
+    parts: list[Value] = []
+    places: list[Picked] = []
     for value, key in zip(values, params["keys"], strict=True):
         if not value.rows:
             raise mixes("put")
-        starts, steps, sizes, _ = _place(t, "put", key, shape)
-        part = value
-        if part.shape != tuple(sizes):
-            part = t.emit("reshape", [part], tuple(sizes), shape=tuple(sizes))
-        one = t.emit("put", [part], shape, starts=tuple(starts), steps=tuple(steps))
-        total = one if total is None else elementwise(t, "add", [total, one])
-    assert total is not None
-    return total
+        place = picked("put", key, shape, t.rows)
+        if place.taken is None:
+            part = _shaped(t, value, place.sizes)
+        else:
+            axis, index = place.taken
+            sizes = (*place.sizes[:axis], len(index), *place.sizes[axis + 1 :])
+            part = _given_back(t, _shaped(t, value, sizes), axis, index, shape[axis])
+        parts.append(part)
+        places.append(place)
+    times = counted(places, shape)
+    if (times <= 1).all():
+        return _joined(t, parts, places, shape, bool(times.all()))
+    each = [
+        _joined(t, [part], [place], shape, place.sizes == shape)
+        for part, place in zip(parts, places, strict=True)
+    ]
+    return reduce(lambda total, one: elementwise(t, "add", [total, one]), each)
+
+
+def _given_back(t: Tracer, part: Value, axis: int, index: Array, n: int) -> Value:
+    """The gradient of what ``_take`` took from, n elements along the axis."""
+    given = [_take(t, part, axis, each) for each in rounds(index, n)]
+    return reduce(lambda total, one: elementwise(t, "add", [total, one]), given)
+
+
+def _joined(
+    t: Tracer, parts: list[Value], places: list[Picked], shape: Shape, whole: bool
+) -> Value:
+    """Parts that do not overlap in their places and, unless they are the ``whole``, zeros."""
+    cuts = [i for i, n in enumerate(shape) if any(place.sizes[i] != n for place in places)]
+    forward = all(step == 1 for place in places for step in place.steps)
+    if whole and forward and len(cuts) <= 1:
+        if not cuts:
+            return parts[0]
+        order = sorted(range(len(parts)), key=lambda i: places[i].starts[cuts[0]])
+        return t.emit("cat", [parts[i] for i in order], shape, axis=cuts[0])
+    at = tuple([(place.starts, place.steps) for place in places])
+    return t.emit("put", parts, shape, places=at, whole=whole)
 
 
 def _with_rows(t: Tracer, name: str, value: Value, shape: Shape) -> Value:
@@ -549,6 +554,10 @@ def _matmul(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
             raise mixes("matmul")
         assert a.of is not None
         return t.emit("outer", [a.of.inputs[0], b], (a.shape[0], b.shape[0]), rows=None)
+    if b.rows == ROWS_LAST and not a.rows and len(a.shape) == 2:
+        assert b.of is not None
+        y = product(t, b.of.inputs[0], a, True)
+        return t.emit("turn", [y], y.shape, rows=ROWS_LAST)
     need_rows_first("matmul", a, b)
     if a.rows and not b.rows and len(a.shape) == 1 and len(b.shape) == 2:
         return product(t, a, b, False)

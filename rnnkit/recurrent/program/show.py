@@ -30,7 +30,7 @@ _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "power": "**", "equal": "==", "not_equal": "!=",
     "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "row_product": "@",
 }
-_MOVES = frozenset({"copy", "cat", "put", "zero"})
+_MOVES = frozenset({"copy", "cat", "put", "take", "zero"})
 
 
 class Line(NamedTuple):
@@ -424,8 +424,14 @@ class _Writer:
         elif op == "zero":
             text = "0"
         elif op == "put":
-            sizes = definition.inputs[0].shape
-            text = f"0, with [{_key(params['starts'], params['steps'], sizes)}] = {inputs[0]}"
+            parts = zip(params["places"], definition.inputs, inputs, strict=True)
+            put = [
+                f"[{_key(starts, steps, of.shape)}] = {part}"
+                for (starts, steps), of, part in parts
+            ]
+            text = f"0, with {', '.join(put)}"
+        elif op == "take":
+            text = f"{inputs[0]} at {params['index'].tolist()}, axis {params['axis']}"
         elif op.startswith("reduce_"):
             flops = definition.inputs[0].size
             axes = ", ".join(str(axis) for axis in params["axes"])

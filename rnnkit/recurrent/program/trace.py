@@ -125,6 +125,10 @@ def where() -> str:
     return f"{os.path.basename(inner.f_code.co_filename)}:{inner.f_lineno}"
 
 
+def mixes(name: str) -> TraceError:
+    return TraceError(f"{where()}: {name} mixes rows of the batch")
+
+
 class Call:
     """One call of a primitive that did not become operations: on invariants, or on inputs alone.
 

@@ -177,13 +177,54 @@ class TracedStep:
         self._by_other_ways = {
             path: t for path, t in tensors_of(original_of(own)).items() if id(t) in free
         }
-        self._share()
+        self._share(self._share_calls())
 
-    def _share(self) -> None:
-        """Operations on constants share what they give, too: every 2 * h has made a 2 of its own,
-        which was not known to be one while the step was traced."""
+    def _share_calls(self) -> dict[Value, Value]:
+        """Calls before the loop share what they give: every 2 * sigmoid(b) has made a 2 of its own,
+        which was not known to be one while the step was traced.
+
+        Returns invariants, and those to take in their place.
+        """
+        tracer = self.tracer
+        made = {id(tensor): tensor for tensor in tracer._alive}
+        first: dict[Any, Tensor] = {}
+        instead: dict[int, Tensor] = {}  # by id of a tensor that a call has made, or stands for it
+
+        def shared(tensors: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple([instead.get(id(tensor), tensor) for tensor in tensors])
+
+        for key, call in tracer.calls.items():
+            call.inputs = shared(call.inputs)
+            of = [
+                told_apart(t._data) if self.is_constant(t) else id(t) for t in call.inputs
+            ]
+            how = call.primitive, call.recorded, call.position, told_apart(call.params), *of
+            found = first.setdefault(how, made[key])
+            if found is not made[key]:
+                instead[key] = found
+        values: dict[Value, Value] = {}
+        for key, tensor in list(instead.items()):
+            stand_in = tracer._stand_ins.get(key)
+            if stand_in is not None:
+                instead[id(stand_in)] = tracer.stand_in(tensor)
+                values[tracer.value_of(stand_in)] = tracer.value_of(tensor)
+        if values:
+            for each in tracer._alive:
+                node: Any = each.grad_fn
+                call_of_rows = getattr(each._data, "call", None)
+                for user in (node, call_of_rows):
+                    if user is not None:
+                        user.inputs = shared(user.inputs)
+        return values
+
+    def _share(self, instead: dict[Value, Value] | None = None) -> None:
+        """Operations on constants share what they give, too.
+
+        Args:
+            instead: values, and those to take in their place.
+        """
         first: dict[Any, Value] = {}
-        instead: dict[Value, Value] = {}
+        instead = instead or {}
 
         def enter(value: Value, key: Any) -> None:
             found = first.setdefault((key, value.shape, value.dtype, value.rows), value)

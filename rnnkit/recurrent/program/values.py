@@ -68,6 +68,7 @@ class Operation:
             "broadcast", "flip"), or one of
 
             cat, put           parts into one value, along ``axis`` or at ``places``
+            take               elements ``index`` along ``axis``, zero for -1
             product            a row times a matrix, (K, M), or (M, K) if ``transposed``
             sum_rows           the sum over the batch
             outer              the sum over the batch of a_i b_j
