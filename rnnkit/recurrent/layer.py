@@ -134,8 +134,9 @@ def run_checked_layer(
         run = partial(native.run_layer, decision=decision)
     elif decision.path == "program":
         run = partial(runner().run_layer, decision=decision, held=held)
-    elif options.memory is not None and T and N and is_grad_enabled():
-        run = partial(_within_memory, decision)
+    elif options.memory is not None and is_grad_enabled():
+        if T and N and (schedule is None or schedule.steps):
+            run = partial(_within_memory, decision)
     if observe.here.observers:
         run = observe.observed(run, decision.path)
     return run(cells, x, state, restart, options)
