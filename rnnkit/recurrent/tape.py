@@ -13,7 +13,7 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.autograd import grad
-from rnnkit.module import Module
+from rnnkit.cells.base import own_copy
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Pieces:
     def frozen(self) -> Pieces:
         """The same with the cells as they are now, whatever is assigned to them later."""
         twin = copy.copy(self)
-        twin._cells = [_frozen(cell) for cell in self._cells]
+        twin._cells = [own_copy(cell) for cell in self._cells]
         return twin
 
     def fullest(self) -> int:
@@ -262,14 +262,6 @@ class _Begun(NamedTuple):
     carry: Carry
     restart: State | None
     drawn: tuple[Tensor, ...]
-
-
-def _frozen(module: Any) -> Any:
-    twin = copy.copy(module)
-    for name, value in module.__dict__.items():
-        if isinstance(value, Module):
-            twin.__dict__[name] = _frozen(value)
-    return twin
 
 
 def _where_rows(rows: Array, a: Tensor, b: Tensor | float) -> Tensor:
