@@ -432,6 +432,15 @@ def _with_tensors(module: Any, tensors: Mapping[str, Tensor | None]) -> Any:
     return other
 
 
+def own_copy(module: Any) -> Any:
+    """A copy with the same tensors, to which others can be assigned, and to its parts as well."""
+    other = copy.copy(module)
+    for name, part in vars(module).items():
+        if isinstance(part, Module) and name != "_original":
+            other.__dict__[name] = own_copy(part)
+    return other
+
+
 def _in_evaluation(module: Any) -> Any:
     other = copy.copy(module)
     other.__dict__["training"] = False

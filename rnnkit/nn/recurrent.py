@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnkit import ops
 from rnnkit.cells import Cell
+from rnnkit.cells.base import own_copy
 from rnnkit.cells.checks import check_bool, check_probability, check_size, check_tensor
 from rnnkit.cells.noise import dropout_mask
 from rnnkit.errors import ArgumentError, warn
@@ -22,6 +23,7 @@ from rnnkit.recurrent.schedule import make_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
     from rnnkit.autograd import Tensor
     from rnnkit.recurrent.options import Result
@@ -147,6 +149,21 @@ class Recurrent(Module):
         self._owners: dict[str, tuple[Cell, str]] = {}
         for suffix, each in self.named_cells():
             self._share_with(each, suffix)
+
+    def __copy__(self) -> Self:
+        """As of any module: with the same tensors; what is assigned to it is not the original's."""
+        reduced: Any = self.__reduce_ex__(4)
+        make, arguments, state = reduced[:3]
+        attributes, slots = state if isinstance(state, tuple) else (state, {})
+        twin: Self = make(*arguments)
+        twin.__dict__.update(attributes)
+        for name, value in slots.items():
+            object.__setattr__(twin, name, value)
+        cells = {id(cell): own_copy(cell) for _, cell in self.named_cells()}
+        layers = [tuple([cells[id(cell)] for cell in layer]) for layer in self._layers]
+        owners = {name: (cells[id(cell)], path) for name, (cell, path) in self._owners.items()}
+        twin.__dict__.update(_layers=tuple(layers), _owners=owners)
+        return twin
 
     @property
     def layers(self) -> tuple[tuple[Cell, ...], ...]:

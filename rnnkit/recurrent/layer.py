@@ -134,7 +134,7 @@ def run_checked_layer(
         run = partial(native.run_layer, decision=decision)
     elif decision.path == "program":
         run = partial(runner().run_layer, decision=decision, held=held)
-    elif options.memory is not None and T and N and is_grad_enabled():
+    elif options.memory is not None and is_grad_enabled() and T and N:
         run = partial(_within_memory, decision)
     if observe.here.observers:
         run = observe.observed(run, decision.path)
@@ -148,6 +148,8 @@ def _within_memory(
     from rnnkit.recurrent import checkpoint
 
     assert options.memory is not None
+    if options.schedule is not None and options.schedule.steps == 0:
+        return tape.run_layer(cells, x, state, restart, options)
     pieces = tape.Pieces(cells, x, state, restart, options)
     steps = checkpoint.segment_of(pieces, options.memory)
     if steps is None:

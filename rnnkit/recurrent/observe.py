@@ -116,19 +116,23 @@ class DirectionRun:
         # What a fused kernel runs draws nothing.
         self.drawn: tuple[Tensor, ...] | None = () if path == "fused" else None
 
-    def watch(self, t: int, states: State) -> None:
-        """See what will flow back into the states that step t has made on the tape."""
+    def watch(self, t: int, states: State, rows: Array | None) -> None:
+        """See what will flow back into the states that step t has made on the tape.
+
+        They are those of the rows of these numbers; None: of all.
+        """
         for name, state in zip(self.cell.state_names, states, strict=True):
             if state.requires_grad:
-                self._watched[name] = state.shape
-                state.register_hook(partial(self._arrived, name, t))
+                self._watched[name] = (self.N, *state.shape[1:])
+                taken = t if rows is None else (t, rows)
+                state.register_hook(partial(self._arrived, name, taken))
 
-    def _arrived(self, name: str, t: int, d_state: Tensor) -> None:
+    def _arrived(self, name: str, taken: Any, d_state: Tensor) -> None:
         if name not in self.d_states:
             # All of them, as from a native pass: to another state no gradient may ever come.
             for each, shape in self._watched.items():
                 self.d_states.setdefault(each, np.zeros((self.T, *shape), d_state.dtype))
-        self.d_states[name][t] += d_state.data
+        self.d_states[name][taken] += d_state.data
 
     def add_gradient(self, name: str, d_state: Array) -> None:
         """What a native backward pass found to flow into a state, (T, N, *shape)."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.autograd import grad
-from rnnkit.module import Module
+from rnnkit.cells.base import own_copy
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def run_layer(
     cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
 ) -> Result:
     """As ``recurrent.run_checked_layer``; the state is not None."""
-    if x.shape[1 if options.batch_first else 0] == 0:
-        return _run_empty(cells, x, state, options)
+    T, schedule = x.shape[1 if options.batch_first else 0], options.schedule
+    if T == 0 or (schedule is not None and schedule.steps == 0):
+        return _run_empty(cells, x, state, restart, options)
     return Pieces(cells, x, state, restart, options).whole()
 
 
@@ -55,7 +56,7 @@ class Pieces:
     """One layer over one sequence, of which any part can be run that follows on a known one.
 
     Args:
-        cells, x, state, restart, options: as for ``run_layer``; T is not 0.
+        cells, x, state, restart, options: as for ``run_layer``; some row has a step.
     """
 
     def __init__(
@@ -98,6 +99,9 @@ class Pieces:
             restart = self._restart
             if restart is not None:
                 restart = tuple([each[direction] for each in restart])
+                # No rows of it, so that its gradient exists though no row may ever restart.
+                nothing = [each[:0] for each in restart]
+                state = tuple(map(_put_rows, [np.arange(0)] * len(state), nothing, state))
             drawn = self._cells[direction].drawn_for(self.T, self.N)
             if self.options.seen is not None:
                 self.options.seen.directions[direction].drawn = drawn
@@ -116,20 +120,21 @@ class Pieces:
     def frozen(self) -> Pieces:
         """The same with the cells as they are now, whatever is assigned to them later."""
         twin = copy.copy(self)
-        twin._cells = [_frozen(cell) for cell in self._cells]
+        twin._cells = [own_copy(cell) for cell in self._cells]
         return twin
 
     def fullest(self) -> int:
-        """A step that needs as many operations as any."""
+        """A step that keeps about as much as any: of many rows, and those picked or restarted."""
         schedule = self.options.schedule
         if schedule is None:
             return 0
 
-        def masks(t: int) -> int:
-            given = schedule.active(t), schedule.restarts(t, False)
-            return sum(each is not None for each in given)
+        def size(t: int) -> int:
+            active, restarting = schedule.active(t), schedule.restarts(t, False)
+            rows = self.N if active is None else int(active.sum())
+            return rows * (2 + (active is not None) + (restarting is not None))
 
-        return max(range(self.T), key=masks)
+        return max(range(self.T), key=size)
 
     def run(self, direction: int, times: range, carry: Carry) -> Run:
         """Some steps of a direction that has begun, from what the step before them left."""
@@ -142,32 +147,34 @@ class Pieces:
         outputs: list[Tensor] = []
         states: list[State] = []
         for t in times:
-            x, active = self._xs[t], None
+            x, before, active, rows = self._xs[t], state, None, None
             now = [each[t if each.shape[0] > 1 else 0] for each in drawn]
             if schedule is not None:
                 restarting = schedule.restarts(t, direction == 1)
                 if restarting is not None:
                     begin = _zeros_like(state) if restart is None else restart
-                    state = tuple(map(_where_rows, [restarting] * len(state), begin, state))
+                    before = tuple(map(_where_rows, [restarting] * len(state), begin, state))
                 active = schedule.active(t)
-            before = state
-            if active is not None:
-                # Whatever stands in the padding, it reaches no row and no gradient.
-                x = ops.where(active, x, 0.0)
-                before = tuple([_finite_past_end(active, each) for each in state])
-            y, new = cell.checked_result(step(x, before, *now))
-            if options.seen is not None:
-                options.seen.directions[direction].watch(t, new)
             if active is None:
+                y, new = cell.checked_result(step(x, before, *now))
                 state = after = new
             else:
-                state = tuple(map(_where_rows, [active] * len(state), new, state))
-                y = _where_rows(active, y, 0.0)
+                rows = np.flatnonzero(active)
+                # By themselves: what stands in the padding reaches no row and no gradient, nor
+                # does NaN, which zeros in its place would become where weights are infinite.
+                x, now = x[rows], [each[rows] for each in now]
+                new = tuple([each[rows] for each in before])
+                y = ops.zeros((0, cell.output_size), dtype=cell.dtype)
+                if rows.size:
+                    y, new = cell.checked_result(step(x, new, *now))
+                state = tuple(map(_put_rows, [rows] * len(new), new, before))
                 after = tuple([_where_rows(active, each, 0.0) for each in state])
+            if options.seen is not None:
+                options.seen.directions[direction].watch(t, new, rows)
             if options.sequences:
-                outputs.append(y)
+                outputs.append(y if rows is None else _put_rows(rows, y, self.N))
             else:
-                last = y if active is None or last is None else _where_rows(active, y, last)
+                last = y if rows is None else _put_rows(rows, y, self.N if last is None else last)
             if options.steps:
                 states.append(after)
         return Run(outputs, states, (*state, last))
@@ -257,26 +264,18 @@ class _Begun(NamedTuple):
     drawn: tuple[Tensor, ...]
 
 
-def _frozen(module: Any) -> Any:
-    twin = copy.copy(module)
-    for name, value in module.__dict__.items():
-        if isinstance(value, Module):
-            twin.__dict__[name] = _frozen(value)
-    return twin
-
-
 def _where_rows(rows: Array, a: Tensor, b: Tensor | float) -> Tensor:
     """a in the given rows, (N, 1), and b in the others, whatever the axes of a row."""
     return ops.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
 
-def _finite_past_end(rows: Array, state: Tensor) -> Tensor:
-    """The state without what is not finite in the rows that take no step.
-
-    Their gradient is zero, but times infinity it would not be.
-    """
-    finite = np.isfinite(state.data[~rows[:, 0]]).all()
-    return state if finite else _where_rows(rows, state, 0.0)
+def _put_rows(rows: Array, new: Tensor, others: Tensor | int) -> Tensor:
+    """Some rows of a batch, and the others as they are in another; or zeros, of so many in all."""
+    if isinstance(others, int):
+        others = ops.zeros((others, *new.shape[1:]), dtype=new.dtype)
+    place = np.arange(len(rows), len(rows) + others.shape[0])
+    place[rows] = np.arange(len(rows))
+    return ops.cat([new, others], 0)[place]
 
 
 def _zeros_like(state: State) -> State:
@@ -287,26 +286,37 @@ def _side_by_side(directions: Sequence[Tensor]) -> Tensor:
     return directions[0] if len(directions) == 1 else ops.cat(directions, -1)
 
 
-def _run_empty(cells: Sequence[Cell], x: Tensor, state: State, options: Options) -> Result:
-    """T = 0: one step over no rows, so that every gradient exists and is zero."""
+def _run_empty(
+    cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
+) -> Result:
+    """No row has a step: one over no rows, so that every gradient exists and is zero."""
+    first, second, I = x.shape
+    no_rows = np.arange(0)
     outputs, states = [], []
     for direction, cell in enumerate(cells):
-        no_rows = tuple([each[direction][:0] for each in state])
+        before = tuple([each[direction][:0] for each in state])
+        if restart is not None:
+            begin = [each[direction][:0] for each in restart]
+            before = tuple(map(_put_rows, [no_rows] * len(begin), begin, before))
         step: Any = cell.step
         drawn = [each[0] for each in cell.drawn_for(1, 0)]
-        output, after = cell.checked_result(step(x.reshape(0, x.shape[-1]), no_rows, *drawn))
+        x_t = x.reshape(first * second, I)[:0]
+        output, after = cell.checked_result(step(x_t, before, *drawn))
         outputs.append(output)
         states.append(after)
-    y = _side_by_side(outputs)
-    N = state[0].shape[1]
+
+    def of_steps(directions: Sequence[Tensor]) -> Tensor:
+        both = _side_by_side(directions)
+        zeros = _put_rows(no_rows, both, first * second)
+        return zeros.reshape(first, second, *both.shape[1:])
+
     if options.sequences:
-        y = y.reshape(*x.shape[:-1], y.shape[-1])
+        y = of_steps(outputs)
     else:
-        # No row has a last output.
-        y = ops.cat([y, ops.zeros((N, y.shape[-1]), dtype=y.dtype)], 0)
-    if not options.steps:
-        return Result(y, state)
-    steps = [_side_by_side(list(parts)) for parts in zip(*states, strict=True)]
-    return Result(
-        y, state, tuple([each.reshape(*x.shape[:-1], *each.shape[1:]) for each in steps])
-    )
+        y = _put_rows(no_rows, _side_by_side(outputs), state[0].shape[1])
+    final = tuple([
+        ops.stack([_put_rows(no_rows, after[i], each[d]) for d, after in enumerate(states)], 0)
+        for i, each in enumerate(state)
+    ])
+    steps = tuple(map(of_steps, zip(*states, strict=True))) if options.steps else None
+    return Result(y, final, steps)

@@ -248,6 +248,23 @@ def test_copies_keep_their_layers_and_their_parameters_together(kind, copy_of):
 
 
 @EACH
+def test_what_a_shallow_copy_is_given_is_not_the_originals(kind):
+    make, _ = MODULES[kind]
+    module = make(4, 5, 2, bidirectional=True, dtype="float64")
+    x = randn(6, 3, 4)
+    before = module(x)
+    twin = copy.copy(module)
+    assert twin.weight_ih_l1_reverse is module.weight_ih_l1_reverse
+    assert_equal(twin(x), before)
+    for name, parameter in module.named_parameters():
+        setattr(twin, name, nn.Parameter(np.zeros_like(parameter.data)))
+    twin.eval()
+    assert not twin(x)[0].detach().numpy().any()
+    assert_equal(module(x), before)
+    assert module.layers[0][0].training
+
+
+@EACH
 def test_a_parameter_may_be_replaced(kind):
     make, _ = MODULES[kind]
     module = make(4, 5, dtype="float64")

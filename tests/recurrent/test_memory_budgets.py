@@ -93,7 +93,7 @@ def test_any_segment_on_the_tape(monkeypatch, name, options, way):
         in_pieces(monkeypatch, steps)
         actual = forward_backward(layer.with_(memory=1), "python")
         assert_same_bits(actual, expected)
-        assert len(segments_run()) >= 1
+        assert bool(segments_run()) != (way == "no row has a step")
 
 
 @EACH_WAY
@@ -105,7 +105,7 @@ def test_a_budget_on_the_tape_is_kept_to_by_segments(way):
     for budget in (1, 60_000, 150_000, 10**9):
         assert_same_bits(forward_backward(layer.with_(memory=budget), "python"), expected)
         lengths.add(rk.why(1)[0].reason)
-    assert len(lengths) == 4
+    assert len(lengths) == (1 if way == "no row has a step" else 4)
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)

@@ -129,6 +129,40 @@ def test_what_is_not_finite_in_a_row_without_steps_reaches_no_gradient(path, nam
         np.testing.assert_array_equal(dirty.data, clean.data)
 
 
+@FUSED_ONES
+def test_infinite_weights_meet_no_padding(native, name, options):
+    cell = CELLS[name](3, 5, dtype="float64", **options)
+    cell.weight_ih.data[0] = np.inf  # of a gate that it drives to its end
+    data = np.random.default_rng(0).uniform(0.5, 1, (4, 3, 3))
+    states = [np.full((1, 3, *shape), 0.5) for shape in cell.state_shapes]
+    found = []
+    for backend in ("native", "python"):
+        x = rk.tensor(data, requires_grad=True)
+        with rk.backend(backend), np.errstate(invalid="ignore"):
+            y, final = run_layer((cell,), x, states, lengths=[4, 0, 2])
+            d = rk.grad(final[0].sum(), [x, *cell.parameters()])
+        found.append([each.data for each in (y, *final, *d)])
+    for actual, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-12)
+    assert np.isfinite(found[1][-1]).any()
+
+
+@pytest.mark.parametrize("lengths", [None, [0, 0], [2, 1]])
+@FUSED_ONES
+def test_where_no_row_restarts_a_restart_has_a_gradient(path, name, options, lengths):
+    cell = CELLS[name](3, 5, **options)
+    start = [rk.zeros((1, 2, *shape)).requires_grad_() for shape in cell.state_shapes]
+    for T in (0, 3):
+        x, reset = rk.ones((T, 2, 3)), np.zeros((T, 2), bool)
+        given = lengths if T and lengths else None
+        y, final = run_layer(
+            (cell,), x, None, lengths=given, reset=reset, reset_state=tuple(start)
+        )
+        assert all(each.requires_grad for each in (y, *final))
+        for d in rk.grad([y.sum(), final[0].sum()], start):
+            assert not d.data.any()
+
+
 @BOTH
 @EACH
 def test_final_states_are_those_at_each_rows_own_end(path, name, options, dtype):
