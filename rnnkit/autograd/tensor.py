@@ -299,7 +299,7 @@ class Tensor(DeclaredMethods):
         return HookHandle(self.grad_fn.hooks_of(self._output), hook)
 
     def retain_grad(self) -> None:
-        """Have `backward` also keep this non-leaf tensor's gradient in ``grad``."""
+        """Have `backward` also add this non-leaf tensor's gradient to its ``grad``."""
         if not self._requires_grad:
             raise GraphError("retain_grad: this tensor does not require a gradient")
         if self.grad_fn is not None:
