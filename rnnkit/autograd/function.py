@@ -120,8 +120,7 @@ class Function:
             raise DTypeError(
                 f"{cls.__name__}.forward: expected arrays, got {type(array).__name__}"
             )
-        supported_dtype(array.dtype)
-        return wrap(np.asarray(array))
+        return wrap(np.asarray(array, supported_dtype(array.dtype)))
 
 
 class FunctionNode(Node):
