@@ -282,7 +282,8 @@ class Tensor(DeclaredMethods):
     def register_hook(self, hook: Hook) -> HookHandle:
         """Call `hook(gradient)` when the gradient of this tensor has been computed.
 
-        A Tensor that the hook returns replaces the gradient. Hooks run in the order registered.
+        A Tensor that the hook returns replaces the gradient; nothing may be written into the one
+        it gets, which others may share. Hooks run in the order registered.
 
         Returns:
             a handle; ``handle.remove()`` takes the hook away.
