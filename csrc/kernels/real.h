@@ -43,7 +43,7 @@
 #define v_abs VOP(abs)
 #define v_copysign VOP(copysign)
 #define v_if_negative VOP(if_negative)
-#define v_if_positive VOP(if_positive)
+#define v_unless_positive VOP(unless_positive)
 #define v_scale VOP(scale)
 #define v_sqrt VOP(sqrt)
 #define v_sum VOP(sum)

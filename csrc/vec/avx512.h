@@ -49,13 +49,13 @@ VEC_INLINE vd vd_if_negative(vd x, vd a, vd b)
 {
     return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LT_OQ), b, a);
 }
-VEC_INLINE vf vf_if_positive(vf x, vf a, vf b)
+VEC_INLINE vf vf_unless_positive(vf x, vf a, vf b)
 {
-    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GT_OQ), b, a);
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LE_OQ), b, a);
 }
-VEC_INLINE vd vd_if_positive(vd x, vd a, vd b)
+VEC_INLINE vd vd_unless_positive(vd x, vd a, vd b)
 {
-    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_GT_OQ), b, a);
+    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(x, _mm512_setzero_pd(), _CMP_LE_OQ), b, a);
 }
 
 VEC_INLINE vf vf_scale(vf a, vf n) { return _mm512_scalef_ps(a, n); }

@@ -18,7 +18,7 @@
  *     max(a, b)       a > b ? a : b    min(a, b)       a < b ? a : b    (b where either is NaN)
  *     abs(a)          copysign(a, s)   |a| with the sign of s
  *     if_negative(x, a, b)             x < 0 ? a : b
- *     if_positive(x, a, b)             x > 0 ? a : b
+ *     unless_positive(x, a, b)         x <= 0 ? a : b
  *     zip_lower(a, b) zip_upper(a, b)  interleave the lower, the upper halves of two vectors
  *     sqrt(a)                          NaN where a < 0
  *     sum(v)                           of the lanes, halves onto each other
@@ -48,7 +48,7 @@
 
 #define VEC_DEFINE_CONDITIONS(P, V)                                                                \
     VEC_INLINE V P##_if_negative(V x, V a, V b) { return P##_select(x < (V){0}, a, b); }           \
-    VEC_INLINE V P##_if_positive(V x, V a, V b) { return P##_select(x > (V){0}, a, b); }
+    VEC_INLINE V P##_unless_positive(V x, V a, V b) { return P##_select(x <= (V){0}, a, b); }
 
 #define VEC_DEFINE_MIN_MAX(P, V)                                                                   \
     VEC_INLINE V P##_max(V a, V b) { return P##_select(a > b, a, b); }                             \

@@ -58,12 +58,18 @@ class _Sum:
 
 
 class Collector:
-    """Sums gradients by where they belong."""
+    """Sums gradients by where they belong.
 
-    __slots__ = ("create_graph", "slots")
+    Attributes:
+        create_graph: the walk is recorded.
+        fills_grad: the walk is for ``grad``, of leaves and of what retains it.
+    """
 
-    def __init__(self, create_graph: bool) -> None:
+    __slots__ = ("create_graph", "fills_grad", "slots")
+
+    def __init__(self, create_graph: bool, fills_grad: bool) -> None:
         self.create_graph = create_graph
+        self.fills_grad = fills_grad
         self.slots: dict[Slot, Tensor | PartialGradient | _Sum] = {}
 
     def add(self, slot: Slot, gradient: Tensor | PartialGradient) -> None:

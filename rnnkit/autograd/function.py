@@ -64,7 +64,8 @@ class Function:
                 return d_y * (3 * x * x)    # made of ops: may be differentiated again
 
     In `backward`, a gradient is None for an output that was not used, and `is_grad_enabled()` is
-    true exactly when the backward pass itself is recorded (``create_graph=True``).
+    true exactly when the backward pass itself is recorded (``create_graph=True``). Gradients that
+    come in may be shared, and have any strides: nothing may be written into them.
     """
 
     @staticmethod
@@ -120,8 +121,7 @@ class Function:
             raise DTypeError(
                 f"{cls.__name__}.forward: expected arrays, got {type(array).__name__}"
             )
-        supported_dtype(array.dtype)
-        return wrap(np.asarray(array))
+        return wrap(np.asarray(array, supported_dtype(array.dtype)))
 
 
 class FunctionNode(Node):

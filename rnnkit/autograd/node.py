@@ -6,7 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -90,15 +90,17 @@ class Node:
         """Whether anyone is to be told of gradients that arrive."""
         return self._hooks is not None or self._retained is not None
 
-    def announce(self, output: int, gradient: Tensor, create_graph: bool) -> Tensor:
+    def announce(self, output: int, gradient: Tensor) -> Tensor:
         """The gradient of one output after its hooks have seen it."""
         if self._hooks is not None and output in self._hooks:
             gradient = run_hooks(self._hooks[output], gradient)
-        if self._retained is not None and output in self._retained:
-            tensor = self._retained[output]()
-            if tensor is not None:
-                tensor._grad = gradient.clone() if create_graph else wrap(gradient._data.copy())
         return gradient
+
+    def retained(self, output: int) -> Tensor | None:
+        """The tensor that is to keep the gradient of one output, if there is one."""
+        if self._retained is None or output not in self._retained:
+            return None
+        return self._retained[output]()
 
 
 class PartialGradient:

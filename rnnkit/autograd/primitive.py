@@ -6,13 +6,14 @@ that can itself be differentiated, which is all there is to double backward.
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.dtypes import FLOATS
+from rnnkit.autograd.dtypes import DTYPES, FLOATS
 from rnnkit.autograd.grad_mode import _run_with_errstate, state
-from rnnkit.autograd.node import Node, next_number
+from rnnkit.autograd.node import Node, PartialGradient, next_number
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import (
     ArgumentError,
@@ -94,7 +95,7 @@ class Primitive:
         if type(result) is not _ndarray:
             if type(result) is tuple:
                 return self._several(result, inputs, params)
-            result = _zero_dim(result, inputs)
+            result = _zero_dim(self.name, result, inputs)
         output = wrap(result)
         if state.enabled and self.differentiable:
             for tensor in inputs:
@@ -185,6 +186,9 @@ class PrimitiveNode(Node):
                 raise GraphError(
                     f"{self.name}: its rule gave {len(joint)} gradients for {len(needs)} inputs"
                 )
+            for i, gradient in enumerate(joint):
+                if needs[i] and type(gradient) is not Tensor:
+                    self._check(gradient, i)
             return joint
         rules = op.rules
         gradients: list[Gradient] = []
@@ -193,10 +197,20 @@ class PrimitiveNode(Node):
                 rule = rules[i] if i < len(rules) else None
                 if rule is None:
                     raise op.missing_rule(i)
-                gradients.append(rule(d_outputs, out, *inputs, **params))
+                gradient = rule(d_outputs, out, *inputs, **params)
+                if type(gradient) is not Tensor:
+                    self._check(gradient, i)
+                gradients.append(gradient)
             else:
                 gradients.append(None)
         return gradients
+
+    def _check(self, gradient: Any, i: int) -> None:
+        if gradient is not None and not isinstance(gradient, Tensor | PartialGradient):
+            raise DTypeError(
+                f"{self.name}: its rule for input {i}: expected a Tensor or None, got "
+                f"{type(gradient).__name__}"
+            )
 
     def _output(self, array: Array, index: int) -> Tensor:
         """The output again, as part of the graph: the node itself does not refer to it."""
@@ -219,8 +233,9 @@ def primitive(
 
     Args:
         name: a name not yet in `PRIMITIVES`.
-        forward: array code; NumPy's floating-point warnings are off while it runs. It must not
-            call other primitives.
+        forward: array code that returns an ndarray of a dtype that a tensor may have, or a tuple
+            of them; NumPy's floating-point warnings are off while it runs. It must not call other
+            primitives.
         differentiable: False declares that results never carry a gradient.
 
     Raises:
@@ -234,14 +249,21 @@ def primitive(
 
 def _reads_output(rule: Callable[..., Any], position: int = 1) -> bool:
     code = getattr(rule, "__code__", None)
-    return code is None or code.co_varnames[position] != "_"
+    if code is None or isinstance(rule, MethodType) or code.co_argcount <= position:
+        return True  # of what its arguments are called, nothing is known
+    return code.co_varnames[position] != "_"
 
 
-def _zero_dim(result: Any, inputs: tuple[Tensor, ...]) -> Array:
+def _zero_dim(name: str, result: Any, inputs: tuple[Tensor, ...]) -> Array:
     """NumPy returns scalars for 0-d results; before NumPy 2 some are promoted to float64."""
     array = np.asarray(result)
     if array.dtype == np.float64 and inputs and inputs[0]._data.dtype in FLOATS:
         return array.astype(inputs[0]._data.dtype)
+    if array.dtype not in DTYPES:
+        raise DTypeError(
+            f"{name}: its forward: expected an array of a supported dtype, got "
+            f"{type(result).__name__} of {array.dtype.name}"
+        )
     return array
 
 

@@ -89,10 +89,10 @@ def _walk(
     """
     nodes = history(roots)
     useful = None if targets is None else _leading_to(targets, nodes)
-    collector = Collector(create_graph)
+    collector = Collector(create_graph, targets is None)
     for i, root in enumerate(roots):
         collector.add(slot_of(root), seeds[i])
-    _visit(nodes, useful, captured, collector, retain_graph, create_graph)
+    _visit(nodes, useful, captured, collector, retain_graph)
     return collector
 
 
@@ -109,7 +109,7 @@ def walk_on(
         retain_graph: keep the operations for another pass.
     """
     useful = _leading_to(targets, nodes)
-    _visit(nodes, useful, {}, collector, retain_graph, collector.create_graph)
+    _visit(nodes, useful, {}, collector, retain_graph)
 
 
 def _visit(
@@ -118,7 +118,6 @@ def _visit(
     captured: dict[Slot, Tensor | None],
     collector: Collector,
     retain_graph: bool,
-    create_graph: bool,
 ) -> None:
     for node in nodes:
         n_outputs = node.n_outputs
@@ -127,7 +126,7 @@ def _visit(
         if False not in [total is None for total in arrived]:
             continue
         if captured or node.is_watched:
-            _show(node, slots, arrived, captured, create_graph)
+            _show(node, slots, arrived, captured, collector)
         if useful is not None and node not in useful:
             continue
 
@@ -153,7 +152,7 @@ def _show(
     slots: list[Slot],
     arrived: list[Tensor | None],
     captured: dict[Slot, Tensor | None],
-    create_graph: bool,
+    collector: Collector,
 ) -> None:
     """Let those who watch a node see the gradients of its outputs, and capture what is wanted."""
     for i, slot in enumerate(slots):
@@ -161,7 +160,10 @@ def _show(
         if total is None:
             continue
         if node.is_watched:
-            total = arrived[i] = node.announce(i, total, create_graph)
+            total = arrived[i] = node.announce(i, total)
+            retained = node.retained(i) if collector.fills_grad else None
+            if retained is not None:
+                _add_to_grad(retained, [total], collector.create_graph)
         if slot in captured:
             captured[slot] = total
 
@@ -199,12 +201,16 @@ def _accumulate(leaf: Tensor, collector: Collector, create_graph: bool) -> None:
     if leaf._hooks:
         holder[0] = run_hooks(leaf._hooks, holder[0])
     check_gradient(holder[0], leaf, "the gradient that the derivative rules gave for a leaf")
+    _add_to_grad(leaf, holder, create_graph)
+
+
+def _add_to_grad(tensor: Tensor, holder: list[Tensor], create_graph: bool) -> None:
     if create_graph:
-        leaf._grad = holder[0].clone() if leaf._grad is None else leaf._grad + holder[0]
-    elif leaf._grad is None:
-        leaf._grad = own(holder)
+        tensor._grad = holder[0].clone() if tensor._grad is None else tensor._grad + holder[0]
+    elif tensor._grad is None:
+        tensor._grad = own(holder)
     else:
-        add_to_grad(leaf, holder[0])
+        add_to_grad(tensor, holder[0])
 
 
 def backward(

@@ -282,7 +282,8 @@ class Tensor(DeclaredMethods):
     def register_hook(self, hook: Hook) -> HookHandle:
         """Call `hook(gradient)` when the gradient of this tensor has been computed.
 
-        A Tensor that the hook returns replaces the gradient. Hooks run in the order registered.
+        A Tensor that the hook returns replaces the gradient; nothing may be written into the one
+        it gets, which others may share. Hooks run in the order registered.
 
         Returns:
             a handle; ``handle.remove()`` takes the hook away.
@@ -299,7 +300,7 @@ class Tensor(DeclaredMethods):
         return HookHandle(self.grad_fn.hooks_of(self._output), hook)
 
     def retain_grad(self) -> None:
-        """Have `backward` also keep this non-leaf tensor's gradient in ``grad``."""
+        """Have `backward` also add this non-leaf tensor's gradient to its ``grad``."""
         if not self._requires_grad:
             raise GraphError("retain_grad: this tensor does not require a gradient")
         if self.grad_fn is not None:

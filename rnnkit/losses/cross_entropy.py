@@ -226,7 +226,9 @@ def _d_gradient_logits(
 ) -> Tensor:
     p = _probabilities(logits, targets)
     along_p = v * p
-    return (along_p - p * along_p.sum(-1, keepdims=True)) * (d_losses * targets.total).unsqueeze(-1)
+    # The mean of no rows has NaN for each that is ignored.
+    scale = where(targets.kept, d_losses, 0.0) * targets.total
+    return (along_p - p * along_p.sum(-1, keepdims=True)) * scale.unsqueeze(-1)
 
 
 def _probabilities(logits: Tensor, targets: ClassTargets) -> Tensor:

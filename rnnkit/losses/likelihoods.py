@@ -131,7 +131,7 @@ def kl_div(
     """Kullback-Leibler divergence of target from input, element by element.
 
     ``y (log y - x)``, x the input, which holds **logarithms** of probabilities, y the target, as
-    ``torch.nn.functional.kl_div``; 0 where y is 0.
+    ``torch.nn.functional.kl_div``. Where y is 0 the loss is 0, and so are both gradients.
 
     Args:
         input, target: of one shape and dtype. Both are differentiated.

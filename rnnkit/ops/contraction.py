@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import string
 from collections import Counter
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.ops.elementwise import mul
 from rnnkit.ops.indexing import getitem
+from rnnkit.ops.linalg import matmul
 from rnnkit.ops.operands import real, same_dtype
 from rnnkit.ops.reductions import sum
 from rnnkit.ops.shape import permute, reshape
@@ -20,8 +23,9 @@ if TYPE_CHECKING:
 
 _DOTS = "..."
 
-# Of two operands or more. No letter comes twice in one of them, and each is also in another one or
-# in the output: then the same holds for the products that are the derivatives.
+# Of two operands or more, where that is no product of two matrices. No letter comes twice in one of
+# them, and each is also in another one or in the output: then the same holds for the products that
+# are the derivatives.
 _einsum: Primitive = primitive(
     "einsum",
     lambda *xs, inputs, output: np.einsum(f"{','.join(inputs)}->{output}", *xs, optimize=True),
@@ -72,9 +76,56 @@ def einsum(subscripts: str, *operands: Tensor | Array) -> Tensor:
             xs[i] = sum(x, alone)
             inputs[i] = "".join([letter for letter in inputs[i] if letter in elsewhere])
     if len(xs) == 1:
-        return permute(xs[0], [inputs[0].index(letter) for letter in output])
+        return _permuted(xs[0], inputs[0], output)
+    if len(xs) == 2:
+        (a, b), (left, right) = xs, inputs
+        if _is_product(left, right, output):
+            return _product(a, b, left, right, output)
     made: Tensor = _einsum(*xs, inputs=tuple(inputs), output=output)
     return made
+
+
+def _is_product(left: str, right: str, output: str) -> bool:
+    """Whether two operands, prepared as `einsum` does, are multiplied as matrices or in pairs.
+
+    What is left are dot products along axes of two operands of the same letters, such as
+    ``ni,ni->n``: as matrices, of one row and of one column, they would be many small ones.
+    """
+    return set(left) != set(right) or set(left) == set(output)
+
+
+def _product(a: Tensor, b: Tensor, left: str, right: str, output: str) -> Tensor:
+    if output and output[0] not in left:
+        a, b, left, right = b, a, right, left  # a batch that comes first then stays there
+    summed = "".join([one for one in left if one not in output])
+    if not summed:
+        return mul(_spread(a, left, output), _spread(b, right, output))
+    shared = "".join([one for one in output if one in left and one in right])
+    rows = "".join([one for one in output if one not in right])
+    columns = "".join([one for one in output if one not in left])
+    sizes = dict(zip(left + right, a.shape + b.shape, strict=True))
+
+    def shape(*groups: str) -> list[int]:
+        return [sizes[one] for group in groups for one in group]
+
+    inner, width = [prod(shape(group)) for group in (summed, columns)]
+    # Without shared axes matmul takes rows of several axes as they are.
+    height = [prod(shape(rows))] if shared else shape(rows)
+    a = reshape(_permuted(a, left, shared + rows + summed), [*shape(shared), *height, inner])
+    b = reshape(_permuted(b, right, shared + summed + columns), [*shape(shared), inner, width])
+    y = reshape(matmul(a, b), shape(shared, rows, columns))
+    return _permuted(y, shared + rows + columns, output)
+
+
+def _permuted(x: Tensor, letters: str, wanted: str) -> Tensor:
+    return x if letters == wanted else permute(x, [letters.index(letter) for letter in wanted])
+
+
+def _spread(x: Tensor, letters: str, wanted: str) -> Tensor:
+    """The axes in the order wanted, with size 1 for those that are not there."""
+    sizes = dict(zip(letters, x.shape, strict=True))
+    x = _permuted(x, letters, "".join([one for one in wanted if one in letters]))
+    return reshape(x, [sizes.get(one, 1) for one in wanted])
 
 
 def _parsed(subscripts: Any, count: int) -> tuple[list[str], str]:

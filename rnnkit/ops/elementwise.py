@@ -214,7 +214,7 @@ _sigmoid = primitive("sigmoid", _sigmoid_array)
 _sigmoid.defvjp(lambda d_y, y, x: d_y * _mul(y, 1.0 - y))
 
 _relu = primitive("relu", lambda x: np.maximum(x, 0))
-_relu.defvjp(lambda d_y, y, x: where(greater(y, 0.0), d_y, 0.0))
+_relu.defvjp(lambda d_y, y, x: where(less_equal(y, 0.0), 0.0, d_y))
 
 _softplus = primitive("softplus", _softplus_array)
 _softplus.defvjp(lambda d_y, _, x: _mul(d_y, _sigmoid(x)))
@@ -231,7 +231,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    """max(x, 0); the derivative at 0 is 0."""
+    """max(x, 0); the derivative at 0 is 0. NaN stays, and lets the gradient through."""
     return _relu(real("relu", x))
 
 
@@ -286,9 +286,7 @@ _where.defvjp(
 
 _clip = primitive("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high))
 _clip.defvjp(
-    lambda d_y, _, x, low, high: where(
-        logical_and(greater_equal(x, low), less_equal(x, high)), d_y, 0.0
-    )
+    lambda d_y, _, x, low, high: where(logical_or(less(x, low), greater(x, high)), 0.0, d_y)
 )
 
 
@@ -332,15 +330,16 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
 def clip(x: Tensor, min: Operand | None = None, max: Operand | None = None) -> Tensor:
     """Elements below `min` become `min`, above `max` become `max`; NaN stays.
 
-    The derivative is 1 inside and on the bounds, 0 outside. Bounds may be tensors, with gradients
-    where elements become them.
+    The derivative is 1 inside, on the bounds and at NaN, 0 outside. Bounds may be tensors, with
+    gradients where elements become them. Integers stay integers where the bounds are.
     """
     if min is None and max is None:
         raise ArgumentError("clip: expected min or max, got neither")
+    x = any_tensor(x)
     low = -np.inf if min is None else _number(min)
     high = np.inf if max is None else _number(max)
-    if low is not None and high is not None:
-        return _clip(real("clip", x), low=low, high=high)
+    if low is not None and high is not None and x._data.dtype.kind == "f":
+        return _clip(x, low=low, high=high)
     if min is not None:
         x, bound = pair("clip", x, min)
         x = where(logical_or(greater_equal(x, bound), isnan(x)), x, bound)

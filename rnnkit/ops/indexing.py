@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
 
 _BLOCK = 1 << 18
+_FIXED = (int, type(None))
 _BASIC = (int, slice, EllipsisType, type(None), np.integer)
 
 
@@ -37,6 +39,13 @@ def _plain_key(key: Any) -> Any:
     """A key free of Tensors and lists, and of arrays that the caller may change later."""
     if isinstance(key, tuple):
         return tuple([_plain_key(item) for item in key])
+    if isinstance(key, slice):
+        start, stop, step = key.start, key.stop, key.step
+        if type(start) in _FIXED and type(stop) in _FIXED and type(step) in _FIXED:
+            return key
+        # What cannot be an index is left for NumPy to refuse.
+        bounds = [operator.index(b) if hasattr(b, "__index__") else b for b in (start, stop, step)]
+        return slice(*bounds)
     if isinstance(key, Tensor):
         return key._data.copy()
     if isinstance(key, list | range):
@@ -175,9 +184,7 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     Raises:
         IndexError: the key does not fit the shape.
     """
-    if not isinstance(key, int | slice) and not _is_basic(key):
-        key = _plain_key(key)
-    return _getitem(x, key=key)
+    return _getitem(x, key=key if isinstance(key, int) else _plain_key(key))
 
 
 def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:

@@ -61,7 +61,8 @@ def same_dtype(name: str, *operands: Any) -> tuple[Tensor, ...]:
     """The operands as tensors of one dtype.
 
     Numbers and 0-d arrays take the dtype of the tensors, and so do integer and bool tensors next to
-    float ones; integers next to a Python float become float32.
+    float ones; integers next to a Python float become float32. Integers of two types become what
+    NumPy makes of them: the wider one, and float64 of uint64 beside a signed one.
 
     Raises:
         DTypeError: float32 meets float64.

@@ -614,6 +614,27 @@ def test_retain_grad_keeps_the_gradient_of_a_result():
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
+def test_retained_gradients_add_up_over_passes_as_those_of_leaves_do(create_graph):
+    x = leaf(2.0)
+    y = x * 3.0
+    y.retain_grad()
+    z = y * y
+    z.backward(retain_graph=True, create_graph=create_graph)
+    first = y.grad
+    z.backward(retain_graph=True)
+    assert (y.grad.tolist(), first.tolist()) == ([24.0], [12.0])
+    assert x.grad.tolist() == [72.0]
+
+
+def test_grad_leaves_retained_gradients_alone():
+    x = leaf(2.0)
+    y = x * 3.0
+    y.retain_grad()
+    assert rk.grad(y * y, [x, y])[1].tolist() == [12.0]
+    assert y.grad is None
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
 def test_retained_gradients_do_not_share_memory(create_graph):
     x = leaf(2.0)
     a, b = x * 2.0, x * 3.0

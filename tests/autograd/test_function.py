@@ -250,6 +250,26 @@ def test_wrong_inputs_and_outputs_are_named():
         Wrong.apply(double(1.0))
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_results_in_the_other_byte_order_are_turned_round(several):
+    class Swapped(rk.Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = x.astype(x.dtype.newbyteorder())
+            return (y, y) if several else y
+
+        @staticmethod
+        def backward(ctx, *d_ys):
+            return d_ys[0]
+
+    x = double(1.0, 2.0)
+    y = Swapped.apply(x)
+    y = y[1] + y[0] if several else y
+    assert (y.dtype.isnative, y.tolist()) == (True, [2.0, 4.0] if several else [1.0, 2.0])
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
 def test_a_function_without_backward_is_named():
     class Forward(rk.Function):
         @staticmethod

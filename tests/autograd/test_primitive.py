@@ -55,6 +55,47 @@ def test_an_input_without_a_rule_is_numbered(define, rules):
         op(a, b).backward()
 
 
+@pytest.mark.parametrize("made", [None, np.float16(1), "text", [1j]])
+def test_a_result_that_no_tensor_can_hold_is_refused(define, made):
+    op = define("test_wrong", lambda x: made)
+    with pytest.raises(DTypeError, match="test_wrong: its forward: expected an array"):
+        op(rk.ones(2))
+
+
+@pytest.mark.parametrize("wrong", [np.ones(2, np.float32), 1.0, (rk.ones(2),)])
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_rule_that_gives_no_tensor_is_named(define, wrong, joint):
+    op = define("test_wrong", lambda a, b: a + b)
+    if joint:
+        op.defvjp_joint(lambda needs, d_y, _, a, b: [None, wrong])
+    else:
+        op.defvjp(lambda d_y, _, a, b: d_y, lambda d_y, _, a, b: wrong)
+    x, y = rk.ones(2, requires_grad=True), rk.ones(2, requires_grad=True)
+    with pytest.raises(DTypeError, match="test_wrong: its rule for input 1: expected a Tensor"):
+        op(x, y * 1.0).sum().backward()
+    (op(x, y.detach()) + x).sum().backward()
+    assert x.grad.tolist() == ([1.0, 1.0] if joint else [2.0, 2.0])
+
+
+class Rules:
+    def first(self, _, y, x):
+        return _ * y
+
+    def joint(self, needs, _, y, x):
+        return [_ * y]
+
+
+def test_rules_of_any_signature(define):
+    for i, rule in enumerate((lambda *args: args[0] * args[1], Rules().first)):
+        op = define(f"test_any_{i}", np.exp)
+        op.defvjp(rule)
+        assert rk.gradcheck(op, rk.tensor([0.5, -1.0], "float64", requires_grad=True))
+    for i, rule in enumerate((lambda *args: [args[1] * args[2]], Rules().joint)):
+        op = define(f"test_any_joint_{i}", np.exp)
+        op.defvjp_joint(rule)
+        assert rk.gradcheck(op, rk.tensor([0.5, -1.0], "float64", requires_grad=True))
+
+
 def test_a_nondifferentiable_op_records_nothing(define):
     op = define("test_flat", np.floor, differentiable=False)
     y = op(rk.tensor([1.5], requires_grad=True))

@@ -151,6 +151,15 @@ def test_with_every_target_ignored_the_mean_is_nan_and_the_gradient_zero(loss):
     np.testing.assert_array_equal(loss(x, target, reduction="none").numpy(), np.zeros(2))
 
 
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_with_every_target_ignored_the_second_derivative_is_zero_too(smoothing):
+    x = rk.tensor(np.ones((2, 3)), requires_grad=True)
+    value = losses.cross_entropy(x, np.full(2, -100), label_smoothing=smoothing)
+    (d_x,) = rk.grad(value, x, create_graph=True)
+    np.testing.assert_array_equal(rk.grad(d_x.sum(), x)[0].numpy(), np.zeros((2, 3)))
+
+
 @pytest.mark.parametrize("loss", CLASSES)
 def test_no_rows_at_all(loss):
     x = rk.tensor(np.ones((0, 3)), requires_grad=True)

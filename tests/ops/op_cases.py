@@ -202,27 +202,29 @@ case("linear", "3-d", rk.linear, numbers(2, 2, 3), numbers(3, 3), numbers(3))
 case("linear", "no rows", rk.linear, numbers(0, 3), numbers(2, 3), numbers(2))
 
 case("mul", "outer", rk.outer, numbers(3), numbers(2))
-for _subscripts, _shapes in {
-    "ij,jk->ki": [(2, 3), (3, 4)],
-    "i,j": [(2,), (3,)],
-    "tnh,snh->nts": [(2, 3, 2), (4, 3, 2)],
-    "bi,kij,bj->bk": [(2, 3), (2, 3, 2), (2, 2)],
-    "iji,k->jk": [(2, 3, 2), (4,)],
-    "ij,k->k": [(2, 3), (2,)],
-    "ij,jk": [(3, 1), (2, 4)],
-    "...i,...ij->...j": [(3, 2), (4, 1, 2, 3)],
-    ",i->i": [(), (3,)],
-    "ij,ij->": [(2, 3), (2, 3)],
-    "ij,jk->ik": [(2, 0), (0, 3)],
-}.items():
+for _primitive, _subscripts, *_shapes in (
+    ("matmul", "ij,jk->ki", (2, 3), (3, 4)),
+    ("mul", "i,j", (2,), (3,)),
+    ("matmul", "tnh,snh->nts", (2, 3, 2), (4, 3, 2)),
+    ("einsum", "bi,kij,bj->bk", (2, 3), (2, 3, 2), (2, 2)),
+    ("mul", "iji,k->jk", (2, 3, 2), (4,)),
+    ("mul", "ij,k->k", (2, 3), (2,)),
+    ("mul", "ij,jk", (3, 1), (2, 4)),
+    ("matmul", "...i,...ij->...j", (3, 2), (4, 1, 2, 3)),
+    ("mul", ",i->i", (), (3,)),
+    ("einsum", "ij,ij->", (2, 3), (2, 3)),
+    ("einsum", "nij,jin->n", (2, 3, 2), (2, 3, 2)),
+    ("matmul", "ij,jk->ik", (2, 0), (0, 3)),
+    ("matmul", "abcd,cbe->eda", (2, 3, 2, 2), (2, 3, 2)),
+):
     case(
-        "einsum",
-        _subscripts,
+        _primitive,
+        f"einsum {_subscripts}",
         lambda *xs, subscripts=_subscripts: rk.einsum(subscripts, *xs),
         *[numbers(*shape) for shape in _shapes],
     )
-case("einsum", "same tensor twice", lambda x: rk.einsum("ni,nj->ij", x, x * x), numbers(3, 2))
-case("permute", "einsum", lambda x: rk.einsum("iji->j", x), numbers(2, 3, 2))
+case("einsum", "same tensor twice", lambda x: rk.einsum("ni,in->n", x, x.T * x.T), numbers(3, 2))
+case("permute", "einsum", lambda x: rk.einsum("iji->ji", x), numbers(2, 3, 2))
 
 # ---- normalisation
 

@@ -84,6 +84,18 @@ def test_changing_a_key_afterwards_does_not_change_the_gradient():
     assert x.grad.tolist() == [2.0, 2.0, 0.0]
 
 
+@pytest.mark.parametrize("make", [rk.tensor, np.array])
+@pytest.mark.parametrize("several", [False, True])
+def test_changing_the_bound_of_a_slice_afterwards_does_not_change_the_gradient(make, several):
+    x = rk.ones(3, 2, requires_grad=True)
+    bound = make(1)
+    y = x[:bound, 1] if several else x[:bound]
+    data = bound.data if isinstance(bound, rk.Tensor) else bound
+    data += 1
+    y.sum().backward()
+    assert x.grad.tolist() == [[0.0 if several else 1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
+
+
 def test_many_rows_are_added_in_blocks():
     """More elements than one block of positions holds."""
     rng = np.random.default_rng(0)

@@ -367,6 +367,28 @@ def test_gradients_do_not_vanish_at_the_nan_that_wins(op):
     assert b.grad.tolist() == [3.0, 4.0, 5.0, 6.0 * (not a_wins)]
 
 
+@pytest.mark.parametrize(
+    "op",
+    [
+        rk.relu, lambda x: x.clip(-1, 1), lambda x: x.clip(rk.tensor([-1.0]), 1),
+        lambda x: x.clip(min=-1), lambda x: x.clip(max=rk.tensor([1.0])),
+    ],
+)  # fmt: skip
+def test_gradients_do_not_vanish_at_nan(op):
+    x = rk.tensor([NAN, 0.5], requires_grad=True)
+    op(x).backward(rk.tensor([3.0, 4.0]))
+    assert x.grad.tolist() == [3.0, 4.0]
+
+
+def test_clip_of_integers():
+    x = rk.tensor([-3, 2, 300], dtype="int32")
+    for low in (0, np.int64(0), rk.tensor([0], dtype="int32")):
+        y = x.clip(low, 255)
+        assert (y.dtype, y.tolist()) == ("int32", [0, 2, 255])
+    assert x.clip(max=10**12).tolist() == x.tolist()
+    assert x.clip(min=1.5).data.dtype == "float32"
+
+
 @pytest.mark.parametrize("bound", [np.array("3"), np.str_("3"), np.array(1j), np.complex64(1j)])
 def test_bounds_of_clip_that_are_no_real_numbers_are_refused(bound):
     for side in ("min", "max"):
@@ -476,7 +498,7 @@ def test_integers_and_bools():
         rk.exp, rk.log, rk.sqrt, rk.tanh, rk.sigmoid, rk.relu, rk.softplus, rk.sin, rk.cos,
         rk.expm1, rk.log1p, rk.mean, rk.var, rk.std, rk.logsumexp, rk.softmax, rk.log_softmax,
         lambda x: rk.div(x, x), lambda x: rk.matmul(x, x), lambda x: rk.linear(x, x),
-        lambda x: rk.layer_norm(x, 2), lambda x: rk.dropout(x), lambda x: x.clip(0, 1),
+        lambda x: rk.layer_norm(x, 2), lambda x: rk.dropout(x),
         lambda x: rk.embedding(rk.tensor([0]), x),
     ],
 )  # fmt: skip

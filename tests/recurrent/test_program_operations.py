@@ -308,6 +308,23 @@ PRODUCTS = {
     "a product that is used twice": lambda x, h, w: (
         (lambda p: p * ops.sigmoid(p) + x[:, :5])(h[:, :6] @ w.reshape(6, 5))
     ),
+    "einsum: a product": lambda x, h, w: ops.einsum("ni,ij->nj", h * x, w.reshape(30, 1)),
+    "einsum: the weight first": lambda x, h, w: (
+        ops.einsum("jk,nak->naj", w.reshape(3, 10), boxes(h))
+    ),
+    "einsum: two axes summed": lambda x, h, w: (
+        ops.einsum("nab,abc->nc", boxes(h), w.reshape(3, 10, 1))
+    ),
+    "einsum: rows' own products": lambda x, h, w: ops.einsum("nab,ncb->nca", boxes(h), boxes(x)),
+    "einsum: a row's own matrix and vector": lambda x, h, w: (
+        ops.einsum("nab,nb->na", boxes(h), x[:, :10])
+    ),
+    "einsum: outer": lambda x, h, w: ops.einsum("na,nb->nba", h[:, :4], x[:, :5]),
+    "einsum: dots": lambda x, h, w: ops.einsum("nab,nab->na", boxes(h), boxes(x)),
+    "einsum: dots with axes permuted": lambda x, h, w: ops.einsum(
+        "nab,nba->nb", boxes(h), boxes(x).permute(0, 2, 1)
+    ) * w[:10],
+    "einsum: three": lambda x, h, w: ops.einsum("nab,nb,nab->na", boxes(h), x[:, :10], boxes(x)),
     "rows' own products": lambda x, h, w: boxes(h) @ boxes(x).permute(0, 2, 1),
     "rows' own products, plain": lambda x, h, w: boxes(h) @ x.reshape(-1, 10, 3),
     "a row's own matrix and vector": lambda x, h, w: boxes(h) @ x[:, :10].unsqueeze(2),

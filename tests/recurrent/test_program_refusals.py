@@ -97,9 +97,10 @@ REFUSED = {
     "tolist()": (lambda c, x, h: x * h.detach().tolist()[0][0], VALUES),
     "text": (lambda c, x, h: x * len(str(x)), VALUES),
     "cumsum": (lambda c, x, h: ops.cumsum(x, -1), "cumsum cannot be part of a program"),
-    "einsum": (
-        lambda c, x, h: ops.einsum("ni,ni->ni", x, h),
-        "einsum cannot be part of a program: @ on permuted axes can",
+    "einsum over the batch": (lambda c, x, h: x * ops.einsum("ni,ni->i", x, h), "einsum mixes"),
+    "einsum of three, one of no rows": (
+        lambda c, x, h: ops.einsum("ni,i,ni->n", x, rk.ones(4), h).unsqueeze(1),
+        "einsum of 3 tensors, not all from the batch: two at a time can",
     ),
     "argmax": (
         lambda c, x, h: x * ops.argmax(x, -1).astype("float32").unsqueeze(1),

@@ -94,6 +94,25 @@ def test_both_paths_treat_infinities_alike(case, where, value, dtype, native):
         assert np.isfinite(actual["y"]).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_paths_let_gradients_through_units_of_relu_that_are_nan(dtype, native):
+    results = {}
+    for path in ("python", "native"):
+        layer = rk.nn.RNN(3, 20, nonlinearity="relu", dtype=dtype)
+        for parameter in layer.parameters():
+            parameter.data.fill(0.1)
+        h0 = rk.tensor(np.zeros((1, 2, 20)), dtype, requires_grad=True)
+        layer.weight_hh_l0.data[:] = 0
+        layer.bias_ih_l0.data[3] = np.nan
+        layer.bias_ih_l0.data[4] = -9
+        with rk.backend(path):
+            y, _ = layer(rk.tensor(np.ones((1, 2, 3)), dtype), h0)
+            y.backward(rk.tensor(np.full((1, 2, 20), 2.0), dtype))
+        results[path] = layer.bias_ih_l0.grad.tolist()
+        assert np.isnan(y.numpy()[..., 3]).all()
+    assert results["python"] == results["native"] == [4.0] * 4 + [0.0] + [4.0] * 15
+
+
 @pytest.mark.parametrize("case", cases((4, 3, 5, 7), directions=2), ids=str)
 def test_read_only_arrays(path, case):
     layer = make_layer(case)

@@ -55,7 +55,7 @@ VEC_INLINE void R(rnn_backward_step)(R(run) *r, const R(share) *share, const int
                 vec h = R(load_units)(y, v * VL, s->H);
                 vec d_h = v_load(d_h_row + (v - u) * VL);
                 vec d_a = d_h * v_fnma(h, h, v_set1(1));
-                if (s->variant == RK_RNN_RELU) d_a = v_if_positive(h, d_h, v_set1(0));
+                if (s->variant == RK_RNN_RELU) d_a = v_unless_positive(h, v_set1(0), d_h);
                 v_store(d_g + n * r->ldg + v * VL, R(valid_units)(d_a, v * VL, s->H));
             }
         }

@@ -564,3 +564,31 @@ def _matmul(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     if a.rows and b.rows and len(a.shape) == len(b.shape) == 2:
         return t.emit("row_product", [a, b], (a.shape[0], b.shape[1]))
     raise TraceError(f"{where()}: matmul of {a.shape} and {b.shape} (axes of a row) in a program")
+
+
+@rule("einsum")
+def _einsum(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    """What is no product of two matrices, but dot products of rows, or of three tensors or more."""
+    inputs, output = params["inputs"], params["output"]
+    need_rows_first("einsum", *values)
+    if not all(value.rows for value in values):
+        raise TraceError(
+            f"{where()}: einsum of {len(values)} tensors, not all from the batch: two at a time "
+            "can be part of a program"
+        )
+    if any(letters[:1] != output[:1] for letters in inputs):
+        raise mixes("einsum")
+    summed = [one for one in dict.fromkeys("".join(inputs)) if one not in output]
+    order = [*output[1:], *summed]
+    total: Value | None = None
+    for value, letters in zip(values, inputs, strict=True):
+        given = [one for one in order if one in letters]
+        axes = (0, *[letters.index(one) for one in given])
+        value = _permute(t, [value], {"axes": axes})
+        sizes = iter(value.shape)
+        shape = (t.rows, *[next(sizes) if one in letters else 1 for one in order])
+        value = _reshape(t, [value], {"shape": shape})
+        total = value if total is None else elementwise(t, "mul", [total, value])
+    assert total is not None
+    over = tuple(range(len(order) - len(summed), len(order)))
+    return reduced(t, "reduce_sum", total, over, False) if over else total

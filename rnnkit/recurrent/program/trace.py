@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _INSTEAD = {
     "dropout": ": masks come from draw()",
     "cumsum": ": a product with a triangular matrix can",
-    "einsum": ": @ on permuted axes can",
 }
 FEWEST_ROWS = 1009
 """The least number of rows that a traced batch seems to have."""
