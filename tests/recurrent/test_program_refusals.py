@@ -108,13 +108,15 @@ REFUSED = {
     "dropout": (
         lambda c, x, h: ops.dropout(x, 0.5), r"dropout cannot be part of a program: .* draw\(\)",
     ),
-    "indices of two axes": (
-        lambda c, x, h: x * x.reshape(-1, 2, 2)[:, [0, 1], [1, 0]].sum(1, keepdims=True),
-        "getitem with arrays of indices in a program: only one, beside slices",
+    "indices that move the batch": (
+        lambda c, x, h: x * x.reshape(-1, 2, 1, 2)[:, [0, 1], :, [1, 0]].sum(0),
+        "getitem mixes rows",
     ),
-    "truths of two axes": (
-        lambda c, x, h: x * x.reshape(-1, 2, 2)[:, np.eye(2) > 0].sum(1, keepdims=True),
-        "getitem: .* truths for an axis of 2",
+    "indices of rows": (
+        lambda c, x, h: x + h[..., [0, 1], [0, 0]].sum(), "getitem mixes rows",
+    ),
+    "other indices for each row": (
+        lambda c, x, h: x * ops.gather(h, 1, np.arange(len(x))[:, None] % H), "getitem mixes rows",
     ),
     "indices of the batch": (lambda c, x, h: x[[0] * len(x)] + h, "getitem mixes rows"),
     "an index of the batch": (lambda c, x, h: x + h[0], "getitem mixes rows"),

@@ -6,6 +6,7 @@ gives a value or, where the primitive has several outputs, a tuple of them.
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -211,9 +212,14 @@ def _broadcast_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Val
     (x,) = values
     need_rows_first("broadcast_to", x)
     shape = tuple(params["shape"])
+    if not x.rows:  # for the batch: an invariant as rows
+        x = _without_batch(t, "broadcast_to", x, len(shape) - 1)
+        x = t.emit("copy", [x], x.shape)
+        lead = (1,) * (len(shape) - 1 - len(x.shape))
+        x = _shaped(t, x, (*lead, *x.shape))
     if len(shape) != len(x.shape) + 1 or shape[0] != t.rows:
         raise mixes("broadcast_to")
-    return t.emit("broadcast", [x], shape[1:], shape=shape[1:])
+    return x if x.shape == shape[1:] else t.emit("broadcast", [x], shape[1:], shape=shape[1:])
 
 
 def cut(
@@ -268,7 +274,10 @@ def _getitem(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     place = picked("getitem", params["key"], x.shape, t.rows)
     part = cut(t, x, place.starts, place.steps, place.sizes)
     if place.taken is not None:
-        part = _take(t, part, *place.taken)
+        axis, index = place.taken
+        if axis is None:
+            part, axis = _shaped(t, part, (part.size,)), 0
+        part = _take(t, part, axis, index)
     return _shaped(t, part, place.shape)
 
 
@@ -286,8 +295,11 @@ def _put(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
             part = _shaped(t, value, place.sizes)
         else:
             axis, index = place.taken
-            sizes = (*place.sizes[:axis], len(index), *place.sizes[axis + 1 :])
-            part = _given_back(t, _shaped(t, value, sizes), axis, index, shape[axis])
+            whole, at = (shape, axis) if axis is not None else ((math.prod(shape),), 0)
+            sizes = list(place.sizes) if axis is not None else list(whole)
+            sizes[at] = len(index)
+            part = _given_back(t, _shaped(t, value, tuple(sizes)), at, index, whole[at])
+            part = part if axis is not None else _shaped(t, part, shape)
         parts.append(part)
         places.append(place)
     times = counted(places, shape)
