@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.errors import TraceError
-from rnnkit.recurrent.program.trace import mixes, where
+from rnnkit.recurrent.program.trace import mixes, moves, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +60,7 @@ def picked(name: str, key: Any, shape: Shape, rows: int) -> Picked:
         arrays = [i if i < at else i + len(shape) - used for i in arrays]
     items += [slice(None)] * (len(shape) + 1 - sum(item is not None for item in items))
     if not _is_whole(items[0], rows):
-        raise mixes(name)
+        raise moves(name) if items[0] is None else mixes(name)
     if arrays and not all(item is None or isinstance(item, slice) for item in items):
         return _elements(name, as_given, shape)
     starts: list[int] = []

@@ -14,7 +14,7 @@ import numpy as np
 
 from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.picks import Picked, counted, picked, rounds
-from rnnkit.recurrent.program.trace import mixes, where
+from rnnkit.recurrent.program.trace import mixes, moves, where
 from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _astype(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
 def _row_shape(t: Tracer, name: str, shape: Shape, size: int) -> Shape:
     """The shape of a row, of a shape whose first axis is the batch; one size may be -1."""
     if not shape or shape[0] not in (t.rows, -1):
-        raise mixes(name)
+        raise moves(name) if t.rows in shape else mixes(name)
     row = list(shape[1:])
     if -1 in row:
         rest = -int(np.prod(row))
@@ -193,7 +193,7 @@ def _permute(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
         return t.emit("turn", [x], x.shape, rows=rows)
     need_rows_first("permute", x)
     if axes[0] != 0:
-        raise mixes("permute")
+        raise moves("permute")
     order = tuple([axis - 1 for axis in axes[1:]])
     return t.emit("permute", [x], tuple([x.shape[i] for i in order]), axes=order)
 
@@ -364,7 +364,7 @@ def _stack(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     axis = params["axis"] - 1
     need_rows_first("stack", *values)
     if axis < 0:
-        raise mixes("stack")
+        raise moves("stack")
     parts = []
     for value in values:
         row = value.shape if value.rows or value.shape[:1] != (t.rows,) else value.shape[1:]

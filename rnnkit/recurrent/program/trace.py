@@ -129,6 +129,14 @@ def mixes(name: str) -> TraceError:
     return TraceError(f"{where()}: {name} mixes rows of the batch")
 
 
+def moves(name: str) -> TraceError:
+    """Of an operation that puts the rows on another axis, as a layer over time wants them."""
+    return TraceError(
+        f"{where()}: {name} mixes rows of the batch: they stay on the first axis "
+        "(for a layer over time, call its cell's step)"
+    )
+
+
 class Call:
     """One call of a primitive that did not become operations: on invariants, or on inputs alone.
 
@@ -361,6 +369,15 @@ class Tracer:
                 output._output = i if several else 0
                 output.grad_fn = node
         return tuple(outputs) if several else outputs[0]
+
+    def refuse_layer(self, name: str, given: Sequence[Tensor]) -> None:
+        """Raises TraceError where a step calls a layer over time on its rows: the states of layers
+        have their rows on another axis than those of steps."""
+        if any(type(tensor._data) is TracedArray for tensor in given):
+            raise TraceError(
+                f"{where()}: a layer over time ({name}) cannot be part of a program: call its "
+                "cell's step"
+            )
 
     def is_of_batch(self, tensor: Tensor) -> bool:
         """Whether a real tensor, such as zeros((N, H)), was made for the batch: no size of a cell
