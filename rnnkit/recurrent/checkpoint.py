@@ -15,7 +15,7 @@ import gc
 from _thread import allocate_lock, get_ident
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import chain, count
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -67,7 +67,7 @@ def segment_of(pieces: Pieces, budget: int) -> int | None:
     One step is recorded and taken for all: it counts with every object and array that its
     operations keep, the states between segments with their arrays.
     """
-    step, between, used = _measure(pieces, 0)
+    step, between, used, _ = _measure(pieces, 0)
     if not (used or pieces.requires_grad):
         return None
     if pieces.directions * pieces.T * step <= budget:
@@ -91,9 +91,12 @@ def run_in_segments(pieces: Pieces, steps: int) -> Result:
     inputs: list[Tensor] = []
     for direction in range(pieces.directions):
         pieces.begin(direction)
-        inputs += pieces.tensors(direction) + _measure(pieces, direction).used
+        measured = _measure(pieces, direction)
+        inputs += pieces.tensors(direction) + measured.used
+        requiring = _requiring(pieces, direction, measured.behind)
+        outputs.require(requiring)
         with no_grad():
-            directions.append(_forward(pieces, direction, steps, outputs))
+            directions.append(_forward(pieces, direction, steps, outputs, requiring))
     unique = {id(each): each for each in inputs if each.dtype.kind == "f"}
     node = SegmentsNode(later, tuple(unique.values()), directions, outputs)
     return outputs.result(node)
@@ -119,7 +122,38 @@ class _Direction(NamedTuple):
     shared: dict[int, list[Key]]
 
 
-def _forward(pieces: Pieces, direction: int, steps: int, outputs: _Outputs) -> _Direction:
+def _requiring(
+    pieces: Pieces, direction: int, behind: Sequence[_Behind]
+) -> list[tuple[bool, ...]]:
+    """After each number of steps of a direction, from none: which of the carry require a gradient;
+    the last is the output where all are wanted.
+
+    Args:
+        behind: the states after a step, and its output or the last outputs of the rows.
+    """
+    schedule = pieces.options.schedule
+    found = [
+        tuple([each is not None and each.requires_grad for each in pieces.begin(direction)])
+    ]
+    for t in pieces.times(direction):
+        before = found[-1]
+        active = None if schedule is None else schedule.active(t)
+        if active is not None and not active.any():
+            last = before[-1] and not pieces.options.sequences
+            found.append((*before[:-1], last))
+            continue
+        after = [each.else_requires or any(before[i] for i in each.states) for each in behind]
+        if schedule is not None:
+            # Rows that have ended keep what they have; others may get back what began.
+            after = [a or b for a, b in zip(after, before, strict=True)]
+        found.append(tuple(after))
+    return found
+
+
+def _forward(
+    pieces: Pieces, direction: int, steps: int, outputs: _Outputs,
+    requiring: Sequence[tuple[bool, ...]],
+) -> _Direction:
     times, carry = pieces.times(direction), pieces.begin(direction)
     outside = {id(each) for each in pieces.tensors(direction)}
     shared: dict[int, list[Key]] = {id(each): [] for each in carry if each is not None}
@@ -132,13 +166,15 @@ def _forward(pieces: Pieces, direction: int, steps: int, outputs: _Outputs) -> _
             segments.append(_Segment(part, carry, rng.get_state()))
             run = pieces.run(direction, part, carry)
             successors: dict[int, Tensor] = {}
-            for each in run.carry:
+            for each, requires in zip(run.carry, requiring[start + len(part)], strict=True):
                 if not is_last and each is not None and id(each) not in successors:
                     if each.requires_grad or id(each) in outside or id(each) in shared:
                         successors[id(each)] = each
                     else:
-                        leaves.append(wrap(each.data))
-                        successors[id(each)] = leaves[-1]
+                        leaf = wrap(each.data)
+                        successors[id(each)] = leaf
+                        if requires:
+                            leaves.append(leaf)
                     shared.setdefault(id(successors[id(each)]), [])
             for key, tensor in outputs.of(run, part, is_last):
                 outputs.put(key, direction, tensor)
@@ -236,8 +272,14 @@ class SegmentsNode(Node):
         elsewhere = {key for keys in shared.values() for key in keys}
         following: Carry = ()
         seeded: set[int] = set()
+        unforeseen = GraphError(
+            f"memory: {pieces.name} computes a result of some of its steps, but not of the first, "
+            "from what requires a gradient; run it with memory='full'"
+        )
 
         def seed(key: Key, tensor: Tensor) -> None:
+            if tensor.requires_grad and key[0] in self._outputs.constant:
+                raise unforeseen
             gradient = self._outputs.part(d_outputs, key, direction)
             if gradient is not None and tensor.requires_grad:
                 collector.add(slot_of(tensor), gradient)
@@ -253,6 +295,8 @@ class SegmentsNode(Node):
                 run = pieces.run(direction, segment.times, segment.carry)
             for tensor, leaf in zip(run.carry, following, strict=False):
                 if tensor is not None and leaf is not None and tensor is not leaf:
+                    if tensor.requires_grad and not leaf.requires_grad:
+                        raise unforeseen
                     _hand_over(collector, leaf, tensor)
             for key, tensor in self._outputs.of(run, segment.times, segment is segments[-1]):
                 if key not in elsewhere:
@@ -313,6 +357,17 @@ class _Outputs:
         self._first_final = 1 + names * options.steps
         self.count = self._first_final + names
         self._arrays: list[Array | None] = [None] * self.count
+        self.constant = set(range(self.count))
+
+    def require(self, requiring: Sequence[tuple[bool, ...]]) -> None:
+        """Takes from the ``constant`` outputs, by place, those that a direction has made of what
+        requires a gradient; see ``_requiring``."""
+        names, after = range(self._names), requiring[1:]
+        if any(each[-1] for each in (after if self._options.sequences else after[-1:])):
+            self.constant.discard(0)
+        if self._options.steps:
+            self.constant -= {self._names - i for i in names if any(each[i] for each in after)}
+        self.constant -= {self.count - 1 - i for i in names if after[-1][i]}
 
     def of(self, run: Run, times: range, is_last: bool) -> list[tuple[Key, Tensor]]:
         """The tensors of a run that belong to the outputs, in the order of their keys."""
@@ -368,17 +423,25 @@ class _Outputs:
         for array in self._arrays:
             assert array is not None
             found.append(wrap(array))
-        node.made(found)
+        node.made(found, self.constant)
         self._arrays = []
         final = tuple(found[self._first_final :][::-1])
         steps = tuple(found[1 : self._first_final][::-1]) if self._options.steps else None
         return Result(found[0], final, steps)
 
 
+class _Behind(NamedTuple):
+    """What an output of a step, or a state after it, is computed from."""
+
+    states: list[int]  # before the step, by number; after these, the last outputs of the rows
+    else_requires: bool  # whether anything else requires a gradient
+
+
 class _Measured(NamedTuple):
     step: int  # bytes that a recorded step keeps
     between: int  # bytes of the arrays of a state
     used: list[Tensor]  # what requires a gradient and the step is computed from
+    behind: list[_Behind]  # the states after the step, and its output
 
 
 def _measure(pieces: Pieces, direction: int) -> _Measured:
@@ -399,7 +462,16 @@ def _measure(pieces: Pieces, direction: int) -> _Measured:
     used = [each for each in used if not any(each is one for one in given)]
     between = {id(owner): owner.nbytes for owner in (_owner(each.data) for each in given)}
     apart = [*given, *used, *pieces.tensors(direction)]
-    return _Measured(_kept_bytes(roots, since, apart), sum(between.values()), used)
+    kept = _kept_bytes(roots, since, apart)
+    results = run.carry[: pieces.states], run.outputs or run.carry[-1:]
+    behind = [_behind(each, given, since) for each in chain(*results)]
+    return _Measured(kept, sum(between.values()), used, behind)
+
+
+def _behind(result: Any, given: Sequence[Tensor], since: int) -> _Behind:
+    found = _outside(history([result], since), [result], since)
+    states = [i for i, each in enumerate(given) if any(each is one for one in found)]
+    return _Behind(states, len(found) > len(states))
 
 
 def _kept_bytes(roots: Sequence[Tensor], since: int, apart: Sequence[Tensor]) -> int:

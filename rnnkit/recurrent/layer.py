@@ -104,6 +104,8 @@ def run_checked_layer(
 ) -> Result:
     """``run_layer`` for a caller that has checked all arguments itself."""
     cell = cells[0]
+    if thread.tracer is not None:
+        thread.tracer.refuse_layer(cell.short_name, (x, *(state or ())))
     dtype = backend.DTYPE_NAMES[cell.dtype]
     first, second, I = x.data.shape
     N, T = (first, second) if options.batch_first else (second, first)

@@ -38,12 +38,10 @@ class Stepper:
 
     Attributes:
         state: one (L, N, H) array per state name, or as the cell's ``state_shapes`` say; writing
-            into them changes the state.
+            into them changes the state, and assigning others is ``reset`` to these.
     """
 
-    __slots__ = ("_batch", "_cells", "_dtype", "_in_use", "_native", "_runner", "state")
-
-    state: tuple[Array, ...]
+    __slots__ = ("_batch", "_cells", "_dtype", "_in_use", "_native", "_runner", "_state")
 
     def __init__(self, cells: Sequence[Cell], batch_size: int = 1) -> None:
         first = cells[0]
@@ -51,7 +49,7 @@ class Stepper:
         self._batch = check_size("batch_size", batch_size)
         self._dtype = first.dtype
         initial = [cell.initial_state_for(self._batch) for cell in cells]
-        self.state = tuple(
+        self._state: tuple[Array, ...] = tuple(
             np.stack([start.data for start in starts]) for starts in zip(*initial, strict=True)
         )
         self._in_use = allocate_lock()
@@ -73,6 +71,14 @@ class Stepper:
             self._runner = _ProgramRunner(evaluated, self.state)
         else:
             self._runner = _TapeRunner(evaluated, self.state)
+
+    @property
+    def state(self) -> tuple[Array, ...]:
+        return self._state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self.reset(value)  # into the arrays that the runner goes on with
 
     def __call__(self, x: Any, out: Array | None = None) -> Any:
         """Take one step or a block of steps.

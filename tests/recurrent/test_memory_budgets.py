@@ -402,6 +402,72 @@ def test_nothing_is_recorded_where_nothing_requires_a_gradient():
     assert not segments_run()
 
 
+class Handing(Cell):
+    """The input comes to the output three steps later, from state to state."""
+
+    state_names = ("a", "b", "c", "d")
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.weight = Parameter(np.ones(hidden_size))
+
+    def step(self, x, state):
+        a, b, c, d = state
+        return a * 2, (b, c * self.weight, d * 1, x)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize(
+    "call", [{}, {"return_sequences": False}, {"return_steps": True, "lengths": [1, 0]}]
+)
+def test_only_what_has_something_behind_it_requires_a_gradient(monkeypatch, steps, frozen, call):
+    cell = Handing(4, 4)
+    cell.requires_grad_(not frozen)
+    x = rk.tensor(np.random.default_rng(1).standard_normal((steps, 2, 4)), requires_grad=True)
+    found = []
+    for memory in ("full", 1):
+        if memory == 1:
+            in_pieces(monkeypatch, 2)
+        with rk.backend("python"):
+            result = run_layer((cell,), x, memory=memory, **call)
+        flat = [result[0], *result[1], *(result[2] if len(result) > 2 else ())]
+        wanted = [x, *cell.parameters()][: 2 - frozen]
+        gradients = rk.grad(
+            sum((each * each).sum() for each in flat if each.requires_grad), wanted,
+            allow_unused=True,
+        ) if any(each.requires_grad for each in flat) else []
+        found.append([
+            [each.requires_grad for each in flat],
+            [np.zeros(1) if each is None else each.numpy() for each in gradients],
+        ])
+    assert found[1][0] == found[0][0]
+    for actual, expected in zip(found[1][1], found[0][1], strict=True):
+        np.testing.assert_array_equal(actual, np.broadcast_to(expected, actual.shape))
+
+
+@pytest.mark.parametrize("late", ["output", "state"])
+def test_what_only_some_steps_compute_from_parameters_is_refused(monkeypatch, late):
+    """A gradient would be missing."""
+
+    class Late(Cell):
+        state_names = ("h", "c")
+
+        def __init__(self, input_size, hidden_size):
+            super().__init__(input_size, hidden_size)
+            self.weight = Parameter(np.ones(4, np.float32))
+
+        def step(self, x, state):
+            h, c = state[0] + x, state[1] * 1
+            other = self.weight * 2 if 2.5 < h.numpy()[0, 0] < 3.5 else c * 1
+            return (h, (h, other)) if late == "state" else (other, (h, c))
+
+    in_pieces(monkeypatch, 2)
+    _, (h, _) = run_layer((Late(4, 4),), rk.ones(6, 1, 4).requires_grad_(), memory=1)
+    with pytest.raises(GraphError, match=r"memory: Late .* memory='full'"):
+        h.sum().backward()
+
+
 # ---- bytes
 
 

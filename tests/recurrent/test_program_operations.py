@@ -216,6 +216,37 @@ SHAPES = {
     "indices of two axes": lambda x, h, w: (
         (h * w)[:, SHUFFLED.reshape(5, 6)] * x[:, :6].unsqueeze(1)
     ),
+    "indices of several axes": lambda x, h, w: (
+        cubes(h * x)[:, :, [0, 1, 1, 0], [2, 0, 4, 2]] * x[:, :4].unsqueeze(1)
+    ),
+    "indices beside an integer": lambda x, h, w: (
+        cubes(h * x)[:, 1, [2, 0, 2]] * x[:, :5].unsqueeze(1)
+    ),
+    "truths of two axes": lambda x, h, w: (
+        boxes(h * w)[:, SHUFFLED.reshape(3, 10) < 13]
+        * boxes(x)[(slice(None), *np.eye(3, 10).nonzero())][:, :1]
+    ),
+    "gather": lambda x, h, w: (
+        ops.gather(h * x, 1, np.tile([3, 0, 3], (len(h), 1))) * h[:, :3]
+    ),
+    "gather of the input": lambda x, h, w: (
+        ops.gather(x, 1, np.tile(SHUFFLED[:6], (len(x), 1))) @ w.reshape(6, 5) + h[:, :5]
+    ),
+    "gather along a middle axis": lambda x, h, w: ops.gather(
+        boxes(h * x), 1, np.tile([[[0, 1, 2], [2, 2, 1]]], (len(h), 1, 1))
+    ),
+    "rows up to the last": lambda x, h, w: h[0 : len(h), :5] * (x[: len(x), :6] @ w.reshape(6, 5)),
+    "a parameter laid out for the batch": lambda x, h, w: (
+        w.expand(len(h), -1) * h + w[:1].reshape(1, 1).expand(len(h), 30) * x
+    ),
+    "a matrix laid out for the batch": lambda x, h, w: (
+        w.reshape(1, 3, 10).repeat(len(h), 1, 1) @ (h * x)[:, :10].unsqueeze(2)
+    ),
+    "a parameter as the output": lambda x, h, w: ops.broadcast_to(w, (len(h), 2, 30)),
+    "rows of a table for the batch": lambda x, h, w: (
+        ops.embedding(np.full((len(h), 2), 3), w.reshape(5, 6)).sum(1) * h[:, :6]
+        + ops.embedding(np.zeros(len(h), int), w.reshape(5, 6), padding_idx=1) * x[:, :6]
+    ),
     "truths of a constant": lambda x, h, w: (h * w)[:, SHUFFLED < 11] * x[:, :11],
     "a range of indices": lambda x, h, w: (h * w)[:, range(7, 20, 4)] * x[:, :4],
     "an index that is an array": lambda x, h, w: (h * x)[:, np.array(-1)].unsqueeze(1) * x,

@@ -109,13 +109,19 @@ REFUSED = {
     "dropout": (
         lambda c, x, h: ops.dropout(x, 0.5), r"dropout cannot be part of a program: .* draw\(\)",
     ),
-    "indices of two axes": (
-        lambda c, x, h: x * x.reshape(-1, 2, 2)[:, [0, 1], [1, 0]].sum(1, keepdims=True),
-        "getitem with arrays of indices in a program: only one, beside slices",
+    "indices that move the batch": (
+        lambda c, x, h: x * x.reshape(-1, 2, 1, 2)[:, [0, 1], :, [1, 0]].sum(0),
+        "getitem mixes rows",
     ),
-    "truths of two axes": (
-        lambda c, x, h: x * x.reshape(-1, 2, 2)[:, np.eye(2) > 0].sum(1, keepdims=True),
-        "getitem: .* truths for an axis of 2",
+    "rows on a later axis": (
+        lambda c, x, h: x * h[:, None].transpose(0, 1)[0],
+        "permute mixes rows .* they stay on the first axis",
+    ),
+    "indices of rows": (
+        lambda c, x, h: x + h[..., [0, 1], [0, 0]].sum(), "getitem mixes rows",
+    ),
+    "other indices for each row": (
+        lambda c, x, h: x * ops.gather(h, 1, np.arange(len(x))[:, None] % H), "getitem mixes rows",
     ),
     "indices of the batch": (lambda c, x, h: x[[0] * len(x)] + h, "getitem mixes rows"),
     "an index of the batch": (lambda c, x, h: x + h[0], "getitem mixes rows"),
@@ -433,3 +439,17 @@ def test_zeros_made_for_the_batch_are_no_matter():
     _, actual = run(step, "native")
     np.testing.assert_array_equal(actual, np.zeros((3, 5, H), np.float32))
     assert rk.why(1)[0].path == "program"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (lambda h: (), r"a layer over time \(RNN\) cannot be part of a program"),
+        (lambda h: (h[None],), "getitem mixes rows of the batch: they stay on the first axis"),
+    ],
+)
+def test_a_layer_over_time_within_a_step_is_refused_with_what_to_call(state, reason):
+    layer = nn.RNN(H, H, batch_first=True)
+    written = of_hidden(lambda c, x, h: layer((x + h)[:, None], *state(h))[0][:, 0])
+    with pytest.raises(BackendError, match=rf"{FILE}:\d+: {reason}.* call its cell's step"):
+        run(written, "native")

@@ -82,6 +82,10 @@ def test_reset_copy_save_and_restore(path, make):
     np.testing.assert_array_equal(stepper(x[3:]), first[3:])
     stepper.reset([saved[name] for name in saved])
     np.testing.assert_array_equal(stepper(x[3:]), first[3:])
+    stepper.state = tuple(saved.values())
+    np.testing.assert_array_equal(stepper(x[3:]), first[3:])
+    with pytest.raises(ShapeError):
+        stepper.state = [each[:, :1] for each in saved.values()]
 
 
 def test_savez_keeps_a_stream_for_another_day(path, make, tmp_path):

@@ -6,6 +6,7 @@ gives a value or, where the primitive has several outputs, a tuple of them.
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from rnnkit.errors import TraceError
 from rnnkit.recurrent.program.picks import Picked, counted, picked, rounds
-from rnnkit.recurrent.program.trace import mixes, where
+from rnnkit.recurrent.program.trace import mixes, moves, where
 from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _astype(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
 def _row_shape(t: Tracer, name: str, shape: Shape, size: int) -> Shape:
     """The shape of a row, of a shape whose first axis is the batch; one size may be -1."""
     if not shape or shape[0] not in (t.rows, -1):
-        raise mixes(name)
+        raise moves(name) if t.rows in shape else mixes(name)
     row = list(shape[1:])
     if -1 in row:
         rest = -int(np.prod(row))
@@ -192,7 +193,7 @@ def _permute(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
         return t.emit("turn", [x], x.shape, rows=rows)
     need_rows_first("permute", x)
     if axes[0] != 0:
-        raise mixes("permute")
+        raise moves("permute")
     order = tuple([axis - 1 for axis in axes[1:]])
     return t.emit("permute", [x], tuple([x.shape[i] for i in order]), axes=order)
 
@@ -211,9 +212,14 @@ def _broadcast_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Val
     (x,) = values
     need_rows_first("broadcast_to", x)
     shape = tuple(params["shape"])
+    if not x.rows:  # for the batch: an invariant as rows
+        x = _without_batch(t, "broadcast_to", x, len(shape) - 1)
+        x = t.emit("copy", [x], x.shape)
+        lead = (1,) * (len(shape) - 1 - len(x.shape))
+        x = _shaped(t, x, (*lead, *x.shape))
     if len(shape) != len(x.shape) + 1 or shape[0] != t.rows:
         raise mixes("broadcast_to")
-    return t.emit("broadcast", [x], shape[1:], shape=shape[1:])
+    return x if x.shape == shape[1:] else t.emit("broadcast", [x], shape[1:], shape=shape[1:])
 
 
 def cut(
@@ -268,7 +274,10 @@ def _getitem(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     place = picked("getitem", params["key"], x.shape, t.rows)
     part = cut(t, x, place.starts, place.steps, place.sizes)
     if place.taken is not None:
-        part = _take(t, part, *place.taken)
+        axis, index = place.taken
+        if axis is None:
+            part, axis = _shaped(t, part, (part.size,)), 0
+        part = _take(t, part, axis, index)
     return _shaped(t, part, place.shape)
 
 
@@ -286,8 +295,11 @@ def _put(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
             part = _shaped(t, value, place.sizes)
         else:
             axis, index = place.taken
-            sizes = (*place.sizes[:axis], len(index), *place.sizes[axis + 1 :])
-            part = _given_back(t, _shaped(t, value, sizes), axis, index, shape[axis])
+            whole, at = (shape, axis) if axis is not None else ((math.prod(shape),), 0)
+            sizes = list(place.sizes) if axis is not None else list(whole)
+            sizes[at] = len(index)
+            part = _given_back(t, _shaped(t, value, tuple(sizes)), at, index, whole[at])
+            part = part if axis is not None else _shaped(t, part, shape)
         parts.append(part)
         places.append(place)
     times = counted(places, shape)
@@ -352,7 +364,7 @@ def _stack(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     axis = params["axis"] - 1
     need_rows_first("stack", *values)
     if axis < 0:
-        raise mixes("stack")
+        raise moves("stack")
     parts = []
     for value in values:
         row = value.shape if value.rows or value.shape[:1] != (t.rows,) else value.shape[1:]

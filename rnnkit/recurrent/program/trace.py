@@ -128,6 +128,14 @@ def mixes(name: str) -> TraceError:
     return TraceError(f"{where()}: {name} mixes rows of the batch")
 
 
+def moves(name: str) -> TraceError:
+    """Of an operation that puts the rows on another axis, as a layer over time wants them."""
+    return TraceError(
+        f"{where()}: {name} mixes rows of the batch: they stay on the first axis "
+        "(for a layer over time, call its cell's step)"
+    )
+
+
 class Call:
     """One call of a primitive that did not become operations: on invariants, or on inputs alone.
 
@@ -168,9 +176,11 @@ class Tracer:
 
     def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
         from rnnkit.recurrent.program import products
+        from rnnkit.recurrent.program.picks import of_any_rows
         from rnnkit.recurrent.program.rows import RULES
 
         self._rules = RULES
+        self._of_any_rows = of_any_rows
         self._products = products
         self.dtype = dtype
         self.hoists = hoists
@@ -293,7 +303,10 @@ class Tracer:
 
     def call(self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
         """What a primitive gives; see ``Primitive.__call__``."""
-        if any(type(tensor._data) is TracedArray for tensor in inputs):
+        is_for_batch = _is_for_batch(primitive, inputs, params, self.rows)
+        if primitive.name == "getitem":
+            params = {"key": self._of_any_rows(params["key"], self.rows)}
+        if is_for_batch or any(type(tensor._data) is TracedArray for tensor in inputs):
             given = tuple([
                 t if type(t._data) is TracedArray else self.stand_in(t) for t in inputs
             ])
@@ -302,10 +315,16 @@ class Tracer:
                 self.same_rows(primitive.name, t) if self.is_of_batch(t) else self.stand_in(t)
                 for t in inputs
             ])
+        elif primitive.name == "getitem" and self._is_of_rows(params["key"]):
+            # Of a table, by ids that are the same in every row.
+            row = self._call_for_real(primitive, inputs, {"key": params["key"][:1]})
+            return self.call(
+                PRIMITIVES["broadcast_to"], (row,), {"shape": (self.rows, *row.shape[1:])}
+            )
         else:
             return self._call_for_real(primitive, inputs, params)
         values = [self.value_of(tensor) for tensor in given]
-        if all(value.rows is None for value in values):
+        if all(value.rows is None for value in values) and not is_for_batch:
             results: Any = self._without_rows(primitive, values, params)
         elif primitive.name in ("linear", "matmul") and (
             self._products.is_in_parts(primitive.name, values) and not self.backward
@@ -350,10 +369,26 @@ class Tracer:
                 output.grad_fn = node
         return tuple(outputs) if several else outputs[0]
 
+    def refuse_layer(self, name: str, given: Sequence[Tensor]) -> None:
+        """Raises TraceError where a step calls a layer over time on its rows: the states of layers
+        have their rows on another axis than those of steps."""
+        if any(type(tensor._data) is TracedArray for tensor in given):
+            raise TraceError(
+                f"{where()}: a layer over time ({name}) cannot be part of a program: call its "
+                "cell's step"
+            )
+
     def is_of_batch(self, tensor: Tensor) -> bool:
         """Whether a real tensor, such as zeros((N, H)), was made for the batch: no size of a cell
         is a multiple of the number of rows."""
         return any(size and size % self.rows == 0 for size in tensor._data.shape)
+
+    def _is_of_rows(self, key: Any) -> bool:
+        """Whether a key is of ids for the batch, the same in every row."""
+        return (
+            isinstance(key, np.ndarray) and key.shape[:1] == (self.rows,)
+            and key.dtype.kind in "iu" and bool((key == key[:1]).all())
+        )
 
     def same_rows(self, name: str, tensor: Tensor) -> Tensor:
         """What was made for the batch, as rows: what is done with it is done with rows, too.
@@ -446,6 +481,16 @@ def _key(
         for t in inputs
     ]
     return (id(primitive), recorded, *from_what, told_apart(params))
+
+
+def _is_for_batch(
+    primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any], rows: int
+) -> bool:
+    """Whether a call lays a tensor without rows out for the batch: ``self.bias.expand(N, -1)``."""
+    if primitive.name != "broadcast_to" or params["shape"][:1] != (rows,):
+        return False
+    shape = inputs[0]._data.shape
+    return len(shape) < len(params["shape"]) or shape[0] == 1
 
 
 def _are_of_input(operands: list[Value]) -> bool:
