@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,12 @@ def culprit(model: Module, batch: Any = None) -> str:
     return "all parameters are finite"
 
 
-def first_gradient_not_finite(model: Module) -> str:
-    """The name of the first parameter whose gradient is not finite."""
-    for name, parameter in model.named_parameters():
+def first_gradient_not_finite(model: Module, trained: Iterable[Tensor]) -> str:
+    """The name of the first of the parameters that are trained whose gradient is not finite."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for place, parameter in enumerate(trained):
         if parameter.grad is not None and not np.isfinite(parameter.grad.data).all():
-            return name
+            return names.get(id(parameter), f"parameter {place} of the optimizer")
     return "all parameters together"
 
 
