@@ -146,7 +146,8 @@ class Trainer:
         Raises:
             TrainingError: the loss or a gradient stopped being finite.
             DTypeError: the objective returns something else than a `Loss` of a Tensor.
-            RunError: a checkpoint of another run is where this one's would go.
+            RunError: a checkpoint of another run is where this one's would go; or this trainer was
+                cut short before it had saved one, so that its model is no longer at the beginning.
             OSError: something could not be written; what was saved before is whole.
         """
         with self._sole_use():
@@ -155,6 +156,7 @@ class Trainer:
                     f"{self.checkpoints.path}: of a run that can be resumed; "
                     "choose another folder or remove it"
                 )
+            self._check_is_fresh()
             return self._fit(resumed=False)
 
     def resume(self, path: str | os.PathLike[str] | None = None) -> Outcome:
@@ -166,7 +168,8 @@ class Trainer:
 
         Raises:
             RunError: the checkpoint is damaged, or of a run with another model or set up otherwise;
-                nothing was loaded then.
+                nothing was loaded then. Or there is none, and this trainer was cut short before it
+                had saved one.
         """
         if path is None:
             if self.checkpoints is None:
@@ -175,7 +178,9 @@ class Trainer:
             os.makedirs(path, exist_ok=True)
         with self._sole_use():
             found = find_checkpoint(path)
-            if found is not None:
+            if found is None:
+                self._check_is_fresh()
+            else:
                 self._load(found)
             return self._outcome or self._fit(resumed=True)
 
@@ -413,6 +418,13 @@ class Trainer:
 
     def _sole_use(self) -> contextlib.AbstractContextManager[None]:
         return self.checkpoints.sole_use() if self.checkpoints else contextlib.nullcontext()
+
+    def _check_is_fresh(self) -> None:
+        if self._begun and self.checkpoints is not None:
+            raise RunError(
+                f"{self.checkpoints.path}: this trainer was cut short before it had saved one; "
+                "make the model, the optimizer and the trainer anew"
+            )
 
     def _check_all_is_saved(self) -> None:
         known = {id(parameter) for parameter in self.model.parameters()}
