@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from rnnkit.autograd import Tensor
 from rnnkit.module import Module
 
 
-def culprit(model: Module, batch: Any = None) -> str:
-    """The first parameter, buffer or array of the batch that is not finite, as part of a sentence.
+def culprit(model: Module, batches: Iterable[Any]) -> str:
+    """The first parameter, buffer or array of a batch that is not finite, as part of a sentence.
 
     Parameters come first: when one has become NaN, everything else follows from it.
     """
@@ -22,9 +22,10 @@ def culprit(model: Module, batch: Any = None) -> str:
     for name, buffer in model.named_buffers():
         if not _is_finite(buffer.data):
             return f"the buffer {name} is not finite"
-    for name in ("inputs", "targets"):
-        if not _is_finite(getattr(batch, name, None)):
-            return f"the {name} of the batch are not finite"
+    for batch in batches:
+        for name in ("inputs", "targets"):
+            if not _is_finite(getattr(batch, name, None)):
+                return f"the {name} of the batch are not finite"
     return "all parameters are finite"
 
 
@@ -40,6 +41,8 @@ def first_gradient_not_finite(model: Module, trained: Iterable[Tensor]) -> str:
 def _is_finite(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_finite, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
     array = value.data if isinstance(value, Tensor) else value
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         return True

@@ -328,7 +328,7 @@ class Trainer:
     def _backward(self, loss: Loss, batch: Any, weight: float) -> None:
         value = loss.value.item()
         if not math.isfinite(value):
-            where = culprit(self.model, batch)
+            where = culprit(self.model, [batch])
             what = f"the training loss became {value}"
             raise self._not_finite(self._step_number + 1, what, where)
         # Weights of about 1 keep the sums in range; _clip divides by their sum.
@@ -357,7 +357,8 @@ class Trainer:
             means = self.evaluate(self.validation)
             if not math.isfinite(means["loss"]):
                 what = f"the validation loss became {means['loss']}"
-                raise self._not_finite(self._step_number, what, culprit(self.model))
+                where = culprit(self.model, self.validation.epoch())
+                raise self._not_finite(self._step_number, what, where)
             name = self.measure.name
             if name not in means:
                 raise ArgumentError(f"measure: {name!r} is not one of {', '.join(means)}")

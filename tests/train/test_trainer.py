@@ -498,13 +498,25 @@ def test_a_loss_that_is_not_finite_names_where_it_came_from(spoil, message):
         trainer.fit()
 
 
+def test_inputs_by_name_that_are_not_finite_are_found():
+    model, batches = Regression(), Ragged()
+    batches.inputs = [{"left": x, "right": np.full(3, np.nan)} for x in batches.inputs]
+    trainer = Trainer(
+        model, SGD(model.parameters(), lr=0.1), batches, budget=Budget(steps=1),
+        objective=lambda batch, _: Loss(model.weight.sum() * batch.inputs["right"].sum(), 1),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="the inputs of the batch are not finite"):
+        trainer.fit()
+
+
 def test_a_validation_that_is_not_finite_stops_with_the_step():
     model, bad = Regression(), Whole()
     bad.targets[0][0] = np.nan
     trainer = Trainer(
         model, SGD(model.parameters(), lr=0.1), Whole(), bad, budget=Budget(steps=4), validations=2
     )
-    with pytest.raises(TrainingError, match=r"^step 2: the validation loss became nan"):
+    expected = r"^step 2: the validation loss became nan .*the targets of the batch are not finite"
+    with pytest.raises(TrainingError, match=expected):
         trainer.fit()
 
 
