@@ -196,6 +196,9 @@ class Module:
     # -- registration ------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, (Parameter, Module)) and _is_property(self, name):
+            object.__setattr__(self, name, value)
+            return
         if isinstance(value, Parameter):
             if self._known_kinds(name).get(name) not in (BUFFER, TRANSIENT_BUFFER):
                 self._register(name, value, PARAMETER)
@@ -401,6 +404,11 @@ class Module:
                 f"{type(self).__name__}: state_dict does not fit, nothing was loaded:\n  "
                 + "\n  ".join(problems)
             )
+        written = {_owner(tensor.data) for tensor in targets.values()}
+        for name, array in arrays.items():
+            # Else, where two layers change places, the second would get what is its own already.
+            if _owner(array) in written:
+                arrays[name] = array.copy()
         for name, array in arrays.items():
             np.copyto(targets[name].data, array, casting="unsafe")
         return IncompatibleKeys(missing, unexpected)
@@ -516,6 +524,11 @@ def _without_repeats(named: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, An
             yield name, value
 
 
+def _is_property(module: Module, name: str) -> bool:
+    """Whether the class says what becomes of ``module.name = value``."""
+    return isinstance(getattr(type(module), name, None), property)
+
+
 def _misfit(array: np.ndarray, target: np.ndarray) -> str | None:
     """Say why ``array`` cannot be copied into ``target``, or None when it can."""
     if array.shape != target.shape:
@@ -528,6 +541,13 @@ def _misfit(array: np.ndarray, target: np.ndarray) -> str | None:
     if array.dtype.kind in "iu" and not np.array_equal(array, array.astype(target.dtype)):
         return f"expected integers that fit {target.dtype}, got larger ones in {array.dtype}"
     return None
+
+
+def _owner(array: np.ndarray) -> int:
+    """The id of the array whose memory ``array`` is a view of, or its own."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return id(array)
 
 
 def _are_equal(a: np.ndarray, b: np.ndarray) -> bool:

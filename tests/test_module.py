@@ -537,3 +537,43 @@ def test_double_and_float():
     assert net.double() is net
     assert net.shift.dtype == np.float64
     assert net.float().first.factor.dtype == np.float32
+
+
+def test_a_property_says_itself_what_becomes_of_a_parameter_or_module():
+    class Model(Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        @property
+        def weight(self):
+            return self.inner.weight
+
+        @weight.setter
+        def weight(self, value):
+            self.inner.weight = value
+
+        @property
+        def first(self):
+            return self.inner
+
+    model, weight = Model(), Parameter(np.full((2, 2), 3.0))
+    model.weight = weight
+    assert model.weight is model.inner.weight is weight
+    assert [name for name, _ in model.named_parameters()] == ["inner.weight", "inner.bias"]
+    with pytest.raises(AttributeError):
+        model.first = nn.Linear(2, 2)
+    assert [name for name, _ in model.named_modules()] == ["", "inner"]
+
+
+def test_layers_change_places_by_each_others_arrays():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(2, 3))
+    first, second = (layer.state_dict() for layer in model)
+    model.load_state_dict({
+        f"{1 - place}.{name}": parameter
+        for place, layer in enumerate(model)
+        for name, parameter in layer.named_parameters()
+    })
+    for name in ("weight", "bias"):
+        np.testing.assert_array_equal(getattr(model[0], name).data, second[name])
+        np.testing.assert_array_equal(getattr(model[1], name).data, first[name])

@@ -149,6 +149,8 @@ class LayerTrace:
     def quantiles(self, q: Sequence[float], state: str | None = None) -> Array:
         """Quantiles (len(q), T) over the rows of ``row_norms``; NaN where no row has the step.
 
+        Interpolated between rows, but infinite from the first infinite row on.
+
         Raises ArgumentError where one is not from 0 to 1.
         """
         for each in q:
@@ -159,7 +161,7 @@ class LayerTrace:
         for t in range(self.T):
             there = rows[t][self.sequences[t] >= 0]
             if there.size:
-                result[:, t] = np.quantile(there, q)
+                result[:, t] = _quantiles(there, q)
         return result
 
     def factor(self, state: str | None = None) -> float:
@@ -225,3 +227,11 @@ class LayerTrace:
         kind = type(self.cell).__name__
         gradients = ", ".join(self.d_states) or "none"
         return f"LayerTrace({self.name}: {kind}, T={self.T}, N={self.N}, gradients: {gradients})"
+
+
+def _quantiles(values: Array, q: Sequence[float]) -> Array:
+    """As np.quantile, which makes NaN of the difference of two that are infinite."""
+    with np.errstate(invalid="ignore"):
+        between = np.quantile(values, q)
+    low, high = (np.quantile(values, q, method=method) for method in ("lower", "higher"))
+    return np.where((low == high) | np.isinf(high), high, between)

@@ -13,18 +13,25 @@ The warm-up lets the average follow the fast changes of the first steps.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.unchangeable import check_writeable, unchangeable
-from rnnkit.cells.checks import check_number
+from rnnkit.cells.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError
-from rnnkit.optim.optimizer import Scratch, check_parameter, loaded_array, loaded_count
+from rnnkit.optim.optimizer import (
+    Scratch,
+    check_parameter,
+    loaded_array,
+    loaded_by_index,
+    loaded_count,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 
 class EMA:
@@ -140,10 +147,12 @@ class EMA:
         through JSON, their strings. Raises ArgumentError listing everything that does not fit;
         nothing is changed in that case.
         """
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentError(f"EMA: state_dict: expected a dict, got {state_dict!r}")
         expected = ("decay", "warm_up", "updates", "averages")
         problems = [f"missing {name}" for name in expected if name not in state_dict]
         problems += [f"unexpected {name}" for name in state_dict if name not in expected]
-        arrays = {int(key): value for key, value in state_dict.get("averages", {}).items()}
+        arrays = loaded_by_index("averages", state_dict.get("averages", {}), problems)
         loaded = [
             loaded_array(
                 f"averages {i}", arrays.pop(i, None), param.data.shape, param.data.dtype, problems
@@ -157,8 +166,8 @@ class EMA:
                 "EMA: state_dict does not fit, nothing was loaded:\n  " + "\n  ".join(problems)
             )
         check_number("decay", state_dict["decay"], high=1.0)
+        self.warm_up = check_bool("warm_up", state_dict["warm_up"])
         self.decay = float(state_dict["decay"])
-        self.warm_up = bool(state_dict["warm_up"])
         self.updates = updates
         self.averages = loaded
 

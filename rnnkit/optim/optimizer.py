@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, clear_grad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
     # A parameter's values, its gradient and its state.
@@ -261,9 +261,10 @@ class Optimizer:
         Indices may be ints or, after a trip through JSON, their strings.
         Raises ArgumentError listing everything that does not fit; nothing is changed in that case.
         """
-        if not {"state", "param_groups"} <= set(state_dict):
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            got = list(state_dict) if isinstance(state_dict, Mapping) else repr(state_dict)
             raise ArgumentError(
-                f"state_dict: expected the keys 'state' and 'param_groups', got {list(state_dict)}"
+                f"state_dict: expected the keys 'state' and 'param_groups', got {got}"
             )
         groups = state_dict["param_groups"]
         problems = _group_problems(self.param_groups, groups, {"params", *self.defaults})
@@ -277,10 +278,12 @@ class Optimizer:
             self.check_options(group)
         state = {}
         params = list(self._parameters())
-        for key, saved in state_dict["state"].items():
-            index = int(key)
-            if not 0 <= index < len(params):
+        for index, saved in loaded_by_index("state", state_dict["state"], problems).items():
+            if index >= len(params):
                 problems.append(f"state {index}: there are {len(params)} parameters")
+                continue
+            if not isinstance(saved, Mapping):
+                problems.append(f"state {index}: expected a dict, got {saved!r}")
                 continue
             state[index] = self._loaded_state(index, saved, params[index].data, problems)
         if problems:
@@ -362,6 +365,21 @@ def _plain_value(name: str, value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def loaded_by_index(name: str, saved: Any, problems: list[str]) -> dict[int, Any]:
+    """``saved`` by its indices, ints or their strings; what is none adds to ``problems``."""
+    found: dict[int, Any] = {}
+    if not isinstance(saved, Mapping):
+        problems.append(f"{name}: expected a dict by index, got {saved!r}")
+        return found
+    for key, value in saved.items():
+        text = str(key)
+        if not (text.isascii() and text.isdigit()) or int(text) in found:
+            problems.append(f"{name}: expected each index from 0 on once, got {key!r}")
+        else:
+            found[int(text)] = value
+    return found
+
+
 def loaded_count(name: str, value: Any, problems: list[str]) -> int:
     """``value`` as an integer of 0 or more; any other adds to ``problems``."""
     try:
@@ -411,8 +429,13 @@ def check_parameter(param: Any, position: int, argument: str = "params") -> None
 
 
 def _group_problems(
-    groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]], options: set[str]
+    groups: list[dict[str, Any]], saved_groups: Any, options: set[str]
 ) -> list[str]:
+    if not isinstance(saved_groups, list | tuple) or not all(
+        isinstance(saved, Mapping) and isinstance(saved.get("params", []), list | tuple)
+        for saved in saved_groups
+    ):
+        return [f"param_groups: expected a list of dicts with their params, got {saved_groups!r}"]
     if len(groups) != len(saved_groups):
         return [f"expected {len(groups)} param groups, got {len(saved_groups)}"]
     problems = []

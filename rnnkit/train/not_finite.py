@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from rnnkit.autograd import Tensor
 from rnnkit.module import Module
 
 
-def culprit(model: Module, batch: Any = None) -> str:
-    """The first parameter, buffer or array of the batch that is not finite, as part of a sentence.
+def culprit(model: Module, batches: Iterable[Any]) -> str:
+    """The first parameter, buffer or array of a batch that is not finite, as part of a sentence.
 
     Parameters come first: when one has become NaN, everything else follows from it.
     """
@@ -21,23 +22,27 @@ def culprit(model: Module, batch: Any = None) -> str:
     for name, buffer in model.named_buffers():
         if not _is_finite(buffer.data):
             return f"the buffer {name} is not finite"
-    for name in ("inputs", "targets"):
-        if not _is_finite(getattr(batch, name, None)):
-            return f"the {name} of the batch are not finite"
+    for batch in batches:
+        for name in ("inputs", "targets"):
+            if not _is_finite(getattr(batch, name, None)):
+                return f"the {name} of the batch are not finite"
     return "all parameters are finite"
 
 
-def first_gradient_not_finite(model: Module) -> str:
-    """The name of the first parameter whose gradient is not finite."""
-    for name, parameter in model.named_parameters():
+def first_gradient_not_finite(model: Module, trained: Iterable[Tensor]) -> str:
+    """The name of the first of the parameters that are trained whose gradient is not finite."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for place, parameter in enumerate(trained):
         if parameter.grad is not None and not np.isfinite(parameter.grad.data).all():
-            return name
+            return names.get(id(parameter), f"parameter {place} of the optimizer")
     return "all parameters together"
 
 
 def _is_finite(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_finite, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
     array = value.data if isinstance(value, Tensor) else value
     if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
         return True

@@ -38,7 +38,7 @@ class Step(NamedTuple):
         seconds: of training so far.
         loss: mean training loss of this step.
         metrics: means of this step, by name.
-        gradient_norm: of all gradients together, before clipping.
+        gradient_norm: of the gradients of all parameters that the optimiser has, before clipping.
         learning_rate: of the first group.
         items: in this step.
         items_per_second: of training only, smoothed.
@@ -66,7 +66,7 @@ class Validation(NamedTuple):
         training_loss, training_metrics: means since the validation before.
         value: what it is judged by: the loss, or the metric that the measure names.
         training_value: the same of training; NaN where training has no such metric.
-        is_best: whether it is the best so far.
+        is_best: whether it is the best so far; a value that is NaN never is.
         items_per_second: of training only, smoothed.
     """
 

@@ -6,10 +6,12 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rnnkit import rng
+from rnnkit.autograd import Tensor
+from rnnkit.cells.checks import check_size
 from rnnkit.data import Batches
 from rnnkit.errors import ArgumentError, RnnkitError
 from rnnkit.module import Module
@@ -65,7 +67,8 @@ class Trainer:
             schedule: a name, a function of the share of the budget used, or a Schedule.
             optimizer: one that needs a closure (LBFGS) gets it: each call makes the gradients of
                 the step's batches anew, from the same state and with the same random numbers.
-            clip: largest norm of all gradients together; None for any, which LBFGS insists on.
+            clip: largest norm of all gradients of the optimiser's parameters together; None for
+                any, which LBFGS insists on.
             accumulate: batches of a step; its gradient is that of the mean over all their items.
             ema: updated after every step; validation sees its averages.
             validations: how many over the whole budget, the one at the end included.
@@ -77,11 +80,10 @@ class Trainer:
         Raises:
             ArgumentError: one of these is out of range, or does not go with another.
         """
-        for name, value in (
-            ("accumulate", accumulate), ("validations", validations), ("patience", patience)
-        ):  # fmt: skip
-            if value is not None and not value >= 1:
-                raise ArgumentError(f"{name}: expected a positive integer, got {value}")
+        check_size("accumulate", accumulate)
+        check_size("validations", validations)
+        if patience is not None:
+            check_size("patience", patience)
         if not isinstance(budget, Budget):
             raise ArgumentError(f"budget: expected a Budget, got {budget!r}")
         if clip is not None and not clip > 0:
@@ -144,7 +146,8 @@ class Trainer:
         Raises:
             TrainingError: the loss or a gradient stopped being finite.
             DTypeError: the objective returns something else than a `Loss` of a Tensor.
-            RunError: a checkpoint of another run is where this one's would go.
+            RunError: a checkpoint of another run is where this one's would go; or this trainer was
+                cut short before it had saved one, so that its model is no longer at the beginning.
             OSError: something could not be written; what was saved before is whole.
         """
         with self._sole_use():
@@ -153,6 +156,7 @@ class Trainer:
                     f"{self.checkpoints.path}: of a run that can be resumed; "
                     "choose another folder or remove it"
                 )
+            self._check_is_fresh()
             return self._fit(resumed=False)
 
     def resume(self, path: str | os.PathLike[str] | None = None) -> Outcome:
@@ -163,7 +167,9 @@ class Trainer:
         alone, and its outcome returned.
 
         Raises:
-            RunError: the checkpoint is damaged, or of a run with another model or set up otherwise.
+            RunError: the checkpoint is damaged, or of a run with another model or set up otherwise;
+                nothing was loaded then. Or there is none, and this trainer was cut short before it
+                had saved one.
         """
         if path is None:
             if self.checkpoints is None:
@@ -172,7 +178,9 @@ class Trainer:
             os.makedirs(path, exist_ok=True)
         with self._sole_use():
             found = find_checkpoint(path)
-            if found is not None:
+            if found is None:
+                self._check_is_fresh()
+            else:
                 self._load(found)
             return self._outcome or self._fit(resumed=True)
 
@@ -301,6 +309,7 @@ class Trainer:
     def _gradients(self) -> tuple[Mean, float]:
         """Make the gradients of the next step's batches; their means, and the gradients' norm."""
         self.optimizer.zero_grad()
+        self.model.zero_grad()  # also of what the optimiser does not train
         mean = Mean()
         first = 0
         for place in range(self.accumulate):
@@ -319,20 +328,25 @@ class Trainer:
     def _backward(self, loss: Loss, batch: Any, weight: float) -> None:
         value = loss.value.item()
         if not math.isfinite(value):
-            where = culprit(self.model, batch)
+            where = culprit(self.model, [batch])
             what = f"the training loss became {value}"
             raise self._not_finite(self._step_number + 1, what, where)
         # Weights of about 1 keep the sums in range; _clip divides by their sum.
         loss.value.backward(None if self.accumulate == 1 else weight)
 
+    def _trained(self) -> list[Tensor]:
+        """The optimiser's parameters: others of the model have a gradient that nobody uses."""
+        return [param for group in self.optimizer.param_groups for param in group["params"]]
+
     def _clip(self, scale: float) -> float:
+        trained = self._trained()
         if self.accumulate > 1:
-            for parameter in self.model.parameters():
+            for parameter in trained:
                 if parameter.grad is not None:
                     parameter.grad.data *= scale
-        norm = clip_grad_norm_(self.model.parameters(), self.clip)
+        norm = clip_grad_norm_(trained, self.clip)
         if not math.isfinite(norm):
-            name = first_gradient_not_finite(self.model)
+            name = first_gradient_not_finite(self.model, trained)
             raise self._not_finite(self._step_number + 1, f"the gradient of {name} overflowed")
         return norm
 
@@ -343,12 +357,16 @@ class Trainer:
             means = self.evaluate(self.validation)
             if not math.isfinite(means["loss"]):
                 what = f"the validation loss became {means['loss']}"
-                raise self._not_finite(self._step_number, what, culprit(self.model))
+                where = culprit(self.model, self.validation.epoch())
+                raise self._not_finite(self._step_number, what, where)
             name = self.measure.name
             if name not in means:
                 raise ArgumentError(f"measure: {name!r} is not one of {', '.join(means)}")
             value = means[name]
-            gained = self._best is None or self.measure.is_better(value, self._best[1])
+            # What is NaN, as a metric may be, is no gain, or nothing after it would be one.
+            gained = not math.isnan(value) and (
+                self._best is None or self.measure.is_better(value, self._best[1])
+            )
             if gained:
                 self._best = self._step_number, value
             self._without_gain = 0 if gained else self._without_gain + 1
@@ -402,14 +420,20 @@ class Trainer:
     def _sole_use(self) -> contextlib.AbstractContextManager[None]:
         return self.checkpoints.sole_use() if self.checkpoints else contextlib.nullcontext()
 
+    def _check_is_fresh(self) -> None:
+        if self._begun and self.checkpoints is not None:
+            raise RunError(
+                f"{self.checkpoints.path}: this trainer was cut short before it had saved one; "
+                "make the model, the optimizer and the trainer anew"
+            )
+
     def _check_all_is_saved(self) -> None:
         known = {id(parameter) for parameter in self.model.parameters()}
-        for group in self.optimizer.param_groups:
-            if any(id(parameter) not in known for parameter in group["params"]):
-                raise ArgumentError(
-                    "optimizer: trains a parameter that is not the model's, "
-                    "so no checkpoint would hold it"
-                )
+        if any(id(parameter) not in known for parameter in self._trained()):
+            raise ArgumentError(
+                "optimizer: trains a parameter that is not the model's, "
+                "so no checkpoint would hold it"
+            )
 
     def _setup(self) -> dict[str, Any]:
         """What must be the same for a run to go on."""
@@ -466,30 +490,26 @@ class Trainer:
                 _check_same(path, nest["settings"], self.settings)
             _check_same(path, nest["setup"], self._setup())
             progress = nest["progress"]
-            self._step_number = int(_number(progress, "step"))
-            self._seconds = _number(progress, "seconds")
-            self._used = _number(progress, "used", 1.0)
-            self._best = None
+            step = int(_number(progress, "step"))
+            seconds, used = _number(progress, "seconds"), _number(progress, "used", 1.0)
+            best = None
             if progress["best"] is not None:
-                step, value = progress["best"]
-                self._best = int(step), float(value)
-            self._without_gain = int(_number(progress, "without_gain"))
-            self._since_validation.load_state_dict(progress["since_validation"])
-            self._speed.load_state_dict(progress["speed"])
-            self._outcome = None
-            if progress["outcome"] is not None:
-                self._outcome = Outcome(*progress["outcome"])
-            self.model.load_state_dict(nest["model"])
-            self.optimizer.load_state_dict(nest["optimizer"])
-            self.schedule.load_state_dict(nest["schedule"])
-            if self.ema is not None:
-                self.ema.load_state_dict(nest["ema"])
-            self._state = detach_state(nest["carried"])
-            observers = dict(nest["observers"])
-            for name, observer in _named(self.observers):
-                if name in observers:
-                    observer.load_state_dict(observers[name])
-            rng.set_state(nest["rng"])
+                best_step, value = progress["best"]
+                best = int(best_step), float(value)
+            without_gain = int(_number(progress, "without_gain"))
+            since_validation, speed = Mean(), Speed()
+            since_validation.load_state_dict(progress["since_validation"])
+            speed.load_state_dict(progress["speed"])
+            outcome = None if progress["outcome"] is None else Outcome(*progress["outcome"])
+            carried = detach_state(nest["carried"])
+            with contextlib.ExitStack() as undo:  # all or nothing
+                for part, state in self._parts(nest):
+                    before = part.state_dict()
+                    part.load_state_dict(state)
+                    if before:
+                        undo.callback(part.load_state_dict, before)
+                rng.set_state(nest["rng"])
+                undo.pop_all()
         except (
             RnnkitError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError
         ) as error:  # fmt: skip
@@ -497,6 +517,22 @@ class Trainer:
                 raise
             reason = " ".join(str(error).split())
             raise RunError(f"{path}: does not fit this run: {reason}") from None
+        self._step_number, self._seconds, self._used = step, seconds, used
+        self._best, self._without_gain = best, without_gain
+        self._since_validation, self._speed = since_validation, speed
+        self._state, self._outcome = carried, outcome
+
+    def _parts(self, nest: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+        """What has a state of its own, each with that in a checkpoint."""
+        yield self.model, nest["model"]
+        yield self.optimizer, nest["optimizer"]
+        yield self.schedule, nest["schedule"]
+        if self.ema is not None:
+            yield self.ema, nest["ema"]
+        observers = dict(nest["observers"])
+        for name, observer in _named(self.observers):
+            if name in observers:
+                yield observer, observers[name]
 
 
 def _check_same(path: str, saved: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -343,6 +343,17 @@ def test_quantiles_are_those_of_the_rows_that_have_the_step(path):
         layer.quantiles([0.5, 2.0])
 
 
+@pytest.mark.filterwarnings("error")
+def test_quantiles_of_gradients_that_are_infinite_are_infinite():
+    net = nn.RNN(1, 1, bias=False, nonlinearity="relu", dtype="float64")
+    x = rk.tensor(np.ones((1, 3, 1)))
+    with rk.diagnostics.trace(net) as trace:
+        y, _ = net(x)
+    y.backward(rk.tensor(np.array([1.0, np.inf, np.inf]).reshape(1, 3, 1)))
+    assert trace["l0"].quantiles([0, 0.25, 0.5, 1])[:, 0].tolist() == [1.0, *[np.inf] * 3]
+
+
+
 @pytest.mark.parametrize("sizes", [(0, 3, 1), (6, 0, 1)])
 def test_nothing_to_run_is_nothing_to_see(path, sizes):
     net = nn.GRU(1, 3)

@@ -207,6 +207,23 @@ def test_the_averages_follow_a_change_of_dtype():
     assert ema.averages[0].dtype == np.float64
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: None, "state_dict: expected a dict"),
+        (lambda s: {**s, "averages": None}, "averages: expected a dict by index"),
+        (lambda s: {**s, "averages": {"x": s["averages"][0]}}, "from 0 on once, got 'x'"),
+        (lambda s: {**s, "warm_up": "no"}, "warm_up: expected a bool"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused_by_its_place(change, message):
+    ema = optim.EMA(parameters())
+    before = ema.state_dict()
+    with pytest.raises(ArgumentError, match=message):
+        ema.load_state_dict(change(ema.state_dict()))
+    assert repr(ema.state_dict()) == repr(before)
+
+
 def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     ema = optim.EMA(parameters())
     saved = ema.state_dict()

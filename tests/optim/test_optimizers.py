@@ -527,6 +527,36 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     assert optimizer.state[0]["step"] == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: None, "state_dict: expected the keys"),
+        (lambda s: {**s, "param_groups": None}, "param_groups: expected a list of dicts"),
+        (lambda s: {**s, "param_groups": [None]}, "param_groups: expected a list of dicts"),
+        (
+            lambda s: {**s, "param_groups": [{**s["param_groups"][0], "params": 2}]},
+            "param_groups: expected a list of dicts",
+        ),
+        (lambda s: {**s, "state": [1]}, "state: expected a dict by index"),
+        (lambda s: {**s, "state": {"x": {}}}, "state: expected each index from 0 on once, got 'x'"),
+        (lambda s: {**s, "state": {0: s["state"][0], "0": s["state"][1]}}, "once, got '0'"),
+        (lambda s: {**s, "state": {0: None}}, "state 0: expected a dict, got None"),
+    ],
+)
+@pytest.mark.parametrize("kind", [optim.Adam, optim.LBFGS])
+def test_what_is_no_state_dict_is_refused_by_its_place(kind, change, message):
+    params = start()
+    optimizer = kind(params, lr=0.1)
+    for param in params:
+        param.grad = rk.tensor(np.ones(param.shape))
+    optimizer.step(lambda: 1.0)
+    before = optimizer.state_dict()
+    wrong = change({**before, "state": {0: before["state"][0], 1: before["state"].get(1, {})}})
+    with pytest.raises(ArgumentError, match=message):
+        optimizer.load_state_dict(wrong)
+    assert repr(optimizer.state_dict()) == repr(before)
+
+
 def test_loading_refuses_other_groups_and_the_state_of_another_optimizer():
     params = start()
     optimizer = optim.Adam(params)

@@ -240,12 +240,22 @@ def saved(tmp_path):
         return path, nest, {name: file.read(name) for name in file.entries}
 
 
+def everything_in(trainer):
+    parts = [trainer.model, trainer.optimizer, trainer.schedule, *trainer.observers]
+    states = [part.state_dict() for part in parts]
+    states[0] = {name: array.tolist() for name, array in states[0].items()}
+    return rk.rng.get_state(), trainer.optimizer.param_groups[0]["lr"], repr(states)
+
+
 def resume_from(path, nest, arrays, dumped=None):
     notes = {"rnnkit": json.dumps(nest) if dumped is None else dumped}
     with open(path, "wb") as file:
         file.writelines(encode(arrays, notes))
+    trainer = make_trainer(os.path.dirname(path), steps=6, every_steps=2)
+    before = everything_in(trainer)
     with pytest.raises(RunError) as caught:
-        make_trainer(os.path.dirname(path), steps=6, every_steps=2).resume()
+        trainer.resume()
+    assert everything_in(trainer) == before, "something was loaded"
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -194,6 +194,19 @@ def test_ctrl_c_saves_a_checkpoint_whatever_the_interval(tmp_path):
     assert without_times(tmp_path / "b") == expected
 
 
+@pytest.mark.parametrize("again", ["fit", "resume"])
+def test_a_trainer_cut_short_before_a_checkpoint_does_not_pass_for_a_fresh_one(tmp_path, again):
+    class Failing(Observer):
+        def on_step(self, step):
+            raise ZeroDivisionError
+
+    trainer = make_trainer(tmp_path, observers=[Failing()])
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit()
+    with pytest.raises(RunError, match="cut short before it had saved one; make the model"):
+        getattr(trainer, again)()
+
+
 def test_a_finished_run_is_left_alone(tmp_path):
     first = make_trainer(tmp_path).fit()
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}

@@ -102,6 +102,67 @@ def test_accumulated_gradients_are_those_of_all_items_in_one_batch():
     assert steps[0][0].gradient_norm > 2.0  # clipped, and clipped alike
 
 
+class Encoded(Regression):
+    """y = w B x, of which an optimiser may have only w."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.body = nn.Linear(2, 2, bias=False, dtype=np.float64)
+        self.body.weight.data[...] = [[1.0, 0.5], [-0.5, 2.0]]
+        self.batches = batches  # of a step
+
+    def loss(self, batch, state=None):
+        if not batch.position % self.batches:
+            assert all(parameter.grad is None for parameter in self.parameters())
+        inputs = self.body(rk.tensor(batch.inputs))
+        return super().loss(batch._replace(inputs=inputs))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_of_what_is_not_trained_are_not_in_the_norm_and_do_not_add_up(accumulate):
+    norms, grads = [], []
+    for frozen in (False, True):
+        model, recorder = Encoded(accumulate), Recorder()
+        model.body.requires_grad_(not frozen)
+        Trainer(
+            model, SGD([model.weight], lr=0.1), Few(), budget=Budget(steps=4), clip=0.5,
+            accumulate=accumulate, observers=[recorder],
+        ).fit()  # fmt: skip
+        norms.append([step.gradient_norm for step in recorder.steps])
+        grads.append(model.weight.grad.data.tolist())
+    assert norms[0] == norms[1]
+    assert grads[0] == grads[1]
+
+
+def test_accumulation_and_clipping_reach_what_is_not_the_models():
+    found = []
+    for batches, accumulate in ((Ragged(), 4), (Whole(), 1)):
+        model, shift = Regression(), rk.Parameter(np.zeros(1))
+
+        def objective(batch, state, model=model, shift=shift):
+            error = batch.inputs @ model.weight + shift - rk.tensor(batch.targets)
+            count = len(batch.targets)
+            return Loss((error * error).mean() if count else shift.sum(), count)
+
+        Trainer(
+            model, SGD([model.weight, shift], lr=0.1), batches, budget=Budget(steps=3),
+            objective=objective, accumulate=accumulate, clip=2.0,
+        ).fit()  # fmt: skip
+        found.append([*model.weight.data, *shift.data])
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+    def steep(batch, state):
+        return Loss((shift * 1e200 * 1e200).sum(), 1)
+
+    shift.data[...] = 0.0
+    trainer = Trainer(
+        model, SGD([model.weight, shift], lr=0.1), Whole(), budget=Budget(steps=1), objective=steep
+    )
+    message = r"^step 1: the gradient of parameter 1 of the optimizer overflowed"
+    with np.errstate(all="ignore"), pytest.raises(TrainingError, match=message):
+        trainer.fit()
+
+
 def test_evaluation_is_over_items_not_batches():
     model = Regression()
     trainer = Trainer(
@@ -209,6 +270,31 @@ def test_a_target_ends_a_run_that_reaches_it(higher_is_better):
             measure=Measure("value", higher_is_better=higher_is_better),
         ).fit()  # fmt: skip
         assert (outcome.steps, outcome.stopped_early) == (steps, steps < 9)
+
+
+def test_a_metric_that_is_nan_is_no_gain_and_no_target():
+    class Undefined(Regression):
+        """Its validations have the values NaN, 2, NaN, 1, 3."""
+
+        def __init__(self):
+            super().__init__()
+            self.values = iter([math.nan, 2.0, math.nan, 1.0, 3.0])
+
+        def loss(self, batch, state=None):
+            found = super().loss(batch, state)
+            value = 0.0 if self.training else next(self.values)
+            return found._replace(metrics={"value": value * found.count})
+
+    for target, steps, best in ((None, 5, (5, 3.0)), (2.0, 2, (2, 2.0))):
+        model, recorder = Undefined(), Recorder()
+        outcome = Trainer(
+            model, SGD(model.parameters(), lr=0.1), Whole(), Whole(), budget=Budget(steps=5),
+            validations=5, target=target, measure=Measure("value", higher_is_better=True),
+            observers=[recorder],
+        ).fit()  # fmt: skip
+        assert (outcome.steps, outcome.best_step, outcome.best_value) == (steps, *best)
+        gains = [False, True, False, False, True]
+        assert [validation.is_best for validation in recorder.validations] == gains[:steps]
 
 
 # -- optimisers that need a closure ------------------------------------------------------------
@@ -412,13 +498,25 @@ def test_a_loss_that_is_not_finite_names_where_it_came_from(spoil, message):
         trainer.fit()
 
 
+def test_inputs_by_name_that_are_not_finite_are_found():
+    model, batches = Regression(), Ragged()
+    batches.inputs = [{"left": x, "right": np.full(3, np.nan)} for x in batches.inputs]
+    trainer = Trainer(
+        model, SGD(model.parameters(), lr=0.1), batches, budget=Budget(steps=1),
+        objective=lambda batch, _: Loss(model.weight.sum() * batch.inputs["right"].sum(), 1),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="the inputs of the batch are not finite"):
+        trainer.fit()
+
+
 def test_a_validation_that_is_not_finite_stops_with_the_step():
     model, bad = Regression(), Whole()
     bad.targets[0][0] = np.nan
     trainer = Trainer(
         model, SGD(model.parameters(), lr=0.1), Whole(), bad, budget=Budget(steps=4), validations=2
     )
-    with pytest.raises(TrainingError, match=r"^step 2: the validation loss became nan"):
+    expected = r"^step 2: the validation loss became nan .*the targets of the batch are not finite"
+    with pytest.raises(TrainingError, match=expected):
         trainer.fit()
 
 
@@ -426,8 +524,10 @@ def test_a_validation_that_is_not_finite_stops_with_the_step():
     "wrong",
     [
         {"accumulate": 0},
+        {"accumulate": 2.5},
         {"validations": 0},
         {"patience": 0},
+        {"patience": True},
         {"target": math.nan},
         {"clip": 0.0},
         {"clip": math.nan},
