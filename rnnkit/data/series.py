@@ -258,7 +258,10 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
                 f"{window} before it; make window or horizon smaller"
             )
         # Moment t of the series is in row t - lag.
-        self._values = transform.transform(self.series).astype(dtype)
+        with np.errstate(over="ignore"):
+            self._values = transform.transform(self.series).astype(dtype)
+        if not np.isfinite(self._values).all():
+            raise ArgumentError(f"series: transformed, it has numbers too large for {dtype}")
         self.batches_per_epoch = -(-len(self.origins) // batch_size)
         self._newest: tuple[int, np.ndarray] = (-1, self.origins)
 

@@ -208,6 +208,8 @@ def test_measures_by_hand():
         mase(forecast, truth, np.zeros((5, 2)))
     with pytest.raises(ArgumentError, match="never changes"):
         mase(forecast, truth, np.zeros((5, 1)))
+    with pytest.raises(ArgumentError, match="training: expected finite numbers"):
+        mase(forecast, truth, np.array([[1.0], [np.nan], [3.0]]))
     with pytest.raises(ArgumentError, match="more than 4"):
         mase(forecast, truth, training, season=4)
 
@@ -219,6 +221,7 @@ def test_measures_by_hand():
         ({"series": np.zeros((0, 2))}, ArgumentError, "at least one"),
         ({"series": np.array([["a"]])}, ShapeError, "numbers"),
         ({"series": np.array([[1.0], [np.nan]])}, ArgumentError, "moment 1, channel 0: nan"),
+        ({"series": np.full((10, 2), 1e39)}, ArgumentError, "series: .* too large for float32"),
         ({"window": 0}, ArgumentError, "window"),
         ({"horizon": 0}, ArgumentError, "horizon"),
         ({"batch_size": 0}, ArgumentError, "batch_size"),

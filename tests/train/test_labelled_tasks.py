@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit.data import WordVocabulary, group_duplicates, join_words
+from rnnkit.data import Scaler, WordVocabulary, group_duplicates, join_words
 from rnnkit.errors import ArgumentError
 from rnnkit.train import (
     ClassifySettings,
@@ -127,6 +127,17 @@ def test_lines_and_iterables_are_predicted_as_files_are(tmp_path, kinds):
             assert from_file == list(loaded.predict([line.split() for line in lines]))
         with pytest.raises(ArgumentError, match="inputs: example 2: there is no step in it"):
             list(loaded.predict(["1", " "]))
+
+
+def test_numbers_of_a_line_are_not_taken_for_others():
+    codec = InputCodec("sequence", Scaler([0.0], [1e290]))
+    found = codec.encode("sequence", ["1e290 3e290", "2"], "lines")
+    assert found[0].tolist() == [[1.0], [3.0]]
+    with pytest.raises(ArgumentError, match="lines: example 1: not finite, or too large a number"):
+        InputCodec("sequence", Scaler([0.0], [1.0])).encode("sequence", ["1e290"], "lines")
+    symbols = InputCodec("sequence", WordVocabulary(["-9223372036854775808"]))
+    with pytest.raises(ArgumentError, match="expected whole numbers"):
+        symbols.encode("sequence", ["1e290"], "lines")
 
 
 def test_features_are_standardised_by_the_training_part_alone(kinds):
