@@ -172,5 +172,5 @@ def test_ticks_are_positive_integers(ticks):
         lambda: notes_roll(PIECE, ticks),
         lambda: roll_notes(np.ones((2, 88)), ticks),
     ):
-        with pytest.raises(ArgumentError, match=r"^ticks: expected (a positive integer|1 to 32767)"):
+        with pytest.raises(ArgumentError, match=r"^ticks: expected (a positive int|1 to 32767)"):
             call()
