@@ -258,10 +258,7 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
                 f"{window} before it; make window or horizon smaller"
             )
         # Moment t of the series is in row t - lag.
-        with np.errstate(over="ignore"):
-            self._values = transform.transform(self.series).astype(dtype)
-        if not np.isfinite(self._values).all():
-            raise ArgumentError(f"series: transformed, it has numbers too large for {dtype}")
+        self._values = cast_finite("series", transform.transform(self.series), dtype)
         self.batches_per_epoch = -(-len(self.origins) // batch_size)
         self._newest: tuple[int, np.ndarray] = (-1, self.origins)
 
@@ -400,6 +397,18 @@ def check_series(name: str, series: Any) -> np.ndarray:
             f"{values[moment, channel]}"
         )
     return values
+
+
+def cast_finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
+    """``values``, transformed, as ``dtype``. Raises ArgumentError for what is not finite in it."""
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    if not np.isfinite(cast).all():
+        raise ArgumentError(
+            f"{name}: not finite or too large: transformed, expected numbers that "
+            f"{np.dtype(dtype)} holds"
+        )
+    return cast
 
 
 def _numbers(fields: Mapping[str, Any], name: str) -> list[float]:

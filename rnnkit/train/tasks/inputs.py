@@ -11,6 +11,7 @@ from rnnkit.autograd.tensor import plain_array
 from rnnkit.data import Scaler, Vocabulary, WordVocabulary, vocabulary_from_record
 from rnnkit.data.readers.labelled import all_whole
 from rnnkit.data.readers.table import parse_numbers
+from rnnkit.data.series import cast_finite
 from rnnkit.data.vocabulary import check_record
 from rnnkit.errors import ArgumentError
 
@@ -127,11 +128,7 @@ class InputCodec:
                 raise ArgumentError(
                     f"{where}: expected {self.size} features a step, got {columns.shape[1]}"
                 )
-            with np.errstate(over="ignore"):
-                features = codec.transform(columns).astype(np.float32)
-            if not np.isfinite(features).all():
-                raise ArgumentError(f"{where}: not finite, or too large a number")
-            return features
+            return cast_finite(where, codec.transform(columns), np.float32)
         if self.kind == "text":
             if not isinstance(sequence, str):
                 raise ArgumentError(f"{where}: expected a text, got {type(sequence).__name__}")
