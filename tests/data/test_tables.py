@@ -1,5 +1,7 @@
 """CSV files: what is read, and the place of what cannot be."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -154,3 +156,10 @@ def test_the_place_of_what_is_wrong_is_named(table, content, arguments, message)
         read_table(path, **arguments)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_a_cell_may_be_of_any_length(table):
+    limit = csv.field_size_limit()
+    long = "x" * (limit + 1)
+    assert read_text_table(table(f'a;b\n{long};"{long}\n"\n')).rows == [[long, long + "\n"]]
+    assert csv.field_size_limit() == limit
