@@ -21,7 +21,7 @@ from rnnkit.errors import ArgumentError
 _LIMIT_LOCK = threading.Lock()
 _DELIMITERS = ",;\t|"
 # What float() takes besides ("1_000", "infinity", digits of any script) is no number in a table.
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _BY_DECIMAL = {".": _NUMBER, ",": re.compile(_NUMBER.pattern.replace(r"\.", ","), re.ASCII)}
 # With separators of thousands, which are not read: "1,234.5" may be meant, or "1.234,5".
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+(?:\.\d*)?|(?:\.\d{3})+(?:,\d*)?)", re.ASCII)
