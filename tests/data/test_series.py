@@ -243,6 +243,10 @@ def test_windows_of_nonsense_are_refused(change, error, message):
 
 
 def test_transforms_of_nonsense_are_refused():
+    large = np.array([[1.0, 1e300], [2.0, -1e300], [4.0, 1e300]])
+    with pytest.raises(ArgumentError, match="training: channel 1: too large to scale"):
+        Scaler.fit(large)
+    assert Scaler.fit(large, "minmax").scale[1] == 2e300
     with pytest.raises(ArgumentError, match="kind: expected one of standard, minmax, none"):
         Scaler.fit(np.zeros((3, 1)), "robust")
     with pytest.raises(ArgumentError, match="lag: expected less than"):

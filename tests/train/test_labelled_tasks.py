@@ -316,6 +316,19 @@ def test_data_that_changed_are_not_resumed(tmp_path, kinds):
             call(tmp_path / "run")
 
 
+def test_data_that_change_while_they_are_read_are_refused(kinds):
+    class Task(ClassifyTask):
+        @classmethod
+        def read(cls, files, settings):
+            task = super().read(files, settings)
+            with open(files[0], "a") as file:
+                file.write('{"text": "sun", "label": "warm"}\n')
+            return task
+
+    with pytest.raises(ArgumentError, match=f"^{kinds['text']}: changed while it was read"):
+        Task.prepare([kinds["text"]], ClassifySettings(**SMALL))
+
+
 def test_the_generated_data_are_what_they_are_said_to_be():
     reber = reber_strings(200, seed=2)
     assert reber == reber_strings(200, seed=2) != reber_strings(200, seed=3)
