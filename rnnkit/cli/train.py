@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     task = arguments.task.prepare(arguments.files, settings)
     if task.note:
         note(task.note)
-    if arguments.output:
+    if arguments.output is not None:
         folder = RunFolder.create(arguments.output)
     else:
         folder = RunFolder.create_numbered("runs", task.run_name())
@@ -31,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace) -> Any:
     _check_files(arguments)
+    if arguments.output == "":  # as a variable of a script that was not set
+        arguments.usage_error("argument --output: expected a folder, got ''")
     known = arguments.settings_options
     try:
         return arguments.task.settings_type(**options.values(arguments, known))

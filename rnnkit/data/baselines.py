@@ -68,7 +68,7 @@ def mase(forecast: Any, truth: Any, training: Any, season: int = 1) -> float:
 
     Raises:
         ShapeError: shapes that do not fit together.
-        ArgumentError: a training part that is too short, or constant in a channel.
+        ArgumentError: a training part that is too short, not finite, or constant in a channel.
     """
     errors = np.abs(_errors(forecast, truth))
     known = np.asarray(training)
@@ -89,6 +89,8 @@ def naive_error(training: Any, season: int = 1) -> np.ndarray:
         raise ShapeError(f"training: expected (L, C), got {known.shape}")
     if len(known) <= season:
         raise ArgumentError(f"training: expected more than {season} moments, got {len(known)}")
+    if not np.isfinite(known).all():
+        raise ArgumentError("training: expected finite numbers")
     scale: np.ndarray = np.abs(known[season:] - known[:-season]).mean(0)
     if not (scale > 0).all():
         raise ArgumentError(

@@ -35,10 +35,9 @@ class LabelSet:
         numbers, else of code points."""
         if isinstance(labels, str):
             raise ArgumentError(f"labels: expected a list of labels, got the text {labels!r}")
-        found = sorted(set(labels))
-        if all(isinstance(name, str) and _is_whole(name) for name in found):
-            found.sort(key=int)
-        return cls(found)
+        given = cls(dict.fromkeys(labels))
+        found = sorted(given.names)
+        return cls(sorted(found, key=int) if all(map(_is_whole, found)) else found)
 
     def __len__(self) -> int:
         """How many labels there are."""
@@ -56,7 +55,7 @@ class LabelSet:
             raise ArgumentError(f"labels: expected a list of labels, got the text {labels!r}")
         ids = []
         for place, label in enumerate(labels):
-            if label not in self._ids:
+            if not isinstance(label, str) or label not in self._ids:
                 raise ArgumentError(
                     f"labels[{place}]: expected one of {self._few(10)}, got {label!r}"
                 )

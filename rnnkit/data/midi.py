@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnkit.data.atomic import write_atomically
+from rnnkit.data.batches import check_positive
 from rnnkit.data.readers.piano_rolls import KEYS, LOWEST
 from rnnkit.data.readers.text import opened
 from rnnkit.errors import ArgumentError, ShapeError
@@ -87,7 +88,7 @@ def midi_bytes(
     Raises:
         ArgumentError: one of these, or a note, is out of range.
     """
-    if not 1 <= ticks < 1 << 15:
+    if not isinstance(ticks, int | np.integer) or not 1 <= ticks < 1 << 15:
         raise ArgumentError(f"ticks: expected 1 to 32767 in a quarter note, got {ticks!r}")
     if not 4 <= tempo <= 1_000_000:
         raise ArgumentError(f"tempo: expected 4 to 1000000 quarter notes a minute, got {tempo!r}")
@@ -130,8 +131,10 @@ def roll_notes(
     """The notes of a piano roll (T, 88), each frame ``ticks`` long.
 
     With ``tie`` a key that is on in several frames in a row is one long note; else it is struck
-    anew in each. Raises ShapeError when the roll is not (T, 88).
+    anew in each. Raises ShapeError when the roll is not (T, 88), ArgumentError when ``ticks`` is no
+    positive integer.
     """
+    ticks = check_positive("ticks", ticks)
     keys = np.asarray(roll)
     if keys.ndim != 2 or keys.shape[1] != KEYS:
         raise ShapeError(f"roll: expected (T, {KEYS}), got {keys.shape}")
@@ -150,8 +153,10 @@ def roll_notes(
 
 def notes_roll(notes: Iterable[Note], ticks: int = 480) -> np.ndarray:
     """The piano roll (T, 88), float32, of notes in frames of ``ticks``: a key is on in a frame when
-    it sounds for half of it or longer. Raises ArgumentError for a pitch that is not on the piano.
+    it sounds for half of it or longer. Raises ArgumentError for a pitch that is not on the piano
+    and for ``ticks`` that are no positive integer.
     """
+    ticks = check_positive("ticks", ticks)
     known = [_checked(note) for note in notes]
     length = max((-(-(note.start + note.duration) // ticks) for note in known), default=0)
     roll = np.zeros((length, KEYS), np.float32)
@@ -179,7 +184,7 @@ def _checked(note: Note) -> Note:
             raise ArgumentError(f"notes: {name}: expected an integer, got {value!r}")
         if not least <= value <= largest:
             raise ArgumentError(f"notes: {name}: expected {least} to {largest}, got {value}")
-    return note
+    return Note(*map(int, note))  # NumPy's small integers would overflow in the sums made of them
 
 
 def _events(notes: Iterable[Note]) -> list[tuple[int, bytes]]:

@@ -66,12 +66,13 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
                 ``ignore_index``, for integers that are aligned, else 0.
 
         Raises:
-            ArgumentError: no sequences, an empty one, targets of other counts or lengths, or
-                integers that int64 does not hold.
+            ArgumentError: no sequences, an empty one, targets of other counts or lengths, integers
+                that int64 does not hold, or a padding of integers that is none.
             ShapeError: sequences or targets that differ in other axes than the first.
             DTypeError: sequences or targets that are no numbers, or integers mixed with others.
         """
         self.inputs = _Padded("sequences", sequences, padding)
+        self.inputs.check_padding("padding")
         self.lengths = self.inputs.lengths
         if not len(self.lengths):
             raise ArgumentError("sequences: expected at least one, got none")
@@ -163,11 +164,12 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
             raise ArgumentError(
                 f"targets: expected {len(self.lengths)}, one for each sequence, got {len(targets)}"
             )
-        if isinstance(targets, np.ndarray) or not np.ndim(targets[0]):
-            return _one_dtype("targets", np.asarray(targets))
+        if isinstance(targets, np.ndarray) or not _as_array("targets", 0, targets[0]).ndim:
+            return _one_dtype("targets", _alike("targets", targets))
         padded = _Padded("targets", targets, 0)
         whole = padded.dtype.kind == "i"
         padded.padding = padding if padding is not None else IGNORED if whole and aligned else 0
+        padded.check_padding("target_padding")
         wrong = np.flatnonzero(aligned & (padded.lengths != self.lengths))
         if len(wrong):
             row = int(wrong[0])
@@ -207,6 +209,12 @@ class _Padded:
         floating = any(dtype.kind == "f" for dtype in dtypes)
         self.dtype = np.result_type(*dtypes) if floating else np.dtype(np.int64)
 
+    def check_padding(self, name: str) -> None:
+        """Raise ArgumentError for what would become another number among the sequences."""
+        whole = self.dtype.kind == "i"
+        if whole and not (self.padding == self.padding // 1 and -(2**63) <= self.padding < 2**63):
+            raise ArgumentError(f"{name}: expected an integer, as all are, got {self.padding!r}")
+
     def pad(self, rows: np.ndarray) -> np.ndarray:
         shape = (int(self.lengths[rows].max()), len(rows), *self.features)
         padded = np.full(shape, self.padding, self.dtype)
@@ -220,6 +228,13 @@ def _as_array(name: str, row: int, sequence: Any) -> np.ndarray:
         return np.asarray(sequence)
     except ValueError:
         raise ShapeError(f"{name}[{row}]: its steps differ in shape") from None
+
+
+def _alike(name: str, numbers: Any) -> np.ndarray:
+    try:
+        return np.asarray(numbers)
+    except ValueError:
+        raise ShapeError(f"{name}: expected all alike, one for each sequence") from None
 
 
 def _one_dtype(name: str, array: np.ndarray) -> np.ndarray:

@@ -56,7 +56,8 @@ class Scaler:
                 A channel that is constant is shifted only.
 
         Raises:
-            ArgumentError: another kind, no moments, or a number that is not finite.
+            ArgumentError: another kind, no moments, or a number that is not finite or, squared,
+                too large.
             ShapeError: ``training`` is not (L, C).
         """
         values = check_series("training", training)
@@ -65,10 +66,14 @@ class Scaler:
             raise ArgumentError(f"kind: expected one of {', '.join(SCALINGS)}, got {kind!r}")
         if kind == "none":
             return cls(np.zeros(channels), np.ones(channels))
-        if kind == "minmax":
-            shift, scale = values.min(0), values.max(0) - values.min(0)
-        else:
-            shift, scale = values.mean(0), values.std(0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if kind == "minmax":
+                shift, scale = values.min(0), values.max(0) - values.min(0)
+            else:
+                shift, scale = values.mean(0), values.std(0)
+        if not np.isfinite(scale).all():
+            channel = int(np.isfinite(scale).argmin())
+            raise ArgumentError(f"training: channel {channel}: too large to scale")
         # The spread of a constant channel is rounding, not signal.
         constant = scale <= 1e-12 * np.maximum(np.abs(values).max(0), 1e-300)
         return cls(shift, np.where(constant, 1.0, scale))
@@ -258,7 +263,7 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
                 f"{window} before it; make window or horizon smaller"
             )
         # Moment t of the series is in row t - lag.
-        self._values = transform.transform(self.series).astype(dtype)
+        self._values = cast_finite("series", transform.transform(self.series), dtype)
         self.batches_per_epoch = -(-len(self.origins) // batch_size)
         self._newest: tuple[int, np.ndarray] = (-1, self.origins)
 
@@ -397,6 +402,18 @@ def check_series(name: str, series: Any) -> np.ndarray:
             f"{values[moment, channel]}"
         )
     return values
+
+
+def cast_finite(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
+    """``values``, transformed, as ``dtype``. Raises ArgumentError for what is not finite in it."""
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    if not np.isfinite(cast).all():
+        raise ArgumentError(
+            f"{name}: not finite or too large: transformed, expected numbers that "
+            f"{np.dtype(dtype)} holds"
+        )
+    return cast
 
 
 def _numbers(fields: Mapping[str, Any], name: str) -> list[float]:

@@ -56,7 +56,7 @@ def split_at_random(
     out share is met as nearly as whole groups, taken in random order, allow.
 
     Raises ArgumentError when ``held_out`` is not between 0 and 1, ``count`` is no positive integer
-    or a part would be empty.
+    or there is only one item or group.
     """
     _check_share("held_out", held_out)
     count = check_positive("count", count)
@@ -64,7 +64,8 @@ def split_at_random(
     sizes = np.bincount(number)
     order = np.random.Generator(np.random.PCG64(check_seed(seed))).permutation(len(sizes))
     taken = np.cumsum(sizes[order])
-    last = int(np.abs(taken - count * held_out).argmin()) if len(taken) else 0
+    # Not all of them: something is left to learn from.
+    last = int(np.abs(taken[:-1] - count * held_out).argmin()) if len(taken) > 1 else 0
     held = np.zeros(len(sizes), bool)
     held[order[: last + 1]] = True
     parts = Parts(np.flatnonzero(~held[number]), np.flatnonzero(held[number]))
@@ -104,7 +105,7 @@ def k_folds(
     number = _group_numbers(groups, count)
     kinds = _group_numbers(labels if labels is not None else [0] * count, count)
     group_count = int(number.max()) + 1
-    if not 2 <= k <= group_count:
+    if not 2 <= check_positive("k", k) <= group_count:
         raise ArgumentError(f"k: expected 2 to {group_count}, the items or groups, got {k}")
     # Per group: how many items of each label. Large groups first: small ones even them out.
     contents = np.zeros((group_count, int(kinds.max()) + 1), np.int64)

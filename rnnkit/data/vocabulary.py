@@ -40,13 +40,13 @@ class Vocabulary:
 
         Raises ArgumentError when there is none or an item is not a single character.
         """
-        known = sorted(set(characters))
+        known = set(characters)
         if not known:
             raise ArgumentError("characters: expected at least one character, got none")
         for item in known:
             if not isinstance(item, str) or len(item) != 1:
                 raise ArgumentError(f"characters: expected single characters, got {item!r}")
-        self.characters = "".join(known)
+        self.characters = "".join(sorted(known))
         self._code_points = _code_points(self.characters)
 
     def __len__(self) -> int:

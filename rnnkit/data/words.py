@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -103,12 +103,12 @@ class WordVocabulary:
         self.words = tuple(words)
         self.lower = bool(lower)
         self.lines = bool(lines)
-        self._tokens = (UNKNOWN, *(SPECIALS[name] for name in self.specials), *self.words)
-        self._ids = {token: i for i, token in enumerate(self._tokens)}
         reserved = {UNKNOWN, *SPECIALS.values()}
         for word in self.words:
             if not isinstance(word, str) or not word or word in reserved:
                 raise ArgumentError(f"words: expected words, none of them special, got {word!r}")
+        self._tokens = (UNKNOWN, *(SPECIALS[name] for name in self.specials), *self.words)
+        self._ids = {token: i for i, token in enumerate(self._tokens)}
         if len(self._ids) != len(self._tokens):
             raise ArgumentError("words: expected each word once")
         self.pad = self._ids[SPECIALS["pad"]] if "pad" in asked else None
@@ -245,6 +245,7 @@ def _token_pattern(marked: bool) -> re.Pattern[str]:
 def _combining_marks() -> frozenset[str]:
     return frozenset(
         chr(point)
-        for point in range(min(0x20000, sys.maxunicode))
+        # Beyond these are ideographs, private characters and nothing.
+        for point in itertools.chain(range(0x20000), range(0xE0000, 0xE1000))
         if unicodedata.category(chr(point)).startswith("M")
     )

@@ -75,7 +75,8 @@ def beam_search(
 
     Raises:
         ArgumentError: a width, length, penalty or ``top`` out of range; an end outside the
-            vocabulary; NaN among the log-probabilities; a batch_axis that does not fit the state.
+            vocabulary; NaN or +inf among the log-probabilities; a batch_axis that does not fit the
+            state.
         ShapeError: rows that differ in number; log-probabilities that are not (n, V).
         DTypeError: tokens that are not integers.
     """
@@ -181,8 +182,9 @@ def _stepped(step: Step, tokens: Array, state: Any, end: int) -> tuple[Array, An
         )
     if not 0 <= end < array.shape[1]:
         raise ArgumentError(f"end: expected a token in [0, {array.shape[1]}), got {end}")
-    if np.isnan(array).any():
-        raise ArgumentError("step: expected log-probabilities, got NaN among them")
+    if not (array < np.inf).all():
+        wrong = "NaN" if np.isnan(array).any() else "infinity"
+        raise ArgumentError(f"step: expected log-probabilities, got {wrong} among them")
     return array.copy(), after
 
 

@@ -33,10 +33,16 @@ class Budget:
         self.epochs = epochs
 
     def in_steps(self, steps_per_epoch: float) -> Budget:
-        """This budget, with epochs turned into at least one step."""
+        """This budget, with epochs turned into at least one step.
+
+        Raises ArgumentError for more steps than can be counted.
+        """
         if self.epochs is None:
             return self
-        return Budget(steps=max(1, round(self.epochs * steps_per_epoch)))
+        steps = self.epochs * steps_per_epoch
+        if steps >= 1 << 63:
+            raise ArgumentError(f"epochs: {self.epochs} are more steps than can be counted")
+        return Budget(steps=max(1, round(steps)))
 
     def used(self, steps: int, seconds: float) -> float:
         """The share used after ``steps`` steps in ``seconds`` seconds, at most 1.

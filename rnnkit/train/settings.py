@@ -12,6 +12,7 @@ from rnnkit.train.options import described, setting
 from rnnkit.train.schedules import SCHEDULES
 
 DEFAULT_MINUTES = 1.8
+_LONGEST = 1_000_000_000  # epochs, or minutes
 
 _TRAINING = "training"
 
@@ -88,8 +89,11 @@ class Settings:
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "minutes", DEFAULT_MINUTES)
         for name in ("epochs", "minutes"):
-            if getattr(self, name) is not None:
-                positive(name, getattr(self, name))
+            value = getattr(self, name)
+            if value is not None:
+                positive(name, value)
+                if value > _LONGEST:
+                    raise ArgumentError(f"{name}: expected at most {_LONGEST:,}, got {value!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON can hold them."""

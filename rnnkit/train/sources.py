@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rnnkit.errors import ArgumentError
@@ -19,6 +21,17 @@ def record_files(files: Sequence[str | os.PathLike[str]]) -> list[dict[str, Any]
     Raises ArgumentError, in one line that names the file, when one cannot be read.
     """
     return [_record(os.path.abspath(os.fspath(name)), os.fspath(name)) for name in files]
+
+
+@contextmanager
+def unchanged(files: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
+    """Inside, ``files`` are read, more than once. Raises ArgumentError naming one that changes
+    meanwhile: what was learnt from it would not be what is recorded of it."""
+    before = [_state(name) for name in files]
+    yield
+    for name, state in zip(files, before, strict=True):
+        if _state(name) != state:
+            raise ArgumentError(f"{os.fspath(name)}: changed while it was read; try again")
 
 
 def find_files(record: Mapping[str, Any]) -> list[str]:
@@ -37,6 +50,16 @@ def find_files(record: Mapping[str, Any]) -> list[str]:
         if now != file:
             raise RunError(f"{path}: has changed since the run began, so it cannot go on")
     return [file["path"] for file in files]
+
+
+def _state(name: str | os.PathLike[str]) -> tuple[int, int, int] | None:
+    """What tells a file that is written to; None of what is none, such as a pipe."""
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError):  # which reading it says better
+        return None
+    regular = stat.S_ISREG(status.st_mode)
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if regular else None
 
 
 def _record(path: str, name: str) -> dict[str, Any]:

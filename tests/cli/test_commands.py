@@ -125,6 +125,8 @@ def test_info_and_version(tmp_path):
         (["train", "--hid", "4"], "unrecognized arguments: --hid (see rnnkit train --help)"),
         (["sample"], "RUN"),
         (["sample", "run", "--seed", "-1"], "argument --seed"),
+        (["train", "--output", ""], "argument --output: expected a folder"),
+        (["train", "--epochs", "1e308"], "argument --epochs: expected at most 1,000,000,000"),
         (["train", "--weight-decay", "-1"], "argument --weight-decay"),
         (["train", "--patience", "0"], "argument --patience"),
         (["resume"], "RUN"),

@@ -106,6 +106,13 @@ def test_labelled_arrays(tmp_path):
     assert found.labels == [["a", "b"], ["b"]]
     np.savez(path, sequences=features[:, :, 0], labels=np.zeros(3, int))
     assert [s.shape for s in read_labelled(path).sequences] == [(4, 1)] * 3
+    np.savez(path, sequences=features, labels=["a", "", "b"])
+    with pytest.raises(ArgumentError, match=r"labels: \[1\] is empty"):
+        read_labelled(path)
+    np.savez(path, sequences=features[:, :2], labels=[["a", "b"], ["a", ""], ["b", ""]],
+             lengths=[2, 1, 2])
+    with pytest.raises(ArgumentError, match=r"labels: \[2, 1\] is empty"):
+        read_labelled(path)
 
 
 @pytest.mark.parametrize(

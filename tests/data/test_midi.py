@@ -154,3 +154,23 @@ def test_rolls_become_notes_and_back():
         roll_notes(np.zeros((3, 87)))
     with pytest.raises(ArgumentError, match="pitches from 21 to 108, got 20"):
         notes_roll([Note(0, 1, 20)])
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8])
+def test_small_numpy_integers_are_the_same_notes(dtype):
+    largest = np.iinfo(dtype).max
+    notes = [Note(3, 4, 60, 80, 3), Note(largest - 9, largest, 60, 80, 3)]
+    small = [Note(*map(dtype, note)) for note in notes]
+    assert midi_bytes(small) == midi_bytes(notes)
+    assert np.array_equal(notes_roll(small, 4), notes_roll(notes, 4))
+
+
+@pytest.mark.parametrize("ticks", [0, -1, 480.5])
+def test_ticks_are_positive_integers(ticks):
+    for call in (
+        lambda: midi_bytes([], ticks=ticks),
+        lambda: notes_roll(PIECE, ticks),
+        lambda: roll_notes(np.ones((2, 88)), ticks),
+    ):
+        with pytest.raises(ArgumentError, match=r"^ticks: expected (a positive int|1 to 32767)"):
+            call()

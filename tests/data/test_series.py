@@ -208,6 +208,8 @@ def test_measures_by_hand():
         mase(forecast, truth, np.zeros((5, 2)))
     with pytest.raises(ArgumentError, match="never changes"):
         mase(forecast, truth, np.zeros((5, 1)))
+    with pytest.raises(ArgumentError, match="training: expected finite numbers"):
+        mase(forecast, truth, np.array([[1.0], [np.nan], [3.0]]))
     with pytest.raises(ArgumentError, match="more than 4"):
         mase(forecast, truth, training, season=4)
 
@@ -219,6 +221,7 @@ def test_measures_by_hand():
         ({"series": np.zeros((0, 2))}, ArgumentError, "at least one"),
         ({"series": np.array([["a"]])}, ShapeError, "numbers"),
         ({"series": np.array([[1.0], [np.nan]])}, ArgumentError, "moment 1, channel 0: nan"),
+        ({"series": np.full((10, 2), 1e39)}, ArgumentError, "series: .* that float32 holds"),
         ({"window": 0}, ArgumentError, "window"),
         ({"horizon": 0}, ArgumentError, "horizon"),
         ({"batch_size": 0}, ArgumentError, "batch_size"),
@@ -240,6 +243,10 @@ def test_windows_of_nonsense_are_refused(change, error, message):
 
 
 def test_transforms_of_nonsense_are_refused():
+    large = np.array([[1.0, 1e300], [2.0, -1e300], [4.0, 1e300]])
+    with pytest.raises(ArgumentError, match="training: channel 1: too large to scale"):
+        Scaler.fit(large)
+    assert Scaler.fit(large, "minmax").scale[1] == 2e300
     with pytest.raises(ArgumentError, match="kind: expected one of standard, minmax, none"):
         Scaler.fit(np.zeros((3, 1)), "robust")
     with pytest.raises(ArgumentError, match="lag: expected less than"):

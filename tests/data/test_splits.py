@@ -25,6 +25,13 @@ def test_other_seeds_deal_otherwise_and_anything_may_be_held_out():
     assert set().union(*held) == set(range(20))
 
 
+def test_something_is_left_to_learn_from_whatever_the_share():
+    assert len(split_at_random(10, 0.99).held_out) == 9
+    for seed in range(4):
+        parts = split_at_random(10, 0.9, groups=[0] * 5 + [1] * 5, seed=seed)
+        assert len(parts.training) == len(parts.held_out) == 5
+
+
 def test_groups_stay_together():
     groups = np.random.default_rng(0).integers(0, 12, 100)
     parts = split_at_random(100, 0.3, groups=groups)
@@ -104,6 +111,7 @@ def test_arrays_are_split_by_position_without_a_copy():
         lambda: k_folds(11, 10),
         lambda: k_folds(2, 0),
         lambda: k_folds(2, 10.0),
+        lambda: k_folds(2.5, 10),
         lambda: split_at_random(10.0, 0.5),
         lambda: k_folds(2, 10, labels=[1] * 9),
         lambda: k_folds(3, 4, groups=[0, 0, 1, 1]),

@@ -35,6 +35,8 @@ def test_nonsense_is_refused():
         Vocabulary("")
     with pytest.raises(ArgumentError, match="single characters"):
         Vocabulary(["a", "bc"])
+    with pytest.raises(ArgumentError, match="single characters, got 1"):
+        Vocabulary(["a", 1])
     for wrong in (-1, 2):
         with pytest.raises(ArgumentError, match=f"got {wrong}"):
             Vocabulary("a").decode([wrong])

@@ -28,6 +28,7 @@ from rnnkit.errors import ArgumentError
         ("snake_case x2", ["snake_case", "x2"]),
         ("हिन्दी में", ["हिन्दी", "में"]),
         ("cafe\u0301", ["cafe\u0301"]),
+        ("葛\U000e0100城", ["葛\U000e0100城"]),  # a variant of the ideograph
         ("日本語。", ["日本語", "。"]),
         ("a\t\u00a0b", ["a", "b"]),
         ("🙂🙂", ["🙂", "🙂"]),
@@ -172,6 +173,10 @@ def test_labels_outside_the_set_are_refused():
         labels.encode(["a", "c"])
     with pytest.raises(ArgumentError, match="list of labels"):
         labels.encode("ab")
+    with pytest.raises(ArgumentError, match=r"labels\[0\]: expected one of a, b, got \['a'\]"):
+        labels.encode([["a"]])
+    with pytest.raises(ArgumentError, match="names: expected texts, got 1"):
+        LabelSet.of([1, "a"])
     with pytest.raises(ArgumentError, match="list of labels"):
         LabelSet.of("ab")
     with pytest.raises(ArgumentError, match="ids from 0 to 1"):

@@ -277,6 +277,7 @@ def test_refusals_of_nests_and_steps():
         beam_search(model(table(0)), {"a": rows}, batch_axis={"b": 0}, **options)
     for wrong, message in (
         (np.full((6, V), np.nan), "got NaN"),
+        (np.full((6, V), np.inf), "got infinity"),
         (np.zeros((3, V)), r"expected log-probabilities \(6, V\)"),
         (np.zeros((6, V), int), "got int64"),
     ):

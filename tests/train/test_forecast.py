@@ -334,5 +334,7 @@ def test_damaged_runs_are_refused(tmp_path):
     folder.save_settings(record)
     with pytest.raises(ArgumentError, match="series: expected 12 moments or more, got 11"):
         list(ForecastTask.load(folder.path).predict(waves(11)))
+    with pytest.raises(ArgumentError, match="series: not finite or too large"):
+        list(ForecastTask.load(folder.path).predict(waves(20) * 1e300))
     with pytest.raises(ArgumentError, match="inputs: expected a CSV file or an array, got lines"):
         list(ForecastTask.load(folder.path).predict(iter(["1,2"])))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
-from rnnkit.data import WordVocabulary, group_duplicates, join_words
+from rnnkit.data import Scaler, WordVocabulary, group_duplicates, join_words
 from rnnkit.errors import ArgumentError
 from rnnkit.train import (
     ClassifySettings,
@@ -127,6 +127,17 @@ def test_lines_and_iterables_are_predicted_as_files_are(tmp_path, kinds):
             assert from_file == list(loaded.predict([line.split() for line in lines]))
         with pytest.raises(ArgumentError, match="inputs: example 2: there is no step in it"):
             list(loaded.predict(["1", " "]))
+
+
+def test_numbers_of_a_line_are_not_taken_for_others():
+    codec = InputCodec("sequence", Scaler([0.0], [1e290]))
+    found = codec.encode("sequence", ["1e290 3e290", "2"], "lines")
+    assert found[0].tolist() == [[1.0], [3.0]]
+    with pytest.raises(ArgumentError, match="lines: example 1: not finite or too large"):
+        InputCodec("sequence", Scaler([0.0], [1.0])).encode("sequence", ["1e290"], "lines")
+    symbols = InputCodec("sequence", WordVocabulary(["-9223372036854775808"]))
+    with pytest.raises(ArgumentError, match="expected whole numbers"):
+        symbols.encode("sequence", ["1e290"], "lines")
 
 
 def test_features_are_standardised_by_the_training_part_alone(kinds):
@@ -303,6 +314,19 @@ def test_data_that_changed_are_not_resumed(tmp_path, kinds):
     for call in (resume_run, lambda path: load_run(path).evaluate()):
         with pytest.raises(RunError, match="has changed since the run began"):
             call(tmp_path / "run")
+
+
+def test_data_that_change_while_they_are_read_are_refused(kinds):
+    class Task(ClassifyTask):
+        @classmethod
+        def read(cls, files, settings):
+            task = super().read(files, settings)
+            with open(files[0], "a") as file:
+                file.write('{"text": "sun", "label": "warm"}\n')
+            return task
+
+    with pytest.raises(ArgumentError, match=f"^{kinds['text']}: changed while it was read"):
+        Task.prepare([kinds["text"]], ClassifySettings(**SMALL))
 
 
 def test_the_generated_data_are_what_they_are_said_to_be():

@@ -37,7 +37,9 @@ def test_settings_survive_json_form():
         ("dropout", -0.1),
         ("dropout", None),
         ("epochs", 0),
+        ("epochs", 1e308),
         ("minutes", -1.0),
+        ("minutes", 1e308),
         ("seed", -1),
         ("seed", 1 << 64),
         ("validations", 0),
@@ -77,6 +79,8 @@ def test_budget_by_steps_and_by_time():
 def test_budget_by_epochs_becomes_one_in_steps():
     assert Budget(epochs=2.5).in_steps(7).steps == 18
     assert Budget(epochs=0.01).in_steps(7).steps == 1
+    with pytest.raises(ArgumentError, match=r"epochs: 1e\+308 are more steps than can be counted"):
+        Budget(epochs=1e308).in_steps(7)
     assert Budget(epochs=3).in_steps(10 / 4).used(4, 1e9) == 0.5
     by_time = Budget(seconds=1.0)
     assert by_time.in_steps(7) is by_time

@@ -203,9 +203,14 @@ def _numbers_alike(sequences: list[np.ndarray], places: list[str]) -> list[np.nd
             )
     if sequences[0].ndim == 2:
         return sequences
-    if all((array == np.round(array)).all() and (abs(array) < 2**53).all() for array in sequences):
+    if all(map(all_whole, sequences)):
         return [array.astype(np.int64) for array in sequences]
     return [array[:, None] for array in sequences]
+
+
+def all_whole(numbers: np.ndarray) -> bool:
+    """Whether these float64 are whole numbers, none so large that it may stand for another."""
+    return bool((numbers == np.round(numbers)).all() and (abs(numbers) < 2**53).all())
 
 
 def _from_arrays(name: str, labelled: bool) -> Labelled:
@@ -232,6 +237,11 @@ def _from_arrays(name: str, labelled: bool) -> Labelled:
             f"{name}: labels: expected whole numbers or texts ({R},) or ({R}, {T}), got "
             f"{labels.dtype} {labels.shape}"
         )
+    empty = labels == "" if labels.dtype.kind == "U" else np.zeros(labels.shape, bool)
+    if labels.ndim == 2:
+        empty &= np.arange(T) < lengths[:, None]
+    if empty.any():
+        raise ArgumentError(f"{name}: labels: {np.argwhere(empty)[0].tolist()} is empty")
     if sequences.ndim == 3 or sequences.dtype.kind == "f":
         sequences = sequences.reshape(R, T, -1).astype(np.float64)
     elif sequences.max() > np.iinfo(np.int64).max:

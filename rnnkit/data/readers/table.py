@@ -6,7 +6,10 @@ import csv
 import math
 import os
 import re
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,9 +18,10 @@ import numpy as np
 from rnnkit.data.readers.text import read_text
 from rnnkit.errors import ArgumentError
 
+_LIMIT_LOCK = threading.Lock()
 _DELIMITERS = ",;\t|"
 # What float() takes besides ("1_000", "infinity", digits of any script) is no number in a table.
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _BY_DECIMAL = {".": _NUMBER, ",": re.compile(_NUMBER.pattern.replace(r"\.", ","), re.ASCII)}
 # With separators of thousands, which are not read: "1,234.5" may be meant, or "1.234,5".
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+(?:\.\d*)?|(?:\.\d{3})+(?:,\d*)?)", re.ASCII)
@@ -130,22 +134,23 @@ def read_text_table(
     rows: list[list[str]] = []
     lines: list[int] = []
     begin = 1
-    try:
+    with _cells_of_any_length():
         reader = csv.reader(
             lines_of_text, delimiter=delimiter or _guess_delimiter(lines_of_text), strict=True
         )
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                if rows and len(row) != len(rows[0]):
-                    raise ArgumentError(
-                        f"{name}:{begin}: expected {len(rows[0])} cells as in the first row, "
-                        f"got {len(row)}"
-                    )
-                rows.append(row)
-                lines.append(begin)
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        raise ArgumentError(f"{name}:{begin}: not CSV: {error}") from None
+        try:
+            for row in reader:
+                if any(cell.strip() for cell in row):
+                    if rows and len(row) != len(rows[0]):
+                        raise ArgumentError(
+                            f"{name}:{begin}: expected {len(rows[0])} cells as in the first row, "
+                            f"got {len(row)}"
+                        )
+                    rows.append(row)
+                    lines.append(begin)
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            raise ArgumentError(f"{name}:{begin}: not CSV: {error}") from None
     if not rows:
         raise ArgumentError(f"{name}: the file is empty; expected rows of cells")
     if header is None:
@@ -154,6 +159,17 @@ def read_text_table(
         return TextTable(None, rows, lines)
     names = tuple(cell.strip() for cell in rows[0])
     return TextTable(names, rows[1:], lines[1:])
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """Without the csv module's limit, which is one for all threads, and is as it was afterwards."""
+    with _LIMIT_LOCK:
+        before = csv.field_size_limit(sys.maxsize)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def find_column(path: str, names: tuple[str, ...] | None, width: int, column: str | int) -> int:

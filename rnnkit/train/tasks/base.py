@@ -23,7 +23,7 @@ from rnnkit.train.objective import Measure
 from rnnkit.train.observers import Observer, Outcome
 from rnnkit.train.run_folder import RunFolder
 from rnnkit.train.settings import Settings
-from rnnkit.train.sources import find_files, record_files
+from rnnkit.train.sources import find_files, record_files, unchanged
 from rnnkit.train.trainer import Trainer
 
 _FORMAT = 3
@@ -118,9 +118,11 @@ class Task:
 
     @classmethod
     def prepare(cls, files: Sequence[str | os.PathLike[str]], settings: Any) -> Self:
-        """The task on the data in ``files``. Raises ArgumentError naming a file that won't do."""
-        task = cls.read(files, settings)
-        task.files = record_files(files)
+        """The task on the data in ``files``. Raises ArgumentError naming a file that won't do or
+        changes meanwhile."""
+        with unchanged(files):
+            task = cls.read(files, settings)
+            task.files = record_files(files)
         return task
 
     @classmethod

@@ -23,7 +23,7 @@ from rnnkit.data import (
     read_text_table,
     split_series,
 )
-from rnnkit.data.series import SCALINGS, check_series
+from rnnkit.data.series import SCALINGS, cast_finite, check_series
 from rnnkit.data.vocabulary import check_names
 from rnnkit.errors import ArgumentError, ShapeError, warn
 from rnnkit.train.backtest import Backtest, backtest, forecast_with
@@ -156,8 +156,9 @@ class LoadedForecast(Loaded):
         if len(values) < needed:
             raise ArgumentError(f"{name}: expected {needed} moments or more, got {len(values)}")
         window = columns.transform.transform(values)[-self.settings.window :, None]
+        window = cast_finite(name, window, np.float32)
         with no_grad():
-            outputs = self.model(window.astype(np.float32)).data
+            outputs = self.model(window).data
         history = values[-max(columns.transform.lag, 1) :, None, columns.targets]
         forecasts = self._units(columns.transform.inverse(outputs, history, columns.targets))
         names = [columns.names[place] for place in columns.targets]

@@ -9,7 +9,9 @@ import numpy as np
 
 from rnnkit.autograd.tensor import plain_array
 from rnnkit.data import Scaler, Vocabulary, WordVocabulary, vocabulary_from_record
+from rnnkit.data.readers.labelled import all_whole
 from rnnkit.data.readers.table import parse_numbers
+from rnnkit.data.series import cast_finite
 from rnnkit.data.vocabulary import check_record
 from rnnkit.errors import ArgumentError
 
@@ -126,7 +128,7 @@ class InputCodec:
                 raise ArgumentError(
                     f"{where}: expected {self.size} features a step, got {columns.shape[1]}"
                 )
-            return codec.transform(columns).astype(np.float32)
+            return cast_finite(where, codec.transform(columns), np.float32)
         if self.kind == "text":
             if not isinstance(sequence, str):
                 raise ArgumentError(f"{where}: expected a text, got {type(sequence).__name__}")
@@ -153,7 +155,7 @@ def _from_line(kind: str, line: str, where: str) -> Any:
     if kind == "tokens":
         return line.split()
     numbers = np.array(parse_numbers(line, where))
-    return numbers.astype(np.int64) if (numbers == np.round(numbers)).all() else numbers
+    return numbers.astype(np.int64) if all_whole(numbers) else numbers
 
 
 def _columns(values: np.ndarray) -> np.ndarray:
