@@ -30,12 +30,12 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     r->p = p;
     r->work = (double)p->M * (double)p->N * (double)p->K;
     r->n_threads = r->work < WORK_FOR_ONE_AT_HAND ? 1 : p->n_threads;
-    /* Threads that share out the rows pack all of b each; those that share out the columns, all of a, and
-       what is left of the last panels is one thread's gain. */
+    /* Threads that share out the rows pack all of b each; those that share out the columns read all of a, or pack
+       it, and what is left of the last panels is one thread's gain. */
     idx most_columns = (panels + r->n_threads - 1) / r->n_threads * R(PANEL);
     int uneven = most_columns * r->n_threads > p->N + p->N / 8;
     r->by_rows = p->M >= 16 * r->n_threads &&
-                 (panels < 2 * r->n_threads || uneven || (p->a_k != 1 && p->M > p->N));
+                 (panels < 2 * r->n_threads || uneven || p->M > p->N);
     if (!r->by_rows && panels < r->n_threads) r->n_threads = (int)panels;
     /* A thread that runs alone, since the pool is taken, has the room of all. */
     idx rows = r->by_rows ? (p->M + r->n_threads - 1) / r->n_threads : p->M;
@@ -156,6 +156,10 @@ static void R(multiply_product_rows)(const R(product_run) *run, const R(product_
             start_rows[r] = goes_on ? out_rows[r] : bias;
         }
         tile.a = a_rows;
+        if (!tile.packed && p->a_m == tile.K) { /* the rows adjoin */
+            tile.fetch = R(fetch_rows);
+            tile.ahead = a_rows[0] + count * p->a_m;
+        }
         tile.init = start_rows[0] ? start_rows : NULL;
         tile.out = out_rows;
         (at_once == 4 ? R(tiles_1x4)[nv - 1] : R(tiles)[nv - 1][count - 1])(&tile);

@@ -13,9 +13,9 @@
  *             init[r] may be out[r].
  */
 
-/* What a tile of more than two rows fetches meanwhile: what will be read, two lines for each k (where rows are not
-   packed), or written, one for four (where they are). */
-typedef enum { R(fetch_nothing), R(fetch_to_read), R(fetch_to_write) } R(fetch);
+/* What a tile of more than two rows fetches meanwhile: what will be read, two lines for each k, or the next rows, a number
+   for each row and k (where rows are not packed); or what will be written, a line for four k's (where they are). */
+typedef enum { R(fetch_nothing), R(fetch_to_read), R(fetch_rows), R(fetch_to_write) } R(fetch);
 
 typedef struct {
     idx K;
@@ -50,6 +50,9 @@ VEC_INLINE void R(tile_loop)(const R(tile) *t, vec acc[8][16], const int MR, con
             __builtin_prefetch(ahead, 0, 2);
             __builtin_prefetch(ahead + CACHE_LINE, 0, 2);
             ahead += 2 * CACHE_LINE;
+        } else if (fetch == R(fetch_rows)) {
+            __builtin_prefetch(ahead, 0, 3);
+            ahead += MR * (int)sizeof(real);
         } else if (fetch == R(fetch_to_write)) {
             __builtin_prefetch(ahead, 1, 3);
             ahead += CACHE_LINE / 4;
@@ -99,6 +102,7 @@ VEC_INLINE void R(tile_body)(const R(tile) *t, const int MR, const int NV, const
         else R(tile_loop)(t, acc, MR, NV, NP, 1, R(fetch_nothing));
     } else {
         if (many && t->fetch == R(fetch_to_read)) R(tile_loop)(t, acc, MR, NV, NP, 0, R(fetch_to_read));
+        else if (many && t->fetch == R(fetch_rows)) R(tile_loop)(t, acc, MR, NV, NP, 0, R(fetch_rows));
         else R(tile_loop)(t, acc, MR, NV, NP, 0, R(fetch_nothing));
     }
 #pragma GCC unroll 8
