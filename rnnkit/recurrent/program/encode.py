@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,7 +64,7 @@ class Record:
         """The place of a key, new or there already."""
         if key not in self.fields:
             place = Place(self.kind, 0, self.size, shape, contiguous(shape))
-            size = int(np.prod(shape)) if shape else 1
+            size = prod(shape)
             self.size += -(-size // GRAIN) * GRAIN
             self.fields[key] = place
         return self.fields[key]
@@ -286,7 +287,7 @@ class Encoder:
         return Place(kind, index, offset, shape, tuple(new))
 
     def _temporary(self, owner: Value | None, shape: Shape) -> Place:
-        size = -(-max(1, int(np.prod(shape))) // GRAIN) * GRAIN
+        size = -(-max(1, prod(shape)) // GRAIN) * GRAIN
         fitting = [i for i, (_, room) in enumerate(self._free) if room == size]
         if fitting:
             offset, _ = self._free.pop(fitting[0])
@@ -389,7 +390,7 @@ class Encoder:
             strides = [[*s[:-1], 0] for s in strides]
         self._write(name, sizes, out, strides[0], list(zip(spread, strides[1:], strict=True)))
         for place in held:
-            size = -(-max(1, int(np.prod(place.shape))) // GRAIN) * GRAIN
+            size = -(-max(1, prod(place.shape)) // GRAIN) * GRAIN
             self._free.append((place.offset, size))
 
     def _loop(self, name: str, out: Place, inputs: list[Place], shape: Shape) -> None:

@@ -166,9 +166,9 @@ def _row_shape(t: Tracer, name: str, shape: Shape, size: int) -> Shape:
         raise moves(name) if t.rows in shape else mixes(name)
     row = list(shape[1:])
     if -1 in row:
-        rest = -int(np.prod(row))
+        rest = -math.prod(row)
         row[row.index(-1)] = size // rest if rest else 0
-    if int(np.prod(row)) != size:
+    if math.prod(row) != size:
         raise mixes(name)
     return tuple(row)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -332,7 +333,7 @@ class _Writer:
         if of_input:
             self._n_hoisted += 1
             name = f"a{self._n_hoisted}"
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             if primitive in ("linear", "matmul"):
                 K = call.inputs[0].shape[-1]
                 flops = 2 * K * size + size * (len(call.inputs) > 2)
