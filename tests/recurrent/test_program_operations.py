@@ -183,6 +183,7 @@ SHAPES = {
     "slice of boxes": lambda x, h, w: boxes(h)[:, 1:, 2:9:3] + boxes(x)[:, :2, -3:],
     "getitem of one": lambda x, h, w: boxes(h)[:, 2] * boxes(x)[:, :, 3].sum(1, keepdims=True),
     "getitem with dots": lambda x, h, w: boxes(h)[..., 3:5] * boxes(x)[:, None, -1, :2],
+    "getitem of a truth": lambda x, h, w: h[:, True, :9].sum(1) * x[:, :9],
     "slices that overlap": lambda x, h, w: h[:, :20] * h[:, 10:] + h[:, 5:25],
     "parts of two sizes from one place": lambda x, h, w: (
         boxes(h)[:, :2, :2].sum(1).sum(1, keepdims=True) + boxes(h)[:, :2, :3].sum(1) * x[:, :3]

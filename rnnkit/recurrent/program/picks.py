@@ -43,6 +43,8 @@ def picked(name: str, key: Any, shape: Shape, rows: int) -> Picked:
     """
     items = list(key) if isinstance(key, tuple) else [key]
     items = [each.item() if _is_number(each) else each for each in items]
+    # To NumPy a truth is an axis of its own, not 0 or 1.
+    items = [np.asarray(each) if isinstance(each, bool | np.bool_) else each for each in items]
     arrays = [i for i, item in enumerate(items) if isinstance(item, np.ndarray)]
     array: Any = items[arrays[0]] if arrays else None
     if arrays[:1] == [0]:
