@@ -48,13 +48,10 @@ def test_forecast(place):
     assert json.loads(measured.stdout)["network mase"] > 0
     assert "price: the network LOSES to " in measured.stderr
     assert "nothing left to do" in run(place, "resume", "f").stderr
-    # JSON has neither NaN nor infinities.
     (place / "vast.csv").write_text("day,price\n" + "".join(f"{i},{i}e299\n" for i in range(40)))
-    found = run(place, "predict", "f", "vast.csv").stdout.splitlines()
-    found += run(place, "evaluate", "f", "vast.csv", "--json").stdout.splitlines()
-    records = [json.loads(line, parse_constant=pytest.fail) for line in found]
-    assert records[-1]["naive rmse"] is None
     for arguments, message in (
+        (["evaluate", "f", "vast.csv"], "vast.csv: series: not finite or too large: transformed"),
+        (["predict", "f", "vast.csv"], "vast.csv: not finite or too large: transformed, expected"),
         (["predict", "f", "cost.csv"], "cost.csv: no column 'price'; the columns are day, cost"),
         (["predict", "f", "-"], "expected a CSV file or an array"),
         (["train", "forecast", "price.csv", "--log", "--target", "day"], "no column 'day'"),
