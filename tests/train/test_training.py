@@ -29,7 +29,7 @@ from rnnkit.train import (
     resume_run,
 )
 from rnnkit.train.curve import LearningCurve
-from rnnkit.train.log import JsonLinesLog
+from rnnkit.train.log import JsonLinesLog, to_json
 from rnnkit.train.progress import Bar, Lines, progress_on
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
@@ -402,3 +402,12 @@ def test_a_setting_that_was_changed_meanwhile_is_named(tmp_path, name, there, he
         resume_run(folder.path)
     folder.save_settings(record)
     assert not resume_run(folder.path).interrupted
+
+
+def test_json_has_neither_nan_nor_infinities():
+    def no_word(word):
+        pytest.fail(f"{word} is not JSON")
+
+    value = {"a": [math.nan, 1.5], "b": {"c": -math.inf}, "d": "é", "e": (2, math.inf)}
+    read = json.loads(to_json(value, ensure_ascii=False), parse_constant=no_word)
+    assert read == {"a": [None, 1.5], "b": {"c": None}, "d": "é", "e": [2, None]}
