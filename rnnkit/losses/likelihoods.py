@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnkit.cells.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError, ShapeError
-from rnnkit.losses.reduction import check_pair, check_reduction, real_like, reduce
+from rnnkit.losses.reduction import check_pair, real_like, reduce
 from rnnkit.ops import exp, log, where
 
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ def gaussian_nll_loss(
         DTypeError: not float32 or float64, or not all the same.
         ArgumentError: a negative var; eps not positive; an unknown reduction.
     """
-    check_reduction(reduction)
     check_number("eps", eps)
     if eps == 0:
         raise ArgumentError("eps: expected a number > 0, got 0")
-    input, target = check_pair(input, target)
+    input, target = check_pair(input, target, reduction)
     variance = _variance(var, input)
     # The difference is 0, and has a slope.
     variance = where(variance < eps, variance - variance.detach() + eps, variance)
@@ -106,9 +105,8 @@ def poisson_nll_loss(
         DTypeError: not float32 or float64, or not both the same.
         ArgumentError: a negative eps; an unknown reduction.
     """
-    check_reduction(reduction)
     check_number("eps", eps)
-    input, target = check_pair(input, target)
+    input, target = check_pair(input, target, reduction)
     if check_bool("log_input", log_input):
         losses = exp(input) - target * input
     else:
@@ -147,8 +145,7 @@ def kl_div(
         DTypeError: not float32 or float64, or not both the same.
         ArgumentError: an unknown reduction.
     """
-    check_reduction(reduction, "batchmean")
-    input, target = check_pair(input, target)
+    input, target = check_pair(input, target, reduction, "batchmean")
     if check_bool("log_target", log_target):
         losses = exp(target) * (target - input)
     else:

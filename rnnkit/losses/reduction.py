@@ -60,9 +60,13 @@ def check_shape(name: str, tensor: Tensor | np.ndarray, shape: Sequence[int], wh
 
 
 def check_pair(
-    input: ArrayLike | Tensor, target: ArrayLike | Tensor
+    input: ArrayLike | Tensor, target: ArrayLike | Tensor, reduction: str, *others: str
 ) -> tuple[Tensor, Tensor]:
-    """Return input and target as Tensors of one float dtype and one shape."""
+    """Return input and target as Tensors of one float dtype and one shape.
+
+    The reduction is checked first, as by `check_reduction`.
+    """
+    check_reduction(reduction, *others)
     values = check_input(input)
     wanted = real_like("target", target, values)
     check_shape("target", wanted, values.shape, "as input")

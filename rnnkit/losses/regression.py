@@ -9,7 +9,7 @@ import numpy as np
 from rnnkit.autograd import primitive
 from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError, ShapeError
-from rnnkit.losses.reduction import check_pair, check_reduction, real_like, reduce
+from rnnkit.losses.reduction import check_pair, real_like, reduce
 from rnnkit.ops import clip, maximum, softplus
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def mse_loss(
         DTypeError: not float32 or float64, or not both the same.
         ArgumentError: an unknown reduction.
     """
-    check_reduction(reduction)
-    input, target = check_pair(input, target)
+    input, target = check_pair(input, target, reduction)
     error = input - target
     return reduce(error * error, reduction, error.size)
 
@@ -48,8 +47,7 @@ def l1_loss(
 
     Arguments, result and errors are those of `mse_loss`.
     """
-    check_reduction(reduction)
-    input, target = check_pair(input, target)
+    input, target = check_pair(input, target, reduction)
     return reduce((input - target).abs(), reduction, input.size)
 
 
@@ -69,11 +67,8 @@ def smooth_l1_loss(
     check_number("beta", beta)
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
-    check_reduction(reduction)
-    input, target = check_pair(input, target)
-    error = input - target
-    near = clip(error, -beta, beta)
-    return reduce(near * (error - near * 0.5) / beta, reduction, error.size)
+    input, target = check_pair(input, target, reduction)
+    return reduce(_huber(input - target, beta) / beta, reduction, input.size)
 
 
 def huber_loss(
@@ -91,11 +86,14 @@ def huber_loss(
     check_number("delta", delta)
     if delta == 0:
         raise ArgumentError("delta: expected a number > 0, got 0")
-    check_reduction(reduction)
-    input, target = check_pair(input, target)
-    error = input - target
-    near = clip(error, -delta, delta)
-    return reduce(near * (error - near * 0.5), reduction, error.size)
+    input, target = check_pair(input, target, reduction)
+    return reduce(_huber(input - target, delta), reduction, input.size)
+
+
+def _huber(error: Tensor, bend: float) -> Tensor:
+    """0.5 e^2 up to the bend, and straight lines from there."""
+    near = clip(error, -bend, bend)
+    return near * (error - near * 0.5)
 
 
 # ---- cross entropy of probabilities
@@ -151,8 +149,7 @@ def binary_cross_entropy(
         DTypeError: not float32 or float64, or not all the same.
         ArgumentError: an input below 0 or above 1; an unknown reduction.
     """
-    check_reduction(reduction)
-    input, target = check_pair(input, target)
+    input, target = check_pair(input, target, reduction)
     wrong = (input.data < 0) | (input.data > 1)
     if wrong.any():
         raise ArgumentError(
@@ -193,8 +190,7 @@ def binary_cross_entropy_with_logits(
         DTypeError: not float32 or float64, or not all the same.
         ArgumentError: an unknown reduction.
     """
-    check_reduction(reduction)
-    input, target = check_pair(input, target)
+    input, target = check_pair(input, target, reduction)
     positive = target * softplus(-input)
     if pos_weight is not None:
         positive = positive * _weight_like("pos_weight", pos_weight, input)
