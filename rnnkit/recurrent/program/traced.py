@@ -328,7 +328,7 @@ class TracedStep:
         ]
         self.y = tracer.value_of(self._y)
         self.after = [tracer.value_of(state) for state in self._after]
-        self._x, self._states = x, states
+        self._states = states
         self.forward_end = len(tracer.operations)
         self.hoisted = [
             v for v in tracer.sequences if v is not self.x and v not in self.drawn
