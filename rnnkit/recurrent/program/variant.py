@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rnnkit.recurrent.program.traced import TracedStep
     from rnnkit.recurrent.program.values import Value
 
+
 class Source(NamedTuple):
     """Where an invariant comes from.
 
