@@ -103,6 +103,11 @@ def test_imports_go_one_way():
     assert not upward
 
 
+def test_the_tour_in_the_readme_goes_the_same_way():
+    tour = re.findall(r"^\| `rnnkit/(\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert tour == sorted(tour, key=ROW_OF.__getitem__)
+
+
 def test_the_import_walk_sees_every_form_of_import(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     (tmp_path / "ops").mkdir()
