@@ -13,11 +13,10 @@ from typing import Any
 
 from . import pictures, report
 from .problem import FUSED
+from .report import Row
 from .sides import PEERS, missing_packages
 from .targets import failures, summary
 from .worker import SUITES, Options, WorkerError, measure, suite_module
-
-Row = dict[str, Any]
 
 MOST_THREADS = 256
 """What rnnkit and the measurement of the limits go up to."""

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from . import roofline
 from .limits import Limits
 from .problem import Problem
+from .report import Row
 from .sides import Side, check_sides, compile_sides
 from .timing import Plan, compare, spread
 
 MODES = ("forward", "training")
-
-Row = dict[str, Any]
 
 
 def compare_sides(

@@ -6,10 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from .report import of_threads, others
+from .report import Row, of_threads, others
 from .suite_cells import ONE_THREAD, grid_rows
-
-Row = dict[str, Any]
 
 CELL_COLOURS = {"rnn": "tab:green", "gru": "tab:orange", "lstm": "tab:blue"}
 MODE_MARKS = {"forward": "o", "training": "s"}

@@ -17,6 +17,7 @@ from .grid import GRID, QUICK_GRID, TINY_GRID, deepbench
 from .limits import limits_or_none
 from .problem import FUSED, Problem, Shape
 from .report import (
+    Row,
     Table,
     compared,
     compared_head,
@@ -33,8 +34,6 @@ from .timing import plans
 
 if TYPE_CHECKING:
     from .worker import Options
-
-Row = dict[str, Any]
 
 PLANS = plans(too_slow=(10.0, 5.0))
 GRIDS = {"full": GRID, "standard": GRID, "quick": QUICK_GRID, "tiny": TINY_GRID}

@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import rnnkit as rk
 
 from .problem import Shape
-from .report import Table, count
+from .report import Row, Table, count
 from .timing import ratios, spread
 
 if TYPE_CHECKING:
     from .worker import Options
-
-Row = dict[str, Any]
 
 ROOT = Path(__file__).parent.parent
 IMPORT_ROUNDS = {"full": 25, "standard": 15, "quick": 3, "tiny": 2}

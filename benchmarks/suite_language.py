@@ -16,20 +16,18 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import language_task, roofline
 from .language_sides import PEERS, RnnkitTrainer, Trainer, peer_trainer
 from .language_task import Task
 from .limits import limits_or_none
-from .report import Table, of_threads, speedup_text, times
+from .report import Row, Table, of_threads, speedup_text, times
 from .sides import DisagreementError, thread_settings
 from .timing import SETTLE_SECONDS, ratios, settle, spread
 
 if TYPE_CHECKING:
     from .worker import Options
-
-Row = dict[str, Any]
 
 # Rounding grows from step to step, the faster the larger the learning rate.
 CHECK_TOLERANCE = 1e-3

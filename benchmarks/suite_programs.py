@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rnnkit as rk
 from rnnkit import nn
@@ -21,6 +21,7 @@ from .limits import limits_or_none
 from .problem import Problem, Shape
 from .program_cells import FUSED_TWIN, PROGRAM_CELLS
 from .report import (
+    Row,
     Table,
     compared,
     compared_head,
@@ -35,8 +36,6 @@ from .timing import plans, spread
 
 if TYPE_CHECKING:
     from .worker import Options
-
-Row = dict[str, Any]
 
 SHAPES = [
     Shape(1, 100, 64, 64),

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rnnkit.cells import CELLS
 
 from .comparison import compare_sides
 from .problem import FUSED, Problem, Shape
-from .report import Table, compared, compared_head, milliseconds, of_threads, others, speedup_text
+from .report import (
+    Row,
+    Table,
+    compared,
+    compared_head,
+    milliseconds,
+    of_threads,
+    others,
+    speedup_text,
+)
 from .roofline import flops
 from .sides import DisagreementError, peer_sides, rnnkit_side
 from .timing import plans
 
 if TYPE_CHECKING:
     from .worker import Options
-
-Row = dict[str, Any]
 
 MODE = "training"
 # The shape that each sweep varies.

@@ -18,6 +18,7 @@ from .comparison import MODES, compare_sides, settings_line
 from .limits import limits_or_none
 from .problem import FUSED, Problem, Shape
 from .report import (
+    Row,
     Table,
     compared,
     compared_head,
@@ -34,8 +35,6 @@ from .timing import inverse, plans
 
 if TYPE_CHECKING:
     from .worker import Options
-
-Row = dict[str, Any]
 
 RAGGED, RESETS, BUDGET = "ragged", "resets", "memory budget"
 WITHOUT = {RAGGED: "full batch", RESETS: "no resets", BUDGET: "memory=full"}

@@ -13,14 +13,12 @@ from rnnkit.cells import CELLS
 
 from .comparison import settings_line
 from .problem import FUSED, Problem, Shape
-from .report import Table, means, of_threads, others, speedup_text, times
+from .report import Row, Table, means, of_threads, others, speedup_text, times
 from .sides import DisagreementError, Stepper, check_equal, peer_module, prepare_rnnkit
 from .timing import compare, plans, spread
 
 if TYPE_CHECKING:
     from .worker import Options
-
-Row = dict[str, Any]
 
 CHECKED_STEPS = 20
 HIDDEN = {

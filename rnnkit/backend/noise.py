@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rnnkit.backend import dispatch, extension
 
 if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.backend.arrays import Array
 
 
 def dropout(x: Array, seed: int, threshold: int, scale: float) -> Array | None:

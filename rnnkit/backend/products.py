@@ -8,7 +8,7 @@ through a linear layer) goes to NumPy, which reads the matrix in the order in wh
 from __future__ import annotations
 
 from _thread import _local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from rnnkit.backend import dispatch, extension
 from rnnkit.backend.arrays import dense, lined_up
 
 if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.backend.arrays import Array
 
 SMALLEST = 8192
 

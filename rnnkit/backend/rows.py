@@ -13,7 +13,7 @@ import numpy as np
 from rnnkit.backend import dispatch, extension
 
 if TYPE_CHECKING:
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.backend.arrays import Array
 
 SMALLEST = 1024
 

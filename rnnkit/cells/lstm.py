@@ -80,7 +80,6 @@ class LSTMCell(GatedCell):
     forget_gate = "f"
     input_gate = "i"
     state_names = ("h", "c")
-    gate_names = ("i", "f", "g", "o")
     kernel: ClassVar[Any] = FusedKernel("lstm")
     variants = (
         {},

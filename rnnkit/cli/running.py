@@ -14,6 +14,7 @@ from rnnkit.cli.messages import INTERRUPTED, describe, note
 if TYPE_CHECKING:
     from rnnkit.train import Observer, Outcome, RunFolder, Task
 
+
 def observers(folder: RunFolder) -> list[Observer]:
     """Those that watch a run in ``folder``."""
     from rnnkit.train import CsvLog, JsonLinesLog, LearningCurve, MissingPackageError, progress_on

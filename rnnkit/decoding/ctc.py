@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from rnnkit.autograd import Tensor
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.autograd.tensor import Array
 
 
 class Labelling(NamedTuple):

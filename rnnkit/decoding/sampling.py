@@ -14,7 +14,7 @@ from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.autograd.tensor import Array
 
 
 def choose(

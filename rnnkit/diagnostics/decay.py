@@ -9,11 +9,12 @@ line where one factor rules.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
 
 
 def norms_of_rows(array: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,9 @@ from rnnkit.errors import ArgumentError, GraphError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.observe import DirectionRun
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Saturation(NamedTuple):

@@ -20,7 +20,7 @@ from rnnkit.recurrent.schedule import check_lengths
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.autograd.tensor import Array
 
 
 def ctc_loss(

@@ -8,11 +8,12 @@ has not are log 0 throughout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
 
 
 @dataclass(frozen=True, slots=True)

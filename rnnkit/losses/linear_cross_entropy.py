@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from rnnkit.autograd import Tensor
+    from rnnkit.autograd.tensor import Array
     from rnnkit.losses.cross_entropy import ClassTargets
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 CHUNK_BYTES, LEAST_ROWS = 16 << 20, 256
 

@@ -259,18 +259,10 @@ class Recurrent(Module):
                 raise ArgumentError(
                     "lengths: a PackedSequence brings its own lengths; leave this argument out"
                 )
-            check_tensor("x.data", x.data, first.dtype, {2: "(steps, I)"}, last=self.input_size)
-            packing = Packing.of(x)
-            on_padded = self.forward(
-                packing.pad(x.data, self.batch_first),
-                state,
-                lengths=packing.lengths,
-                reset=reset,
-                reset_state=reset_state,
-                return_sequences=return_sequences,
-                return_steps=return_steps,
+            return self._forward_packed(
+                x, state, reset=reset, reset_state=reset_state,
+                return_sequences=return_sequences, return_steps=return_steps,
             )
-            return packing.pack_results(x, on_padded, self.batch_first, return_sequences)
         x = check_tensor("x", x, first.dtype, AXES[self.batch_first], last=self.input_size)
         batch = 0 if self.batch_first else 1
         shape = x._data.shape
@@ -307,16 +299,31 @@ class Recurrent(Module):
             last = tuple([ops.cat(list(parts), 0) for parts in zip(*finals, strict=True)])
         merged = self._merged(y.squeeze(0 if not return_sequences else batch) if single else y)
         final = first.pack_state(tuple([each.squeeze(1) for each in last]) if single else last)
-        if not return_steps:
-            return merged, final
+        if return_steps:
+            return merged, final, self._steps_by_name(results, single)
+        return merged, final
+
+    def _forward_packed(self, x: PackedSequence, state: Any, **options: Any) -> Any:
+        """A packed batch is run as a padded one with lengths, and its results are packed again."""
+        dtype = self._layers[0][0].dtype
+        check_tensor("x.data", x.data, dtype, {2: "(steps, I)"}, last=self.input_size)
+        packing = Packing.of(x)
+        padded = packing.pad(x.data, self.batch_first)
+        results = self.forward(padded, state, lengths=packing.lengths, **options)
+        return packing.pack_results(x, results, self.batch_first, options["return_sequences"])
+
+    def _steps_by_name(self, results: list[Result], single: bool) -> dict[str, tuple[Tensor, ...]]:
+        """By name of a state, those of every step in each layer; "y", the outputs between layers.
+        """
         steps = {
             name: tuple([result.steps[i] for result in results])  # type: ignore[index]
-            for i, name in enumerate(first.state_names)
+            for i, name in enumerate(self._layers[0][0].state_names)
         }
         steps["y"] = tuple([result.y for result in results[:-1]])
         if single:
+            batch = 0 if self.batch_first else 1
             steps = {k: tuple([each.squeeze(batch) for each in v]) for k, v in steps.items()}
-        return merged, final, steps
+        return steps
 
     def _options(self, schedule: Schedule | None) -> Options:
         if schedule is None and self.memory == "full":

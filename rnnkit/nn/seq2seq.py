@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from rnnkit.autograd import Tensor
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.autograd.tensor import Array
 
 CELLS: dict[str, Any] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 ATTENTIONS = (*SCORES, "additive")

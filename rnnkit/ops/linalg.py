@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rnnkit.autograd.tensor import Array, Tensor
 
+
 def _numpy_kernel(a: Array, b: Array, bias: Array | None = None) -> Array:
     c: Array = np.matmul(a, b)
     if bias is not None:

@@ -16,7 +16,7 @@ from rnnkit.ops.creation import full_like
 from rnnkit.ops.elementwise import abs, exp, sqrt, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, cat, flip, reshape, split
-from rnnkit.ops.sums import sum_array
+from rnnkit.ops.sums import count_along, sum_array
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array, Axis, Tensor
@@ -32,25 +32,18 @@ def _spread(y: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return broadcast_to(reshape(y, _kept_shape(shape, axes)), shape)
 
 
-def _count(x: Tensor | Array, axes: tuple[int, ...]) -> int:
-    count = 1
-    for axis in axes:
-        count *= x.shape[axis]
-    return count
-
-
 # ---- sums and moments
 
 
 def _mean_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    return sum_array(x, axis, keepdims) / np.asarray(_count(x, axis), x.dtype)
+    return sum_array(x, axis, keepdims) / np.asarray(count_along(x, axis), x.dtype)
 
 
 _sum = primitive("sum", sum_array)
 _sum.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y, x, axis))
 
 _mean = primitive("mean", _mean_array)
-_mean.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y / _count(x, axis), x, axis))
+_mean.defvjp(lambda d_y, _, x, axis, keepdims: _spread(d_y / count_along(x, axis), x, axis))
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -71,7 +64,7 @@ def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = Fa
     axes = many_axes("var", axis, x.ndim)
     deviation = x - _mean(x, axis=axes, keepdims=True)
     total = _sum(deviation * deviation, axis=axes, keepdims=keepdims)
-    divisor = _count(x, axes) - correction
+    divisor = count_along(x, axes) - correction
     return total / (divisor if divisor > 0 else float("nan"))
 
 
@@ -127,7 +120,7 @@ _argmin = primitive(
 
 
 def _nonempty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
-    if _count(x, axes) == 0:
+    if count_along(x, axes) == 0:
         raise ShapeError(f"{name}: no elements along axes {axes} of shape {x.shape}")
 
 
@@ -275,7 +268,7 @@ def cumprod(x: Tensor, axis: int) -> Tensor:
 
 
 def _logsumexp_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
-    if _count(x, axis) == 0:
+    if count_along(x, axis) == 0:
         return sum_array(x, axis, keepdims) - np.asarray(np.inf, x.dtype)
     shift = x.max(axis=axis, keepdims=True)
     # An infinite maximum is the answer itself; subtracting it would give NaN.

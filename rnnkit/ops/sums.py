@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnkit.autograd.tensor import Array
+    from rnnkit.autograd.tensor import Array, Tensor
 
 # Sums of fewer elements are left to NumPy: they are good enough, and as fast as can be.
 _MANY = 512
@@ -28,13 +28,14 @@ _reduce: Any = np.add.reduce
 
 def sum_array(x: Array, axis: tuple[int, ...], keepdims: bool = False) -> Array:
     """Sum over axes counted from the front, in the dtype that NumPy's sum has."""
-    if x.size and x.dtype.kind == "f" and _count(x, axis) > _MANY:
+    if x.size and x.dtype.kind == "f" and count_along(x, axis) > _MANY:
         for one in _long_axes(x, axis):
             x = _sum_in_blocks(x, one)
     return _reduce(x, axis=axis, keepdims=keepdims)
 
 
-def _count(x: Array, axis: Sequence[int]) -> int:
+def count_along(x: Array | Tensor, axis: Sequence[int]) -> int:
+    """How many elements of x a sum over these axes adds for each of its own."""
     count = 1
     for one in axis:
         count *= x.shape[one]
@@ -51,7 +52,7 @@ def _long_axes(x: Array, axis: tuple[int, ...]) -> list[int]:
     densest = min(range(x.ndim), key=lambda i: (strides[i] or math.inf, -i))
     rows = sorted([one for one in axis if one != densest], key=lambda i: x.shape[i])
     long = []
-    while _count(x, rows) > _ROWS:
+    while count_along(x, rows) > _ROWS:
         long.append(rows.pop())
     return long
 

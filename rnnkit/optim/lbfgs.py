@@ -30,7 +30,7 @@ from rnnkit.optim.optimizer import Optimizer, loaded_array, loaded_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.autograd.tensor import Array
 
 LEAST_CURVATURE = 1e-10
 """Pairs with a smaller y s are left out: the inverse Hessian must stay positive."""

@@ -1,8 +1,11 @@
 """Running a cell over a sequence, forward and back through time.
 
 layer.py    checks the arguments, asks ``rnnkit.backend`` for the path
+options.py  how a layer is to be run, beyond its cells, its input and its state
+schedule.py  ragged batches, and rows whose state restarts on the way
 tape.py     the pure-Python path: the cell's step, recorded on the tape
 native.py   the fused kernels: the whole loop in C
+node.py     what the tape records of a layer that runs natively
 program/    any other cell: its step traced, and run natively over time
 packed.py   ragged batches without their padding, in PyTorch's layout
 memory.py   how much the forward pass may keep; checkpoint.py keeps to it on the pure-Python path

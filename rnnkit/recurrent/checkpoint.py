@@ -33,10 +33,9 @@ from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd.accumulate import Collector
+    from rnnkit.autograd.tensor import Array
     from rnnkit.recurrent.options import Options
     from rnnkit.recurrent.tape import Carry, Run
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Pieces(Protocol):

@@ -29,11 +29,10 @@ from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _weight_tensors = attrgetter(*WEIGHTS)

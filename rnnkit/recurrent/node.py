@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from _thread import RLock
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
@@ -17,9 +15,8 @@ from rnnkit.errors import GraphError
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.autograd.accumulate import Collector
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class LayerNode(Node):

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from rnnkit.autograd import Tensor
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
     from rnnkit.recurrent.schedule import Schedule
 
-    Array = np.ndarray[Any, np.dtype[Any]]
     Run = Callable[[Sequence[Cell], Tensor, State, "State | None", Options], Result]
 
 
@@ -238,7 +238,6 @@ class LayerRun:
     @staticmethod
     def _keep_state(direction: DirectionRun, name: str, state: Array) -> None:
         direction.states[name] = state
-
 
 
 def observed(run: Run, path: str) -> Run:

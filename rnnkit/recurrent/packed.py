@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from rnnkit.autograd.tensor import Array
 
 
 class _Fields(NamedTuple):

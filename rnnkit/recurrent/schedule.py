@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from rnnkit import backend
 from rnnkit.autograd.tensor import plain_array
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
 
 
 class Schedule:

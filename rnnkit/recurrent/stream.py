@@ -19,9 +19,8 @@ from rnnkit.recurrent.native import weights_of
 from rnnkit.recurrent.program import obstacle
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Stepper:

@@ -55,7 +55,6 @@ class Backtest(NamedTuple):
                 )
             yield _verdict(rivals)
 
-
     def defeats(self) -> Iterator[str]:
         """For each target that a naive forecaster does better, a line that says so."""
         for target, rivals in self.scores.items():

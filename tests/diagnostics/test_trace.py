@@ -353,7 +353,6 @@ def test_quantiles_of_gradients_that_are_infinite_are_infinite():
     assert trace["l0"].quantiles([0, 0.25, 0.5, 1])[:, 0].tolist() == [1.0, *[np.inf] * 3]
 
 
-
 @pytest.mark.parametrize("sizes", [(0, 3, 1), (6, 0, 1)])
 def test_nothing_to_run_is_nothing_to_see(path, sizes):
     net = nn.GRU(1, 3)

@@ -18,7 +18,6 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "ctc.npz")
 CASES = json.loads(str(GOLDEN["cases"]))
 
 
-
 def log_probs(*shape, seed=0, dtype="float64", scale=1.0):
     scores = np.random.default_rng(seed).normal(size=shape) * scale
     return rk.tensor(scores).log_softmax(-1).numpy().astype(dtype)

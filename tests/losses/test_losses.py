@@ -22,8 +22,6 @@ ELEMENTWISE += [losses.huber, losses.poisson_nll_loss, losses.kl_div]
 CLASSES = [losses.cross_entropy, losses.nll]
 
 
-
-
 def case_of(number, dtype):
     """(loss function, input, target, options) of a golden case."""
     case = CASES[number]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from random_numbers import leaf
 
 import rnnkit as rk
 from rnnkit import nn
@@ -19,13 +20,8 @@ KINDS = {
 EACH = pytest.mark.parametrize("kind", KINDS)
 
 
-def randn(*shape, seed=0):
-    array = np.random.default_rng([seed, *shape]).standard_normal(shape)
-    return rk.tensor(array, requires_grad=True)
-
-
 def arguments(attention):
-    return randn(T, N, Q), randn(S, N, attention.key_size), randn(S, N, V)
+    return leaf(T, N, Q), leaf(S, N, attention.key_size), leaf(S, N, V)
 
 
 def scores_by_hand(attention, query, key):
@@ -95,7 +91,7 @@ def test_a_memory_serves_many_queries(kind):
         found = rk.stack([step[k] for step in by_steps])
         np.testing.assert_allclose(found.data, expected[k].data, rtol=1e-12)
         wanted = [query, keys, values] if k == 0 else [query, keys]
-        weighing = randn(*found.shape, seed=5)
+        weighing = leaf(*found.shape, seed=5)
         for a, b in zip(
             rk.grad((found * weighing).sum(), wanted, retain_graph=True),
             rk.grad((expected[k] * weighing).sum(), wanted, retain_graph=True),
@@ -141,7 +137,7 @@ def test_full_lengths_are_no_lengths():
 def test_empty_batches(kind):
     attention = KINDS[kind]()
     for t, s, n in ((0, S, N), (T, 0, N), (T, S, 0)):
-        context, weights = attention(randn(t, n, Q), randn(s, n, attention.key_size))
+        context, weights = attention(leaf(t, n, Q), leaf(s, n, attention.key_size))
         assert context.shape == (t, n, attention.key_size)
         assert weights.shape == (t, n, s)
         assert not context.data.any()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from random_numbers import leaf
 
 import rnnkit as rk
 from rnnkit import nn
@@ -25,11 +26,6 @@ CAUSAL = {
     "causal, strided": {"kernel_size": 2, "stride": 2, "causal": True},
 }
 POOLS = {"size 2": (2,), "size 3": (3,), "overlapping": (3, 1), "gaps": (2, 3), "size 1": (1,)}
-
-
-def randn(*shape, seed=0):
-    array = np.random.default_rng([seed, *shape]).standard_normal(shape)
-    return rk.tensor(array, requires_grad=True)
 
 
 def conv_of(kind):
@@ -64,7 +60,7 @@ def test_pools_are_pytorchs(kind):
 
 
 def compare(torch, ours, theirs):
-    x = randn(T, N, C)
+    x = leaf(T, N, C)
     their_x = torch.from_numpy(x.data.copy()).requires_grad_()
     y, expected = ours(x), theirs(their_x.permute(1, 2, 0)).permute(2, 0, 1)
     np.testing.assert_allclose(y.data, expected.detach().numpy(), rtol=1e-11, atol=1e-13)
@@ -80,7 +76,7 @@ def compare(torch, ours, theirs):
 @pytest.mark.parametrize("kind", [*CONVS, *CAUSAL])
 def test_every_number_is_that_of_the_equation(kind):
     conv = conv_of(kind)
-    x, weight = randn(T, N, C), conv.weight.data
+    x, weight = leaf(T, N, C), conv.weight.data
     k, d = conv.kernel_size, conv.dilation
     before = d * (k - 1) if conv.causal else conv.padding
     y = conv(x).data
@@ -99,7 +95,7 @@ def test_every_number_is_that_of_the_equation(kind):
 @EACH
 @pytest.mark.parametrize("lengths", [None, [7, 2, 0]])
 def test_first_and_second_derivatives(kind, lengths):
-    layer, x = windows()[kind], randn(7, 3, C)
+    layer, x = windows()[kind], leaf(7, 3, C)
     inputs = [x, *layer.parameters()]
     if layer.output_lengths(7) > 3:  # every output is checked against every input
         x = rk.tensor(x.data[:5, :, :].copy(), requires_grad=True)
@@ -111,7 +107,7 @@ def test_first_and_second_derivatives(kind, lengths):
 
 @EACH
 def test_rows_of_several_lengths_are_as_if_alone(kind):
-    layer, x = windows()[kind], randn(T, N, C)
+    layer, x = windows()[kind], leaf(T, N, C)
     dirty = rk.tensor(x.data.copy(), requires_grad=True)
     for n, length in enumerate(LENGTHS):
         dirty.data[length:, n] = np.nan
@@ -132,7 +128,7 @@ def test_rows_of_several_lengths_are_as_if_alone(kind):
 
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_causal_convolutions_see_nothing_later(kind):
-    conv, x = conv_of(kind), randn(T, N, C)
+    conv, x = conv_of(kind), leaf(T, N, C)
     y = conv(x)
     assert len(y) == -(-T // conv.stride)
     for t in range(len(y)):
@@ -144,14 +140,14 @@ def test_causal_convolutions_see_nothing_later(kind):
 
 @EACH
 def test_paths_agree_and_empty_batches_pass(kind):
-    layer, x = windows()[kind], randn(T, N, C)
+    layer, x = windows()[kind], leaf(T, N, C)
     with rk.backend("python"):
         expected = layer(x, LENGTHS)
     np.testing.assert_allclose(layer(x, LENGTHS).data, expected.data, rtol=1e-12, atol=1e-14)
     channels = expected.shape[2]
-    assert layer(randn(T, 0, C)).shape == (len(expected), 0, channels)
-    assert layer(randn(0, N, C), [0] * N).shape == (0, N, channels)
-    assert layer(randn(0, N, C)).shape == (0, N, channels)
+    assert layer(leaf(T, 0, C)).shape == (len(expected), 0, channels)
+    assert layer(leaf(0, N, C), [0] * N).shape == (0, N, channels)
+    assert layer(leaf(0, N, C)).shape == (0, N, channels)
 
 
 def test_output_lengths_of_numbers_and_arrays():

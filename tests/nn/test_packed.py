@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_numbers import leaf, numbers
 
 import rnnkit as rk
 from rnnkit import nn
@@ -31,14 +32,6 @@ def golden(prefix):
         for name, value in GOLDEN.items()
         if name.startswith(prefix)
     }
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).standard_normal(shape)
-
-
-def leaf(*shape, seed=0):
-    return rk.tensor(numbers(*shape, seed=seed), requires_grad=True)
 
 
 # ---- the functions

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from random_numbers import leaf
 
 import rnnkit as rk
 from rnnkit import nn
@@ -17,11 +18,6 @@ POOLS = {
     "attention": lambda: nn.AttentionPool(H, 3, dtype="float64"),
 }
 EACH = pytest.mark.parametrize("kind", POOLS)
-
-
-def randn(*shape, seed=0):
-    array = np.random.default_rng([seed, *shape]).standard_normal(shape)
-    return rk.tensor(array, requires_grad=True)
 
 
 def by_hand(pool, row):
@@ -43,7 +39,7 @@ def by_hand(pool, row):
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 @pytest.mark.parametrize("path", ["python", "auto"])
 def test_each_row_is_pooled_as_if_alone(kind, lengths, path):
-    pool, x = POOLS[kind](), randn(T, N, H)
+    pool, x = POOLS[kind](), leaf(T, N, H)
     with rk.backend(path):
         y = pool(x, lengths)
     assert y.shape == (N, H)
@@ -55,7 +51,7 @@ def test_each_row_is_pooled_as_if_alone(kind, lengths, path):
 @EACH
 @pytest.mark.parametrize("lengths", [None, [1, 3, 0]])
 def test_first_and_second_derivatives(kind, lengths):
-    pool, x = POOLS[kind](), randn(3, 3, H)
+    pool, x = POOLS[kind](), leaf(3, 3, H)
     inputs = [x, *pool.parameters()]
     assert rk.gradcheck(lambda *_: pool(x, lengths), inputs)
     assert rk.gradgradcheck(lambda *_: pool(x, lengths), inputs)
@@ -63,7 +59,7 @@ def test_first_and_second_derivatives(kind, lengths):
 
 @EACH
 def test_padding_never_leaks(kind):
-    pool, x = POOLS[kind](), randn(T, N, H)
+    pool, x = POOLS[kind](), leaf(T, N, H)
     expected = pool(x, LENGTHS)
     for n, length in enumerate(LENGTHS):
         x.data[length:, n] = np.nan
@@ -81,26 +77,26 @@ def test_padding_never_leaks(kind):
 def test_what_is_not_there(kind):
     pool = POOLS[kind]()
     for t, n in ((0, N), (T, 0)):
-        x = randn(t, n, H)
+        x = leaf(t, n, H)
         y = pool(x, [0] * n)
         np.testing.assert_array_equal(y.data, np.zeros((n, H)))
         y.sum().backward()
         assert x.grad.shape == (t, n, H)
-    np.testing.assert_array_equal(pool(randn(0, N, H)).data, np.zeros((N, H)))
+    np.testing.assert_array_equal(pool(leaf(0, N, H)).data, np.zeros((N, H)))
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 def test_last_is_what_recurrent_modules_call_last(bidirectional, lengths):
     gru = nn.GRU(3, H, bidirectional=bidirectional, dtype="float64")
-    x = randn(T, N, 3)
+    x = leaf(T, N, 3)
     y, _ = gru(x, lengths=lengths)
     expected, _ = gru(x, lengths=lengths, return_sequences=False)
     np.testing.assert_array_equal(nn.LastPool(bidirectional)(y, lengths).data, expected.data)
 
 
 def test_weights_of_the_attention():
-    pool, x = POOLS["attention"](), randn(T, N, H)
+    pool, x = POOLS["attention"](), leaf(T, N, H)
     weights = pool.weights(x, LENGTHS)
     assert weights.shape == (T, N)
     np.testing.assert_allclose(weights.data.sum(0), LENGTHS > 0, rtol=1e-12)
@@ -111,7 +107,7 @@ def test_weights_of_the_attention():
 
 def test_pytorch_agrees():
     torch = pytest.importorskip("torch")
-    x = randn(T, N, H)
+    x = leaf(T, N, H)
     theirs = torch.from_numpy(x.data.copy()).requires_grad_()
     lengths = torch.tensor([2, 5, 3, 1])
     valid = (torch.arange(T)[:, None] < lengths)[..., None]

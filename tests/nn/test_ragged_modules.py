@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from random_numbers import numbers
 
 import rnnkit as rk
 from rnnkit import nn
@@ -19,10 +20,6 @@ LENGTHS = [4, 6, 0, 1]
 
 
 pytestmark = pytest.mark.usefixtures("path")
-
-
-def randn(*shape, dtype=np.float64):
-    return np.random.default_rng(list(shape)).standard_normal(shape).astype(dtype)
 
 
 def resets(*shape):
@@ -85,7 +82,7 @@ def test_merging_is_what_it_is_by_hand(kind, merge, layers, batch_first):
         I, H, layers, bidirectional=True, batch_first=batch_first, merge=merge, dtype="float64"
     )
     leading = (N, T) if batch_first else (T, N)
-    x = rk.tensor(randn(*leading, I), requires_grad=True)
+    x = rk.tensor(numbers(*leading, I), requires_grad=True)
     state = states_for(module, 2 * layers, N, H)
     restart = states_for(module, 2 * layers, N, H, seed=1)
     call = {"lengths": LENGTHS, "reset": resets(*leading)}
@@ -127,7 +124,7 @@ def test_merging_is_what_it_is_by_hand(kind, merge, layers, batch_first):
 @pytest.mark.parametrize("merge", ["concat", "separate"])
 def test_the_last_outputs_of_each_direction(kind, merge):
     module = MODULES[kind](I, H, 2, bidirectional=True, merge=merge, dtype="float64")
-    x = rk.tensor(randn(T, N, I), requires_grad=True)
+    x = rk.tensor(numbers(T, N, I), requires_grad=True)
     whole, _ = module(x, lengths=LENGTHS)
     last, _ = module(x, lengths=LENGTHS, return_sequences=False)
     ends = np.maximum(np.array(LENGTHS) - 1, 0)
@@ -145,14 +142,14 @@ def test_merging_sums_the_last_outputs_of_each_direction():
         module = nn.GRU(I, H, bidirectional=True, merge=merge, dtype="float64")
         twin = nn.GRU(I, H, bidirectional=True, dtype="float64")
         twin.load_state_dict(module.state_dict())
-        x = randn(T, N, I)
+        x = numbers(T, N, I)
         both = twin(x, lengths=LENGTHS, return_sequences=False)[0].numpy()
         found = module(x, lengths=LENGTHS, return_sequences=False)[0].numpy()
         np.testing.assert_array_equal(found, (both[:, :H] + both[:, H:]) * factor)
 
 
 def test_one_direction_has_nothing_to_merge():
-    x = randn(T, N, I)
+    x = numbers(T, N, I)
     plain = nn.GRU(I, H, 2, dtype="float64")
     for merge in MERGES:
         module = nn.GRU(I, H, 2, merge=merge, dtype="float64")
@@ -169,7 +166,7 @@ def test_one_sequence_without_a_batch(kind, batch_first, return_sequences):
         I, H, 2, bidirectional=True, batch_first=batch_first, dtype="float64"
     )
     batch = 0 if batch_first else 1
-    x, flags = randn(T, I), resets(T)
+    x, flags = numbers(T, I), resets(T)
     restart = states_for(module, 4, H)
     call = {"return_sequences": return_sequences, "return_steps": True}
     y, final, steps = module(x, lengths=4, reset=flags, reset_state=restart, **call)
@@ -201,7 +198,7 @@ def test_one_sequence_without_a_batch(kind, batch_first, return_sequences):
 @EACH
 def test_layers_read_nothing_from_the_padding(kind):
     module = MODULES[kind](I, H, 3, bidirectional=True, dtype="float64")
-    x = randn(T, N, I)
+    x = numbers(T, N, I)
     clean = module(x, lengths=LENGTHS)
     dirty = x.copy()
     dirty[np.arange(T)[:, None] >= LENGTHS] = np.nan
@@ -216,7 +213,7 @@ def test_layers_read_nothing_from_the_padding(kind):
 @EACH
 def test_every_layers_states_are_named(kind):
     module = MODULES[kind](I, H, 2, bidirectional=True, dtype="float64")
-    y, final, steps = module(randn(T, N, I), lengths=LENGTHS, return_steps=True)
+    y, final, steps = module(numbers(T, N, I), lengths=LENGTHS, return_steps=True)
     below = steps.pop("y")
     assert list(steps) == (["h", "c"] if kind == "lstm" else ["h"])
     assert all(len(each) == 2 for each in steps.values())
@@ -243,7 +240,7 @@ def test_a_budget_changes_no_bit(kind, memory):
     for call in ({}, {"lengths": LENGTHS, "reset": resets(T, N)}, {"return_sequences": False}):
         found = []
         for each in (module, short):
-            x = rk.tensor(randn(T, N, I), requires_grad=True)
+            x = rk.tensor(numbers(T, N, I), requires_grad=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", MemoryBudgetWarning)
                 found.append(with_gradients(each, each(x, **call), x))
@@ -253,7 +250,7 @@ def test_a_budget_changes_no_bit(kind, memory):
 def test_a_budget_is_shared_by_the_layers(path):
     gru = nn.GRU(I, 32, 4, memory=1)
     with pytest.warns(MemoryBudgetWarning, match=r"a budget of 1 bytes"):
-        gru(randn(12, 8, I, dtype=np.float32))
+        gru(numbers(12, 8, I, dtype=np.float32))
     reasons = [each.reason for each in rk.why() if "segments of" in each.reason]
     assert len(reasons) >= 4
 
@@ -262,14 +259,14 @@ def test_a_cell_of_ones_own_has_all_of_it():
     class Leaky(rk.Cell):
         def __init__(self, input_size, hidden_size):
             super().__init__(input_size, hidden_size)
-            self.weight = nn.Parameter(randn(hidden_size, input_size))
+            self.weight = nn.Parameter(numbers(hidden_size, input_size))
 
         def step(self, x, state):
             h = 0.5 * state[0] + (x @ self.weight.T).tanh()
             return h, (h,)
 
     module = nn.Recurrent(Leaky(I, H), 2, bidirectional=True, merge="mean")
-    x = rk.tensor(randn(T, N, I), requires_grad=True)
+    x = rk.tensor(numbers(T, N, I), requires_grad=True)
     call = {"lengths": LENGTHS, "reset": resets(T, N), "return_steps": True}
     expected = with_gradients(module, module(x, **call), x)
     assert expected[0].shape == (T, N, H)

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from random_numbers import numbers
 
 import rnnkit as rk
 from rnnkit import nn
@@ -18,13 +19,9 @@ EACH = pytest.mark.parametrize("kind", MODULES)
 pytestmark = pytest.mark.usefixtures("path")
 
 
-def randn(*shape, dtype=np.float64):
-    return np.random.default_rng(list(shape)).standard_normal(shape).astype(dtype)
-
-
 def initial_state(module, *shape, dtype=np.float64):
     count = 2 if isinstance(module, nn.LSTM) else 1
-    states = [rk.tensor(randn(*shape, k + 1, dtype=dtype)[..., k]) for k in range(count)]
+    states = [rk.tensor(numbers(*shape, k + 1, dtype=dtype)[..., k]) for k in range(count)]
     return states[0] if count == 1 else tuple(states)
 
 
@@ -109,9 +106,9 @@ def test_layers_are_runs_one_after_the_other(kind, bidirectional):
     D = 2 if bidirectional else 1
     stacked = make(4, 5, 3, bidirectional=bidirectional, dtype="float64")
     state = initial_state(stacked, 3 * D, 2, 5)
-    y, final = stacked(randn(6, 2, 4), state)
+    y, final = stacked(numbers(6, 2, 4), state)
     states = state if isinstance(state, tuple) else (state,)
-    x, finals = rk.tensor(randn(6, 2, 4)), []
+    x, finals = rk.tensor(numbers(6, 2, 4)), []
     for layer in range(3):
         single = make(x.shape[-1], 5, bidirectional=bidirectional, dtype="float64")
         names = [name for name in stacked.state_dict() if f"_l{layer}" in name]
@@ -132,8 +129,8 @@ def test_batch_first_swaps_the_axes_of_x_and_y_only(kind):
     twin = make(4, 5, 2, bidirectional=True, batch_first=True, dtype="float64")
     twin.load_state_dict(module.state_dict())
     state = initial_state(module, 4, 3, 5)
-    y, final = module(randn(6, 3, 4), state)
-    z, end = twin(randn(6, 3, 4).swapaxes(0, 1), state)
+    y, final = module(numbers(6, 3, 4), state)
+    z, end = twin(numbers(6, 3, 4).swapaxes(0, 1), state)
     assert z.shape == (3, 6, 10)
     assert_equal((z.swapaxes(0, 1), end), (y, final), rtol=1e-13, atol=1e-15)
 
@@ -143,7 +140,7 @@ def test_batch_first_swaps_the_axes_of_x_and_y_only(kind):
 def test_one_sequence_without_a_batch(kind, batch_first):
     make, _ = MODULES[kind]
     module = make(4, 5, 2, batch_first=batch_first, bidirectional=True, dtype="float64")
-    x = randn(6, 4)
+    x = numbers(6, 4)
     y, final = module(x)
     assert y.shape == (6, 10)
     assert all(end.shape == (4, 5) for end in arrays(final))
@@ -162,13 +159,13 @@ def test_without_a_state_it_starts_from_zero(kind):
     module = make(4, 5, 2, bidirectional=True, dtype="float64")
     zeros = np.zeros((4, 3, 5))
     state = (zeros, zeros) if kind == "lstm" else zeros
-    assert_equal(module(randn(6, 3, 4)), module(randn(6, 3, 4), state))
+    assert_equal(module(numbers(6, 3, 4)), module(numbers(6, 3, 4), state))
 
 
 @EACH
 def test_the_final_state_is_the_output_at_the_ends(kind):
     make, _ = MODULES[kind]
-    y, final = make(4, 5, bidirectional=True, dtype="float64")(randn(6, 3, 4))
+    y, final = make(4, 5, bidirectional=True, dtype="float64")(numbers(6, 3, 4))
     h = arrays(final)[0]
     np.testing.assert_array_equal(h[0], y.detach().numpy()[-1, :, :5])
     np.testing.assert_array_equal(h[1], y.detach().numpy()[0, :, 5:])
@@ -181,7 +178,7 @@ def test_recurrent_with_the_cell_is_the_module(kind):
     cell = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}[kind]
     general = nn.Recurrent(cell(4, 5, dtype="float64"), 2, bidirectional=True)
     general.load_state_dict(module.state_dict())
-    assert_equal(general(randn(6, 3, 4)), module(randn(6, 3, 4)))
+    assert_equal(general(numbers(6, 3, 4)), module(numbers(6, 3, 4)))
 
 
 def test_the_cell_given_is_the_first_layer_and_shares_its_parameters():
@@ -196,7 +193,7 @@ def test_the_cell_given_is_the_first_layer_and_shares_its_parameters():
 def test_dropout_acts_between_layers_in_training_only(kind):
     make, _ = MODULES[kind]
     module = make(4, 5, 2, dropout=0.5, dtype="float64")
-    x = randn(6, 3, 4)
+    x = numbers(6, 3, 4)
     first, second = (module(x)[0].detach().numpy() for _ in range(2))
     assert not np.array_equal(first, second)
     rk.manual_seed(3)
@@ -211,10 +208,10 @@ def test_dropout_acts_between_layers_in_training_only(kind):
 
 def test_dropping_everything_silences_what_the_second_layer_reads():
     module = nn.RNN(3, 4, 2, nonlinearity="relu", dropout=1.0, dtype="float64")
-    y, _ = module(randn(5, 2, 3))
+    y, _ = module(numbers(5, 2, 3))
     module.eval()
     module.weight_ih_l1.data[...] = 0
-    silent, _ = module(randn(5, 2, 3))
+    silent, _ = module(numbers(5, 2, 3))
     np.testing.assert_array_equal(y.detach().numpy(), silent.detach().numpy())
 
 
@@ -238,7 +235,7 @@ def test_copies_keep_their_layers_and_their_parameters_together(kind, copy_of):
     make, _ = MODULES[kind]
     module = make(4, 5, 2, bidirectional=True, dtype="float64")
     twin = copy_of(module)
-    x = randn(6, 3, 4)
+    x = numbers(6, 3, 4)
     assert_equal(twin(x), module(x))
     before = module(x)
     for parameter in twin.parameters():
@@ -251,7 +248,7 @@ def test_copies_keep_their_layers_and_their_parameters_together(kind, copy_of):
 def test_what_a_shallow_copy_is_given_is_not_the_originals(kind):
     make, _ = MODULES[kind]
     module = make(4, 5, 2, bidirectional=True, dtype="float64")
-    x = randn(6, 3, 4)
+    x = numbers(6, 3, 4)
     before = module(x)
     twin = copy.copy(module)
     assert twin.weight_ih_l1_reverse is module.weight_ih_l1_reverse
@@ -270,7 +267,7 @@ def test_a_parameter_may_be_replaced(kind):
     module = make(4, 5, dtype="float64")
     new = nn.Parameter(np.zeros_like(module.weight_hh_l0.data))
     module.weight_hh_l0 = new
-    x = randn(1, 3, 4)
+    x = numbers(1, 3, 4)
     expected, _ = module(x)
     state = initial_state(module, 1, 3, 5)
     if kind == "lstm":
@@ -288,7 +285,7 @@ def test_a_parameter_is_what_its_layer_computes_with_however_it_came():
     module = nn.GRU(4, 5, num_layers=2)
     new = nn.Parameter(np.zeros((15, 5), np.float32))
     module.register_parameter("weight_hh_l1", new)
-    module(randn(6, 3, 4, dtype="float32"))[0].sum().backward()
+    module(numbers(6, 3, 4, dtype="float32"))[0].sum().backward()
     assert new.grad is not None
     with pytest.raises(AttributeError, match="weight_hh_l1: a cell computes with it"):
         del module.weight_hh_l1
@@ -301,7 +298,7 @@ def test_a_parameter_is_what_its_layer_computes_with_however_it_came():
 def test_to_another_precision_and_back(kind):
     make, _ = MODULES[kind]
     module = make(4, 5, 2)
-    x = randn(6, 3, 4)
+    x = numbers(6, 3, 4)
     single = module(x.astype(np.float32))[0]
     assert single.dtype == np.float32
     module.to(np.float64)
@@ -316,7 +313,7 @@ def test_an_optimiser_step_changes_the_outputs(kind):
     module = make(4, 5, dtype="float64")
     losses = []
     for _ in range(5):
-        y, _ = module(randn(6, 3, 4))
+        y, _ = module(numbers(6, 3, 4))
         loss = y.square().mean()
         losses.append(loss.item())
         module.zero_grad()
@@ -414,7 +411,7 @@ def test_a_cell_of_ones_own_in_layers_and_both_ways():
     assert "decay_l1_reverse" in module.state_dict()
     assert module.inner_weight_l1.shape == (4, 12)
     module.eval()
-    x = randn(5, 2, 3, dtype=np.float32)
+    x = numbers(5, 2, 3, dtype=np.float32)
     y, (h, v) = module(x)
     assert y.shape == (5, 2, 8)
     assert h.shape == v.shape == (4, 2, 4)

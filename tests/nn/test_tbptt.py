@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from random_numbers import numbers
 
 import rnnkit as rk
 from rnnkit import nn, optim
@@ -23,10 +24,6 @@ STEPS = [(1, 1), (4, 4), (4, 5), (4, 6), (4, 8), (3, 11), (5, 13), (1, 20), (13,
 @pytest.fixture(params=MODULES)
 def make(request):
     return MODULES[request.param]
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).standard_normal(shape)
 
 
 def initial_state(module, seed=0, requires_grad=True):

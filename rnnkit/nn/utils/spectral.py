@@ -13,7 +13,7 @@ W^T W, so that a report costs O(G H^3) for each layer and direction.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +22,8 @@ from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.nn.gated import gate_blocks, gated_cells
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.module import Module
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def spectral_norms(module: Module, per_gate: bool = False) -> dict[str, float]:

@@ -15,10 +15,12 @@ variant.py   a traced step for one kind of call
 steps.py     where the rows of a run's steps stand
 prologue.py  what is computed before the loop, with ordinary tensors
 invariants.py  what no step of a run changes, and its gradients
+prepared.py  what a run needs of these before its first step, kept where nothing can change
 hoisted.py   what is computed for many steps at once, and its gradients
 passes.py    the forward and the backward pass of a direction
 run.py       a layer of a traced cell over a sequence
 stream.py    the same, step by step, with a carried state
+show.py      what runs, as text
 """
 
 from __future__ import annotations

@@ -7,12 +7,9 @@ gives is there from stage k + 1 on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rnnkit.recurrent.program.values import ROWS_FIRST, VIEWS
-
-if TYPE_CHECKING:
-    from rnnkit.recurrent.program.values import Value
+from rnnkit.recurrent.program.values import ROWS_FIRST, VIEWS, Operation, Value
 
 
 class Definition:
@@ -221,8 +218,6 @@ class Draft:
             depth[last] = ready + 1
 
     def _new_sum(self, a: Value, b: Value) -> Value:
-        from rnnkit.recurrent.program.values import Operation, Value
-
         sum_ = Value("operation", a.shape, a.dtype, ROWS_FIRST)
         sum_.of = Operation("add", [a, b], {})
         sum_.of.out = sum_

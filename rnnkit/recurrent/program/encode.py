@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import prod
 from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -80,6 +81,7 @@ class Encoder:
         summands: the record of rows that products sum after the loop.
 
     Attributes:
+        temp_size: elements of the temporary room for a row.
         wide: the record of a thread's rows.
         sums: that of sums over all steps, for each row of the batch its own.
     """
@@ -104,8 +106,8 @@ class Encoder:
         self.instructions: list[list[int]] = []
         self.products: list[list[int]] = []
         self.stages: list[list[int]] = []
+        self.temp_size = 0
         self._free: list[tuple[int, int]] = []  # (offset, size) of temporary room
-        self._temp_size = 0
         self._temp_of: dict[Value, tuple[int, int]] = {}
         self._last_use: dict[Value, int] = {}
         self._run()
@@ -143,7 +145,37 @@ class Encoder:
 
     def _choose_places(self, by_stage: list[list[Value]], products: list[list[Value]]) -> None:
         draft = self.draft
-        crossing: set[Value] = set()  # needed after the row that computes it has been left
+        crossing = self._find_last_uses(by_stage, products)
+        for value, definition in draft.definitions.items():
+            if value.rows is None or definition.name in VIEWS or value in self.places:
+                continue
+            is_product = definition.name == "product"
+            first = next(
+                (
+                    place for place in self.stores.get(value, ())
+                    if place.kind != "output" or not is_product
+                ),
+                None,
+            )
+            if first is not None:
+                self.places[value] = first
+            elif is_product and len(definition.inputs) == 3:
+                continue  # stands where it begins: below
+            elif value in crossing or definition.name == "cat":
+                self.places[value] = self.wide.field(value, value.shape)
+        for value, definition in draft.definitions.items():
+            if definition.name == "cat" and value.rows:
+                self._place_parts(value, definition)
+        for value in chain(*products):
+            if len(draft.definitions[value].inputs) == 3:
+                self._place_with_start(value, draft.definitions[value].inputs[2])
+
+    def _find_last_uses(
+        self, by_stage: list[list[Value]], products: list[list[Value]]
+    ) -> set[Value]:
+        """Returns the values that are needed after the row that computes them has been left."""
+        draft = self.draft
+        crossing: set[Value] = set()
         position = 0
         for stage, values in enumerate(by_stage):
             for value in values:
@@ -165,53 +197,20 @@ class Encoder:
                 # A view is copied where it is made; its root must last that long.
                 last = self._last_use.get(value, 0)
                 self._last_use[root] = max(self._last_use.get(root, 0), last)
-        for value, definition in draft.definitions.items():
-            if value.rows is None or definition.name in VIEWS or value in self.places:
-                continue
-            is_product = definition.name == "product"
-            first = next(
-                (
-                    place for place in self.stores.get(value, ())
-                    if place.kind != "output" or not is_product
-                ),
-                None,
-            )
-            if first is not None:
-                self.places[value] = first
-            elif definition.name == "product" and len(definition.inputs) == 3:
-                continue  # stands where it begins: below
-            elif value in crossing or definition.name == "cat":
-                self.places[value] = self.wide.field(value, value.shape)
-        for value, definition in draft.definitions.items():
-            if definition.name == "cat" and value.rows:
-                self._place_parts(value, definition)
-        for stage_products in products:
-            for value in stage_products:
-                definition = draft.definitions[value]
-                if len(definition.inputs) < 3 or value in self.places:
-                    continue
-                start = definition.inputs[2]
-                own = self.places.get(start)
-                if (
-                    start in draft.definitions and draft.uses[start] == 1
-                    and start not in self.stores and own is not None and own.kind == "wide"
-                ):
-                    self.places[value] = own
-                else:
-                    self.places[value] = self.wide.field(value, value.shape)
-        # A sum that only begins a product is computed where the product stands.
-        for stage_products in products:
-            for value in stage_products:
-                definition = draft.definitions[value]
-                if len(definition.inputs) == 3:
-                    start = definition.inputs[2]
-                    if (
-                        start in draft.definitions and draft.uses[start] == 1
-                        and draft.definitions[start].name not in VIEWS
-                        and draft.definitions[start].name not in ("product", "cat")
-                        and start not in self.stores
-                    ):
-                        self.places[start] = self.places[value]
+        return crossing
+
+    def _place_with_start(self, value: Value, start: Value) -> None:
+        """Let a product stand where what it begins with does, if nothing else needs that."""
+        inner = self.draft.definitions.get(start)
+        if inner is not None and (self.draft.uses[start] > 1 or start in self.stores):
+            inner = None
+        if value not in self.places:
+            own = None if inner is None else self.places.get(start)
+            if own is None or own.kind != "wide":
+                own = self.wide.field(value, value.shape)
+            self.places[value] = own
+        if inner is not None and inner.name not in VIEWS and inner.name not in ("product", "cat"):
+            self.places[start] = self.places[value]
 
     def _place_parts(self, value: Value, definition: Definition) -> None:
         """Let the parts of a joined value be computed in their places."""
@@ -292,8 +291,8 @@ class Encoder:
         if fitting:
             offset, _ = self._free.pop(fitting[0])
         else:
-            offset = self._temp_size
-            self._temp_size += size
+            offset = self.temp_size
+            self.temp_size += size
         if owner is not None:
             self._temp_of[owner] = (offset, size)
         return Place("temp", 0, offset, shape, contiguous(shape))
@@ -520,10 +519,6 @@ class Encoder:
         strides = (1, K) if transposed else (M, 1)
         key = (place.which, K, M, *strides)
         return self.weights.setdefault(key, len(self.weights))
-
-    @property
-    def temp_size(self) -> int:
-        return self._temp_size
 
 
 def collapse(shape: Shape, all_strides: list[Shape]) -> tuple[list[int], list[list[int]]]:

@@ -7,7 +7,7 @@ alone; so are the sums over steps in their gradients.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,12 +18,11 @@ from rnnkit.recurrent.program.prologue import leaf
 from rnnkit.recurrent.program.variant import Source
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.recurrent.program.invariants import Invariants
     from rnnkit.recurrent.program.steps import Placed, Steps
     from rnnkit.recurrent.program.values import Value
     from rnnkit.recurrent.program.variant import Variant
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 SHORTEST_BLOCK = 16
 """In steps."""

@@ -14,10 +14,9 @@ from rnnkit.backend.arrays import dense
 from rnnkit.recurrent.program.prologue import Prologue, leaf
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.recurrent.program.values import Value
     from rnnkit.recurrent.program.variant import Source, Variant
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Invariants:

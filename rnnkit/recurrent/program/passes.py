@@ -22,6 +22,7 @@ from rnnkit.recurrent.program.prepared import prepared
 from rnnkit.recurrent.program.steps import Steps, placed_drawn
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.observe import LayerRun
     from rnnkit.recurrent.program.run import DirectionOfLayer
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Value
     from rnnkit.recurrent.program.variant import Variant
 
-    Array = np.ndarray[Any, np.dtype[Any]]
     Segment = tuple[int, int]
 
 

@@ -112,6 +112,21 @@ class Tables(NamedTuple):
     sequences: list[Value]
 
 
+class Results(NamedTuple):
+    """What a backward program computes.
+
+    Attributes:
+        flowed: of each state before the step, its gradient, or None.
+        sequences, invariants: those whose gradients there are, each with its own.
+        sums: what the gradients of invariants need of sums over rows and steps.
+    """
+
+    flowed: list[Value | None]
+    sequences: list[tuple[Value, Value]]
+    invariants: list[tuple[Value, Value]]
+    sums: list[Value]
+
+
 class Compiled:
     """The two programs of a step, for certain gradients.
 
@@ -122,6 +137,7 @@ class Compiled:
 
     Attributes:
         forward, backward: tables; backward is None where no gradient is wanted.
+        results: of the backward program.
         kept: what each row of each step keeps.
         state_places: (base kind, offset) of each state after the step in a forward pass.
         sequence_gradients: the inputs of every step whose gradients the backward pass writes.
@@ -151,13 +167,13 @@ class Compiled:
         self.outer_sums: list[tuple[Value, list[slice]]] = []
         self.row_sums: list[tuple[Value, slice]] = []
         if gradients is not None:
-            results = self._backward_results(gradients)
-            needed, met = self._needs(results, forward_values)
+            self.results = self._backward_results(gradients)
+            needed, met = self._needs(self.results, forward_values)
             states_met = [state in met for state in step.states]
             self._kept_values = choose_kept(step, needed, states_met)
             for value in self._kept_values:
                 self.kept.field(value, value.shape)
-            states_used = self._compile_backward(gradients, results)
+            states_used = self._compile_backward(gradients)
         self._compile_forward(states_used, steps_wanted, y_wanted)
 
     def going_back_by(self, gradients: Gradients) -> Compiled:
@@ -165,7 +181,8 @@ class Compiled:
         than is kept."""
         other = copy(self)
         other.gradients, other.outer_sums, other.row_sums = gradients, [], []
-        other._compile_backward(gradients, self._backward_results(gradients))
+        other.results = self._backward_results(gradients)
+        other._compile_backward(gradients)
         return other
 
     # ---- forward
@@ -201,7 +218,7 @@ class Compiled:
             results.append(result)
         self.state_places = tuple(state_places)
         basis = [step.y, *step.after]
-        draft = Draft(results, lambda v: self._is_invariant(v), step.number_of, basis)
+        draft = Draft(results, self._is_invariant, step.number_of, basis)
         self.forward = self._tables(draft, stores, {}, after, outputs, Record("summands"))
 
     def _copied(self, value: Value) -> Value:
@@ -212,20 +229,13 @@ class Compiled:
 
     # ---- backward
 
-    def _backward_results(self, gradients: Gradients) -> dict[str, Any]:
-        """Gradients of states, of sequences, and what sums over the batch."""
-        step = self.step
-        flowed = [gradients.of.get(state) for state in step.states]
-        sequences = [
-            (v, gradients.of[v]) for v in self.wanted
-            if v.kind == "sequence" and gradients.of.get(v) is not None
-        ]
-        invariants = [
-            (v, gradients.of[v]) for v in self.wanted
-            if v.kind == "invariant" and gradients.of.get(v) is not None
-        ]
+    def _backward_results(self, gradients: Gradients) -> Results:
+        flowed = [gradients.of.get(state) for state in self.step.states]
+        found = [(v, d) for v in self.wanted if (d := gradients.of.get(v)) is not None]
+        sequences = [(v, d) for v, d in found if v.kind == "sequence"]
+        invariants = [(v, d) for v, d in found if v.kind == "invariant"]
         sums: dict[Value, None] = {}
-        stack = [d for _, d in invariants if d is not None]
+        stack = [d for _, d in invariants]
         seen: set[Value] = set()
         while stack:
             value = stack.pop()
@@ -236,20 +246,18 @@ class Compiled:
                 sums[value] = None
             else:
                 stack += [v for v in value.of.inputs if v.rows is None]
-        return {
-            "flowed": flowed, "sequences": sequences, "invariants": invariants, "sums": list(sums),
-        }
+        return Results(flowed, sequences, invariants, list(sums))
 
     def _needs(
-        self, results: dict[str, Any], forward_values: set[Value]
+        self, results: Results, forward_values: set[Value]
     ) -> tuple[list[Value], set[Value]]:
         """Forward values that the backward pass reads, and all values that it comes by."""
         needed: dict[Value, None] = {}
         seen: set[Value] = set()
         stack = [
-            *[v for v in results["flowed"] if v is not None],
-            *[d for _, d in results["sequences"]],
-            *results["sums"],
+            *[v for v in results.flowed if v is not None],
+            *[d for _, d in results.sequences],
+            *results.sums,
         ]
         while stack:
             value = stack.pop()
@@ -270,8 +278,9 @@ class Compiled:
         order = {op.out: i for i, op in enumerate(self.step.tracer.operations)}
         return sorted(needed, key=order.__getitem__), seen
 
-    def _compile_backward(self, gradients: Gradients, found: dict[str, Any]) -> list[bool]:
-        step = self.step
+    def _compile_backward(self, gradients: Gradients) -> list[bool]:
+        """Returns which states before the step the program reads."""
+        step, found = self.step, self.results
         tracer = step.tracer
         stores: dict[Value, list[Place]] = {}
         results: list[Value] = []
@@ -285,7 +294,7 @@ class Compiled:
             results.append(value)
 
         self.flow_places: list[int] = []
-        for i, (flow, d) in enumerate(zip(gradients.flow, found["flowed"], strict=True)):
+        for i, (flow, d) in enumerate(zip(gradients.flow, found.flowed, strict=True)):
             place = flows.field(i, flow.shape)
             leaves[flow] = place._replace(kind="flowing")
             self.flow_places.append(place.offset)
@@ -293,7 +302,7 @@ class Compiled:
                 d = tracer.emit("zero", [flow], flow.shape)
             store(d, place)
         outputs: list[Value] = []
-        for i, (value, d) in enumerate(found["sequences"]):
+        for i, (value, d) in enumerate(found.sequences):
             outputs.append(value)
             store(d, Place("output", i, 0, value.shape, contiguous(value.shape)))
         self.sequence_gradients = list(outputs)
@@ -306,8 +315,9 @@ class Compiled:
             outputs.append(value)
             store(d, place)
         summands = Record("summands")
-        results += found["sums"]
-        for value in found["sums"]:
+        results += found.sums
+        for value in found.sums:
+            assert value.of is not None
             if value.of.name == "outer":
                 for x in value.of.inputs:
                     is_computed = x.of is not None and x.of.name not in VIEWS
@@ -323,8 +333,7 @@ class Compiled:
 
         draft = Draft(results, is_leaf, step.number_of)
         self.backward = self._tables(draft, stores, leaves, flows, outputs, summands)
-        self.found = found
-        self._find_sums(found["sums"], self.backward.encoder)
+        self._find_sums(found.sums, self.backward.encoder)
         used = {v for definition in draft.definitions.values() for v in definition.inputs}
         return [state in used for state in step.states]
 
@@ -350,34 +359,7 @@ class Compiled:
         states: Record, outputs: list[Value], summands: Record,
     ) -> Tables:
         step = self.step
-        invariants: dict[Value, None] = {}
-        constants: dict[Any, Value] = {}
-        sequences: dict[Value, None] = {}
-        places = dict(leaves)
-        used: dict[Value, None] = {}
-        for definition in draft.definitions.values():
-            for value in definition.inputs:
-                if value not in draft.definitions:
-                    used[value] = None
-        for value in used:
-            if value in places:
-                continue
-            if value.kind == "state":
-                place = Place("state", value.number, 0, value.shape, contiguous(value.shape))
-            elif value.kind == "sequence":
-                sequences.setdefault(value)
-                index = list(sequences).index(value)
-                place = Place("sequence", index, 0, value.shape, contiguous(value.shape))
-            else:
-                array = step.constant(value)
-                shown = value  # one of the constants that are equal
-                if array is not None:
-                    key = array.dtype.char, array.shape, array.tobytes()
-                    shown = constants.setdefault(key, value)
-                invariants.setdefault(shown)
-                index = list(invariants).index(shown)
-                place = Place("invariant", index, 0, value.shape, contiguous(value.shape))
-            places[value] = place
+        places, invariants, sequences = self._place_inputs(draft, leaves)
         extension = backend.native()
         assert extension is not None
         numbers = {name: i for i, name in enumerate(extension.program_ops())}
@@ -397,13 +379,12 @@ class Compiled:
                 [kind, offset, v.size]
                 for (kind, offset), v in zip(self.state_places, step.states, strict=True)
             ]
-        weights = [[key[0], *key[1:3], key[3], key[4]] for key in encoder.weights]
         try:
             native = extension.Program(
                 table([[KINDS.index(kind), index] for kind, index in encoder.bases], 2),
                 table(encoder.instructions, 24),
                 table(encoder.products, 6),
-                table(weights, 5),
+                table(list(encoder.weights), 5),
                 table(encoder.stages, 4),
                 table(state_rows, 3),
                 (encoder.temp_size, encoder.wide.size, 0 if backward else self.kept.size,
@@ -414,4 +395,30 @@ class Compiled:
             )
         except ValueError as error:
             raise TraceError(f"the step is more than a program can hold: {error}") from None
-        return Tables(native, encoder, list(invariants), list(sequences))
+        return Tables(native, encoder, invariants, sequences)
+
+    def _place_inputs(
+        self, draft: Draft, leaves: dict[Value, Place]
+    ) -> tuple[dict[Value, Place], list[Value], list[Value]]:
+        """Places of all that is given; the invariants and the sequences among it, in order."""
+        places = dict(leaves)
+        invariants: dict[Value, int] = {}
+        sequences: dict[Value, int] = {}
+        constants: dict[Any, Value] = {}
+        inputs = [v for definition in draft.definitions.values() for v in definition.inputs]
+        for value in dict.fromkeys(inputs):
+            if value in places or value in draft.definitions:
+                continue
+            if value.kind == "state":
+                kind, number = "state", value.number
+            elif value.kind == "sequence":
+                kind, number = "sequence", sequences.setdefault(value, len(sequences))
+            else:
+                array = self.step.constant(value)
+                shown = value  # one of the constants that are equal
+                if array is not None:
+                    key = array.dtype.char, array.shape, array.tobytes()
+                    shown = constants.setdefault(key, value)
+                kind, number = "invariant", invariants.setdefault(shown, len(invariants))
+            places[value] = Place(kind, number, 0, value.shape, contiguous(value.shape))
+        return places, list(invariants), list(sequences)

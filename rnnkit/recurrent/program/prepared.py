@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from rnnkit import backend
 from rnnkit.autograd.unchangeable import is_unchangeable
 from rnnkit.backend.arrays import lined_up
 from rnnkit.recurrent.program.invariants import Invariants
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.variant import Variant
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Prepared:

@@ -55,10 +55,10 @@ def aligned(t: Tracer, name: str, values: list[Value]) -> list[Value]:
         axes_of = sorted(n + 1 for n in ndim)
         raise TraceError(f"{where()}: {name} broadcasts tensors of {axes_of} axes")
     (axes,) = ndim
-    return [v if v.rows else _without_batch(t, name, v, axes) for v in values]
+    return [v if v.rows else without_batch(t, name, v, axes) for v in values]
 
 
-def _without_batch(t: Tracer, name: str, value: Value, axes: int) -> Value:
+def without_batch(t: Tracer, name: str, value: Value, axes: int) -> Value:
     """An operand without rows that stands beside rows of so many axes."""
     if len(value.shape) <= axes:
         return value
@@ -213,7 +213,7 @@ def _broadcast_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Val
     need_rows_first("broadcast_to", x)
     shape = tuple(params["shape"])
     if not x.rows:  # for the batch: an invariant as rows
-        x = _without_batch(t, "broadcast_to", x, len(shape) - 1)
+        x = without_batch(t, "broadcast_to", x, len(shape) - 1)
         x = t.emit("copy", [x], x.shape)
         lead = (1,) * (len(shape) - 1 - len(x.shape))
         x = _shaped(t, x, (*lead, *x.shape))
@@ -337,7 +337,7 @@ def _with_rows(t: Tracer, name: str, value: Value, shape: Shape) -> Value:
     """A part of what is joined, as rows."""
     if value.rows:
         return value
-    value = _without_batch(t, name, value, len(shape))
+    value = without_batch(t, name, value, len(shape))
     return t.emit("copy", [value], shape)
 
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
@@ -29,12 +27,11 @@ from rnnkit.recurrent.program.variant import Needs, Variant
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.autograd.primitive import Primitive
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
     from rnnkit.recurrent.options import Options
     from rnnkit.recurrent.program.held import Held
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _traced: WeakKeyDictionary[Cell, dict[Any, TracedStep | TraceError]] = WeakKeyDictionary()
 MOST_SETTINGS = 16

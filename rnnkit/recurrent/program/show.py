@@ -445,11 +445,12 @@ class _Writer:
 
     def _sums(self) -> list[Line]:
         """Gradients of invariants, from sums over rows and steps."""
-        found = self.compiled.found
+        results = self.compiled.results
         assert self.compiled.backward is not None
         definitions = self.compiled.backward.encoder.draft.definitions
         lines = []
-        for value in found["sums"]:
+        for value in results.sums:
+            assert value.of is not None
             inputs = [self._name(v) for v in definitions[value].inputs]
             if value.of.name == "outer":
                 text = f"sum of {inputs[0]}[:, None] * {inputs[1]}[None, :]"
@@ -457,11 +458,11 @@ class _Writer:
                 flops = 2 * a.size * b.size
             else:
                 text, flops = f"sum of {' * '.join(inputs)}", len(inputs) * value.size
-            of = [self._name(v) for v, d in found["invariants"] if d is value]
+            of = [self._name(v) for v, d in results.invariants if d is value]
             name = f"d_{of[0]}" if of else self._new()
             self.names[value] = name
             lines.append(Line(f"{name} = {text}", name, value.of.name, value.shape, 0, flops))
-        for value, d in found["invariants"]:
+        for value, d in results.invariants:
             name = f"d_{self._name(value)}"
             if self._name(d) != name:
                 text = f"{name} = {self._name(d)}"
@@ -470,8 +471,8 @@ class _Writer:
 
     def _gradients_of_calls(self) -> list[Line]:
         """What the tape does with gradients of values that are computed before the loop."""
-        found = self.compiled
-        roots = [*found.sequence_gradients, *[v for v, _ in found.found["invariants"]]]
+        compiled = self.compiled
+        roots = [*compiled.sequence_gradients, *[v for v, _ in compiled.results.invariants]]
         lines: list[Line] = []
         counted: set[str] = set()
         made = {line.name: line for line in self.before}

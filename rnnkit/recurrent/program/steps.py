@@ -10,9 +10,9 @@ import numpy as np
 from rnnkit.backend.arrays import rows
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.recurrent.options import Options
 
-    Array = np.ndarray[Any, np.dtype[Any]]
     Placed = tuple[Array, str]
     """An array and its layout, as the native side takes them."""
 

@@ -18,11 +18,10 @@ from rnnkit.recurrent.program.traced import TRACING, TracedStep
 from rnnkit.recurrent.program.variant import Variant
 
 if TYPE_CHECKING:
+    from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.steps import Placed
     from rnnkit.recurrent.program.values import Value
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class ProgramRunner:

@@ -362,11 +362,8 @@ class Tracer:
             if primitive._keeps_output:
                 arrays = tuple([output._data for output in outputs])
                 kept = arrays if several else arrays[0]
-            node = PrimitiveNode(primitive, given, params, kept, len(outputs) if several else 0)
-            for i, output in enumerate(outputs):
-                output._requires_grad = True
-                output._output = i if several else 0
-                output.grad_fn = node
+            n_outputs = len(outputs) if several else 0
+            PrimitiveNode(primitive, given, params, kept, n_outputs).made(outputs)
         return tuple(outputs) if several else outputs[0]
 
     def refuse_layer(self, name: str, given: Sequence[Tensor]) -> None:

@@ -16,6 +16,7 @@ from rnnkit.autograd.grad_mode import enable_grad
 from rnnkit.cells.base import original_of
 from rnnkit.errors import ShapeError, TraceError
 from rnnkit.module import Module, Parameter
+from rnnkit.recurrent.program.rows import without_batch
 from rnnkit.recurrent.program.settings import (
     changed,
     generators_unchanged,
@@ -315,25 +316,29 @@ class TracedStep:
         self.x = tracer.value_of(x)
         self.states = [tracer.value_of(state) for state in states]
         self.drawn = [tracer.value_of(each) for each in drawn_leaves]
-        pair = isinstance(result, (tuple, list)) and len(result) == 2
-        if not pair or not isinstance(result[1], (tuple, list)):
-            raise TraceError("the step must return its output and a tuple of states")
-        y, after = result
-        if len(after) != len(states):
-            raise TraceError(f"the step returns {len(after)} states, expected {len(states)}")
-        self._y = self._with_rows("output", y, (cell.output_size,))
-        self._after = [
-            self._with_rows(name, state, shape)
-            for name, state, shape in zip(cell.state_names, after, cell.state_shapes, strict=True)
-        ]
-        self.y = tracer.value_of(self._y)
-        self.after = [tracer.value_of(state) for state in self._after]
-        self._x, self._states = x, states
+        self._take_result(cell, result)
+        self._states = states
         self.forward_end = len(tracer.operations)
         self.hoisted = [
             v for v in tracer.sequences if v is not self.x and v not in self.drawn
         ]
         self.inputs = list(tracer.sequences)
+
+    def _take_result(self, cell: Cell, result: Any) -> None:
+        pair = isinstance(result, (tuple, list)) and len(result) == 2
+        if not pair or not isinstance(result[1], (tuple, list)):
+            raise TraceError("the step must return its output and a tuple of states")
+        y, after = result
+        names, shapes = cell.state_names, cell.state_shapes
+        if len(after) != len(names):
+            raise TraceError(f"the step returns {len(after)} states, expected {len(names)}")
+        self._y = self._with_rows("output", y, (cell.output_size,))
+        self._after = [
+            self._with_rows(name, state, shape)
+            for name, state, shape in zip(names, after, shapes, strict=True)
+        ]
+        self.y = self.tracer.value_of(self._y)
+        self.after = [self.tracer.value_of(state) for state in self._after]
 
     def drawn_for(self, cell: Cell, steps: int, batch: int) -> tuple[Tensor, ...]:
         """What a run of the cell draws: of the kinds that the step was traced with.
@@ -391,9 +396,7 @@ class TracedStep:
         if value.dtype != self.tracer.dtype:
             raise TraceError(f"{name}: expected {self.tracer.dtype}, got {value.dtype}")
         if value.rows is None:
-            from rnnkit.recurrent.program.rows import _without_batch
-
-            row = _without_batch(self.tracer, name, value, len(shape))
+            row = without_batch(self.tracer, name, value, len(shape))
             return self.tracer.tensor(self.tracer.emit("copy", [row], shape))
         if type(tensor._data) is not TracedArray:
             raise TraceError(f"{name}: does not depend on the step's input")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rnnkit.recurrent.program.traced import TracedStep
     from rnnkit.recurrent.program.values import Value
 
+
 class Source(NamedTuple):
     """Where an invariant comes from.
 
@@ -169,7 +170,7 @@ class Variant:
         self._make_plan()
         self.d_invariants: list[tuple[Source, Value]] = []
         if self.training:
-            self.d_invariants = [(self.source(v), d) for v, d in programs.found["invariants"]]
+            self.d_invariants = [(self.source(v), d) for v, d in programs.results.invariants]
 
     def _needed_states(self, first: Sequence[bool]) -> tuple[list[bool], list[bool]]:
         """Which states depend, before and after any step, on something that needs a gradient."""
