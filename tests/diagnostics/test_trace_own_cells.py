@@ -240,7 +240,7 @@ class Aside(Signs):
     """Its output does not go by way of its states."""
 
     def step(self, x, state, noise):
-        y, after = super().step(x, state, noise)
+        _, after = super().step(x, state, noise)
         return (x @ self.w.T).tanh(), after
 
 
