@@ -121,7 +121,8 @@ class Function:
             raise DTypeError(
                 f"{cls.__name__}.forward: expected arrays, got {type(array).__name__}"
             )
-        return wrap(np.asarray(array, supported_dtype(array.dtype)))
+        dtype = supported_dtype(array.dtype, f"{cls.__name__}.forward: its result")
+        return wrap(np.asarray(array, dtype))
 
 
 class FunctionNode(Node):

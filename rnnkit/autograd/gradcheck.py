@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_number
 from rnnkit.autograd.grad_mode import enable_grad, no_grad
 from rnnkit.autograd.tape import grad
 from rnnkit.autograd.tensor import Tensor, wrap
@@ -50,8 +51,10 @@ def gradcheck(
     Raises:
         GradcheckError: a derivative differs, or `fn` is not deterministic.
         DTypeError: an input to check is not float64, or `fn` returns something else than tensors.
-        ArgumentError: no input requires a gradient, or one that does is read-only.
+        ArgumentError: no input requires a gradient, or one that does is read-only; eps is not a
+            positive number, a tolerance is negative or NaN.
     """
+    _check_numbers(eps, atol, rtol)
     arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)
     compare = _compare_directions if fast_mode else _compare_elements
@@ -79,6 +82,7 @@ def gradgradcheck(
 
     See `gradcheck` for the other arguments and the errors.
     """
+    _check_numbers(eps, atol, rtol)
     arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)
     outputs = _float_outputs(fn(*arguments))
@@ -86,7 +90,12 @@ def gradgradcheck(
         random = np.random.default_rng(0)
         seeds = [wrap(np.asarray(random.normal(size=y.shape))) for y in outputs]
     else:
-        seeds = list(grad_outputs)
+        seeds = _one_or_several("grad_outputs", grad_outputs)
+        if len(seeds) != len(outputs):
+            raise ArgumentError(
+                f"grad_outputs: expected {len(outputs)}, one per float output of fn, got "
+                f"{len(seeds)}"
+            )
     for seed in seeds:
         seed.requires_grad_()
 
@@ -108,6 +117,12 @@ def gradgradcheck(
         return [d_x for d_x in found if d_x is not None]
 
     return gradcheck(gradient, [*arguments, *seeds], eps, atol, rtol, fast_mode)
+
+
+def _check_numbers(eps: float, atol: float, rtol: float) -> None:
+    check_number("eps", eps, above_low=True, below_high=True)
+    check_number("atol", atol)
+    check_number("rtol", rtol)
 
 
 def _checked(arguments: list[Any]) -> list[int]:

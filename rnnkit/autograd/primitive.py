@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PRIMITIVES: dict[str, Primitive] = {}
 
 _ndarray = np.ndarray
+_float32, _float64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Primitive:
@@ -96,10 +97,14 @@ class Primitive:
             if type(result) is tuple:
                 return self._several(result, inputs, params)
             result = _zero_dim(self.name, result, inputs)
+        elif (dtype := result.dtype) is not _float32 and dtype is not _float64:
+            result = _supported(self.name, result)
         output = wrap(result)
         if state.enabled and self.differentiable:
             for tensor in inputs:
                 if tensor._requires_grad:
+                    if result.dtype.kind != "f":
+                        break
                     output._requires_grad = True
                     output.grad_fn = PrimitiveNode(
                         self, inputs, params, result if self._keeps_output else None, 0
@@ -110,12 +115,18 @@ class Primitive:
     def _several(
         self, results: tuple[Array, ...], inputs: tuple[Tensor, ...], params: dict[str, Any]
     ) -> tuple[Tensor, ...]:
+        results = tuple([
+            _supported(self.name, result) if type(result) is _ndarray
+            else _zero_dim(self.name, result, inputs)
+            for result in results
+        ])
         outputs = tuple([wrap(result) for result in results])
         if state.enabled and self.differentiable:
             for tensor in inputs:
                 if tensor._requires_grad:
                     kept = results if self._keeps_output else None
-                    PrimitiveNode(self, inputs, params, kept, len(results)).made(outputs)
+                    constant = [i for i, each in enumerate(results) if each.dtype not in FLOATS]
+                    PrimitiveNode(self, inputs, params, kept, len(results)).made(outputs, constant)
                     break
         return outputs
 
@@ -236,10 +247,10 @@ def primitive(
         forward: array code that returns an ndarray of a dtype that a tensor may have, or a tuple
             of them; NumPy's floating-point warnings are off while it runs. It must not call other
             primitives.
-        differentiable: False declares that results never carry a gradient.
+        differentiable: False declares that results never carry a gradient, as integers never do.
 
     Raises:
-        ArgumentError: the name is taken.
+        ArgumentError: the name is taken. Its calls raise DTypeError for a result of another dtype.
     """
     if name in PRIMITIVES:
         raise ArgumentError(f"name: a primitive called {name!r} exists already")
@@ -259,11 +270,16 @@ def _zero_dim(name: str, result: Any, inputs: tuple[Tensor, ...]) -> Array:
     array = np.asarray(result)
     if array.dtype == np.float64 and inputs and inputs[0]._data.dtype in FLOATS:
         return array.astype(inputs[0]._data.dtype)
-    if array.dtype not in DTYPES:
+    return _supported(name, array, type(result))
+
+
+def _supported(name: str, array: Array, kind: type = _ndarray) -> Array:
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in DTYPES:
         raise DTypeError(
-            f"{name}: its forward: expected an array of a supported dtype, got "
-            f"{type(result).__name__} of {array.dtype.name}"
+            f"{name}: its forward: expected an array of a supported dtype, got {kind.__name__} of "
+            f"{dtype.name}"
         )
-    return array
+    return array.astype(dtype, copy=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rnnkit.errors import ArgumentError
@@ -34,8 +34,36 @@ def add(parser: argparse.ArgumentParser, options: Sequence[Option], others: Any 
 
 
 def values(arguments: argparse.Namespace, options: Sequence[Option]) -> dict[str, Any]:
-    """What was given for ``options``, by name."""
-    return {option.name: getattr(arguments, option.name) for option in options}
+    """What was given for ``options``, by name.
+
+    Leaves with wrong usage when one of them has no effect beside the others.
+    """
+    by_name = {option.name: option for option in options}
+    given = {name: value for name, value in vars(arguments).items() if name in by_name}
+    for name in given:
+        other, _, wanted = by_name[name].about.needs.partition("=")
+        if not other:
+            continue
+        value = given.get(other, by_name[other].default)
+        if str(value) != wanted if wanted else not value:
+            flag = by_name[other].flag
+            how = f"with {flag} {value}" if other in given else f"without {flag} {wanted}".rstrip()
+            arguments.usage_error(f"argument {by_name[name].flag}: has no effect {how}")
+    return given
+
+
+def refuse_idle(
+    arguments: argparse.Namespace, options: Sequence[Option], idle: Mapping[str, str]
+) -> None:
+    """Leave with wrong usage when one of ``options`` was given that has no effect.
+
+    ``idle``: of what has none, by name, the reason.
+    """
+    for option in options:
+        if option.name in idle and hasattr(arguments, option.name):
+            arguments.usage_error(
+                f"argument {option.flag}: has no effect: {idle[option.name]}"
+            )
 
 
 def refuse(
@@ -53,7 +81,8 @@ def _arguments(option: Option) -> dict[str, Any]:
     help_text = about.help
     if option.default is not None and option.type is not bool and option.default != "":
         help_text = re.sub(r" \(default.*\)$", "", help_text) + f" (default {option.default})"
-    found: dict[str, Any] = {"default": option.default, "help": help_text.replace("%", "%%")}
+    # What is not given is not there: the task has its defaults itself.
+    found: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text.replace("%", "%%")}
     if option.type is bool:
         # What is on by default is switched off with --no-...
         if option.default:

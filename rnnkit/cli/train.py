@@ -18,6 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     machine.apply(arguments)
     task = arguments.task.prepare(arguments.files, settings)
+    options.refuse_idle(arguments, arguments.settings_options, task.idle)
     if task.note:
         note(task.note)
     if arguments.output is not None:

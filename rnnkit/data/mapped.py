@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from rnnkit.data.atomic import atomic_file, write_atomically
+from rnnkit.data.batches import check_positive
 from rnnkit.data.readers.arrays import map_array
 from rnnkit.data.readers.text import PIECE, opened, stream_text
 from rnnkit.data.vocabulary import Codec
@@ -73,10 +74,12 @@ class MappedCorpus:
             piece: bytes of text in memory at a time.
 
         Raises:
-            ArgumentError: the text is missing, empty or no UTF-8 text, as ``read_text`` says it.
+            ArgumentError: the text is missing, empty or no UTF-8 text, as ``read_text`` says it;
+                ``piece`` is no positive integer.
             OSError: the ids cannot be written.
         """
         name = os.fspath(path)
+        piece = check_positive("piece", piece)
         described = json.dumps(vocabulary.record(), sort_keys=True).encode()
         digest = hashlib.sha256(described).hexdigest()
         with opened(name) as file:

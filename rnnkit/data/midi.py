@@ -132,9 +132,11 @@ def roll_notes(
 
     With ``tie`` a key that is on in several frames in a row is one long note; else it is struck
     anew in each. Raises ShapeError when the roll is not (T, 88), ArgumentError when ``ticks`` is no
-    positive integer.
+    positive integer or ``velocity`` not from 1 to 127.
     """
     ticks = check_positive("ticks", ticks)
+    if check_positive("velocity", velocity) > 127:
+        raise ArgumentError(f"velocity: expected 1 to 127, got {velocity}")
     keys = np.asarray(roll)
     if keys.ndim != 2 or keys.shape[1] != KEYS:
         raise ShapeError(f"roll: expected (T, {KEYS}), got {keys.shape}")

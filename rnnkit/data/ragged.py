@@ -113,7 +113,12 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
             yield self._make(index, index, rows)
 
     def padding_share(self, epoch: int = 0) -> float:
-        """The share of the steps of that epoch's batches which are padding, from 0 to 1."""
+        """The share of the steps of that epoch's batches which are padding, from 0 to 1.
+
+        Raises ArgumentError when it is negative.
+        """
+        if epoch < 0:
+            raise ArgumentError(f"epoch: expected 0 or more, got {epoch}")
         batches = self._order(epoch)
         steps = sum(len(rows) * int(self.lengths[rows].max()) for rows in batches)
         return 1.0 - int(self.lengths.sum()) / steps

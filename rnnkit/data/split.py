@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_number
 from rnnkit.data.batches import check_positive, check_seed
 from rnnkit.errors import ArgumentError
 
@@ -153,5 +154,4 @@ def _numbers(marks: Iterable[Hashable]) -> np.ndarray:
 
 
 def _check_share(name: str, share: float) -> None:
-    if not 0.0 < share < 1.0:
-        raise ArgumentError(f"{name}: expected a share between 0 and 1, got {share}")
+    check_number(name, share, high=1.0, above_low=True, below_high=True)

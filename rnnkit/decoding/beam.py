@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor, no_grad
 from rnnkit.autograd.tensor import plain_array
-from rnnkit.cells.checks import check_size
+from rnnkit.cells.checks import check_number, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def beam_search(
         raise ArgumentError(f"top: expected at most {B}, the beam_width, got {top}")
     if isinstance(end, bool) or not isinstance(end, int | np.integer):
         raise ArgumentError(f"end: expected a token, got {end!r}")
-    if not 0 <= length_penalty < np.inf:
-        raise ArgumentError(f"length_penalty: expected 0 or more, got {length_penalty!r}")
+    check_number("length_penalty", length_penalty, below_high=True)
     penalties = ((5 + np.arange(check_size("max_length", max_length) + 1)) / 6) ** length_penalty
     axes = _axes_like(state, batch_axis)
     first = _first_tokens(start, state, axes)

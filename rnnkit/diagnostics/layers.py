@@ -49,7 +49,8 @@ class LayerTrace:
         gates: per gate name (T, N, H), after their nonlinearities; zero past a row's end. Empty for
             a cell that shows none (``Cell.gate_names``). The one gate of an RNN is its h.
         d_states: per state name (T, N, H): dL/dh_t and, for the LSTM, dL/dc_t. Empty before the
-            backward pass; several passes add up.
+            backward pass, and without the states that depend on nothing that requires a gradient;
+            several passes add up.
         probe: the same run where a gradient of norm 1 came back from each row's final h and from
             nowhere else: only its ``d_states`` and what follows from them. It tells what the layer
             itself does with a gradient, wherever the loss is taken and whatever other layers send

@@ -45,9 +45,7 @@ def gaussian_nll_loss(
         DTypeError: not float32 or float64, or not all the same.
         ArgumentError: a negative var; eps not positive; an unknown reduction.
     """
-    check_number("eps", eps)
-    if eps == 0:
-        raise ArgumentError("eps: expected a number > 0, got 0")
+    check_number("eps", eps, above_low=True)
     input, target = check_pair(input, target, reduction)
     variance = _variance(var, input)
     # The difference is 0, and has a slope.

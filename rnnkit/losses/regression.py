@@ -83,9 +83,7 @@ def huber_loss(
     delta. Arguments, result and errors are those of `mse_loss`; a delta of 0 or less, or NaN,
     raises ArgumentError.
     """
-    check_number("delta", delta)
-    if delta == 0:
-        raise ArgumentError("delta: expected a number > 0, got 0")
+    check_number("delta", delta, above_low=True)
     input, target = check_pair(input, target, reduction)
     return reduce(_huber(input - target, delta), reduction, input.size)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_number as check_number
 from rnnkit.autograd.dtypes import FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, plain_array, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -213,33 +213,3 @@ def check_integer(name: str, value: Any, low: int | None = None, high: int | Non
         wanted = "" if low is None else f" from {low} " + ("on" if high is None else f"to {high}")
         raise ArgumentError(f"{name}: expected an integer{wanted}, got {value!r}")
     return int(value)
-
-
-def check_number(
-    name: str,
-    value: Any,
-    low: float = 0.0,
-    high: float = math.inf,
-    *,
-    above_low: bool = False,
-    below_high: bool = False,
-) -> None:
-    """Raise ArgumentError unless low <= value <= high; NaN, bools and texts never pass.
-
-    Args:
-        above_low, below_high: whether that bound itself is left out.
-    """
-    try:
-        fits = (value > low if above_low else value >= low) and (
-            value < high if below_high else value <= high
-        )
-        fits = bool(fits) and not isinstance(value, bool | np.bool_)
-    except (TypeError, ValueError):  # the latter of arrays of several numbers
-        fits = False
-    if not fits:
-        lower = f"{'>' if above_low else '>='} {low:g}"
-        upper = f" and {'<' if below_high else '<='} {high:g}"
-        raise ArgumentError(
-            f"{name}: expected a number {lower}{upper if below_high or high < math.inf else ''}, "
-            f"got {value!r}"
-        )

@@ -137,6 +137,7 @@ class StepLR(LRScheduler):
     ) -> None:
         check_number("step_size", step_size, low=1)
         self.step_size = step_size
+        check_number("gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -155,6 +156,7 @@ class MultiStepLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self.milestones = sorted(milestones)
+        check_number("gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -166,6 +168,7 @@ class ExponentialLR(LRScheduler):
     """initial * gamma ** epoch."""
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
+        check_number("gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
 
@@ -185,6 +188,7 @@ class CosineAnnealingLR(LRScheduler):
     ) -> None:
         check_number("T_max", T_max, low=1)
         self.T_max = T_max
+        check_number("eta_min", eta_min)
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
 
@@ -210,6 +214,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     ) -> None:
         self.T_0 = check_size("T_0", T_0)
         self.T_mult = check_size("T_mult", T_mult)
+        check_number("eta_min", eta_min)
         self.eta_min = eta_min
         super().__init__(optimizer, last_epoch)
 
@@ -421,6 +426,8 @@ class ReduceLROnPlateau(_Scheduler):
         check_number("factor", factor, high=1.0, below_high=True)
         check_number("patience", patience)
         check_number("cooldown", cooldown)
+        check_number("threshold", threshold)
+        check_number("eps", eps)
         if mode not in ("min", "max"):
             raise ArgumentError(f"mode: expected 'min' or 'max', got {mode!r}")
         if threshold_mode not in ("rel", "abs"):
@@ -432,7 +439,8 @@ class ReduceLROnPlateau(_Scheduler):
         self.threshold_mode = threshold_mode
         self.cooldown = cooldown
         self.min_lr = min_lr
-        self._floors()
+        for floor in self._floors():
+            check_number("min_lr", floor)
         self.eps = eps
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = 0

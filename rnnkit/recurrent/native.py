@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.observe import LayerRun
     from rnnkit.recurrent.options import Options
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -64,6 +65,8 @@ def run_layer(
     outputs = [wrap(array) for array in layer.forward(keep)]
     if keep:
         FusedLayer(layer, cells, inputs, len(state), options, len(outputs)).made(outputs)
+        if options.seen is not None:
+            _note_needed(cells, inputs, len(state), options.seen)
     final = tuple(outputs[-len(state) :])
     y = outputs[0]
     if not options.sequences:
@@ -145,6 +148,18 @@ def _native_layer(
         wants_y, options.steps, None if schedule is None else schedule.native, restart, segment,
         _packed(cells, weights),
     )
+
+
+def _note_needed(
+    cells: Sequence[Cell], inputs: Sequence[Tensor | None], n_states: int, seen: LayerRun
+) -> None:
+    """Say of which states gradients are recorded: all of a direction's depend on all it takes."""
+    required = [t is not None and t._requires_grad for t in inputs]
+    first, count = 1 + n_states, len(WEIGHTS)
+    given = any(required[:first] + required[first + len(cells) * count :])
+    for d, direction in enumerate(seen.directions):
+        if given or any(required[first + d * count : first + (d + 1) * count]):
+            direction.need(cells[d].state_names)
 
 
 class _NoSteps:

@@ -8,7 +8,7 @@ gradients are copied as they pass. With no observer in force a layer looks here 
 from __future__ import annotations
 
 from _thread import _local
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -90,13 +90,13 @@ class DirectionRun:
         gates: per gate name (T, N, H), zero past a row's end.
         d_states: per state name (T, N, *shape), all that has flowed back into that state at that
             step: the derivative of what ``backward`` was called on, along every path. Several
-            passes add up; empty before the first. On the tape without the states that depend on
-            nothing that requires a gradient.
+            passes add up; empty before the first, and without the states that depend on nothing
+            that requires a gradient.
         drawn: what the cell drew for the run, where that is known.
     """
 
     __slots__ = (
-        "N", "T", "_watched", "cell", "d_states", "drawn", "gates", "path", "reverse", "schedule",
+        "N", "T", "_needed", "cell", "d_states", "drawn", "gates", "path", "reverse", "schedule",
         "states",
     )
 
@@ -112,32 +112,41 @@ class DirectionRun:
         self.states: dict[str, Array] = {}
         self.gates: dict[str, Array] = {}
         self.d_states: dict[str, Array] = {}
-        self._watched: dict[str, tuple[int, ...]] = {}
+        self._needed: set[str] = set()
         # What a fused kernel runs draws nothing.
         self.drawn: tuple[Tensor, ...] | None = () if path == "fused" else None
 
-    def watch(self, t: int, states: State, rows: Array | None) -> None:
-        """See what will flow back into the states that step t has made on the tape.
+    def need(self, names: Iterable[str]) -> None:
+        """These states depend on something that requires a gradient: theirs are recorded."""
+        self._needed.update(names)
 
-        They are those of the rows of these numbers; None: of all.
+    def watch(self, taken: Any, y: Tensor, states: State) -> None:
+        """See what will flow back into what a step has made on the tape.
+
+        ``taken`` is the place of its states in arrays (T, N, *shape).
         """
         for name, state in zip(self.cell.state_names, states, strict=True):
             if state.requires_grad:
-                self._watched[name] = (self.N, *state.shape[1:])
-                taken = t if rows is None else (t, rows)
+                self.need([name])
                 state.register_hook(partial(self._arrived, name, taken))
+        if y.requires_grad:
+            y.register_hook(self._begin)
+
+    def _begin(self, gradient: Tensor) -> None:
+        """Room for all of them, as from a native pass: to some states no gradient may ever come."""
+        for name, shape in zip(self.cell.state_names, self.cell.state_shapes, strict=True):
+            if name in self._needed and name not in self.d_states:
+                self.d_states[name] = np.zeros((self.T, self.N, *shape), gradient.dtype)
 
     def _arrived(self, name: str, taken: Any, d_state: Tensor) -> None:
-        if name not in self.d_states:
-            # All of them, as from a native pass: to another state no gradient may ever come.
-            for each, shape in self._watched.items():
-                self.d_states.setdefault(each, np.zeros((self.T, *shape), d_state.dtype))
+        self._begin(d_state)
         self.d_states[name][taken] += d_state.data
 
     def add_gradient(self, name: str, d_state: Array) -> None:
         """What a native backward pass found to flow into a state, (T, N, *shape)."""
-        former = self.d_states.get(name)
-        self.d_states[name] = d_state if former is None else former + d_state
+        if name in self._needed:
+            former = self.d_states.get(name)
+            self.d_states[name] = d_state if former is None else former + d_state
 
     def keep_gates(self, x: Array, initial: Sequence[Array], restart: Sequence[Array]) -> None:
         """The gates of every step, from what the step took; x is (T, N, I)."""

@@ -170,7 +170,7 @@ class Pieces:
                 state = tuple(map(_put_rows, [rows] * len(new), new, before))
                 after = tuple([_where_rows(active, each, 0.0) for each in state])
             if options.seen is not None:
-                options.seen.directions[direction].watch(t, new, rows)
+                options.seen.directions[direction].watch(t if rows is None else (t, rows), y, new)
             if options.sequences:
                 outputs.append(y if rows is None else _put_rows(rows, y, self.N))
             else:
@@ -302,6 +302,8 @@ def _run_empty(
         drawn = [each[0] for each in cell.drawn_for(1, 0)]
         x_t = x.reshape(first * second, I)[:0]
         output, after = cell.checked_result(step(x_t, before, *drawn))
+        if options.seen is not None:
+            options.seen.directions[direction].watch((slice(0), slice(0)), output, after)
         outputs.append(output)
         states.append(after)
 

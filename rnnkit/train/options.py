@@ -24,6 +24,9 @@ class Described(NamedTuple):
     group: str = ""  # under which heading it stands in --help
     exclusive: str = ""  # of those with the same mark one may be given
     least: float | None = None  # the smallest number allowed
+    # Without effect but for one value of another option, as "unit=words", or for any of it that is
+    # not 0 or nothing, as "sampling".
+    needs: str = ""
 
 
 class Option(NamedTuple):

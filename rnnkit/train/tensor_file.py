@@ -4,8 +4,8 @@ The format (https://github.com/huggingface/safetensors): 8 bytes with the length
 little-endian; the header, JSON: for each array its dtype, shape and place, and under
 "__metadata__" the notes, texts by name; then the arrays, in C order, little-endian, without gaps.
 
-A checksum over everything stands among the notes, so that damage that leaves the form intact is
-found as well. Files of other programs have none and are read without.
+A checksum is the first of the notes, so that damage that leaves the form intact is found as well:
+it is over all bytes that come after it. Files of other programs have none and are read without.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 NOTES = "__metadata__"  # no array can have this name
 _CHECKSUM = "crc32"
+# What stands before the checksum, and how long that is.
+_OPENING = json.dumps({NOTES: {_CHECKSUM: ""}}).encode()[:-3]
+_DIGITS = 8
 _HEADER_LIMIT = 16 << 20
 _BLOCK = 1 << 20
 
@@ -62,9 +65,11 @@ def encode(arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> list[A
         }  # fmt: skip
         # The memory of an array is not in C order whatever its strides say.
         buffers.append(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data)
-    checksum = _checksum(entries, notes, buffers)
-    header = json.dumps({NOTES: {**notes, _CHECKSUM: checksum}, **entries}).encode()
+    unknown = "0" * _DIGITS
+    header = json.dumps({NOTES: {_CHECKSUM: unknown, **notes}, **entries}).encode()
     header += b" " * (-len(header) % 8)
+    rest = header[len(_OPENING) + _DIGITS :]
+    header = _OPENING + _checksum(rest, buffers).encode() + rest
     if len(header) > _HEADER_LIMIT:
         of_notes = sum(map(len, notes.values()))
         raise ArgumentError(
@@ -135,7 +140,8 @@ class TensorFile:
             raise self._damaged("it ends too early")
         if length > _HEADER_LIMIT:
             raise self._damaged(f"a header of {length} bytes")
-        header = self._header(self._file.read(length))
+        raw = self._file.read(length)
+        header = self._header(raw)
         notes = header.pop(NOTES, {})
         if not isinstance(notes, dict) or not all(isinstance(n, str) for n in notes.values()):
             raise self._damaged(f"{NOTES}: expected texts by name")
@@ -150,8 +156,10 @@ class TensorFile:
             for name, entry in header.items()
         }
         checksum = notes.pop(_CHECKSUM, None)
-        if checksum is not None and checksum != _checksum(header, notes, self._blocks(data)):
-            raise self._damaged("its checksum is wrong")
+        if checksum is not None:
+            known, rest = _OPENING + checksum.encode(), raw[len(_OPENING) + _DIGITS :]
+            if not raw.startswith(known) or checksum != _checksum(rest, self._blocks(data)):
+                raise self._damaged("its checksum is wrong")
         self.has_checksum = checksum is not None
         self.notes = notes
 
@@ -209,10 +217,9 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _checksum(
-    entries: Mapping[str, Any], notes: Mapping[str, str], buffers: Iterable[Any]
-) -> str:
-    value = zlib.crc32(json.dumps([entries, notes], sort_keys=True).encode())
+def _checksum(header: bytes, buffers: Iterable[Any]) -> str:
+    """Of what follows it: the rest of the header, and the arrays."""
+    value = zlib.crc32(header)
     for buffer in buffers:
         value = zlib.crc32(buffer, value)
-    return f"{value:08x}"
+    return f"{value:0{_DIGITS}x}"

@@ -204,3 +204,19 @@ def test_what_is_no_tensor_is_refused(check):
         check(lambda x: None, double(2))
     with pytest.raises(DTypeError, match=r"^fn: its result 1: expected a Tensor, got float"):
         check(lambda x: (x, 1.0), double(2))
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("eps", 0), ("eps", -1e-6), ("eps", np.nan), ("eps", np.inf), ("eps", "1e-6"), ("atol", -1),
+     ("atol", np.nan), ("rtol", -1e-3), ("rtol", None)],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(check, name, value):
+    with pytest.raises(ArgumentError, match=f"^{name}: expected a number >=? 0.*, got {value!r}"):
+        check(lambda x: x * x, double(2), **{name: value})
+
+
+def test_grad_outputs_are_one_per_output():
+    with pytest.raises(ArgumentError, match=r"^grad_outputs: expected 2, one per .* got 1"):
+        rk.gradgradcheck(lambda x: (x * x, x.exp()), double(2), [double(2)])

@@ -55,11 +55,34 @@ def test_an_input_without_a_rule_is_numbered(define, rules):
         op(a, b).backward()
 
 
-@pytest.mark.parametrize("made", [None, np.float16(1), "text", [1j]])
+@pytest.mark.parametrize(
+    "made",
+    [None, np.float16(1), "text", [1j], np.ones(2, np.float16), np.ones(2, np.complex64),
+     (np.ones(2), np.ones(2, np.float16)), (np.ones(2), None)],
+)  # fmt: skip
 def test_a_result_that_no_tensor_can_hold_is_refused(define, made):
     op = define("test_wrong", lambda x: made)
     with pytest.raises(DTypeError, match="test_wrong: its forward: expected an array"):
         op(rk.ones(2))
+
+
+def test_a_result_in_another_byte_order_is_turned(define):
+    op = define("test_turned", lambda x: x.astype(">f4"))
+    y = op(rk.full((2,), 1.5))
+    assert y.dtype == np.float32
+    assert y.data.dtype.isnative
+    assert y.tolist() == [1.5, 1.5]
+
+
+def test_integers_carry_no_gradient(define):
+    one = define("test_count", lambda x: np.arange(2))
+    two = define("test_counts", lambda x: (x * 2, np.arange(2)))
+    two.defvjp(lambda d_y, _, x: d_y[0] * 2)
+    x = rk.ones(2, requires_grad=True)
+    y, count = two(x)
+    assert [each.requires_grad for each in (one(x), y, count)] == [False, True, False]
+    y.sum().backward()
+    assert x.grad.tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("wrong", [np.ones(2, np.float32), 1.0, (rk.ones(2),)])

@@ -143,6 +143,9 @@ def test_wrong_sampling_options(run_folder, tmp_path):
     for option in ("--temperature", "--length"):
         result = rnnkit("sample", run_folder, option, "-1", cwd=tmp_path)
         assert f"argument {option}" in assert_one_line_error(result, code=2)
+    result = rnnkit("sample", run_folder, "--temperature", "0", "--seed", "1", cwd=tmp_path)
+    line = assert_one_line_error(result, code=2)
+    assert "argument --seed: has no effect with --temperature 0" in line
 
 
 def test_files_that_are_no_text(tmp_path):

@@ -97,5 +97,9 @@ def test_compose(place):
     assert "nats/frame" in run(place, "evaluate", "c").stdout
     result = rnnkit("sample", "c", "--output", "none/own.mid", cwd=place)
     assert "none/own.mid: No such file or directory" in assert_one_line_error(result)
+    for option in (["--tempo", "60"], ["--no-tie"]):
+        result = rnnkit("sample", "c", *option, cwd=place)
+        line = assert_one_line_error(result, 2)
+        assert f"argument {option[0].replace('no-', '')}: has no effect without --output" in line
     result = rnnkit("predict", "c", "songs.json", cwd=place)
     assert "which has no predict" in assert_one_line_error(result)

@@ -234,3 +234,15 @@ def test_neither_making_nor_using_it_holds_the_whole_in_memory(tmp_path):
     assert batch.inputs.dtype == np.int64
     plain = ContinuousBatches(np.array(training, np.int64), 8, 64)
     assert np.array_equal(batch.inputs, plain.batch(7).inputs)
+
+
+@pytest.mark.parametrize("piece", [0, -1, 1.5])
+def test_a_piece_is_a_positive_integer_whether_the_ids_are_there_or_not(tmp_path, piece):
+    path = tmp_path / "text"
+    path.write_text("abc")
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=r"^piece: expected a positive integer"):
+            MappedCorpus.open(path, Vocabulary("abc"), piece=piece)
+        MappedCorpus.open(path, Vocabulary("abc"))
+    with pytest.raises(ArgumentError, match=r"^piece: expected a positive integer"):
+        next(stream_text(path, piece))

@@ -165,6 +165,12 @@ def test_small_numpy_integers_are_the_same_notes(dtype):
     assert np.array_equal(notes_roll(small, 4), notes_roll(notes, 4))
 
 
+@pytest.mark.parametrize("velocity", [0, 128, 0.5])
+def test_velocities_are_those_of_midi(velocity):
+    with pytest.raises(ArgumentError, match=r"^velocity: expected"):
+        roll_notes(np.ones((2, 88)), velocity=velocity)
+
+
 @pytest.mark.parametrize("ticks", [0, -1, 480.5])
 def test_ticks_are_positive_integers(ticks):
     for call in (

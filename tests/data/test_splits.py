@@ -124,7 +124,7 @@ def test_nonsense_is_refused(call):
 
 
 def test_a_share_is_refused_by_the_name_of_its_argument():
-    with pytest.raises(ArgumentError, match=r"^held_out: expected a share between 0 and 1"):
+    with pytest.raises(ArgumentError, match=r"^held_out: expected a number > 0 and < 1"):
         split_at_random(10, 1.0)
-    with pytest.raises(ArgumentError, match=r"^validation: expected a share between 0 and 1"):
+    with pytest.raises(ArgumentError, match=r"^validation: expected a number > 0 and < 1"):
         split_by_position("text", 0.0)

@@ -146,8 +146,11 @@ def test_nonsense_is_refused():
             vocabulary.decode([wrong])
     with pytest.raises(ArgumentError, match="got one text"):
         WordVocabulary.of("a b c")
-    with pytest.raises(ArgumentError, match="min_count"):
-        WordVocabulary.of([], min_count=0)
+    for wrong in (0, float("nan"), "2"):
+        with pytest.raises(ArgumentError, match="min_count: expected a positive integer"):
+            WordVocabulary.of([], min_count=wrong)
+    with pytest.raises(ArgumentError, match="max_size: expected a positive integer"):
+        WordVocabulary.of([], max_size=2.5)
     with pytest.raises(ArgumentError, match="max_size"):
         WordVocabulary.of([], max_size=2, specials=["pad", "end"])
     with pytest.raises(ArgumentError, match="specials"):

@@ -252,7 +252,7 @@ def test_longer_ones_win_with_a_penalty():
         ({"beam_width": 0}, ArgumentError, "beam_width: expected at least 1"),
         ({"top": 3}, ArgumentError, "top: expected at most 2, the beam_width"),
         ({"max_length": 0}, ArgumentError, "max_length: expected at least 1"),
-        ({"length_penalty": -0.1}, ArgumentError, "length_penalty: expected 0 or more"),
+        ({"length_penalty": -0.1}, ArgumentError, "length_penalty: expected a number >= 0"),
         ({"end": V}, ArgumentError, r"end: expected a token in \[0, 4\), got 4"),
         ({"end": 1.0}, ArgumentError, "end: expected a token, got 1.0"),
         ({"start": 0.5}, DTypeError, "start: expected integers"),

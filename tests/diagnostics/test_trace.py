@@ -474,9 +474,29 @@ def test_empty_runs(shape, path):
         y, _ = net(rk.tensor(np.zeros(shape, np.float32)))
         y.sum().backward()
     for layer in trace:
-        assert layer.states["c"].shape == (*shape[:2], 3)
+        assert layer.states["c"].shape == layer.d_states["c"].shape == (*shape[:2], 3)
+        assert layer.probe.d_states["h"].shape == (*shape[:2], 3)
         assert layer.longest == (3 if shape[0] and shape[1] else 0)
     assert "l0_reverse c" in str(trace.report())
+
+
+def test_rows_without_steps_have_gradients_of_zero(path):
+    net = nn.LSTM(2, 3)
+    with rk.diagnostics.trace(net) as trace:
+        y, _ = net(rk.ones(4, 2, 2), lengths=[0, 0])
+        y.sum().backward()
+    assert list(trace["l0"].d_states) == ["h", "c"]
+    np.testing.assert_array_equal(trace["l0"].d_states["c"], np.zeros((4, 2, 3)))
+
+
+def test_a_direction_that_needs_no_gradient_has_none(path):
+    net = nn.LSTM(2, 3, bidirectional=True)
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad = not name.endswith("_reverse")
+    with rk.diagnostics.trace(net) as trace:
+        net(rk.ones(4, 2, 2))[0].sum().backward()
+    assert list(trace["l0"].d_states) == ["h", "c"]
+    assert list(trace["l0_reverse"].d_states) == []
 
 
 def test_a_layer_that_fails_leaves_the_trace_in_order(path):

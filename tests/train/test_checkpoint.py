@@ -89,9 +89,9 @@ def test_any_changed_byte_is_noticed(tmp_path):
     whole = path.read_bytes()
     told = []
     for place in range(len(whole)):
-        for bit in (1, 32):
+        for bits in (1, 32, ord(" ") ^ ord("\n")):  # the last leaves JSON with the same meaning
             changed = bytearray(whole)
-            changed[place] ^= bit
+            changed[place] ^= bits
             path.write_bytes(changed)
             try:
                 with TensorFile(str(path)) as file:
@@ -99,7 +99,7 @@ def test_any_changed_byte_is_noticed(tmp_path):
                     assert not file.has_checksum
             except RunError as error:
                 told.append(str(error))
-    assert len(told) > 1.9 * len(whole)
+    assert len(told) > 2.9 * len(whole)
     assert all(line.startswith(f"{path}: damaged: ") and "\n" not in line for line in told)
     for size in range(len(whole)):
         path.write_bytes(whole[:size])

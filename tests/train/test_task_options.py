@@ -89,3 +89,18 @@ def test_packages_that_load_their_parts_when_asked_have_all_they_list():
             assert name in dir(package)
         with pytest.raises(AttributeError, match="no attribute 'surprise'"):
             package.surprise  # noqa: B018
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_an_option_needs_is_another_one(name):
+    task = task_type(name)
+    methods = [task.show, *(getattr(task.loaded_type, m, None) for m in ("sample", "predict"))]
+    of_methods = [method_options(method) for method in methods if method]
+    for options in (settings_options(task.settings_type), *of_methods):
+        known = {option.name: option for option in options}
+        for option in options:
+            other, _, value = option.about.needs.partition("=")
+            assert not other or other in known
+            assert not value or value in known[other].about.choices
+    # These are asked for when a run has ended.
+    assert not any(option.about.needs for option in method_options(task.show))

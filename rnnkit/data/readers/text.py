@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from rnnkit.data.batches import check_positive
 from rnnkit.errors import ArgumentError
 
 PIECE = 1 << 22  # bytes of a text that are read at a time
@@ -34,8 +35,7 @@ def stream_text(path: str | os.PathLike[str], piece: int = PIECE) -> Iterator[st
     ``piece``: bytes read at a time. Raises ArgumentError as ``read_text`` does, when it gets there.
     """
     name = os.fspath(path)
-    if piece < 1:
-        raise ArgumentError(f"piece: expected a positive number of bytes, got {piece}")
+    piece = check_positive("piece", piece)
     decoder = codecs.getincrementaldecoder("utf-8")()
     done, blank, begun, carried = 0, True, False, ""
     with opened(name) as file:

@@ -293,11 +293,12 @@ class Passes:
     def _show_flows(self, seen: LayerRun) -> None:
         """What flows into the states, to those who look."""
         flowed, self.flowed = self.flowed, []
+        direction = seen.directions[self.layer.reverse]
         for name, value, array in zip(
             self.cell.state_names, self.layer.step.after, flowed, strict=True
         ):
             shown = array.reshape(self.steps.T, self.N, *value.shape)
-            seen.directions[self.layer.reverse].add_gradient(name, shown)
+            direction.add_gradient(name, shown)
 
     def _outputs_of_inputs(self) -> tuple[list[Placed], dict[Value, Array]]:
         """Room for the gradients of x and of what is drawn, where the program itself gives them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -152,6 +153,9 @@ def run_direction(
             )
         node = ProgramLayer(passes, inputs, needs, len(outputs))
         node.made(outputs, passes.variant.constant_outputs)
+        if options.seen is not None:
+            needed = compress(cell.state_names, passes.variant.needed_after)
+            options.seen.directions[reverse].need(needed)
     end = len(outputs) - len(state)  # of what is shown of every step
     final = tuple(outputs[end:])
     steps = tuple(outputs[end - len(state) : end]) if options.steps else ()

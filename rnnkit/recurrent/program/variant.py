@@ -97,6 +97,7 @@ class Variant:
             seen: by number, what stood for each in the trace.
         d_invariants: whose gradients the backward pass gives, and the values that are these.
         constant_outputs: places of the run's outputs that depend on nothing that needs a gradient.
+        needed_after: by number, whether a state after the step does; empty where nothing does.
     """
 
     def __init__(
@@ -139,10 +140,11 @@ class Variant:
         self.rows = list(dict.fromkeys([each.rows for each in self.products or ()]))
         self._take(compiled(step, *self._key))
         needed: list[bool] = []
+        self.needed_after: list[bool] = []
         if training:
-            before, after = self._needed_states(need_states)
+            before, self.needed_after = self._needed_states(need_states)
             # A row without steps ends with the state that it begins with.
-            states = before if idle else after
+            states = before if idle else self.needed_after
             needed = [self._depends(step._y, before)] * y_wanted + states * steps_wanted + states
         self.constant_outputs = frozenset(i for i, need in enumerate(needed) if not need)
 

@@ -116,6 +116,11 @@ class Task:
     # As in settings.json: the files that were read; none where the data come with Python.
     files: Sequence[Mapping[str, Any]] = ()
 
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """The settings that have no effect on these data, with the reason."""
+        return {}
+
     @classmethod
     def prepare(cls, files: Sequence[str | os.PathLike[str]], settings: Any) -> Self:
         """The task on the data in ``files``. Raises ArgumentError naming a file that won't do or

@@ -72,7 +72,9 @@ class ComposeSettings(Settings):
     hidden: int | None = setting(
         None, "units of each layer (default: notes 200, frames 300)", group="model"
     )
-    embedding: int = setting(64, "size of a note's embedding", group="model")
+    embedding: int = setting(
+        64, "size of a note's embedding, of --head notes", group="model", needs="head=notes"
+    )
     input_dropout: float | None = setting(
         None,
         "dropout probability of inputs (default: notes 0.2, frames 0.1)",
@@ -151,12 +153,18 @@ class LoadedCompose(Loaded):
         ] = 1.0,
         seed: Annotated[
             int | None,
-            Described("for the same piece every time (default: a new one)", least=0),
+            Described(
+                "for the same piece every time (default: a new one)", least=0, needs="temperature"
+            ),
         ] = None,
         tempo: Annotated[
-            float, Described("frames a minute; a frame is a quarter note", least=4)
+            float,
+            Described("frames a minute; a frame is a quarter note", least=4, needs="output"),
         ] = _TEMPO,
-        tie: Annotated[bool, "hold a key that sounds on, do not strike it in every frame"] = True,
+        tie: Annotated[
+            bool,
+            Described("hold a key that sounds on, do not strike it in every frame", needs="output"),
+        ] = True,
     ) -> Iterator[str]:
         """The notes of a piece of its own, frame by frame, for reading; ``output`` plays it.
 

@@ -18,6 +18,7 @@ from rnnkit.data import (
     Labelled,
     LabelSet,
     RaggedBatches,
+    Vocabulary,
     group_duplicates,
     k_folds,
     read_labelled,
@@ -259,6 +260,20 @@ class LabelledTask(Task):
         else:
             targets = np.concatenate(targets)
         return RaggedBatches(sequences, targets, batch_size=settings.batch, seed=settings.seed)
+
+    @property
+    def idle(self) -> dict[str, str]:
+        inputs = self.parts.inputs
+        found = {}
+        if inputs.kind != "text":
+            found["unit"] = "the inputs are no texts"
+        if inputs.kind != "sequence":
+            found["numbers"] = "the inputs are no numbers"
+        if isinstance(inputs.codec, Vocabulary):
+            found["vocabulary"] = "without --unit words all characters are known"
+        if not inputs.symbols:
+            found["vocabulary"] = found["embedding"] = "the inputs are features, not symbols"
+        return found
 
     def details(self) -> dict[str, Any]:
         return {

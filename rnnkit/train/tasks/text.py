@@ -48,7 +48,10 @@ class TextSettings(Settings):
     batch: int = setting(16, "parallel streams of text", group="training")
     unit: str = setting("characters", "what the text is made of", choices=_UNITS, group="model")
     vocabulary: int = setting(
-        20_000, "with --unit words: how many of the most frequent are known", group="model"
+        20_000,
+        "with --unit words: how many of the most frequent are known",
+        group="model",
+        needs="unit=words",
     )
     cell: str = setting("lstm", "kind of cell", choices=tuple(sorted(CELLS)), group="model")
     layers: int = setting(1, "recurrent layers", group="model")
@@ -94,7 +97,9 @@ class LoadedText(Loaded):
         length: Annotated[int, Described("characters or words to write", least=0)] = 600,
         seed: Annotated[
             int | None,
-            Described("for the same text every time (default: a new one)", least=0),
+            Described(
+                "for the same text every time (default: a new one)", least=0, needs="temperature"
+            ),
         ] = None,
     ) -> Iterator[str]:
         """The prompt and, in pieces, its continuation.

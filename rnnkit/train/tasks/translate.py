@@ -73,7 +73,9 @@ class TranslateSettings(Settings):
         metavar="P",
         group="training",
     )
-    sampling_batches: int = setting(2000, "batches until it does so that often", group="training")
+    sampling_batches: int = setting(
+        2000, "batches until it does so that often", group="training", needs="sampling"
+    )
     batch: int = setting(64, "pairs side by side", group="training")
     lr: float = 0.003
     weight_decay: float = 0.0
