@@ -1,11 +1,10 @@
 """Files written piece by piece: the new one whole, or the old one as it was."""
 
 import os
-import stat
 
 import pytest
 
-from rnnkit.data.atomic import atomic_file, write_atomically
+from rnnkit.data.atomic import atomic_file
 
 
 def test_the_new_file_takes_the_place_of_the_old_one_at_the_end(tmp_path):
@@ -17,19 +16,6 @@ def test_the_new_file_takes_the_place_of_the_old_one_at_the_end(tmp_path):
             assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["a"]
-
-
-def test_all_of_it_is_on_the_disk_before_it_has_its_name_and_then_the_name(tmp_path, monkeypatch):
-    path, events = tmp_path / "a", []
-
-    def note(handle):
-        found = os.fstat(handle)
-        kind = "folder" if stat.S_ISDIR(found.st_mode) else found.st_size
-        events.append((kind, path.exists()))
-
-    monkeypatch.setattr(os, "fsync", note)
-    write_atomically(str(path), b"data")
-    assert events == [(4, False), ("folder", True)]
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), KeyboardInterrupt(), OSError(28, "full")])
