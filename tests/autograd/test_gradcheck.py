@@ -204,3 +204,21 @@ def test_what_is_no_tensor_is_refused(check):
         check(lambda x: None, double(2))
     with pytest.raises(DTypeError, match=r"^fn: its result 1: expected a Tensor, got float"):
         check(lambda x: (x, 1.0), double(2))
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+def test_the_step_and_both_tolerances_are_what_was_given(check):
+    x, seen = double(3), []
+
+    def cube(y):
+        seen.append(y.data.copy())
+        return y**3
+
+    assert check(cube, [x], eps=1e-3, atol=1e-2, rtol=1e-1)
+    assert np.abs(np.array(seen) - x.data).max() == pytest.approx(1e-3, rel=1e-6)
+    off = wrong_op(1.0, 1.01) if check is rk.gradgradcheck else wrong_op(1.01)
+    assert check(off, [x], atol=0.0, rtol=0.05)
+    assert check(off, [x], atol=1.0, rtol=0.0)
+    for atol, rtol in ((0.0, 1e-3), (1e-3, 0.0)):
+        with pytest.raises(GradcheckError):
+            check(off, [x], atol=atol, rtol=rtol)
