@@ -70,7 +70,7 @@ def split_at_random(
     held = np.zeros(len(sizes), bool)
     held[order[: last + 1]] = True
     parts = Parts(np.flatnonzero(~held[number]), np.flatnonzero(held[number]))
-    if not len(parts.training) or not len(parts.held_out):
+    if not len(parts.training):
         unit = "items" if groups is None else "items in these groups"
         raise ArgumentError(
             f"count: {count} {unit} cannot be dealt to a part of {held_out:.0%} and the rest"

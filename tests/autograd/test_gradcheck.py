@@ -220,3 +220,21 @@ def test_numbers_out_of_range_are_refused(check, name, value):
 def test_grad_outputs_are_one_per_output():
     with pytest.raises(ArgumentError, match=r"^grad_outputs: expected 2, one per .* got 1"):
         rk.gradgradcheck(lambda x: (x * x, x.exp()), double(2), [double(2)])
+
+
+@pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])
+def test_the_step_and_both_tolerances_are_what_was_given(check):
+    x, seen = double(3), []
+
+    def cube(y):
+        seen.append(y.data.copy())
+        return y**3
+
+    assert check(cube, [x], eps=1e-3, atol=1e-2, rtol=1e-1)
+    assert np.abs(np.array(seen) - x.data).max() == pytest.approx(1e-3, rel=1e-6)
+    off = wrong_op(1.0, 1.01) if check is rk.gradgradcheck else wrong_op(1.01)
+    assert check(off, [x], atol=0.0, rtol=0.05)
+    assert check(off, [x], atol=1.0, rtol=0.0)
+    for atol, rtol in ((0.0, 1e-3), (1e-3, 0.0)):
+        with pytest.raises(GradcheckError):
+            check(off, [x], atol=atol, rtol=rtol)

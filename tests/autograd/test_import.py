@@ -56,3 +56,8 @@ with rk.backend("auto"):
 def test_unknown_attributes_are_named():
     with pytest.raises(AttributeError, match="module 'rnnkit' has no attribute 'nonsense'"):
         rk.nonsense  # noqa: B018
+    for package in (rk.cells, rk.data, rk.train):
+        message = f"module '{package.__name__}' has no attribute 'nonsense'"
+        with pytest.raises(AttributeError, match=message):
+            package.nonsense  # noqa: B018
+        assert {*package.__all__} <= {*dir(package)}

@@ -193,6 +193,21 @@ def test_the_output_is_part_of_the_graph_in_rules(define):
     assert y.item() == pytest.approx(np.exp(0.5))
 
 
+def test_each_of_several_outputs_is_part_of_the_graph_in_rules(define):
+    op = define("test_exps", lambda x: (np.exp(x), np.exp(2 * x)))
+    op.defvjp(lambda d_ys, ys, x: d_ys[0] * ys[0] + 2 * d_ys[1] * ys[1])
+    x = rk.tensor([0.5, -1.0], dtype="float64", requires_grad=True)
+
+    def both(x):
+        first, second = op(x)
+        return first + 3 * second
+
+    y = both(x)
+    for _ in range(3):
+        (y,) = rk.grad(y.sum(), x, create_graph=True)
+    np.testing.assert_allclose(y.data, np.exp(x.data) + 24 * np.exp(2 * x.data), rtol=1e-14)
+
+
 def test_an_output_that_rules_call_underscore_is_not_kept(define):
     kept = define("test_kept", lambda x: x.copy())
     kept.defvjp(lambda d_y, y, x: d_y)

@@ -271,6 +271,7 @@ def test_what_is_no_piano_roll_is_refused(file, value, message):
         ({"a": np.full((3, 88), 2)}, "zeros and ones"),
         ({"a": np.full((3, 88), math.nan)}, "finite"),
         ({"a": np.zeros((2, 3, 88))}, "a_lengths: expected an array of 2"),
+        ({"a": np.zeros((2, 3, 88)), "a_lengths": [1.0, 2.0]}, "a_lengths: expected an array of 2"),
         ({"a": np.zeros((2, 3, 88)), "a_lengths": [1, 4]}, "a_lengths: expected 1 to 3"),
         ({"a": np.zeros((3, 88)), "a_0": np.zeros((3, 88))}, "both whole and in numbered"),
     ],

@@ -77,6 +77,21 @@ def reopened(path):
     return corpus.rebuilt
 
 
+@pytest.mark.parametrize("place", ["beginning", "end"])
+def test_both_ends_of_a_long_text_are_looked_at(text, monkeypatch, place):
+    monkeypatch.setattr(mapped, "_SAMPLE", 16)
+    data, status = text.read_bytes(), os.stat(text)
+    assert len(data) > 64
+    assert reopened(text)
+    changed = bytearray(data)
+    other = 1 if place == "beginning" else -2
+    changed[other] = ord("b") if changed[other] != ord("b") else ord("a")
+    text.write_bytes(changed)
+    os.utime(text, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert reopened(text)
+    assert not reopened(text)
+
+
 def test_a_cache_is_used_until_the_text_changes(text):
     assert reopened(text)
     assert not reopened(text)

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from rnnkit.data import Note, midi_bytes, notes_roll, read_midi, roll_notes, write_midi
+from rnnkit.data import Note, midi, midi_bytes, notes_roll, read_midi, roll_notes, write_midi
 from rnnkit.errors import ArgumentError, ShapeError
 
 PIECE = [Note(0, 480, 60), Note(480, 96, 64, 100), Note(0, 576, 67, 80, 1)]
@@ -94,6 +94,7 @@ def test_a_reader_of_other_programs_files(tmp_path):
         (file(END, format=2), "expected format 0 or 1, got 2"),
         (file(END, ticks=0x8000 + 25), "not in parts of a quarter note"),
         (file(TEMPO + END)[:-3], "it ends too early"),
+        (file(TEMPO + END)[: -len(END)], "it ends too early"),  # cut between two events
         (file(b"\x00\x90\x3c"), "it ends too early"),
         (file(b"\x00\x3c\x40"), "data bytes where an event should begin"),
         (file(b"\x00\x90\xbc\x40"), "a data byte above 127"),
@@ -108,6 +109,25 @@ def test_damaged_files_are_named(tmp_path, data, message):
     with pytest.raises(ArgumentError, match=message) as error:
         read_midi(path)
     assert str(error.value).startswith(f"{path}: not a MIDI file: ")
+
+
+def test_a_file_of_any_size_is_not_read_whole(tmp_path, monkeypatch):
+    path = tmp_path / "a.mid"
+    path.write_bytes(file(TEMPO + END))
+    monkeypatch.setattr(midi, "_LIMIT", path.stat().st_size)
+    assert read_midi(path).tempo == 120.0
+    path.write_bytes(path.read_bytes() + b"!")
+    with pytest.raises(ArgumentError, match=rf"a\.mid: larger than {midi._LIMIT} bytes"):
+        read_midi(path)
+
+
+def test_the_options_of_a_piece_by_default(tmp_path):
+    write_midi(tmp_path / "a.mid", PIECE)
+    written = (tmp_path / "a.mid").read_bytes()
+    assert written == midi_bytes(PIECE) == midi_bytes(PIECE, ticks=480, tempo=120.0, format=0)
+    roll = np.eye(3, 88)
+    assert roll_notes(roll) == roll_notes(roll, 480, tie=True, velocity=80)
+    assert np.array_equal(notes_roll(PIECE), notes_roll(PIECE, 480))
 
 
 def test_every_cut_of_a_file_is_noticed_or_harmless(tmp_path):

@@ -196,6 +196,7 @@ def test_one_vector_for_each_sequence():
         ({"targets": [1, [2]]}, ShapeError, "targets: expected all alike"),
         ({"targets": [[1, [2]], [1]]}, ShapeError, r"targets\[0\]: its steps differ"),
         ({"padding": -1.5}, ArgumentError, "^padding: expected an integer, .* got -1.5"),
+        ({"padding": 1e19}, ArgumentError, "^padding: expected an integer"),
         ({"padding": float("nan")}, ArgumentError, "^padding: expected an integer"),
         (
             {"targets": [[1, 2], [3]], "target_padding": 0.5},

@@ -14,6 +14,7 @@ from rnnkit.data import (
     mae,
     mase,
     naive,
+    naive_error,
     rmse,
     rolling_origins,
     seasonal_naive,
@@ -210,6 +211,8 @@ def test_measures_by_hand():
         mase(forecast, truth, np.zeros((5, 1)))
     with pytest.raises(ArgumentError, match="training: expected finite numbers"):
         mase(forecast, truth, np.array([[1.0], [np.nan], [3.0]]))
+    with pytest.raises(ShapeError, match=r"training: expected \(L, C\), got \(4,\)"):
+        naive_error(training[:, 0])
     with pytest.raises(ArgumentError, match="more than 4"):
         mase(forecast, truth, training, season=4)
 

@@ -73,6 +73,9 @@ def test_the_most_frequent_words_come_first():
     assert vocabulary.encode("a d x").tolist() == [3, 6, 0]
     assert vocabulary.encode(["a", "<unk>", "</s>"], end=True).tolist() == [3, 0, 2, 2]
     assert vocabulary.encode("").dtype == np.int64
+    translated = WordVocabulary(["a"], specials=("pad", "start", "end"))
+    around = translated.encode("a", start=True, end=True)
+    assert translated.tokens(around) == ["<s>", "a", "</s>"]
     assert vocabulary.tokens([0, 1, 2, 3]) == ["<unk>", "<pad>", "</s>", "a"]
     assert vocabulary.decode(np.array([3, 0, 4, 2, 1, 1])) == "a <unk> c"
     assert "a" in vocabulary
@@ -165,6 +168,8 @@ def test_labels_keep_their_order():
     assert "N" in labels
     assert LabelSet.of(["10", "9", "-1"]).names == ("-1", "9", "10")
     assert LabelSet.of(["10", "9", "x"]).names == ("10", "9", "x")
+    for name in ("\u00b2", "9" * 5000):  # digits that int() refuses
+        assert LabelSet.of(["1", name]).names == ("1", name)
     again = LabelSet.from_record(json.loads(json.dumps(labels.record())))
     assert again.names == labels.names
     assert len(again) == 3

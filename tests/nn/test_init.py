@@ -1,9 +1,13 @@
 """Initialisation: distributions, exact matrices, the seed, refusals."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 import rnnkit as rk
+from rnnkit import nn
+from rnnkit.cells import CELLS
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.nn import Parameter, init
 
@@ -135,3 +139,41 @@ def test_an_array_is_filled_as_its_tensor_is():
     gates = np.zeros((8, 4))
     init.gate_by_gate_(gates, 2, init.eye_)
     np.testing.assert_array_equal(gates, np.tile(np.eye(4), (2, 1)))
+
+
+MADE = {
+    "AdaptiveLogSoftmaxWithLoss": lambda: nn.AdaptiveLogSoftmaxWithLoss(4, 10, [2, 5], 2.0),
+    "AdditiveAttention": lambda: nn.AdditiveAttention(3, 4, 5),
+    "AttentionPool": lambda: nn.AttentionPool(3, 5),
+    "BatchNorm1d": lambda: nn.BatchNorm1d(3),
+    "Conv1d": lambda: nn.Conv1d(2, 4, 3),
+    "MultiplicativeAttention": lambda: nn.MultiplicativeAttention(3, 4, "general"),
+    "Embedding": lambda: nn.Embedding(4, 3, padding_idx=1),
+    "GRU": lambda: nn.GRU(2, 3, num_layers=2, bidirectional=True),
+    "LSTM": lambda: nn.LSTM(2, 3, proj_size=2, peephole=True),
+    "LayerNorm": lambda: nn.LayerNorm(3),
+    "Linear": lambda: nn.Linear(3, 4),
+    "RNN": lambda: nn.RNN(2, 3),
+} | {f"{name}, a cell": partial(kind, 4, 4) for name, kind in CELLS.items()}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_module_begins_with_what_reset_parameters_gives(name):
+    rk.manual_seed(1)
+    module = MADE[name]()
+    begun = {name: np.array(array) for name, array in module.state_dict().items()}
+    other = MADE[name]()
+    assert begun
+    for array in begun.values():
+        assert np.isfinite(array).all()
+    for _, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.data.dtype.kind == "f":
+            tensor.data.fill(7.5)
+    rk.manual_seed(1)
+    module.reset_parameters()
+    for key, array in module.state_dict().items():
+        np.testing.assert_array_equal(array, begun[key], err_msg=key)
+    drawn = [key for key, array in begun.items() if array.std() > 0 and array.size > 2]
+    same = [key for key in drawn if np.array_equal(begun[key], other.state_dict()[key])]
+    assert {"BatchNorm1d": 0, "LayerNorm": 0}.get(name, 1) <= len(drawn)
+    assert len(same) < max(len(drawn), 1), same

@@ -103,6 +103,7 @@ def test_one_seed_makes_the_same_layer_in_both_precisions():
 def test_reprs():
     assert repr(nn.Linear(3, 4)) == "Linear(in_features=3, out_features=4, bias=True)"
     assert repr(nn.Embedding(5, 4, padding_idx=-1)) == "Embedding(5, 4, padding_idx=4)"
+    assert nn.Embedding(5, 4, padding_idx=-5).padding_idx == 0
     assert repr(nn.Dropout(0.25)) == "Dropout(p=0.25)"
     assert repr(nn.LayerNorm(4)) == "LayerNorm((4,), eps=1e-05, elementwise_affine=True)"
     assert repr(nn.Tanh()) == "Tanh()"
@@ -158,6 +159,7 @@ def test_arrays_are_taken_as_inputs():
         (lambda: nn.Embedding(3, 3, 3), r"padding_idx: expected a row in \[-3, 3\), got 3"),
         (lambda: nn.Embedding(3, 3, -4), "padding_idx: expected a row"),
         (lambda: nn.Embedding(3, 3, 1.0), "padding_idx: expected a row"),
+        (lambda: nn.Embedding(3, 3, True), "padding_idx: expected a row"),
         (lambda: nn.Dropout(1.5), "p: expected a probability from 0 to 1, got 1.5"),
         (lambda: nn.Dropout("0.5"), "p: expected a probability from 0 to 1, got '0.5'"),
         (lambda: nn.Dropout(float("nan")), "p: expected a probability"),

@@ -75,6 +75,7 @@ def test_linear_adds_the_bias_to_a_new_array():
         (lambda: rk.ones(2, 3) @ rk.ones(2), ShapeError, r"inner sizes differ"),
         (lambda: rk.ones(2, 2, 3) @ rk.ones(3, 3, 2), ShapeError, "matmul"),
         (lambda: rk.ones(2) @ rk.tensor(1.0), ShapeError, "at least 1-d"),
+        (lambda: rk.tensor(1.0) @ rk.ones(2), ShapeError, "at least 1-d"),
         (lambda: rk.linear(rk.ones(2, 3), rk.ones(4, 2)), ShapeError, r"x: expected \(..., 2\)"),
         (lambda: rk.linear(rk.ones(2, 3), rk.ones(3)), ShapeError, r"weight: expected \(O, I\)"),
         (lambda: rk.linear(rk.tensor(1.0), rk.ones(4, 2)), ShapeError, r"got \(\)"),

@@ -192,7 +192,7 @@ CURVES = {
 }
 
 
-def search(name, t, tolerance=1e-12):
+def search(name, t, tolerance=1e-12, most=25):
     f, slope = CURVES[name]
     calls = []
 
@@ -201,7 +201,7 @@ def search(name, t, tolerance=1e-12):
         return Point(t, f(t), slope(t), np.zeros(1))
 
     begin = evaluate(0.0)
-    return begin, strong_wolfe(evaluate, begin, t, tolerance), calls
+    return begin, strong_wolfe(evaluate, begin, t, tolerance, most), calls
 
 
 @pytest.mark.parametrize("t", [1e-4, 0.3, 1.0, 30.0])
@@ -222,6 +222,14 @@ def test_what_is_found_is_lower_whatever_the_curve(name, t):
     assert point.loss <= begin.loss + C1 * point.t * begin.slope
     assert point.t > 0
     assert len(calls) <= 26
+
+
+@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_no_more_calls_than_were_granted(name, most):
+    spent = [len(search(name, t, 0.0, most)[2]) - 1 for t in (1e-4, 0.3, 30.0, 300.0)]
+    assert max(spent) <= most
+    assert min(spent) >= 1
 
 
 def test_the_minimum_of_a_cubic():

@@ -102,6 +102,28 @@ def test_one_cycle_has_momentum_go_the_other_way_and_stays_at_its_end():
     assert fixed.param_groups[0]["momentum"] == 0.5
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_one_cycle_turns_within_its_first_steps_or_its_last(share):
+    """Of four steps the way up takes none, one, two or all: the first step is then its top, or
+    the rise is over as it begins."""
+    optimizer = optim.SGD([Parameter(np.zeros(1))], lr=1.0)
+    schedule = lr_scheduler.OneCycleLR(
+        optimizer, 1.0, 4, pct_start=share, anneal_strategy="linear", cycle_momentum=False
+    )
+    rates = []
+    for _ in range(5):
+        rates += rates_of(optimizer)
+        schedule.step()
+    begin, end = 0.04, 4e-6
+    expected = {
+        0.0: [1.0, (2 + end) / 3, (1 + 2 * end) / 3, end, end],
+        0.25: [begin, (2 + end) / 3, (1 + 2 * end) / 3, end, end],
+        0.5: [begin, 1.0, (1 + end) / 2, end, end],
+        1.0: [begin, begin + 0.96 / 3, begin + 0.96 * 2 / 3, 1.0, end],
+    }[share]
+    np.testing.assert_allclose(rates, expected, rtol=1e-12, atol=1e-15)
+
+
 def test_lambda_lr_for_all_groups_and_for_each():
     optimizer = make_optimizer()
     schedule = lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
@@ -169,6 +191,14 @@ def test_plateau_takes_a_tensor_and_a_nan_is_no_improvement():
     assert rates_of(optimizer) == [0.25, 0.01]
 
 
+def test_plateau_leaves_what_would_hardly_change():
+    optimizer = make_optimizer()  # rates of 0.5 and 0.02
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, factor=0.5, eps=0.015)
+    for _ in range(2):
+        schedule.step(1.0)
+    assert rates_of(optimizer) == [0.25, 0.02]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -178,6 +208,10 @@ def test_plateau_takes_a_tensor_and_a_nan_is_no_improvement():
         (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 0.5), "T_mult: expected"),
         (lambda o: lr_scheduler.OneCycleLR(o, 0.1), "total_steps: expected an integer, or epochs"),
         (lambda o: lr_scheduler.OneCycleLR(o, [0.1], 9), "max_lr: expected 2, one per param group"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 1, 9, pct_start=1.5), "pct_start: expected"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 1, 9, div_factor=0.5), "^div_factor: expected"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 1, 9, final_div_factor=0), "final_div_factor: exp"),
+        (lambda o: lr_scheduler.OneCycleLR(o, 1, 9, anneal_strategy="x"), "anneal_strategy: exp"),
         (
             lambda o: lr_scheduler.OneCycleLR(optim.Adagrad([rk.zeros(1)]), 0.1, 9),
             "cycle_momentum: expected False for Adagrad",

@@ -75,6 +75,7 @@ def test_both_paths_give_the_same_bits(number, dtype):
     for array, other in zip(arrays, others, strict=True):
         np.testing.assert_array_equal(array, other)
     for index, state in saved["state"].items():
+        assert state.keys() == twin["state"][index].keys()
         for name, value in state.items():
             np.testing.assert_array_equal(value, twin["state"][index][name])
 

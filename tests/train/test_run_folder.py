@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from rnnkit.data.atomic import remove_partial_files, write_atomically
+from rnnkit.errors import ArgumentError
 from rnnkit.train import RunError, RunFolder
+from rnnkit.train.sources import unchanged
 
 
 def fail_with(code):
@@ -53,7 +55,8 @@ def test_the_data_reach_the_disk_before_the_name_and_the_folder_after(tmp_path, 
     flush, rename = os.fsync, os.replace
 
     def fsync(handle):
-        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        status = os.fstat(handle)
+        events.append("folder" if stat.S_ISDIR(status.st_mode) else status.st_size)
         flush(handle)
 
     def replace(*names):
@@ -62,8 +65,8 @@ def test_the_data_reach_the_disk_before_the_name_and_the_folder_after(tmp_path, 
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
-    write_atomically(str(tmp_path / "a"), b"x")
-    assert events == ["file", "rename", "folder"]
+    write_atomically(str(tmp_path / "a"), b"all")
+    assert events == [3, "rename", "folder"]
 
 
 def test_arrays_come_back_whatever_their_strides(tmp_path):
@@ -131,6 +134,16 @@ def test_the_quality_of_the_model_is_beside_it_to_the_last_bit(tmp_path):
     folder.save_model({"weight": np.ones(2, np.float32)}, {"step": "x"})
     with pytest.raises(RunError, match=r"model.safetensors: damaged: its notes"):
         folder.model_quality()
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(tmp_path):
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for file in files:
+        file.write_text("text")
+    with unchanged(files):
+        pass
+    with pytest.raises(ArgumentError, match=r"b\.txt: changed while"), unchanged(files):
+        files[1].write_text("another text")
 
 
 def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):

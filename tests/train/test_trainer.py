@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ from rnnkit.train import (
     evaluate,
 )
 from rnnkit.train.backtest import forecast_with
+from rnnkit.train.interrupt import InterruptFlag
+from rnnkit.train.speed import Speed
 
 
 class Recorder(Observer):
@@ -583,3 +586,32 @@ def test_logs_hold_losses_metrics_and_validations(tmp_path):
             model, AdamW(model.parameters()), Shuffled(9, 1), budget=Budget(steps=1),
             observers=[JsonLinesLog(tmp_path / "a")],
         ).fit()  # fmt: skip
+
+
+def test_ctrl_c_is_as_it_was_after_the_block_whatever_ended_it():
+    before = signal.getsignal(signal.SIGINT)
+    with InterruptFlag() as flag:
+        signal.raise_signal(signal.SIGINT)
+        assert flag.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyError), InterruptFlag():
+        raise KeyError
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_speed_of_the_run_and_of_the_last_seconds():
+    """The newest step weighs 1 - exp(-seconds / 3), what was before it the rest."""
+    speed = Speed()
+    assert (speed.overall, speed.recent) == (0.0, 0.0)
+    speed.add(40, 2.0)
+    assert (speed.overall, speed.recent) == (20.0, 20.0)
+    speed.add(50, 1.0)
+    kept = math.exp(-1 / 3)
+    assert speed.recent == pytest.approx(kept * 20 + (1 - kept) * 50)
+    twin = Speed()
+    twin.load_state_dict(json.loads(json.dumps(speed.state_dict())))
+    assert (twin.overall, twin.recent) == (30.0, 0.0)
+    twin.add(30, 1.0)
+    assert (twin.overall, twin.recent) == (30.0, 30.0)
