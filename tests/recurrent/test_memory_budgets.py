@@ -489,6 +489,37 @@ def held_by(run):
     return held - before, peak - before
 
 
+FUSED_KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@pytest.mark.parametrize("call", ["all", "last", "lengths"])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("name", FUSED_KINDS)
+def test_a_fused_kernel_keeps_to_its_budget(native, name, directions, call):
+    T, N, H = 500, 16, 32
+    module = FUSED_KINDS[name](8, H, bidirectional=directions == 2)
+    x = rk.tensor(np.random.default_rng(0).standard_normal((T, N, 8)).astype(np.float32))
+    options = {"return_sequences": call != "last"}
+    if call == "lengths":
+        options["lengths"] = [300, 250, 0, 280] * 4
+
+    def run():
+        y, _ = module(x, **options)
+        return y, None
+
+    with rk.backend("native"):
+        whole, _ = held_by(run)
+        outputs = T * N * directions * H * 4 if call != "last" else 0
+        # So little that the states between segments count.
+        module.memory = budget = (whole - outputs) // 8
+        held, _ = held_by(run)
+    if name == "rnn" and call != "last":
+        budget = 0  # it keeps nothing beyond its outputs
+    assert held - outputs <= 1.02 * budget + (30_000 if call == "lengths" else 16_000)
+    # Nor is a budget left unused.
+    assert call == "lengths" or held - outputs >= 0.9 * budget
+
+
 @pytest.mark.parametrize("hidden", [8, 64])
 def test_the_tape_keeps_to_its_budget(hidden):
     """As tracemalloc counts, with objects; besides outputs and gradients, of which a few live."""
