@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from itertools import product
 
+import numpy as np
 import pytest
 from recurrent_contract import (
     WAYS,
@@ -19,6 +20,7 @@ from recurrent_contract import (
 
 import rnnkit as rk
 from rnnkit.recurrent import layer as primitive
+from rnnkit.recurrent import run_layer
 from rnnkit.recurrent.options import PLAIN, Options
 
 CELLS = [
@@ -40,7 +42,9 @@ WANTED = {
 # Each two of these options meet; of the most usual calls, all.
 CALLS = [
     *all_pairs(WAYS_HERE, [*WANTED], (False, True), ("a", "b", "ab", "ba"), ("full", 1), (0, 1)),
-    *product(["plain", "restart alone"], ["everything"], (0, 1), ("a", "ba"), ["full"], (0, 1)),
+    *product(
+        ["plain", "restart alone", "steps"], ["everything"], (0, 1), ("a", "ba"), ["full"], (0, 1)
+    ),
 ]
 
 
@@ -59,7 +63,12 @@ def result(layer, wanted, is_seen):
     """What a call gives: outputs, gradients and, where it is seen, those of the states."""
     rk.manual_seed(1)
     if wanted == []:
-        return forward(layer, "auto")
+        for cell in layer.cells:
+            cell.freeze()  # what is prepared then is kept, too
+        found = forward(layer, "auto")
+        for cell in layer.cells:
+            cell.unfreeze()
+        return found
     used = None if wanted is None else ["y"]
     if not is_seen:
         return forward_backward(layer, "auto", used, wanted)
@@ -89,3 +98,47 @@ def test_calls_take_turns(name, options):
         alone = layer.with_()
         alone.cells = tuple(copy.deepcopy(cell) for cell in layer.cells)
         assert_same_bits(result(layer, wanted, is_seen), result(alone, wanted, is_seen))
+
+
+@pytest.mark.usefixtures("native", "_options_as_of_modules")
+def test_captured_tensors_take_turns_in_what_needs_a_gradient():
+    one, other = rk.tensor([2.0, 3.0]), rk.tensor([5.0, 7.0])
+
+    class Capturing(rk.Cell):
+        def step(self, x, state):
+            h = one * x + other * state[0]
+            return h, (h,)
+
+    cell, x = Capturing(2, 2), rk.ones(3, 1, 2)
+    d_y = rk.tensor(np.random.default_rng(0).standard_normal((3, 1, 2)).astype(np.float32))
+    for wanted in ([one], [other], [one, other], [other]):
+        for each in (one, other):
+            each.requires_grad_(any(each is t for t in wanted))
+        found = []
+        for backend in ("native", "python"):
+            with rk.backend(backend):
+                y, _ = run_layer((cell,), x)
+                found.append([d.numpy() for d in rk.grad(y, wanted, d_y)])
+        np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+class Follows(rk.Cell):
+    """Its second state is the input before."""
+
+    state_names = ("h", "last")
+
+    def step(self, x, state):
+        h = state[0] * 0.5 + state[1]
+        return h, (h, x)
+
+
+@pytest.mark.usefixtures("native")
+def test_a_state_that_no_row_keeps_has_nothing_behind_it():
+    cell, x = Follows(2, 2), rk.ones(3, 2, 2)
+    start = [rk.ones(1, 2, 2).requires_grad_() for _ in range(2)]
+    for lengths in ([3, 2], [3, 0], [3, 1]):
+        for backend in ("native", "python"):
+            with rk.backend(backend):
+                _, (h, last) = run_layer((cell,), x, start, lengths=lengths)
+            assert h.requires_grad
+            assert last.requires_grad == (0 in lengths), (backend, lengths)

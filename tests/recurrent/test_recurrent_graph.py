@@ -198,7 +198,7 @@ def test_a_backward_pass_that_was_broken_off(native, monkeypatch, make, retain):
         (actual,) = rk.grad(y, weight, rk.ones(*y.shape))
         np.testing.assert_array_equal(actual.numpy(), expected.numpy())
     else:
-        with pytest.raises(GraphError, match="was interrupted after .* run the forward"):
+        with pytest.raises(GraphError, match=r"was interrupted after .* run the forward"):
             rk.grad(y, weight, rk.ones(*y.shape))
 
 
