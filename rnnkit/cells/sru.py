@@ -73,6 +73,8 @@ class SRUCell(Cell):
             fan_in = self.input_size if weight.ndim == 2 else self.hidden_size
             bound = (3 / fan_in) ** 0.5
             weight.data[...] = rng.generator().uniform(-bound, bound, weight.shape)
+        if self.bias_ih is not None:
+            self.bias_ih.data[...] = 0
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         (c,) = state
