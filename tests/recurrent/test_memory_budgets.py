@@ -13,6 +13,7 @@ from recurrent_contract import (
     Case,
     assert_close,
     assert_same_bits,
+    check_native_equals_tape,
     forward,
     forward_backward,
     function_of_everything,
@@ -77,6 +78,16 @@ def test_any_budget_on_the_native_path(native, short_blocks, name, options, way)
         layer.call.get("return_sequences", True) or layer.call.get("return_steps", False)
     )
     assert bool(segments_run()) != (keeps_nothing or way == "no row has a step")
+
+
+@EACH_WAY
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_what_is_computed_before_the_loop_in_blocks(native, short_blocks, batch_first, way):
+    sizes, options = (7, 4, 3, 5), {"timed": True}
+    layer = layer_of(way, Case("phased_lstm", options, sizes, 2, batch_first=batch_first))
+    check_native_equals_tape(layer)
+    expected = forward_backward(layer, "native")
+    assert_same_bits(forward_backward(layer.with_(memory=1), "native"), expected)
 
 
 @EACH_WAY
