@@ -74,7 +74,7 @@ class SRUCell(Cell):
             bound = (3 / fan_in) ** 0.5
             weight.data[...] = rng.generator().uniform(-bound, bound, weight.shape)
         if self.bias_ih is not None:
-            self.bias_ih.data.fill(0.0)
+            self.bias_ih.data[...] = 0
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         (c,) = state

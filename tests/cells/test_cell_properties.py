@@ -354,3 +354,43 @@ def test_the_memory_of_a_nested_lstm_is_bounded(random):
     _, (_, c, inner) = run(cell, random.standard_normal((40, 2, 3)))
     np.testing.assert_allclose(inner, np.full((1, 2, 4), 40.0))
     assert 0 < c.min() <= c.max() < 1
+
+
+# Parameters that do not begin in U(-1/sqrt(H), 1/sqrt(H)): the least and the greatest value.
+BEGINS = {
+    ("exp_rnn", "bias_hh"): (-0.01, 0.01),
+    ("exp_rnn", "weight_skew"): (-np.pi, np.pi),
+    ("ind_rnn", "weight_hh"): (0, 1),
+    ("li_gru", "gain_ih"): (1, 1),
+    ("li_gru", "bias_ih"): (0, 0),
+    ("lmu", "encoder_m"): (0, 0),
+    ("phased_lstm", "open"): (0.05, 0.05),
+    ("sru", "weight_ih"): (-(3 / 30) ** 0.5, (3 / 30) ** 0.5),
+    ("sru", "weight_cc"): (-(3 / 400) ** 0.5, (3 / 400) ** 0.5),
+    ("sru", "bias_ih"): (0, 0),
+}
+NOT_UNIFORM = {("lru", None), ("phased_lstm", "period"), ("phased_lstm", "shift")}
+
+
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_parameters_begin_anew_as_they_are_said_to(name):
+    cell = cells.CELLS[name](30, 400)
+    for parameter in cell.parameters():
+        parameter.data[...] = np.nan
+    cell.reset_parameters()
+    for path, parameter in cell.named_parameters():
+        values = parameter.data
+        assert np.isfinite(values).all(), path
+        if {(name, path), (name, None)} & NOT_UNIFORM:
+            continue
+        usual = (-0.05, 0.05)
+        if cell.short_name.startswith(("LayerNorm", "RMSNorm")) and path[:4] in ("gain", "bias"):
+            usual = (path.startswith("gain"),) * 2
+        low, high = BEGINS.get((name, path), usual)
+        slack = 0.05 * (high - low)
+        assert low - 1e-6 <= values.min() <= low + slack, path
+        assert high - slack <= values.max() <= high + 1e-6, path
+    if name == "exp_rnn":
+        pairs = np.zeros((400, 400), bool)
+        pairs[np.arange(0, 399, 2), np.arange(1, 400, 2)] = True
+        np.testing.assert_array_equal(cell.weight_skew.data != 0, pairs)

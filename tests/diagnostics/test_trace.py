@@ -524,3 +524,36 @@ def test_wrong_arguments(path):
         net(rk.tensor(np.zeros((2, 1, 2), np.float32)))
     with pytest.raises(GraphError, match="l0: no gradient has come to h"):
         trace["l0"].factor()
+
+
+@pytest.mark.parametrize("path", ["python", "auto"])
+@pytest.mark.parametrize("options", [
+    {"recurrent_dropout": 0.4}, {"recurrent_dropout": 0.4, "bidirectional": True}, {"zoneout": 0.3},
+], ids=str)  # fmt: skip
+def test_gates_are_those_of_the_masks_that_the_run_drew(path, options):
+    net = nn.LSTM(I, H, dtype="float64", **options)
+    rk.manual_seed(5)
+    with rk.backend(path), rk.diagnostics.trace(net) as trace:
+        net(rk.randn(T, N, I, dtype="float64"), lengths=[T, 3, T, 0, 1])
+    for layer in trace:
+        i, f, g, o = (layer.gates[name] for name in "ifgo")
+        h, c = layer.states["h"], layer.states["c"]
+        times = range(T - 2, -1, -1) if layer.reverse else range(1, T)
+        for t in times:
+            before = t + 1 if layer.reverse else t - 1
+            there = (layer.sequences[[t, before]] >= 0).all(0)
+            new = f[t] * c[before] + i[t] * g[t]
+            kept = (c[t] == c[before]) if "zoneout" in options else np.zeros_like(c[t], bool)
+            np.testing.assert_allclose(
+                np.where(kept, c[t], new)[there], c[t][there], rtol=1e-9, atol=1e-12
+            )
+            if not kept.any():
+                np.testing.assert_allclose(h[t][there], (o[t] * np.tanh(c[t]))[there], rtol=1e-9)
+
+
+def test_a_probe_is_there_for_those_who_asked_for_it():
+    net = nn.GRU(I, H)
+    with rk.diagnostics.trace(net) as plain, rk.diagnostics.trace(net, probe=True) as probing:
+        net(rk.randn(T, N, I))
+    assert plain.layers[0].probe is None
+    assert probing.layers[0].probe.d_states["h"].any()

@@ -133,6 +133,8 @@ def test_wrong_arguments():
     for more in ({"every": 0}, {"vanishing": 2}, {"vanishing": -1}, {"exploding": 0.5}):
         with pytest.raises(ArgumentError, match=next(iter(more))):
             rk.diagnostics.watch(net, **more)
+    for more in ({"vanishing": 0, "exploding": 1}, {"vanishing": 1, "exploding": math.inf}):
+        rk.diagnostics.watch(net, **more)
     with pytest.raises(ArgumentError, match="module"):
         rk.diagnostics.watch(None)
     with pytest.raises(ArgumentError, match="Linear has no recurrent layer"):

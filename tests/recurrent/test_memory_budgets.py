@@ -13,6 +13,7 @@ from recurrent_contract import (
     Case,
     assert_close,
     assert_same_bits,
+    check_native_equals_tape,
     forward,
     forward_backward,
     function_of_everything,
@@ -77,6 +78,16 @@ def test_any_budget_on_the_native_path(native, short_blocks, name, options, way)
         layer.call.get("return_sequences", True) or layer.call.get("return_steps", False)
     )
     assert bool(segments_run()) != (keeps_nothing or way == "no row has a step")
+
+
+@EACH_WAY
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_what_is_computed_before_the_loop_in_blocks(native, short_blocks, batch_first, way):
+    sizes, options = (7, 4, 3, 5), {"timed": True}
+    layer = layer_of(way, Case("phased_lstm", options, sizes, 2, batch_first=batch_first))
+    check_native_equals_tape(layer)
+    expected = forward_backward(layer, "native")
+    assert_same_bits(forward_backward(layer.with_(memory=1), "native"), expected)
 
 
 @EACH_WAY
@@ -487,6 +498,52 @@ def held_by(run):
     finally:
         tracemalloc.stop()
     return held - before, peak - before
+
+
+FUSED_KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@pytest.mark.parametrize("call", ["all", "last", "lengths", "layers"])
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("name", FUSED_KINDS)
+def test_a_fused_kernel_keeps_to_its_budget(native, name, directions, call):
+    T, N, H, layers = 500, 16, 32, 1 + (call == "layers")
+    module = FUSED_KINDS[name](8, H, layers, bidirectional=directions == 2)
+    x = rk.tensor(np.random.default_rng(0).standard_normal((T, N, 8)).astype(np.float32))
+    options = {"return_sequences": call != "last"}
+    if call == "lengths":
+        options["lengths"] = [300, 250, 0, 280] * 4
+
+    def run():
+        y, _ = module(x, **options)
+        return y, None
+
+    with rk.backend("native"):
+        whole, _ = held_by(run)
+        outputs = layers * T * N * directions * H * 4 if call != "last" else 0
+        # So little that the states between segments count.
+        module.memory = budget = (whole - outputs) // 8
+        held, _ = held_by(run)
+    if name == "rnn" and call != "last":
+        budget = 0  # it keeps nothing beyond its outputs
+    assert held - outputs <= 1.02 * budget + (layers * 16_000 if call != "lengths" else 30_000)
+    # Nor is a budget left unused.
+    assert call == "lengths" or held - outputs >= 0.9 * budget
+
+
+@pytest.mark.parametrize("parts", [4, 8])
+@pytest.mark.parametrize("options", [{"peephole": True}, {"recurrent_dropout": 0.2}], ids=str)
+def test_a_program_keeps_to_its_budget(native, short_blocks, options, parts):
+    T, N, H = 500, 16, 32
+    module = nn.LSTM(8, H, **options)
+    x = rk.tensor(np.random.default_rng(0).standard_normal((T, N, 8)).astype(np.float32))
+    outputs = T * N * H * 4
+    whole, _ = held_by(lambda: module(x))
+    module.memory = budget = (whole - outputs) // parts
+    held, peak = held_by(lambda: module(x))
+    assert held <= outputs + budget
+    # The gradient of the outputs comes as the sum gives it, and as the native side takes it.
+    assert 0.8 * budget <= peak - 3 * outputs <= 1.05 * budget + 30_000
 
 
 @pytest.mark.parametrize("hidden", [8, 64])

@@ -4,6 +4,7 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -190,3 +191,35 @@ def test_a_number_that_the_step_takes_from_elsewhere_may_change():
     y = check(cell, "float64")
     one.data[...] = 3.0
     assert np.abs(check(cell, "float64") - y).max() > 1e-3
+
+
+ALMOST_ALIKE = [
+    (1, True, 1.0, "1"),
+    (0, False, None, "", (), [], {}, 0.0, -0.0),
+    ((1, 2), [1, 2], (2, 1), (1, True)),
+    ({1, 2}, frozenset({1, 2}), {1, 3}),
+    ({1: 2}, {True: 2}, {1: 3}, {1: True}, {2: 1}),
+    ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    (np.zeros(4), np.zeros((2, 2)), np.zeros(4, np.int64), np.zeros(4, np.float32), np.ones(4)),
+    (np.float32(1), np.float64(1)),
+    (SimpleNamespace(a=1), SimpleNamespace(a=True), SimpleNamespace(b=1)),
+    (rk.zeros(4), rk.zeros(2, 2), rk.zeros(4, dtype="float64"), rk.tensor([0, 0, 0, 0])),
+]
+
+
+@pytest.mark.parametrize("values", ALMOST_ALIKE, ids=lambda values: repr(values[0]))
+def test_attributes_that_are_almost_alike_are_told_apart(values):
+    class Described(Own):
+        def step(self, x, state):
+            value = self.value
+            text = f"{value.shape} {value.dtype}" if isinstance(value, rk.Tensor) else repr(value)
+            if isinstance(value, np.ndarray):
+                text += f"{value.shape} {value.dtype}"
+            factor = 0.2 + crc32(text.encode()) % 997 / 2000
+            h = factor * ops.tanh(x @ self.W.T + state[0] @ self.U.T + self.b)
+            return h, (h,)
+
+    cell = Described()
+    for value in (*values, values[0]):
+        cell.value = value
+        check(cell)

@@ -153,9 +153,15 @@ def test_looking_changes_nothing():
     listing = module.program()
     assert [line for line in listing.forward if "drawn" in line.text]
     np.testing.assert_array_equal(module(x)[0].data, expected)
-    module.eval()
-    assert module.program().path == "program"  # zoneout's expectation
+    module.eval()  # its cells follow with the next run
+    evaluation = module.program()
+    assert evaluation.path == "program"  # zoneout's expectation
+    assert not [line for line in evaluation.forward if "drawn" in line.text]
     assert module.layers[0][0].training
+    module(x)
+    assert module.program().forward == evaluation.forward
+    assert module.train().program().forward == listing.forward
+    assert not module.layers[0][0].training
 
 
 def test_there_is_no_such_layer():

@@ -166,6 +166,9 @@ def test_wrong_arrays(path, x, state, kind, message):
 
 def test_wrong_cells(path):
     x = f32(5, 3, 4)
+    with_a_step_of_its_own, of_other_states = GRUCell(4, 2), Follows(4, 2)
+    with_a_step_of_its_own.step = GRUCell(4, 2).step
+    of_other_states.width = 2
     for cells, message in [
         ((), "expected .forward,. or .forward, reverse."),
         ((LSTMCell(4, 2),) * 3, "expected .forward,. or .forward, reverse."),
@@ -182,6 +185,8 @@ def test_wrong_cells(path):
         ((GRUCell(4, 2, zoneout=0.5), GRUCell(4, 2)), r"zoneout .* \(0.5,\) and \(0.0,\)"),
         ((GRUCell(4, 2), GRUCell(4, 2, recurrent_dropout=0.5)), "recurrent_dropout .* 0.0 and"),
         ((GRUCell(4, 2), GRUCell(4, 2).eval()), "training .* True and False"),
+        ((GRUCell(4, 2), with_a_step_of_its_own), "kernel .* gru and None"),
+        ((Follows(4, 2), of_other_states), r"state_shapes .* \(\(4,\),\) and \(\(2,\),\)"),
     ]:
         with pytest.raises(ArgumentError, match=message):
             run_layer(cells, x)
@@ -211,6 +216,7 @@ class Follows(Cell):
 
     def __init__(self, input_size, hidden_size):
         super().__init__(input_size, hidden_size)
+        self.width = input_size
         self.make_parameters("float32")
 
     def parameter_shapes(self):
@@ -218,7 +224,7 @@ class Follows(Cell):
 
     @property
     def state_shapes(self):
-        return ((self.input_size,),)
+        return ((self.width,),)
 
     def step(self, x, state):
         return (x + state[0]) @ self.weight.T, (x,)
@@ -239,8 +245,9 @@ def test_parameters_that_no_longer_fit(path):
     ]:
         cell = LSTMCell(4, 2)
         getattr(cell, name).data = value
-        with pytest.raises(kind, match=message):
-            run_layer((cell,), f32(5, 3, 4))
+        for cells in ((cell,), (LSTMCell(4, 2), cell)):
+            with pytest.raises(kind, match=message):
+                run_layer(cells, f32(5, 3, 4))
     cell = LSTMCell(4, 2)
     cell.bias_hh = None
     with pytest.raises(ShapeError, match=r"bias_hh: expected shape \(8,\), got None"):

@@ -8,6 +8,7 @@ import pytest
 from recurrent_contract import Case, assert_close, cases, forward_backward, make_layer
 
 import rnnkit as rk
+from rnnkit import nn
 from rnnkit.errors import GraphError
 from rnnkit.recurrent import run_layer
 
@@ -141,6 +142,64 @@ def test_the_graph_goes_away_without_the_garbage_collector(path, case):
         assert watch() is None
     finally:
         gc.enable()
+
+
+PROGRAMS = [
+    ("lstm", {"peephole": True}), ("gru", {"zoneout": 0.5}), ("qrnn", {}),
+    ("phased_lstm", {"timed": True}),  # computes more than products before the loop
+]
+
+
+@pytest.mark.parametrize("memory", ["full", 1])
+@pytest.mark.parametrize(("name", "options"), PROGRAMS)
+@pytest.mark.filterwarnings("ignore::rnnkit.recurrent.memory.MemoryBudgetWarning")
+def test_a_program_goes_away_without_the_garbage_collector(native, name, options, memory):
+    layer = make_layer(Case(name, options, (40, 3, 5, 7), dtype="float32"))
+    run_layer(layer.cells, layer.inputs["x"])  # what is kept of the cell itself
+
+    def run(way):
+        x = rk.tensor(layer.inputs["x"], requires_grad=True)
+        y, _ = run_layer(layer.cells, x, memory=memory)
+        if way == "backward":
+            y.sum().backward()
+        return weakref.ref(x.data)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with rk.no_grad():
+            assert run("inference")() is None
+        assert run("forward")() is None
+        assert run("backward")() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("retain", [False, True])
+@pytest.mark.parametrize("make", [
+    lambda: nn.LSTM(5, 7), lambda: nn.LSTM(5, 7, peephole=True),
+], ids=["fused", "program"])  # fmt: skip
+def test_a_backward_pass_that_was_broken_off(native, monkeypatch, make, retain):
+    """It may have written over what was kept: then nothing is computed from that again."""
+    module, x = make(), rk.randn(6, 2, 5)
+    y, _ = module(x)
+    weight = module.weight_hh_l0
+    (expected,) = rk.grad(y, weight, rk.ones(*y.shape), retain_graph=True)
+    node = type(y.grad_fn)
+
+    def broken_off(self, *_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node, "back", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            rk.grad(y, weight, rk.ones(*y.shape), retain_graph=retain)
+    if retain:
+        (actual,) = rk.grad(y, weight, rk.ones(*y.shape))
+        np.testing.assert_array_equal(actual.numpy(), expected.numpy())
+    else:
+        with pytest.raises(GraphError, match=r"was interrupted after .* run the forward"):
+            rk.grad(y, weight, rk.ones(*y.shape))
 
 
 def test_a_backward_pass_may_leave_out_the_output_of_every_step(path):

@@ -475,3 +475,50 @@ def test_results_for_any_memory(path, make):
         stepper.reset()
         assert stepper(x, out=out) is out
         np.testing.assert_array_equal(out, expected)
+
+
+class Swapped(rk.Cell):
+    """Its states change places; the output is one of them as it was."""
+
+    state_names = ("a", "b")
+
+    def step(self, x, state):
+        a, b = state
+        return a, (b, a + x)
+
+
+def test_states_that_change_places(path):
+    module = nn.Recurrent(Swapped(3, 3))
+    x = np.random.default_rng(0).standard_normal((6, 2, 3)).astype(np.float32)
+    with rk.backend(path):
+        stepper = module.stream(2)
+        y = np.stack([stepper(step) for step in x])
+        expected, final = module(x)
+    np.testing.assert_array_equal(y, expected.numpy())
+    for own, each in zip(stepper.state, final, strict=True):
+        np.testing.assert_array_equal(own, each.numpy())
+
+
+def test_one_feature_is_contiguous_whatever_its_stride(path):
+    with rk.backend(path):
+        stepper, other = nn.LSTM(3, 1).stream(2), np.zeros((2, 3), np.float32)
+        expected = stepper(np.ones((2, 3), np.float32))
+        stepper.reset()
+        out = stepper(np.ones((2, 3), np.float32), out=other[:, 1:2][:, ::2])
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(other[:, 1:2], expected)
+    assert not other[:, ::2].any()
+
+
+@pytest.mark.parametrize("cell", [
+    lambda: nn.LSTMCell(3, 4), lambda: nn.LSTMCell(3, 4, peephole=True),
+], ids=["fused", "program"])  # fmt: skip
+def test_parameters_that_no_longer_fit(path, cell):
+    with rk.backend("python" if path == "python" else "auto"):
+        module = nn.Recurrent(cell(), num_layers=2)
+        stepper = module.stream()
+        module.layers[1][0].bias_hh.data = np.ones(1, np.float32)
+        message = r"bias_hh: expected shape \(16,\), got \(1,\)"
+        for act in (module.stream, stepper.refresh, stepper.copy):
+            with pytest.raises(ShapeError, match=message):
+                act()

@@ -74,17 +74,14 @@ class Graphs:
         steps: of the run.
         block: steps of a block.
         invariants: of the run.
-        input_of: gives what is laid out as x, for x and what the run draws.
     """
 
     def __init__(
-        self, variant: Variant, steps: Steps, block: int, invariants: Invariants,
-        input_of: Callable[[Value], Array],
+        self, variant: Variant, steps: Steps, block: int, invariants: Invariants
     ) -> None:
         self._variant = variant
         self._steps = steps
         self._invariants = invariants
-        self._input_of = input_of
         self._block = block
         self._blocks: list[Block] = []
         self._operands: dict[int, tuple[Source, Tensor]] = {}
@@ -92,12 +89,18 @@ class Graphs:
     def forget(self) -> None:
         self._blocks = []
 
-    def compute(self, first: int, last: int) -> dict[Value, Placed]:
-        """The hoisted values of some steps."""
+    def compute(
+        self, first: int, last: int, input_of: Callable[[Value], Array]
+    ) -> dict[Value, Placed]:
+        """The hoisted values of some steps.
+
+        Args:
+            input_of: gives what is laid out as x, for x and what the run draws.
+        """
         self._blocks = []
         with always_native():
             self._blocks = [
-                self._compute(start, min(start + self._block, last))
+                self._compute(start, min(start + self._block, last), input_of)
                 for start in range(first, last, self._block)
             ]
         counts = [block.last - block.first for block in self._blocks]
@@ -108,11 +111,11 @@ class Graphs:
             found[value] = self._steps.placed(rows, first, last)
         return found
 
-    def _compute(self, first: int, last: int) -> Block:
+    def _compute(self, first: int, last: int, input_of: Callable[[Value], Array]) -> Block:
         variant = self._variant
         inputs = {}
         for value in variant.inputs:
-            rows = self._steps.rows(self._input_of(value), first, last)
+            rows = self._steps.rows(input_of(value), first, last)
             inputs[value] = leaf(rows, variant.requires_grad(value))
         with enable_grad() if variant.training else no_grad():
             prologue = self._invariants.prologue.for_inputs(

@@ -64,7 +64,7 @@ class Passes:
         self.block = steps_of_block(steps.N, layer.step.largest)
         self.graphs = None
         if variant.products is None:
-            self.graphs = Graphs(variant, steps, self.block, self.invariants, self._like_x)
+            self.graphs = Graphs(variant, steps, self.block, self.invariants)
         self.initial: Sequence[Array] = dense(arrays[layer.at_states])
         self.restart = dense(arrays[layer.at_restarts]) if layer.restarts else ()
         self.segments = [(0, steps.count)]
@@ -133,7 +133,7 @@ class Passes:
         variant, (first, last) = self.variant, segment
         self.present = None
         if self.graphs is not None:
-            self.computed = self.graphs.compute(first, last)
+            self.computed = self.graphs.compute(first, last, self._like_x)
         self.rows = dense([
             self.steps.rows(self._like_x(value), first, last) for value in variant.rows
         ])
