@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _adding = RLock()
-"""Held by who adds to a ``grad``: threads that go back from losses of their own share parameters."""
+"""Held by who adds to a ``grad``: threads may share parameters, and have losses of their own."""
 release_after_fork(_adding)
 
 
