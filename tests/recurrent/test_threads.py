@@ -68,6 +68,21 @@ def test_a_child_traces_though_a_thread_of_its_parent_was_tracing(native, in_chi
             forked.set()
 
 
+@pytest.mark.parametrize("change", ["freeze", "unfreeze"])
+def test_a_cell_is_traced_while_another_thread_freezes_its_module(native, change):
+    class Slow(Noisy):
+        def step(self, x, state, noise):
+            other.submit(getattr(module, change)).result()
+            return super().step(x, state, noise)
+
+    module = nn.Recurrent(Slow(4, 5, np.zeros))
+    if change == "unfreeze":
+        module.freeze()
+    with ThreadPoolExecutor(1) as other:
+        module(rk.randn(2, 3, 4))
+    assert rk.why()[-1].path == "program"
+
+
 def test_a_module_trains_while_its_streams_evaluate(native, impatient):
     module = nn.LSTM(5, 16, num_layers=2, zoneout=0.3)
     x = np.random.default_rng(0).standard_normal((30, 4, 5)).astype(np.float32)
