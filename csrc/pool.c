@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -200,11 +201,23 @@ static void watch_forks(void)
     pthread_atfork(NULL, NULL, after_fork_in_child);
 }
 
+/* A signal to the process is for the program's own threads, which may have blocked it or wait for it. Not
+   blocked are those that a thread's own instructions raise. */
+static void block_signals(sigset_t *before)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) sigdelset(&blocked, own[i]);
+    pthread_sigmask(SIG_BLOCK, &blocked, before);
+}
+
 /* Start workers until there are n, as far as the system allows; returns how many there are. */
 static int start_workers(int n)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, watch_forks);
+    if (pool.n_workers >= n) return pool.n_workers;
+    sigset_t before;
+    block_signals(&before); /* which a new thread inherits */
     while (pool.n_workers < n) {
         int tid = pool.n_workers + 1;
         worker_state *w = &workers[tid];
@@ -219,6 +232,7 @@ static int start_workers(int n)
         atomic_fetch_add_explicit(&pool.awake, 1, memory_order_relaxed);
         pool.n_workers++;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return pool.n_workers;
 }
 
@@ -232,7 +246,10 @@ static void run_alone(rk_task task, void *arg)
 
 void rk_parallel(int n_threads, rk_task task, void *arg)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (n_threads > RK_MAX_THREADS) n_threads = RK_MAX_THREADS;
+    /* Before the pool is taken: another thread may fork at any moment. */
+    if (n_threads > 1) pthread_once(&once, watch_forks);
     if (n_threads <= 1 || inside_task || pthread_mutex_trylock(&pool.callers)) {
         run_alone(task, arg);
         return;
@@ -277,6 +294,22 @@ enum { SOON_NS = 500 * 1000 };
 int rk_threads_lost(void)
 {
     return threads_lost;
+}
+
+/* Of the time of a run that asks, at most a twentieth. */
+enum { PAUSE_FOR_QUESTION = 20, SHORTEST_PAUSE_NS = 1000 * 1000, LONGEST_PAUSE_NS = 100 * 1000 * 1000 };
+
+int rk_ask_at_times(int (*question)(void))
+{
+    static _Thread_local double ask_from = -1e18;
+    double asked = now_ns();
+    if (asked < ask_from) return 0;
+    int answer = question();
+    double answered = now_ns(), pause = PAUSE_FOR_QUESTION * (answered - asked);
+    if (pause < SHORTEST_PAUSE_NS) pause = SHORTEST_PAUSE_NS;
+    if (pause > LONGEST_PAUSE_NS) pause = LONGEST_PAUSE_NS;
+    ask_from = answered + pause;
+    return answer;
 }
 
 int rk_threads_at_hand(int n_threads)

@@ -19,6 +19,10 @@ void rk_parallel(int n_threads, rk_task task, void *arg);
    this is the child: no barrier waits any more, and what the task makes is not complete. */
 int rk_threads_lost(void);
 
+/* What `question` answers, or 0 where it was asked of this thread a moment ago: it may have to wait, as for the
+   lock of an interpreter whose other threads are busy, and those who wait meanwhile at a barrier do so too. */
+int rk_ask_at_times(int (*question)(void));
+
 /* Whether so many threads would start on a task at once, or a question like this one came less than half a
    millisecond ago: who works in small pieces, one after the other, has them woken once for all. Without
    that, waking costs more than a small task gains. */

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 from _thread import _local, allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 _generator: Generator | None = None
 _making = allocate_lock()
 _thread = _local()  # generator: where the thread draws from instead
+
+
+def release_after_fork(lock: Any) -> None:
+    """In a forked child, where a thread that held it is not there to release it."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lock._at_fork_reinit)
+
+
+release_after_fork(_making)
 
 
 def generator() -> Generator:
@@ -84,7 +94,9 @@ def _make_generator() -> Generator:
 
     members["spawn"] = spawn
     members["bit_generator"] = property(of_thread(vars(base)["bit_generator"].__get__))
-    return type("LibraryGenerator", (base,), members)(np.random.PCG64())
+    bits: Any = np.random.PCG64()
+    release_after_fork(bits.lock)  # held by who draws
+    return type("LibraryGenerator", (base,), members)(bits)
 
 
 def manual_seed(seed: int) -> Generator:

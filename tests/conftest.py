@@ -2,6 +2,9 @@
 
 import gc
 import os
+import signal
+import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,37 @@ def native():
         if os.environ.get("RNNKIT_REQUIRE_NATIVE") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture
+def in_child():
+    """Runs a function in a forked child; fails where it raises there, or hangs."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+
+    def run(function):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                function()
+                status = 0
+            finally:
+                os._exit(status)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                assert os.waitstatus_to_exitcode(status) == 0
+                return
+            time.sleep(0.01)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hung")
+
+    return run
 
 
 @pytest.fixture(params=["python", "native"])

@@ -8,6 +8,7 @@ last tensor frees the whole of its history at once.
 
 from __future__ import annotations
 
+from _thread import RLock
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from rnnkit.autograd.grad_mode import GradMode
 from rnnkit.autograd.node import check_gradient, run_hooks
 from rnnkit.autograd.tensor import Tensor, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, GraphError
+from rnnkit.rng import release_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from rnnkit.autograd.accumulate import Slot
     from rnnkit.autograd.node import Gradient, Node
     from rnnkit.autograd.tensor import Array
+
+
+_adding = RLock()
+"""Held by who adds to a ``grad``: threads may share parameters, and have losses of their own."""
+release_after_fork(_adding)
 
 
 def slot_of(tensor: Tensor) -> Slot:
@@ -205,12 +212,13 @@ def _accumulate(leaf: Tensor, collector: Collector, create_graph: bool) -> None:
 
 
 def _add_to_grad(tensor: Tensor, holder: list[Tensor], create_graph: bool) -> None:
-    if create_graph:
-        tensor._grad = holder[0].clone() if tensor._grad is None else tensor._grad + holder[0]
-    elif tensor._grad is None:
-        tensor._grad = own(holder)
-    else:
-        add_to_grad(tensor, holder[0])
+    with _adding:
+        if create_graph:
+            tensor._grad = holder[0].clone() if tensor._grad is None else tensor._grad + holder[0]
+        elif tensor._grad is None:
+            tensor._grad = own(holder)
+        else:
+            add_to_grad(tensor, holder[0])
 
 
 def backward(

@@ -38,6 +38,7 @@ cdef extern from "memory.h" nogil:
 cdef extern from "pool.h" nogil:
     double rk_barrier_time()
     int rk_threads_lost()
+    int rk_ask_at_times(int (*question)() noexcept nogil)
 
 cdef extern from "training.h" nogil:
     ctypedef ptrdiff_t idx
@@ -400,7 +401,11 @@ include "buffers.pxi"
 cdef object interruption = None
 
 
-cdef int ask_for_interruption() noexcept with gil:
+cdef int ask_for_interruption() noexcept nogil:
+    return rk_ask_at_times(ask_the_interpreter)
+
+
+cdef int ask_the_interpreter() noexcept with gil:
     global interruption
     try:
         PyErr_CheckSignals()

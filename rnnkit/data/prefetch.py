@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,8 @@ class Prefetched(PositionedBatches[B]):
     taken in turn are found ready. Any other order works too and costs one batch not made ahead.
     What the source raises comes out of the call for that batch. ``close()``, or the end of a
     ``with`` block, ends the thread; so does dropping the object, and none is ever waited for
-    longer than a batch takes to make when Python ends.
+    longer than a batch takes to make when Python ends. A forked child, in which the thread is not
+    there, has one of its own; a pass that ``epoch`` has begun ends there with RuntimeError.
 
     It pays where making a batch takes long beside a step of training and leaves the interpreter
     alone meanwhile: memory-mapped corpora on a slow disk, large padded batches, resampling with
@@ -43,6 +45,7 @@ class Prefetched(PositionedBatches[B]):
         self._executor: ThreadPoolExecutor | None = None
         self._ahead: deque[tuple[int, Future[B]]] = deque()
         self._closed = False
+        self._process = os.getpid()
 
     def __repr__(self) -> str:
         return f"Prefetched({self.source!r}, depth={self.depth})"
@@ -61,6 +64,7 @@ class Prefetched(PositionedBatches[B]):
     def batch(self, position: int) -> B:
         """The source's batch at ``position``; the following ones are begun."""
         self._place(position)
+        self._begin_anew_in_a_child()
         while self._ahead and self._ahead[0][0] != position:
             self._ahead.popleft()[1].cancel()
         for following in range(position + len(self._ahead), position + self.depth + 1):
@@ -71,8 +75,11 @@ class Prefetched(PositionedBatches[B]):
         """The source's ordered pass, made ahead likewise."""
         source = self.source.epoch()
         ahead: deque[Future[B]] = deque()
+        process = os.getpid()
         try:
             while True:
+                if os.getpid() != process:
+                    raise RuntimeError("epoch: the process that began this pass goes on with it")
                 while len(ahead) <= self.depth:
                     ahead.append(self._submit(next, source, _END))
                 found = ahead.popleft().result()
@@ -85,6 +92,7 @@ class Prefetched(PositionedBatches[B]):
 
     def close(self) -> None:
         """End the thread. Batches already handed out stay good; more are refused."""
+        self._begin_anew_in_a_child()
         self._closed = True
         self._ahead.clear()
         if self._executor is not None:
@@ -94,6 +102,13 @@ class Prefetched(PositionedBatches[B]):
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         if self._closed:
             raise ArgumentError("batches: asked of a Prefetched that was closed")
+        self._begin_anew_in_a_child()
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="rnnkit-prefetch")
         return self._executor.submit(function, *arguments)
+
+    def _begin_anew_in_a_child(self) -> None:
+        """What its parent's thread was to make will never be there."""
+        if self._process != os.getpid():
+            self._process, self._executor = os.getpid(), None
+            self._ahead.clear()

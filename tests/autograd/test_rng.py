@@ -155,3 +155,12 @@ def test_the_generator_is_one_of_numpy():
         assert rng.get_state() == expected
     assert str(held) == "LibraryGenerator(PCG64)"
     assert held.normal.__doc__ == np.random.Generator.normal.__doc__
+
+
+def test_a_child_draws_though_a_thread_of_its_parent_was_drawing(in_child):
+    rk.manual_seed(4)
+    expected = rk.rand(3).data
+    rk.manual_seed(4)
+    with rk.generator().bit_generator.lock:  # as while another thread draws
+        in_child(lambda: np.testing.assert_array_equal(rk.rand(3).data, expected))
+    np.testing.assert_array_equal(rk.rand(3).data, expected)

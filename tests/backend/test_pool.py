@@ -73,29 +73,9 @@ def test_several_python_threads_at_once():
     assert not wrong
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_after_a_fork_the_child_has_its_own_pool():
+def test_after_a_fork_the_child_has_its_own_pool(in_child):
     expected = work()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            assert_same(work(), expected)
-            status = 0
-        finally:
-            os._exit(status)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert os.waitstatus_to_exitcode(status) == 0
-            break
-        time.sleep(0.01)
-    else:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        pytest.fail("the child hung")
+    in_child(lambda: assert_same(work(), expected))
     assert_same(work(), expected)
 
 
@@ -177,6 +157,55 @@ def test_ctrl_c_stops_a_long_run(T, N, H):
     out, _ = process.communicate(timeout=60)
     assert out.strip() == "interrupted True"
     assert process.returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_run_asks_seldom_where_the_answer_takes_long():
+    """As where others hold the interpreter's lock; here, a signal is there each time."""
+    model, x = nn.LSTM(8, 256), rk.zeros(300, 32, 8)
+    taken = []
+
+    def handle(*_: object) -> None:
+        start = time.monotonic()
+        time.sleep(0.01)
+        taken.append(time.monotonic() - start)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        with rk.backend("native"), rk.no_grad():
+            model(x[:3])
+            start = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            model(x)
+            whole = time.monotonic() - start
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert taken
+    assert sum(taken) < whole / 2  # of the time between 100 chunks of steps it would be nearly all
+
+
+SIGNAL_FOR_THE_PROGRAM = """
+import os, signal
+import rnnkit as rk
+from rnnkit import nn
+rk.set_num_threads(2)
+nn.LSTM(48, 48)(rk.zeros(30, 16, 48))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # which ends the process elsewhere
+os.kill(os.getpid(), signal.SIGUSR1)
+print(signal.sigwait({signal.SIGUSR1}) == signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwait"), reason="needs sigwait")
+def test_threads_of_the_pool_take_no_signals():
+    result = subprocess.run(
+        [sys.executable, "-c", SIGNAL_FOR_THE_PROGRAM], capture_output=True, text=True, timeout=60,
+        # NumPy's own threads do take them.
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "RNNKIT_BACKEND": "native"},
+    )
+    assert result.stdout == "True\n", result.stderr
 
 
 def test_what_a_barrier_takes_is_measured():

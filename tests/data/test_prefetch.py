@@ -126,3 +126,22 @@ def test_python_ends_while_batches_are_being_made():
     )
     assert result.stdout == "done\n"
     assert result.stderr == ""
+
+
+def test_a_forked_child_has_a_thread_of_its_own(in_child):
+    plain = source()
+    with Prefetched(source(), depth=2) as batches:
+        same(batches.batch(0), plain.batch(0))
+        passed = batches.epoch()
+        next(passed)
+
+        def go_on():
+            for position in (1, 2, 6):
+                same(batches.batch(position), plain.batch(position))
+            with pytest.raises(RuntimeError, match="the process that began this pass"):
+                next(passed)
+            batches.close()
+
+        in_child(go_on)
+        same(batches.batch(1), plain.batch(1))
+        assert len(list(passed)) == batches.batches_per_epoch - 1

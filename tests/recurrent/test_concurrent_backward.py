@@ -1,4 +1,4 @@
-"""Threads that go back through one retained graph at the same time get what each alone would."""
+"""Threads that go back at the same time, through one retained graph or to shared parameters."""
 
 from __future__ import annotations
 
@@ -39,3 +39,15 @@ def test_of_one_layer(make, memory):
     for own, right in zip(found, expected * 5, strict=True):
         for a, b in zip(own, right, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_gradients_of_several_threads_add_up():
+    weight = rk.zeros(300, 300, requires_grad=True)
+
+    def learn(_):
+        for _ in range(25):
+            (weight * 1.0).sum().backward()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(learn, range(8)))
+    np.testing.assert_array_equal(weight.grad.numpy(), np.full((300, 300), 200.0))

@@ -12,7 +12,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import nn, rng
 from rnnkit.errors import TraceError
-from rnnkit.recurrent.program.traced import TracedStep
+from rnnkit.recurrent.program.traced import TRACING, TracedStep
 
 
 @pytest.fixture
@@ -48,6 +48,39 @@ def test_first_steps_of_a_traced_cell(native, impatient):
 
         first, second = at_once(gradient, gradient)
         np.testing.assert_array_equal(first, second)
+
+
+def test_a_child_traces_though_a_thread_of_its_parent_was_tracing(native, in_child):
+    x, module = rk.randn(5, 3, 4), nn.LSTM(4, 5, peephole=True)
+    tracing, forked = Event(), Event()
+
+    def trace():
+        with TRACING:
+            tracing.set()
+            forked.wait()
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(trace)
+        tracing.wait()
+        try:
+            in_child(lambda: module(x))
+        finally:
+            forked.set()
+
+
+@pytest.mark.parametrize("change", ["freeze", "unfreeze"])
+def test_a_cell_is_traced_while_another_thread_freezes_its_module(native, change):
+    class Slow(Noisy):
+        def step(self, x, state, noise):
+            other.submit(getattr(module, change)).result()
+            return super().step(x, state, noise)
+
+    module = nn.Recurrent(Slow(4, 5, np.zeros))
+    if change == "unfreeze":
+        module.freeze()
+    with ThreadPoolExecutor(1) as other:
+        module(rk.randn(2, 3, 4))
+    assert rk.why()[-1].path == "program"
 
 
 def test_a_module_trains_while_its_streams_evaluate(native, impatient):

@@ -95,6 +95,7 @@ def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
 
 TRACING = RLock()
 """Held by who traces a step, or makes something of a traced one, which adds to its trace."""
+rng.release_after_fork(TRACING)
 
 
 def _apart(cell: Cell) -> Cell:
