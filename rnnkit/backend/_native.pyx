@@ -435,6 +435,9 @@ cdef int fill_sizes(rk_sequence *s, const rk_cell *kernel, str variant, idx T, i
     memset(s, 0, sizeof(rk_sequence))
     if T < 1 or N < 1 or I < 1 or H < 1:
         raise ValueError(f"sizes must be positive, got T={T} N={N} I={I} H={H}")
+    # An array with strides of zero is as long as one likes: no product of sizes may wrap around.
+    if <double>T * N * (<double>I + H) >= 1e15:
+        raise ValueError(f"sizes are too large, got T={T} N={N} I={I} H={H}")
     s.T, s.N, s.I, s.H = T, N, I, H
     s.n_threads = n_threads
     s.matrix_unit = kernel.matrix_unit
@@ -534,8 +537,7 @@ cdef int run_product(rk_product *p, int code) except -1:
 
 cdef int take_strides(Py_buffer *view, str name, idx itemsize, idx *row, idx *column) except -1:
     """Strides in elements, one of which is 1; an axis of one element has any stride."""
-    if view.strides[0] % itemsize or view.strides[1] % itemsize:
-        raise ValueError(f"{name}: strides are not whole elements")
+    check_strides(view, name, 2, itemsize)
     row[0] = view.strides[0] // itemsize
     column[0] = 1 if view.shape[1] == 1 else view.strides[1] // itemsize
     if column[0] != 1 and view.shape[0] == 1:

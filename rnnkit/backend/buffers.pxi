@@ -176,13 +176,20 @@ cdef class Buffers:
             )
         if width > 1 and view.strides[2] != self.itemsize:
             raise ValueError(f"{name}: the last axis is not contiguous")
-        if view.strides[0] % self.itemsize or view.strides[1] % self.itemsize:
-            raise ValueError(f"{name}: strides are not whole elements")
+        check_strides(view, name, 2, self.itemsize)
         return rk_grid(view.buf, view.strides[0] // self.itemsize, view.strides[1] // self.itemsize, 0)
 
     cdef void *flat(self, object array, str name, size_t size, bint writable) except? NULL:
         """A contiguous vector of that size; None: NULL."""
         return self.dense(array, name, 0, <idx>size, writable)
+
+
+cdef int check_strides(const Py_buffer *view, str name, int axes, idx itemsize) except -1:
+    """That those of the first axes are whole elements; along one of one element nobody takes a step."""
+    for axis in range(axes):
+        if view.shape[axis] > 1 and view.strides[axis] % itemsize:
+            raise ValueError(f"{name}: strides are not whole elements")
+    return 0
 
 
 cdef int take_plain(Py_buffer *view, object array, str name, bytes formats, int ndim,

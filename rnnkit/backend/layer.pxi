@@ -456,9 +456,7 @@ cdef class Layer:
             )
         if width > 1 and view.strides[2] != size:
             raise ValueError(f"{name}: the last axis is not contiguous")
-        if ((view.shape[0] > 1 and view.strides[0] % size)
-                or (view.shape[1] > 1 and view.strides[1] % size)):
-            raise ValueError(f"{name}: strides are not whole elements")
+        check_strides(view, name, 2, size)
         return rk_grid(view.buf, view.strides[t] // size, view.strides[n] // size, 0)
 
     cdef rk_grid in_order(self, rk_grid grid, int direction, idx feature) noexcept:

@@ -304,8 +304,7 @@ cdef class Arrays:
         cdef idx t, n, T
         if view.shape[last] != width or (width > 1 and view.strides[last] != size):
             raise ValueError(f"{name}: expected {width} features that adjoin, got {view.shape[last]}")
-        if view.strides[0] % size or view.strides[1] % size:
-            raise ValueError(f"{name}: strides are not whole elements")
+        check_strides(view, name, last, size)
         memset(out, 0, sizeof(rk_steps))
         out.grid.at = view.buf
         if layout == "packed":

@@ -148,8 +148,9 @@ cdef class Stepper:
             raise ValueError(
                 f"{name}: expected {(rows, columns)}, got {(view.shape[0], view.shape[1])}"
             )
-        if (columns > 1 and view.strides[1] != size) or view.strides[0] % size:
+        if columns > 1 and view.strides[1] != size:
             raise ValueError(f"{name}: the last axis is not contiguous")
+        check_strides(view, name, 1, size)
         return view
 
     cdef void run_layers(self, rk_sequence *s) noexcept nogil:

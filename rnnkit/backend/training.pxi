@@ -216,6 +216,8 @@ cdef int take_rows_of_classes(rk_cross_entropy *c, Loans loans, str dtype, int n
     c.classes = x.shape[len(x.shape) - 1] if len(x.shape) else 0
     if c.classes < 1:
         raise ValueError("x: expected at least one class")
+    if <double>c.rows * c.classes >= 1e15:  # which may wrap around
+        raise ValueError(f"x: expected rows for {c.rows} targets, got {c.classes} classes in each")
     cdef idx wrong
     with nogil:
         wrong = first_outside(c.target, c.rows, c.classes)

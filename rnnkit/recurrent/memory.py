@@ -23,6 +23,9 @@ from rnnkit.errors import ArgumentError, warn
 if TYPE_CHECKING:
     from rnnkit.backend import Decision
 
+# Lengths of a segment that are compared to find the most frugal one: of more, some are left out.
+MOST_TRIED = 20_000
+
 UNITS = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGT", start=1):
     UNITS |= {f"{_letter}B": 1000**_power, f"{_letter}IB": 1024**_power}
@@ -83,7 +86,8 @@ def segment_within(
     # The best trade between both terms is near the root of their ratio; beyond it the total grows.
     block_bytes = max(1, segment_bytes(2 * together) - segment_bytes(together))
     guess = max(1, min(most, int((most * between_bytes / block_bytes) ** 0.5)))
-    frugal = min(range(max(1, guess // 2), min(most, 2 * guess + 1) + 1), key=total)
+    least, end = max(1, guess // 2), min(most, 2 * guess + 1) + 1
+    frugal = min(range(least, end, 1 + (end - least) // MOST_TRIED), key=total)
     if total(frugal) > budget:
         if warns:
             warn(

@@ -175,6 +175,50 @@ def test_empty_sizes_never_reach_a_kernel(sizes):
         native.stored("gru", "reset_after", "float32", *sizes)
 
 
+@pytest.mark.parametrize("sizes", [(2**58, 1, 1, 4), (2**31, 2**31, 1, 1), (1, 1, 2**62, 2**62)])
+def test_sizes_whose_product_would_wrap_around_never_reach_a_kernel(sizes):
+    with pytest.raises(ValueError, match="sizes are too large"):
+        native.stored("lstm", "standard", "float32", *sizes)
+
+
+def test_an_array_of_zero_strides_may_be_too_long():
+    arrays = forward_arrays()
+    states = arrays["h_0"], arrays["c_0"]
+    x = np.broadcast_to(np.zeros(I, np.float32), (2**56, N, I))
+    with pytest.raises(ValueError, match=f"sizes are too large, got T={2**56} N={N}"):
+        native.Layer(*LSTM, 1, False, x, states, tuple(arrays[each] for each in WEIGHTS), False)
+
+
+def odd(*shape):
+    """An array whose first axis has one element, and a stride that is no whole number of elements.
+
+    NumPy calls it contiguous.
+    """
+    fields = np.dtype([("values", np.float32, shape[1:]), ("flag", np.uint8)])
+    array = np.zeros(1, fields)["values"]
+    assert array.strides[0] % 4
+    assert array.flags.c_contiguous
+    array[...] = np.random.default_rng(0).normal(size=shape)
+    return array
+
+
+def test_along_an_axis_of_one_element_a_stride_may_be_anything():
+    for a, b in (odd(1, 96), odd(1, 96).T), (odd(1, 96).T, odd(1, 96)):
+        c = np.zeros((len(a), len(a)), np.float32)
+        native.matmul(a, b, None, c, "float32", 1)
+        np.testing.assert_allclose(c, a @ b, rtol=1e-5)
+    weights = tuple(odd(1, *shape)[0] for shape in [(4 * H, I), (4 * H, H), (4 * H,), (4 * H,)])
+    x = odd(1, N, I)
+    found = []
+    for given in (x, x.copy(), odd(1, I), odd(1, I).copy()):
+        states = tuple(np.zeros((1, N if given.ndim == 3 else 1, H), np.float32) for _ in range(2))
+        stepper = native.Stepper(*LSTM, [weights], states, 1)
+        found.append(stepper.run(given))
+    for one, other in (found[:2], found[2:]):
+        assert one.any()
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(("position", "name"), [(6, "initial"), (7, "weights"), (11, "restart")])
 def test_a_wrong_number_of_arrays(position, name):
     arrays = forward_arrays()

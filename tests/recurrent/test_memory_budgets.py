@@ -632,3 +632,16 @@ def test_the_longest_segment_that_a_budget_allows():
                     assert found >= max(fitting) - max(1, between // step)
                 else:
                     assert totals[found] == min(totals.values())
+
+
+def test_a_segment_of_an_endless_sequence_is_found_soon():
+    tried = []
+
+    def segment_bytes(steps):
+        tried.append(steps)
+        return steps
+
+    with pytest.warns(MemoryBudgetWarning):
+        steps = segment_within(1000, 2**58, segment_bytes, 1)
+    assert 2**28 <= steps <= 2**30
+    assert len(tried) < 50_000
