@@ -1,4 +1,4 @@
-"""States that a step hands on as they are, such as what an attention looks at: no copy of them is made."""
+"""States that a step hands on as they are, such as what an attention looks at: without a copy."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ T, N, S, K, I, H, A = 7, 5, 6, 4, 3, 5, 2
 
 
 class Decoder(rk.Cell):
-    """A GRU that reads, beside its input, what it finds in a memory by its state before the step."""
+    """A GRU that reads, beside its input, what its state before the step finds in a memory."""
 
     state_names = ("h", "keys", "values", "valid")
 
@@ -144,7 +144,7 @@ def test_what_is_handed_on(how, given, dtype, threads):
 def test_segments_of_a_budget_hand_on_too():
     cell, reset = Kept(), np.random.default_rng(1).random((600, N)) < 0.01
     found = []
-    for memory in ("full", 400_000):
+    for memory in ("full", 500_000):
         x, m = randn(600, N, I), randn(1, N, 2, H, seed=1)
         y, after = run_layer(
             (cell,), x, [m, randn(1, N, H), randn(1, N, H)], reset=reset, memory=memory

@@ -366,7 +366,9 @@ PRODUCTS = {
     "einsum: a weight for each head, of a vector": lambda x, h, w: ops.einsum(
         "nd,hde->neh", h[:, :3] * x[:, :3], w.reshape(5, 3, 2)
     ),
-    "einsum: a vector for each head": lambda x, h, w: ops.einsum("ab,nab->na", boxes(w)[0], boxes(h)),
+    "einsum: a vector for each head": lambda x, h, w: (
+        ops.einsum("ab,nab->na", w.reshape(3, 10), boxes(h))
+    ),
     "einsum: a bilinear form": lambda x, h, w: ops.einsum(
         "ni,kij,nj->nk", x[:, :3], w.reshape(5, 3, 2), h[:, :2]
     ),
@@ -377,7 +379,9 @@ PRODUCTS = {
     "einsum: two weights after each other": lambda x, h, w: ops.einsum(
         "nz,gyz,ghy->nhg", h[:, :2], w[:12].reshape(3, 2, 2), w.reshape(3, 5, 2)
     ),
-    "einsum: a factor without letters": lambda x, h, w: ops.einsum("ni,,nij->nj", h[:, :3], w[0], boxes(x)),
+    "einsum: a factor without letters": lambda x, h, w: (
+        ops.einsum("ni,,nij->nj", h[:, :3], w[0], boxes(x))
+    ),
     "einsum: dots of what is made for the batch": lambda x, h, w: ops.einsum(
         "nij,ni,kj->nk", boxes(h), ops.ones_like(x)[:, :3], w.reshape(3, 10)
     ),
@@ -434,7 +438,9 @@ ORDER = {
     "argmin": lambda x, h, w: ops.argmin(h, -1, keepdims=True) * x,
     "argmax of truths": lambda x, h, w: ops.argmax(h > x, 1, keepdims=True) * x,
     "one_hot": lambda x, h, w: ops.one_hot(ops.argmax(h, 1), 31, h.dtype)[:, 1:] * x,
-    "one_hot of truths": lambda x, h, w: truth(ops.one_hot(ops.argsort(h[:, :3]), 3, bool), 7 * w[:3]),
+    "one_hot of truths": lambda x, h, w: (
+        truth(ops.one_hot(ops.argsort(h[:, :3]), 3, bool), 7 * w[:3])
+    ),
     "gather by the place of the greatest": lambda x, h, w: (
         x.gather(1, ops.argmax(h, 1, keepdims=True)) * w
     ),
@@ -507,7 +513,9 @@ def test_native_equals_tape(name, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize("name", [*ELEMENTWISE, *IN_ORDER, "the maximum of a row", "softmax of a row"])
+@pytest.mark.parametrize(
+    "name", [*ELEMENTWISE, *IN_ORDER, "the maximum of a row", "softmax of a row"]
+)
 def test_zeros_infinities_and_nan(name, dtype):
     """Of each element by itself, so that no NaN hides another number."""
     given = arrays(name, dtype, special=True)

@@ -245,14 +245,14 @@ def _gather(t: Tracer, values: list[Value], params: dict[str, Any]) -> Any:
     return found
 
 
-def _constant_key(t: Tracer, index: Value, axis: int) -> tuple[Any, ...]:
+def _constant_key(t: Tracer, index: Value, axis: int) -> Any:
     """The key of elements that numbers name along an axis, which are the same in every row."""
     tensor = t.tensor_of.get(index)
     if tensor is None:
         raise TraceError(f"{where()}: gather by indices that are computed from parameters")
     key: list[Any] = list(np.ogrid[tuple([slice(n) for n in index.shape])])
     key[axis + 1] = tensor._data
-    return of_any_rows(tuple(key), t.rows)  # type: ignore[no-any-return]
+    return of_any_rows(tuple(key), t.rows)
 
 
 @rule("scatter")

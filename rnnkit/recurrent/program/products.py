@@ -156,7 +156,7 @@ def _pair(a: Tensor, left: str, b: Tensor, right: str, kept: str) -> tuple[Tenso
         order = [*shared, *lefts, *rights, *summed]
         y = _laid_out(a, left, [batch, *order]) * _laid_out(b, right, [*of_rows, *order])
         over = list(range(1 + len(order) - len(summed), 1 + len(order)))
-        return (ops.sum(y, over) if over else y), "".join([batch, *order[: len(order) - len(summed)]])
+        return (ops.sum(y, over) if over else y), "".join([batch, *shared, *lefts, *rights])
 
     def joined(x: Tensor, letters: str, lead: list[str], *groups: list[str]) -> Tensor:
         x = _laid_out(x, letters, [*lead, *[one for group in groups for one in group]])
