@@ -54,6 +54,9 @@ class Attention(Module):
         weights: (T, N, S), or (N, S): softmax of the scores over the valid keys. A row of length 0
             has zero weights and a zero context.
 
+    A cell's ``step`` may call it with a state as the query and a `Memory` of states, and then runs
+    natively (docs/add-a-cell.md).
+
     Raises:
         ShapeError: an axis of another size, or another number of axes.
         DTypeError: another dtype than that of the parameters, or of the keys without parameters.

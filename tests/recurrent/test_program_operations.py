@@ -388,6 +388,9 @@ PRODUCTS = {
     "einsum: all heads of two axes": lambda x, h, w: ops.einsum(
         "nabc,nabd,abcd->nab", cubes(h), cubes(x), ops.stack([w] * 5, 1).reshape(2, 3, 5, 5)
     ),
+    "einsum: a weight for each head, of the input": lambda x, h, w: ops.einsum(
+        "nhd,hde->nhe", x[:, :15].reshape(-1, 5, 3), w.reshape(5, 3, 2)
+    ) * h[:, :1].unsqueeze(2),
     "a product of one column": lambda x, h, w: (boxes(h) @ w[:10].reshape(10, 1)) * boxes(x),
     "a product with a vector": lambda x, h, w: cubes(h * x) @ w[:5],
     "a product of one row": lambda x, h, w: w[:2].reshape(1, 2) @ cubes(h * x).permute(0, 2, 1, 3),
@@ -448,6 +451,9 @@ ORDER = {
         (boxes(h) * w[:10]).gather(2, ops.argsort(boxes(x)[:, :2, :7]))
     ),
     "gather of truths": lambda x, h, w: truth((h > 0).gather(1, ops.argsort(x)), x),
+    "an order of the input": lambda x, h, w: (
+        (ops.sort(x).values + ops.argsort(x) + ops.cumsum(x, 1))[:, :6] @ w.reshape(6, 5) + h[:, :5]
+    ),
     "gather of what is made for the batch": lambda x, h, w: (
         (ops.zeros_like(x) + w).gather(1, ops.argsort(h)) * x
     ),

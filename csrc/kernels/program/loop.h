@@ -19,7 +19,7 @@ typedef struct {
     R(panels) *weights;
     real *zeros;          /* a row, where a restart begins that was not given */
     int32_t *restarted;   /* per row, where a state is handed on: the step of its last restart so far, -1 where
-                             there was none, INT32_MAX where that is not known yet; NULL: nothing is, or none restarts */
+                             there was none, INT32_MAX where that is not known yet; NULL: not needed */
     real *states;         /* forward: rows of RK_NEXT; backward: of RK_FLOWING and RK_FLOWED; twice (N, size) */
     real *scratch;        /* per thread: rows of RK_TEMP that are worked on at once, then rows of RK_WIDE */
     idx scratch_size;
@@ -234,11 +234,13 @@ static void R(note_restarts)(const R(worker) *w, idx t, idx n_rows)
     const rk_sequence *s = w->e->s;
     int32_t *restarted = w->e->restarted;
     for (idx r = 0; restarted && r < n_rows; r++) {
-        idx n = R(row_of)(w, r), known = restarted[n] > t ? -1 : restarted[n], last = t;
-        /* Forward, that of the step before is known; backward, that of the next until it is behind. */
-        idx first = restarted[n] > t ? 0 : t;
+        idx n = R(row_of)(w, r), last = t;
+        /* Forward, all is known up to the step before; backward, until the last restart lies ahead. */
+        int is_known = restarted[n] <= t;
+        idx first = is_known ? t : 0;
         while (last >= first && !(restarts_of_step(s, 0, last) && restarts_of_step(s, 0, last)[n])) last--;
-        restarted[n] = (int32_t)(last >= first ? last : known);
+        if (last >= first) restarted[n] = (int32_t)last;
+        else if (!is_known) restarted[n] = -1;
     }
 }
 
