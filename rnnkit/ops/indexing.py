@@ -16,6 +16,7 @@ from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
 from rnnkit.ops.operands import any_tensor, check_integer, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
+from rnnkit.ops.shape import clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -309,7 +310,8 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
     axis = one_axis("topk", axis, x.ndim)
     length = x.shape[axis]
     k = check_integer("topk: k", k, 0, length)
-    indices = getitem(argsort(x, axis, largest), (*(slice(None),) * axis, slice(k)))
+    first = getitem(argsort(x, axis, largest), (*(slice(None),) * axis, slice(k)))
+    indices = clone(first)  # of which the rest is not kept
     return TopK(gather(x, axis, indices), indices)
 
 
