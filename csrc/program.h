@@ -91,7 +91,8 @@ typedef struct {
 } rk_stage;
 
 /* Where states are: elements of a row from `offset` on, of RK_KEPT or RK_NEXT (forward), of RK_FLOWING and
-   RK_FLOWED (backward). */
+   RK_FLOWED (backward). RK_STATE (forward): the step hands the state on as it is, and it stays where it began or
+   restarted. */
 typedef struct {
     int32_t base_kind, offset, width;
 } rk_state_place;

@@ -101,6 +101,8 @@ cdef class Program:
             width = self.program.states[i].width
             if kind == RK_KEPT:
                 check_range(f"kept_states {i}: offset", offset, 0, kept_size - width)
+            elif kind == RK_STATE:
+                check_range(f"kept_states {i}: offset", offset, 0, 0)
             elif backward and i in self.states_read:
                 raise ValueError(f"kept_states {i}: the program reads a state that was not kept")
             elif not backward:
@@ -147,9 +149,9 @@ def check_tables(tables, sizes, invariant_sizes, sequence_widths, output_widths)
     is_backward = any(flowed)
     kept_needed = 0
     for i, (kind, offset, width) in enumerate(states):
-        if (kind != RK_FLOWED) if is_backward else (kind != RK_KEPT and kind != RK_NEXT):
+        if kind != RK_FLOWED if is_backward else kind not in (RK_KEPT, RK_NEXT, RK_STATE):
             raise ValueError(f"states {i}: base kind {kind} has no states")
-        room = (kept or LARGEST) if kind == RK_KEPT else states_size
+        room = (kept or LARGEST) if kind == RK_KEPT else width if kind == RK_STATE else states_size
         check_range(f"states {i}: width", width, 1, room)
         check_range(f"states {i}: offset", offset, 0, room - width)
         if kind == RK_KEPT:

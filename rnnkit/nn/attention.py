@@ -54,6 +54,9 @@ class Attention(Module):
         weights: (T, N, S), or (N, S): softmax of the scores over the valid keys. A row of length 0
             has zero weights and a zero context.
 
+    A cell's ``step`` may call it with a state as the query and a `Memory` of states, and then runs
+    natively (docs/add-a-cell.md).
+
     Raises:
         ShapeError: an axis of another size, or another number of axes.
         DTypeError: another dtype than that of the parameters, or of the keys without parameters.
@@ -105,12 +108,14 @@ class Attention(Module):
         N = memory.keys.shape[0]
         if query.shape[-2] != N:
             raise ShapeError(f"query: expected {N} rows as the keys have, got shape {query.shape}")
-        several = query if query.ndim == 3 else query.unsqueeze(0)
+        # The rows of one query stay on the first axis: a cell's step may attend to its memory.
+        several = query.transpose(0, 1) if query.ndim == 3 else query.unsqueeze(1)
         valid = None if memory.valid is None else memory.valid.unsqueeze(1)
-        weights = masked_softmax(self._scores(several.transpose(0, 1), memory.keys), valid)
-        context = (weights @ memory.values).transpose(0, 1)
-        weights = weights.transpose(0, 1)
-        return (context, weights) if query.ndim == 3 else (context.squeeze(0), weights.squeeze(0))
+        weights = masked_softmax(self._scores(several, memory.keys), valid)
+        context = weights @ memory.values
+        if query.ndim == 3:
+            return context.transpose(0, 1), weights.transpose(0, 1)
+        return context.squeeze(1), weights.squeeze(1)
 
     def _project(self, keys: Tensor) -> Tensor:
         """(S, N, K) -> (S, N, A): the part of the score that no query changes."""

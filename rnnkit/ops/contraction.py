@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import mul
@@ -77,7 +78,8 @@ def einsum(subscripts: str, *operands: Tensor | Array) -> Tensor:
             inputs[i] = "".join([letter for letter in inputs[i] if letter in elsewhere])
     if len(xs) == 1:
         return _permuted(xs[0], inputs[0], output)
-    if len(xs) == 2:
+    # What is traced, on the rows of a batch, is taken apart by who knows which axis these are on.
+    if len(xs) == 2 and state.tracer is None:
         (a, b), (left, right) = xs, inputs
         if _is_product(left, right, output):
             return _product(a, b, left, right, output)

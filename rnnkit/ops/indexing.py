@@ -16,6 +16,7 @@ from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
 from rnnkit.ops.operands import any_tensor, check_integer, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
+from rnnkit.ops.shape import clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,6 +188,32 @@ def getitem(x: Tensor, key: Any) -> Tensor:
     return _getitem(x, key=key if isinstance(key, int) else _plain_key(key))
 
 
+def _key_along(index: Array, axis: int) -> tuple[Any, ...]:
+    """The key of the elements that indices name along an axis, in their place on the others."""
+    grid: list[Any] = list(np.ogrid[tuple([slice(n) for n in index.shape])])
+    grid[axis] = index
+    return tuple(grid)
+
+
+def _gather_array(x: Array, index: Array, axis: int) -> Array:
+    length = x.shape[axis]
+    if index.size and (index.min() < 0 or index.max() >= length):
+        wrong = index[(index < 0) | (index >= length)].flat[0]
+        raise IndexError(f"gather: index: expected values in [0, {length}), got {wrong}")
+    return x[_key_along(index, axis)]
+
+
+_gather: Primitive = primitive("gather", _gather_array)
+_scatter: Primitive = primitive(
+    "scatter",
+    lambda x, index, axis, shape: _put_array(x, keys=(_key_along(index, axis),), shape=shape),
+)
+_gather.defvjp(
+    lambda d_y, _, x, index, axis: _scatter(d_y, index, axis=axis, shape=x._data.shape), None
+)
+_scatter.defvjp(lambda d_y, _, x, index, axis, shape: _gather(d_y, index, axis=axis), None)
+
+
 def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
     """``out[i][j] = x[index[i][j]][j]`` for axis 0, and so on for each axis (PyTorch's gather).
 
@@ -209,13 +236,7 @@ def gather(x: Tensor, axis: int, index: Tensor | npt.ArrayLike) -> Tensor:
         i != axis and n > m for i, (n, m) in enumerate(zip(picked.shape, x.shape, strict=True))
     ):
         raise ShapeError(f"gather: index of shape {picked.shape} exceeds a tensor of {x.shape}")
-    length = x.shape[axis]
-    if picked.size and (picked.min() < 0 or picked.max() >= length):
-        wrong = picked[(picked < 0) | (picked >= length)].flat[0]
-        raise IndexError(f"gather: index: expected values in [0, {length}), got {wrong}")
-    grid: list[Any] = list(np.ogrid[tuple([slice(n) for n in picked.shape])])
-    grid[axis] = picked.copy()
-    return _getitem(x, key=tuple(grid))
+    return _gather(x, index if isinstance(index, Tensor) else wrap(picked.copy()), axis=axis)
 
 
 def _argsort_array(x: Array, axis: int, descending: bool) -> Array:
@@ -289,8 +310,8 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
     axis = one_axis("topk", axis, x.ndim)
     length = x.shape[axis]
     k = check_integer("topk: k", k, 0, length)
-    order = _argsort_array(x._data, axis, largest)
-    indices = wrap(np.ascontiguousarray(order.take(np.arange(k), axis)))
+    first = getitem(argsort(x, axis, largest), (*(slice(None),) * axis, slice(k)))
+    indices = clone(first)  # of which the rest is not kept
     return TopK(gather(x, axis, indices), indices)
 
 
@@ -354,6 +375,17 @@ def embedding(
     return where(padding, picked.detach(), picked)
 
 
+def _one_hot_array(ids: Array, num_classes: int, dtype: Any) -> Array:
+    if ids.size and (ids.min() < 0 or ids.max() >= num_classes):
+        raise ArgumentError(
+            f"one_hot: ids: expected values in [0, {num_classes}), got {ids.min()} to {ids.max()}"
+        )
+    return (ids[..., None] == np.arange(num_classes)).astype(dtype)
+
+
+_one_hot: Primitive = primitive("one_hot", _one_hot_array, differentiable=False)
+
+
 def one_hot(
     ids: Tensor | npt.ArrayLike, num_classes: int, dtype: npt.DTypeLike = np.float32
 ) -> Tensor:
@@ -365,8 +397,5 @@ def one_hot(
     """
     rows = integer_array("one_hot", ids, "ids")
     num_classes = check_integer("one_hot: num_classes", num_classes, 0)
-    if rows.size and (rows.min() < 0 or rows.max() >= num_classes):
-        raise ArgumentError(
-            f"one_hot: ids: expected values in [0, {num_classes}), got {rows.min()} to {rows.max()}"
-        )
-    return wrap((rows[..., None] == np.arange(num_classes)).astype(supported_dtype(dtype)))
+    ids = ids if isinstance(ids, Tensor) else wrap(rows)
+    return _one_hot(ids, num_classes=num_classes, dtype=supported_dtype(dtype))

@@ -372,6 +372,7 @@ WRONG_PLANS = [
     ("kept_size", FAR, "kept_size"), ("kept_states", (), "kept_states: expected 1"),
     ("kept_states", ((KINDS.index("kept"), ROW),), "kept_states 0: offset"),
     ("kept_states", ((KINDS.index("kept"), -1),), "kept_states 0: offset"),
+    ("kept_states", ((KINDS.index("state"), 1),), "kept_states 0: offset"),
     ("kept_states", NEXT, "kept_states 0: offset"),
     ("kept_states", ((KINDS.index("temp"), 0),), "kept_states 0: base kind"),
     ("kept_states", ((),), "not enough values|unpack"),

@@ -131,10 +131,17 @@ case("getitem", "two arrays", lambda x: x[[[0], [1]], [0, 2, 2]], numbers(2, 3, 
 case("getitem", "arrays apart", lambda x: x[[0, 1, 1], :, [2, 0, 0]], numbers(2, 2, 3))
 case("getitem", "Tensor", lambda x: x[rk.tensor([1, 1, 0])], numbers(2, 3))
 case("getitem", "no rows", lambda x: x[[]], numbers(2, 3))
-case("getitem", "gather", lambda x: x.gather(1, [[2, 2], [0, 1]]), numbers(3, 4))
-case("getitem", "sort", lambda x: x.sort(0).values, numbers(4, 3))
-case("getitem", "sort, descending", lambda x: x.sort(descending=True)[0], numbers(2, 5))
-case("getitem", "gather axis 0", lambda x: rk.gather(x, -2, [[1, 0, 1]]), numbers(2, 3))
+case("gather", "axis 1", lambda x: x.gather(1, [[2, 2], [0, 1]]), numbers(3, 4))
+case("gather", "sort", lambda x: x.sort(0).values, numbers(4, 3))
+case("gather", "sort, descending", lambda x: x.sort(descending=True)[0], numbers(2, 5))
+case("gather", "axis 0, of a part", lambda x: rk.gather(x, -2, [[1, 0, 1]]), numbers(2, 3))
+case("gather", "topk", lambda x: x.topk(2, 1).values, numbers(3, 4, 2))
+case(
+    "scatter",
+    "adjoint of gather",
+    lambda x: PRIMITIVES["scatter"](x, rk.tensor([[0, 2, 2]]), axis=1, shape=(2, 4)),
+    numbers(1, 3),
+)
 case("getitem", "embedding", lambda w: rk.embedding([[1, 4, 1], [0, 1, 3]], w), numbers(5, 3))
 case(
     "put",

@@ -262,6 +262,9 @@ SHAPES = {
         x[:, :12].reshape(-1, 2, 1, 2, 3) * h[:, :10].reshape(-1, 1, 5, 2, 1)
     ),
     "cat": lambda x, h, w: ops.cat([h * x, x, h, ops.tanh(h)], -1),
+    "cat with nothing": lambda x, h, w: sum(
+        w[i] * ops.cat([(h * x)[:, i:], (h * x)[:, :i]], 1) for i in range(3)
+    ),
     "cat of the same": lambda x, h, w: ops.cat([h, h, h], 1) * 3.0,
     "cat of a middle axis": lambda x, h, w: (
         ops.cat([boxes(h * x), boxes(x), halves(h)[:, :, :10]], 1)
@@ -357,6 +360,40 @@ PRODUCTS = {
         "nab,nba->nb", boxes(h), boxes(x).permute(0, 2, 1)
     ) * w[:10],
     "einsum: three": lambda x, h, w: ops.einsum("nab,nb,nab->na", boxes(h), x[:, :10], boxes(x)),
+    "einsum: a weight for each head": lambda x, h, w: ops.einsum(
+        "nhd,hde->nhe", h[:, :15].reshape(-1, 5, 3), w.reshape(5, 3, 2)
+    ),
+    "einsum: a weight for each head, of a vector": lambda x, h, w: ops.einsum(
+        "nd,hde->neh", h[:, :3] * x[:, :3], w.reshape(5, 3, 2)
+    ),
+    "einsum: a vector for each head": lambda x, h, w: (
+        ops.einsum("ab,nab->na", w.reshape(3, 10), boxes(h))
+    ),
+    "einsum: a bilinear form": lambda x, h, w: ops.einsum(
+        "ni,kij,nj->nk", x[:, :3], w.reshape(5, 3, 2), h[:, :2]
+    ),
+    "einsum: a product of low rank": lambda x, h, w: ops.einsum(
+        "ri,ni,rj,nj,kr->nk", w[:6].reshape(2, 3), h[:, :3], w[:8].reshape(2, 4), x[:, :4],
+        w[:10].reshape(5, 2),
+    ),
+    "einsum: two weights after each other": lambda x, h, w: ops.einsum(
+        "nz,gyz,ghy->nhg", h[:, :2], w[:12].reshape(3, 2, 2), w.reshape(3, 5, 2)
+    ),
+    "einsum: a factor without letters": lambda x, h, w: (
+        ops.einsum("ni,,nij->nj", h[:, :3], w[0], boxes(x))
+    ),
+    "einsum: dots of what is made for the batch": lambda x, h, w: ops.einsum(
+        "nij,ni,kj->nk", boxes(h), ops.ones_like(x)[:, :3], w.reshape(3, 10)
+    ),
+    "einsum: all heads of two axes": lambda x, h, w: ops.einsum(
+        "nabc,nabd,abcd->nab", cubes(h), cubes(x), ops.stack([w] * 5, 1).reshape(2, 3, 5, 5)
+    ),
+    "einsum: a weight for each head, of the input": lambda x, h, w: ops.einsum(
+        "nhd,hde->nhe", x[:, :15].reshape(-1, 5, 3), w.reshape(5, 3, 2)
+    ) * h[:, :1].unsqueeze(2),
+    "a product of one column": lambda x, h, w: (boxes(h) @ w[:10].reshape(10, 1)) * boxes(x),
+    "a product with a vector": lambda x, h, w: cubes(h * x) @ w[:5],
+    "a product of one row": lambda x, h, w: w[:2].reshape(1, 2) @ cubes(h * x).permute(0, 2, 1, 3),
     "rows' own products": lambda x, h, w: boxes(h) @ boxes(x).permute(0, 2, 1),
     "rows' own products, plain": lambda x, h, w: boxes(h) @ x.reshape(-1, 10, 3),
     "a row's own matrix and vector": lambda x, h, w: boxes(h) @ x[:, :10].unsqueeze(2),
@@ -376,8 +413,58 @@ PRODUCTS = {
     "an outer product": lambda x, h, w: x[:, :3].unsqueeze(2) @ h[:, :10].unsqueeze(1),
 }
 
-CASES = ELEMENTWISE | BROADCAST | SHAPES | REDUCTIONS | PRODUCTS
+# What depends on the order of elements.
+ORDER = {
+    "cumsum": lambda x, h, w: ops.cumsum(h * x, -1) * w,
+    "cumsum of a middle axis": lambda x, h, w: ops.cumsum(cubes(h * x), 2) * cubes(x),
+    "cumsum of truths": lambda x, h, w: ops.cumsum(h > x, 1) * x,
+    "cumprod": lambda x, h, w: ops.cumprod(h * w, 1) * x,
+    "cumprod of a middle axis": lambda x, h, w: ops.cumprod(boxes(h), 1) * boxes(x),
+    "cumprod of one": lambda x, h, w: ops.cumprod(h[:, :1], 1) * x,
+    "sort": lambda x, h, w: ops.sort(h).values * x,
+    "sort, the greatest first": lambda x, h, w: ops.sort(h, descending=True).values * w,
+    "sort of a middle axis": lambda x, h, w: ops.sort(cubes(h * x), 2).values * cubes(x),
+    "sort with equal ones": lambda x, h, w: (
+        (lambda s: s.values * x + s.indices)(ops.sort(ops.floor(h * 1.5), -1))
+    ),
+    "argsort": lambda x, h, w: ops.argsort(h) * x,
+    "argsort, the greatest first": lambda x, h, w: ops.argsort(h, descending=True) * x,
+    "an order and back": lambda x, h, w: (
+        (lambda i: ops.cumprod(h.gather(1, i), 1).gather(1, ops.argsort(i)) * x)(ops.argsort(h))
+    ),
+    "topk": lambda x, h, w: (lambda k: k.values * x[:, :4] + k.indices)(ops.topk(h, 4)),
+    "topk, the smallest of a middle axis": lambda x, h, w: (
+        ops.topk(cubes(h), 2, 2, largest=False).values * cubes(x)[:, :, :2]
+    ),
+    "argmax": lambda x, h, w: ops.argmax(h, 1, keepdims=True) * x,
+    "argmax of a middle axis": lambda x, h, w: ops.argmax(cubes(h), 2) * cubes(x)[:, :, 0],
+    "argmin": lambda x, h, w: ops.argmin(h, -1, keepdims=True) * x,
+    "argmax of truths": lambda x, h, w: ops.argmax(h > x, 1, keepdims=True) * x,
+    "one_hot": lambda x, h, w: ops.one_hot(ops.argmax(h, 1), 31, h.dtype)[:, 1:] * x,
+    "one_hot of truths": lambda x, h, w: (
+        truth(ops.one_hot(ops.argsort(h[:, :3]), 3, bool), 7 * w[:3])
+    ),
+    "gather by the place of the greatest": lambda x, h, w: (
+        x.gather(1, ops.argmax(h, 1, keepdims=True)) * w
+    ),
+    "gather of a part": lambda x, h, w: (
+        (boxes(h) * w[:10]).gather(2, ops.argsort(boxes(x)[:, :2, :7]))
+    ),
+    "gather of truths": lambda x, h, w: truth((h > 0).gather(1, ops.argsort(x)), x),
+    "an order of the input": lambda x, h, w: (
+        (ops.sort(x).values + ops.argsort(x) + ops.cumsum(x, 1))[:, :6] @ w.reshape(6, 5) + h[:, :5]
+    ),
+    "gather of what is made for the batch": lambda x, h, w: (
+        (ops.zeros_like(x) + w).gather(1, ops.argsort(h)) * x
+    ),
+}
+
+CASES = ELEMENTWISE | BROADCAST | SHAPES | REDUCTIONS | PRODUCTS | ORDER
 SIZE = dict.fromkeys(CASES, 30) | dict.fromkeys(ELEMENTWISE, 37)
+IN_ORDER = [
+    "sort", "sort, the greatest first", "argsort", "argsort, the greatest first", "topk", "argmax",
+    "argmin", "gather by the place of the greatest", "gather of truths",
+]
 SMOOTH = {"sqrt", "log", "log1p", "power"}  # of numbers above 0
 
 
@@ -432,7 +519,9 @@ def test_native_equals_tape(name, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize("name", [*ELEMENTWISE, "the maximum of a row", "softmax of a row"])
+@pytest.mark.parametrize(
+    "name", [*ELEMENTWISE, *IN_ORDER, "the maximum of a row", "softmax of a row"]
+)
 def test_zeros_infinities_and_nan(name, dtype):
     """Of each element by itself, so that no NaN hides another number."""
     given = arrays(name, dtype, special=True)

@@ -96,15 +96,25 @@ REFUSED = {
     "data": (lambda c, x, h: rk.tensor(2 * x.data), VALUES),
     "tolist()": (lambda c, x, h: x * h.detach().tolist()[0][0], VALUES),
     "text": (lambda c, x, h: x * len(str(x)), VALUES),
-    "cumsum": (lambda c, x, h: ops.cumsum(x, -1), "cumsum cannot be part of a program"),
+    "a running sum of the batch": (lambda c, x, h: ops.cumsum(x, 0), "cumsum mixes rows"),
+    "a running product of the batch": (lambda c, x, h: ops.cumprod(x, 0), "cumprod mixes rows"),
     "einsum over the batch": (lambda c, x, h: x * ops.einsum("ni,ni->i", x, h), "einsum mixes"),
-    "einsum of three, one of no rows": (
-        lambda c, x, h: ops.einsum("ni,i,ni->n", x, rk.ones(4), h).unsqueeze(1),
-        "einsum of 3 tensors, not all from the batch: two at a time can",
+    "einsum of a batch that is not first": (
+        lambda c, x, h: ops.einsum("ni,nj->ijn", x, h).sum((0, 1)).unsqueeze(1) + x,
+        "einsum mixes rows",
     ),
-    "argmax": (
-        lambda c, x, h: x * ops.argmax(x, -1).astype("float32").unsqueeze(1),
-        "argmax cannot be part of a program",
+    "argmax of all": (lambda c, x, h: x * ops.argmax(x).astype("float32"), "argmax mixes rows"),
+    "an order of rows": (lambda c, x, h: ops.sort(x, 0).values, "argsort mixes rows"),
+    "an order of many": (
+        lambda c, x, h: x + ops.sort(ops.cat([x] * 33, 1)).values[:, :H],
+        "argsort of so many elements .* 17424 comparisons, more than 16384",
+    ),
+    "indices that are counted": (
+        lambda c, x, h: x.gather(1, ((x > 0) & (h > x)).sum(1, keepdims=True) * 0),
+        "gather by indices that are computed cannot be part of a program",
+    ),
+    "one_hot of a count": (
+        lambda c, x, h: x * ops.one_hot((x > 9).sum(1), H), "one_hot of ids that are computed",
     ),
     "dropout": (
         lambda c, x, h: ops.dropout(x, 0.5), r"dropout cannot be part of a program: .* draw\(\)",
@@ -194,10 +204,10 @@ REFUSED = {
     ),
     "numbers in a dict": (lambda c, x, h: halved(c, x), "the step changes attributes: pair"),
     "rows without elements": (
-        lambda c, x, h: x + h[:, :0].sum(1, keepdims=True), "slice gives rows without elements",
+        lambda c, x, h: x + h[:, :0].sum(1, keepdims=True), "reduce_sum of rows without elements",
     ),
     "a product with nothing": (
-        lambda c, x, h: h + ops.linear(x[:, :0], c.W[:, :0]), "slice gives rows without elements",
+        lambda c, x, h: h + ops.linear(x[:, :0], c.W[:, :0]), "product of rows without elements",
     ),
     "a drawing": (lambda c, x, h: drawn(c, x), "draws from the generator"),
 }  # fmt: skip

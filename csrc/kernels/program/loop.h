@@ -18,6 +18,8 @@ typedef struct {
     atomic_long stop_at;
     R(panels) *weights;
     real *zeros;          /* a row, where a restart begins that was not given */
+    int32_t *restarted;   /* per row, where a state is handed on: the step of its last restart so far, -1 where
+                             there was none, INT32_MAX where that is not known yet; NULL: not needed */
     real *states;         /* forward: rows of RK_NEXT; backward: of RK_FLOWING and RK_FLOWED; twice (N, size) */
     real *scratch;        /* per thread: rows of RK_TEMP that are worked on at once, then rows of RK_WIDE */
     idx scratch_size;
@@ -41,6 +43,14 @@ static idx R(widest_state)(const rk_program *program)
     for (int i = 0; i < program->n_states; i++)
         if (program->states[i].width > widest) widest = program->states[i].width;
     return widest;
+}
+
+/* Whether a state is the same after every step as before. */
+static int R(hands_on)(const rk_program_run *p)
+{
+    for (int i = 0; i < p->program->n_states; i++)
+        if (p->kept_states[i].base_kind == RK_STATE) return 1;
+    return 0;
 }
 
 /* Where the weights are packed; `panels` may be NULL, where only the room is wanted. */
@@ -92,6 +102,9 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
     R(plan_program_weights)(program, p->packed ? &packed : arena, arena->base ? e->weights : NULL);
     idx widest = R(widest_state)(program);
     e->zeros = R(take)(arena, round_up(widest, VL));
+    if (s->schedule.restart && R(hands_on)(p))
+        e->restarted = (int32_t *)(void *)R(take)(
+            arena, round_up(s->N, 2) * (idx)sizeof(int32_t) / (idx)sizeof(real));
     e->states = R(take)(arena, 2 * s->N * program->states_size);
     idx rows_each = (s->N + e->n_threads - 1) / e->n_threads;
     e->scratch_size = round_up(ROWS_AT_ONCE * program->temp_size + rows_each * program->wide_size, 64);
@@ -198,6 +211,39 @@ static void R(set_base_in_steps)(const R(worker) *w, int b, const rk_steps *step
         *to = (real *)grid->at + place_in_grid(s, grid, t, R(row_of)(w, i));
 }
 
+/* The row n of state i where a restart begins. */
+VEC_INLINE const real *R(restart_row)(const R(worker) *w, int i, idx n)
+{
+    const rk_program_run *p = w->e->p;
+    const real *restart = p->restart[i];
+    return restart ? restart + callers_row(w->e->s, n) * p->program->states[i].width : w->e->zeros;
+}
+
+/* The row n of state i, which every step hands on: where it began, or restarted last, up to the step under way. */
+VEC_INLINE const real *R(row_handed_on)(const R(worker) *w, int i, idx n)
+{
+    const rk_program_run *p = w->e->p;
+    const int32_t *restarted = w->e->restarted;
+    if (restarted && restarted[n] >= 0) return R(restart_row)(w, i, n);
+    return (const real *)p->initial[i] + callers_row(w->e->s, n) * p->program->states[i].width;
+}
+
+/* Note the last restarts of the thread's rows up to step t, which comes after the one before or ahead of it. */
+static void R(note_restarts)(const R(worker) *w, idx t, idx n_rows)
+{
+    const rk_sequence *s = w->e->s;
+    int32_t *restarted = w->e->restarted;
+    for (idx r = 0; restarted && r < n_rows; r++) {
+        idx n = R(row_of)(w, r), last = t;
+        /* Forward, all is known up to the step before; backward, until the last restart lies ahead. */
+        int is_known = restarted[n] <= t;
+        idx first = is_known ? t : 0;
+        while (last >= first && !(restarts_of_step(s, 0, last) && restarts_of_step(s, 0, last)[n])) last--;
+        if (last >= first) restarted[n] = (int32_t)last;
+        else if (!is_known) restarted[n] = -1;
+    }
+}
+
 /* Set base b to the rows of state i before step t. */
 static void R(set_base_to_state)(const R(worker) *w, int b, int i, idx t, idx n_rows)
 {
@@ -207,6 +253,10 @@ static void R(set_base_to_state)(const R(worker) *w, int b, int i, idx t, idx n_
     idx width = p->program->states[i].width;
     real **to = w->bases + b;
     int n_bases = p->program->n_bases;
+    if (at->base_kind == RK_STATE) {
+        for (idx r = 0; r < n_rows; r++) to[r * n_bases] = (real *)R(row_handed_on)(w, i, R(row_of)(w, r));
+        return;
+    }
     if (t && at->base_kind == RK_KEPT)
         R(set_base)(w, b, n_rows, R(rows_of_worker)(w, R(kept_row)(w, t - 1, 0) + at->offset, p->kept_size));
     else if (t)
@@ -218,8 +268,7 @@ static void R(set_base_to_state)(const R(worker) *w, int b, int i, idx t, idx n_
     const unsigned char *restarts = restarts_of_step(s, 0, t);
     for (idx r = 0; restarts && r < n_rows; r++) {
         idx n = R(row_of)(w, r);
-        if (restarts[n])
-            to[r * n_bases] = p->restart[i] ? (real *)p->restart[i] + callers_row(s, n) * width : w->e->zeros;
+        if (restarts[n]) to[r * n_bases] = (real *)R(restart_row)(w, i, n);
     }
 }
 
@@ -269,6 +318,7 @@ static void R(run_step)(R(worker) *w, idx t, idx n_rows)
     const rk_program *program = w->e->p->program;
     int n_bases = program->n_bases;
     real **bases;
+    R(note_restarts)(w, t, n_rows);
     R(set_bases)(w, 0, t, n_rows);
     for (int k = 0; k < program->n_stages; k++) {
         const rk_stage *stage = &program->stages[k];
@@ -330,10 +380,12 @@ static void R(program_forward_task)(void *arg, int tid, int n_threads)
             idx n = R(row_of)(&w, r);
             for (int i = 0; i < program->n_states; i++) {
                 const rk_state_place *at = &program->states[i];
-                const real *row = at->base_kind == RK_KEPT ? R(kept_row)(&w, t, n)
-                                                           : R(states_row)(&w, w.parity, n);
-                memcpy((real *)p->final[i] + callers_row(s, n) * at->width, row + at->offset,
-                       (size_t)at->width * sizeof(real));
+                const real *row = at->base_kind == RK_STATE  ? R(row_handed_on)(&w, i, n)
+                                  : at->base_kind == RK_KEPT ? R(kept_row)(&w, t, n)
+                                                             : R(states_row)(&w, w.parity, n);
+                real *to = (real *)p->final[i] + callers_row(s, n) * at->width;
+                /* A stepper's state is where it was. */
+                if (row + at->offset != to) memcpy(to, row + at->offset, (size_t)at->width * sizeof(real));
             }
         }
         if (R(step_ends)(&w, t + 1)) return;
@@ -418,6 +470,8 @@ static rk_status R(run_program)(const rk_program_run *p, rk_task task)
     R(arena) arena = {p->workspace, 0};
     R(plan_program)(&e, p, &arena);
     memset(e.zeros, 0, (size_t)R(widest_state)(p->program) * sizeof(real));
+    int forward = task == R(program_forward_task);
+    for (idx n = 0; e.restarted && n < p->run.N; n++) e.restarted[n] = forward ? -1 : INT32_MAX;
     parallel_for_work(e.n_threads, e.work, task, &e);
     return atomic_load(&e.stop_at) ? RK_INTERRUPTED : RK_OK;
 }

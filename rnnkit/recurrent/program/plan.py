@@ -139,7 +139,8 @@ class Compiled:
         forward, backward: tables; backward is None where no gradient is wanted.
         results: of the backward program.
         kept: what each row of each step keeps.
-        state_places: (base kind, offset) of each state after the step in a forward pass.
+        state_places: (base kind, offset) of each state after the step in a forward pass; kind
+            "state" of one that the step hands on.
         sequence_gradients: the inputs of every step whose gradients the backward pass writes.
         shown_flows: how many states' flows it shows after these.
         outer_sums: sums of products of rows, with the parts of a record of summands that are
@@ -199,6 +200,9 @@ class Compiled:
         results: list[Value] = list(self._kept_values)
         state_places: list[tuple[int, int]] = []
         for i, value in enumerate(step.after):
+            if value is step.states[i]:  # handed on: it stays where it is
+                state_places.append((KINDS.index("state"), 0))
+                continue
             if states_used[i]:
                 result = value if value in self.kept.fields else self._copied(value)
                 place = self.kept.field(result, value.shape)

@@ -216,7 +216,7 @@ def _broadcast_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Val
         x = without_batch(t, "broadcast_to", x, len(shape) - 1)
         x = t.emit("copy", [x], x.shape)
         lead = (1,) * (len(shape) - 1 - len(x.shape))
-        x = _shaped(t, x, (*lead, *x.shape))
+        x = shaped(t, x, (*lead, *x.shape))
     if len(shape) != len(x.shape) + 1 or shape[0] != t.rows:
         raise mixes("broadcast_to")
     return x if x.shape == shape[1:] else t.emit("broadcast", [x], shape[1:], shape=shape[1:])
@@ -257,7 +257,7 @@ def _unbind(t: Tracer, values: list[Value], params: dict[str, Any]) -> tuple[Val
     return tuple([t.emit("reshape", [part], shape, shape=shape) for part in parts])
 
 
-def _shaped(t: Tracer, x: Value, shape: Shape) -> Value:
+def shaped(t: Tracer, x: Value, shape: Shape) -> Value:
     return x if x.shape == shape else t.emit("reshape", [x], shape, shape=shape)
 
 
@@ -276,9 +276,9 @@ def _getitem(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     if place.taken is not None:
         axis, index = place.taken
         if axis is None:
-            part, axis = _shaped(t, part, (part.size,)), 0
+            part, axis = shaped(t, part, (part.size,)), 0
         part = _take(t, part, axis, index)
-    return _shaped(t, part, place.shape)
+    return shaped(t, part, place.shape)
 
 
 @rule("put")
@@ -290,18 +290,22 @@ def _put(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     for value, key in zip(values, params["keys"], strict=True):
         if not value.rows:
             raise mixes("put")
+        if not value.size:
+            continue
         place = picked("put", key, shape, t.rows)
         if place.taken is None:
-            part = _shaped(t, value, place.sizes)
+            part = shaped(t, value, place.sizes)
         else:
             axis, index = place.taken
             whole, at = (shape, axis) if axis is not None else ((math.prod(shape),), 0)
             sizes = list(place.sizes) if axis is not None else list(whole)
             sizes[at] = len(index)
-            part = _given_back(t, _shaped(t, value, tuple(sizes)), at, index, whole[at])
-            part = part if axis is not None else _shaped(t, part, shape)
+            part = _given_back(t, shaped(t, value, tuple(sizes)), at, index, whole[at])
+            part = part if axis is not None else shaped(t, part, shape)
         parts.append(part)
         places.append(place)
+    if not parts:
+        return with_rows(t, "put", t.constant(np.zeros(shape)), shape)
     times = counted(places, shape)
     if (times <= 1).all():
         return _joined(t, parts, places, shape, bool(times.all()))
@@ -333,7 +337,7 @@ def _joined(
     return t.emit("put", parts, shape, places=at, whole=whole)
 
 
-def _with_rows(t: Tracer, name: str, value: Value, shape: Shape) -> Value:
+def with_rows(t: Tracer, name: str, value: Value, shape: Shape) -> Value:
     """A part of what is joined, as rows."""
     if value.rows:
         return value
@@ -348,10 +352,10 @@ def _cat(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     if axis < 0:
         raise mixes("cat")
     parts = [
-        _with_rows(t, "cat", v, v.shape[1:] if v.shape[:1] == (t.rows,) else v.shape)
+        with_rows(t, "cat", v, v.shape[1:] if v.shape[:1] == (t.rows,) else v.shape)
         for v in values
     ]
-    parts = [p for p in parts if p.size]
+    parts = [p for p in parts if p.size] or parts[:1]
     if len(parts) == 1:
         return parts[0]
     shape = list(parts[0].shape)
@@ -368,7 +372,7 @@ def _stack(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     parts = []
     for value in values:
         row = value.shape if value.rows or value.shape[:1] != (t.rows,) else value.shape[1:]
-        value = _with_rows(t, "stack", value, row)
+        value = with_rows(t, "stack", value, row)
         shape = (*row[:axis], 1, *row[axis:])
         parts.append(t.emit("reshape", [value], shape, shape=shape))
     return _cat(t, parts, {"axis": axis + 1})
@@ -389,7 +393,7 @@ def reduced(
     return t.emit("reshape", [out], shape, shape=shape)
 
 
-def _row_axes(name: str, axes: Any) -> Shape:
+def row_axes(name: str, axes: Any) -> Shape:
     axes = (axes,) if isinstance(axes, int) else tuple(axes)
     if 0 in axes:
         raise mixes(name)
@@ -401,7 +405,7 @@ def _sum(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
     need_rows_first("sum", x)
     dtype = np.dtype(np.int64) if x.dtype == np.bool_ else None  # of truths: how many there are
-    return reduced(t, "reduce_sum", x, _row_axes("sum", params["axis"]), params["keepdims"], dtype)
+    return reduced(t, "reduce_sum", x, row_axes("sum", params["axis"]), params["keepdims"], dtype)
 
 
 @rule("any")
@@ -421,7 +425,7 @@ def _all(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
 
 def _counted(t: Tracer, name: str, truth: Value, params: dict[str, Any]) -> list[Value]:
     """How many there are, and none."""
-    axes = _row_axes(name, params["axis"])
+    axes = row_axes(name, params["axis"])
     total = reduced(t, "reduce_sum", truth, axes, params["keepdims"], np.dtype(np.int64))
     return [total, t.constant(0, np.int64)]
 
@@ -429,7 +433,7 @@ def _counted(t: Tracer, name: str, truth: Value, params: dict[str, Any]) -> list
 def _extreme(name: str) -> Rule:
     def rule(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
         need_rows_first(name, *values)
-        axes = _row_axes(name, params["axis"])
+        axes = row_axes(name, params["axis"])
         return reduced(t, f"reduce_{name}", values[0], axes, params["keepdims"])
 
     return rule
@@ -450,7 +454,7 @@ def mean_of(t: Tracer, x: Value, axes: Shape, keepdims: bool) -> Value:
 def _mean(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
     need_rows_first("mean", x)
-    return mean_of(t, x, _row_axes("mean", params["axis"]), params["keepdims"])
+    return mean_of(t, x, row_axes("mean", params["axis"]), params["keepdims"])
 
 
 @rule("sum_to")
@@ -490,14 +494,14 @@ def softmax_parts(t: Tracer, x: Value, axis: int) -> tuple[Value, Value, Value]:
 
 @rule("softmax")
 def _softmax(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
-    (axis,) = _row_axes("softmax", params["axis"])
+    (axis,) = row_axes("softmax", params["axis"])
     _, y, total = softmax_parts(t, values[0], axis)
     return elementwise(t, "div", [y, total])
 
 
 @rule("log_softmax")
 def _log_softmax(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
-    (axis,) = _row_axes("log_softmax", params["axis"])
+    (axis,) = row_axes("log_softmax", params["axis"])
     shifted, _, total = softmax_parts(t, values[0], axis)
     return elementwise(t, "sub", [shifted, elementwise(t, "log", [total])])
 
@@ -505,7 +509,7 @@ def _log_softmax(t: Tracer, values: list[Value], params: dict[str, Any]) -> Valu
 @rule("logsumexp")
 def _logsumexp(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
-    axes = _row_axes("logsumexp", params["axis"])
+    axes = row_axes("logsumexp", params["axis"])
     top = reduced(t, "reduce_max", x, axes, True)
     finite = elementwise(t, "isfinite", [top], np.bool_)
     shift = elementwise(t, "where", [finite, top, t.constant(0)])
@@ -576,31 +580,3 @@ def _matmul(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     if a.rows and b.rows and len(a.shape) == len(b.shape) == 2:
         return t.emit("row_product", [a, b], (a.shape[0], b.shape[1]))
     raise TraceError(f"{where()}: matmul of {a.shape} and {b.shape} (axes of a row) in a program")
-
-
-@rule("einsum")
-def _einsum(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
-    """What is no product of two matrices, but dot products of rows, or of three tensors or more."""
-    inputs, output = params["inputs"], params["output"]
-    need_rows_first("einsum", *values)
-    if not all(value.rows for value in values):
-        raise TraceError(
-            f"{where()}: einsum of {len(values)} tensors, not all from the batch: two at a time "
-            "can be part of a program"
-        )
-    if any(letters[:1] != output[:1] for letters in inputs):
-        raise mixes("einsum")
-    summed = [one for one in dict.fromkeys("".join(inputs)) if one not in output]
-    order = [*output[1:], *summed]
-    total: Value | None = None
-    for value, letters in zip(values, inputs, strict=True):
-        given = [one for one in order if one in letters]
-        axes = (0, *[letters.index(one) for one in given])
-        value = _permute(t, [value], {"axes": axes})
-        sizes = iter(value.shape)
-        shape = (t.rows, *[next(sizes) if one in letters else 1 for one in order])
-        value = _reshape(t, [value], {"shape": shape})
-        total = value if total is None else elementwise(t, "mul", [total, value])
-    assert total is not None
-    over = tuple(range(len(order) - len(summed), len(order)))
-    return reduced(t, "reduce_sum", total, over, False) if over else total

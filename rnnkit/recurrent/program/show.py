@@ -251,7 +251,12 @@ class _Writer:
                     outputs.append(("y", value))
                 elif state is not None:
                     after.append((f"{state.name}'", value))
-        return self._name_results(compiled.forward, [*outputs, *after])
+        handed_on = [
+            (f"{state.name}'", state)
+            for state, after in zip(self.step.states, self.step.after, strict=True)
+            if after is state
+        ]
+        return self._name_results(compiled.forward, [*outputs, *after, *handed_on])
 
     def _backward(self, tables: Tables) -> list[Line]:
         compiled = self.compiled

@@ -26,15 +26,19 @@ from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.primitive import PRIMITIVES, Primitive, PrimitiveNode
 from rnnkit.autograd.tensor import readers, wrap
 from rnnkit.errors import TraceError
-from rnnkit.recurrent.program.values import ROWS_FIRST, ROWS_LAST, Operation, Value, told_apart
+from rnnkit.recurrent.program.values import (
+    ROWS_FIRST,
+    ROWS_LAST,
+    VIEWS,
+    Operation,
+    Value,
+    told_apart,
+)
 
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.values import Shape
 
-_INSTEAD = {
-    "dropout": ": masks come from draw()",
-    "cumsum": ": a product with a triangular matrix can",
-}
+_INSTEAD = {"dropout": ": masks come from draw()"}
 FEWEST_ROWS = 1009
 """The least number of rows that a traced batch seems to have."""
 
@@ -168,6 +172,7 @@ class Tracer:
         tensor_of: the real tensor behind an invariant.
         calls: how a real tensor came to be (by ``id``).
         input_calls: how a hoisted sequence did.
+        places: values that are places along an axis, of so many elements.
         read: of real tensors whose numbers the step has taken: the array, whether a gradient is
             wanted, and the line; by the array's ``id``.
         holders: tensors of the cell, of calls, and that the step has detached, by the ``id`` of the
@@ -176,8 +181,8 @@ class Tracer:
 
     def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
         from rnnkit.recurrent.program import products
+        from rnnkit.recurrent.program.order import RULES
         from rnnkit.recurrent.program.picks import of_any_rows
-        from rnnkit.recurrent.program.rows import RULES
 
         self._rules = RULES
         self._of_any_rows = of_any_rows
@@ -191,6 +196,7 @@ class Tracer:
         self.tensor_of: dict[Value, Tensor] = {}
         self.calls: dict[int, Call] = {}
         self.input_calls: dict[Value, Call] = {}
+        self.places: dict[Value, int] = {}
         self.backward = False
         self._alive: list[Any] = []
         self._stand_ins: dict[int, Tensor] = {}
@@ -289,8 +295,10 @@ class Tracer:
         found = self._same.get(key)
         if found is not None:
             return found
-        if rows and 0 in shape:
-            raise TraceError(f"{where()}: {name} gives rows without elements")
+        # A view of nothing may still be joined to something.
+        shapes = (shape, *[v.shape for v in inputs])
+        if rows and name not in VIEWS and any(0 in each for each in shapes):
+            raise TraceError(f"{where()}: {name} of rows without elements")
         out = Value(
             "operation", shape, dtype, rows, serial=any(v.serial for v in inputs), of=operation,
         )
@@ -335,6 +343,8 @@ class Tracer:
             )
             if not self.hoists or not self._hoist(results, primitive, values):
                 return self._products.in_parts(self, primitive.name, inputs)
+        elif primitive.name == "einsum":
+            return self._products.contracted(self, inputs, **params)
         else:
             rule = self._rules.get(primitive.name)
             if rule is None:
