@@ -26,6 +26,7 @@ from rnnkit.nn.containers import ModuleList
 from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.init import normal_
+from rnnkit.nn.input_feeding import is_program, run_with_feeding
 from rnnkit.nn.linear import Linear
 from rnnkit.nn.ragged import step_mask
 from rnnkit.nn.rnn_gru_lstm import GRU, LSTM, RNN
@@ -72,7 +73,9 @@ class EncoderDecoder(Module):
             and a is h. "dot" and "scaled" need an encoder of one direction.
         attention_size: of the additive attention, for which alone it may be given; None: H.
         input_feeding: whether the decoder also reads the former a beside each token (section 3.3).
-            Its steps then run one by one.
+            Its states then depend on the attention, and both are one step of a cell that runs
+            natively (`nn.input_feeding`), unless it has more than eight states, as with three
+            layers of LSTM: then steps run one by one.
         tied: whether the decoder's embedding is W as well (Press and Wolf 2017, arXiv 1608.05859);
             a then has E features, without attention H must be E, and the embedding is drawn from
             N(0, 1/E).
@@ -305,13 +308,21 @@ class EncoderDecoder(Module):
         if rows != N:
             raise ShapeError(f"target: expected {rows} rows as source has, got {target.shape}")
         inputs = np.concatenate([np.full((1, N), self.start_token), target])[:T]
-        if T == 0 or (sampling == 0.0 and not self.input_feeding):
-            x = self.dropout(self.target_embedding(inputs))
-            if self.input_feeding:
-                x = cat([x, wrap(np.zeros((T, N, self.features), x.dtype))], -1)
+        if sampling > 0.0 and T > 0:
+            return self._run_by_steps(inputs, memory, states, sampling)
+        x = self.dropout(self.target_embedding(inputs))
+        if not self.input_feeding:
             y, _ = self.decoder(x, _as_state(states), lengths=target_lengths)
             return self._attended(y, memory)
-        return self._run_by_steps(inputs, memory, states, sampling)
+        assert memory is not None
+        assert self.attention is not None
+        assert self.combine is not None
+        if T == 0 or is_program(self.decoder):
+            return run_with_feeding(
+                self.decoder, self.attention, self.combine, self.dropout, x, states, memory,
+                target_lengths,
+            )
+        return self._run_by_steps(inputs, memory, states, 0.0)
 
     def _run_by_steps(
         self, inputs: Array, memory: Memory | None, states: tuple[Tensor, ...], sampling: float

@@ -18,8 +18,8 @@ typedef struct {
     atomic_long stop_at;
     R(panels) *weights;
     real *zeros;          /* a row, where a restart begins that was not given */
-    int32_t *restarted;   /* per row, where a state is handed on: the step of its last restart so far, -1 where
-                             there was none, INT32_MAX where that is not known yet; NULL: not needed */
+    idx *restarted;       /* per row, where a state is handed on: the step of its last restart so far, -1 where
+                             there was none, PTRDIFF_MAX where that is not known yet; NULL: not needed */
     real *states;         /* forward: rows of RK_NEXT; backward: of RK_FLOWING and RK_FLOWED; twice (N, size) */
     real *scratch;        /* per thread: rows of RK_TEMP that are worked on at once, then rows of RK_WIDE */
     idx scratch_size;
@@ -103,8 +103,7 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
     idx widest = R(widest_state)(program);
     e->zeros = R(take)(arena, round_up(widest, VL));
     if (s->schedule.restart && R(hands_on)(p))
-        e->restarted = (int32_t *)(void *)R(take)(
-            arena, round_up(s->N, 2) * (idx)sizeof(int32_t) / (idx)sizeof(real));
+        e->restarted = (idx *)(void *)R(take)(arena, round_up(s->N, 2) * (idx)sizeof(idx) / (idx)sizeof(real));
     e->states = R(take)(arena, 2 * s->N * program->states_size);
     idx rows_each = (s->N + e->n_threads - 1) / e->n_threads;
     e->scratch_size = round_up(ROWS_AT_ONCE * program->temp_size + rows_each * program->wide_size, 64);
@@ -223,7 +222,7 @@ VEC_INLINE const real *R(restart_row)(const R(worker) *w, int i, idx n)
 VEC_INLINE const real *R(row_handed_on)(const R(worker) *w, int i, idx n)
 {
     const rk_program_run *p = w->e->p;
-    const int32_t *restarted = w->e->restarted;
+    const idx *restarted = w->e->restarted;
     if (restarted && restarted[n] >= 0) return R(restart_row)(w, i, n);
     return (const real *)p->initial[i] + callers_row(w->e->s, n) * p->program->states[i].width;
 }
@@ -232,14 +231,14 @@ VEC_INLINE const real *R(row_handed_on)(const R(worker) *w, int i, idx n)
 static void R(note_restarts)(const R(worker) *w, idx t, idx n_rows)
 {
     const rk_sequence *s = w->e->s;
-    int32_t *restarted = w->e->restarted;
+    idx *restarted = w->e->restarted;
     for (idx r = 0; restarted && r < n_rows; r++) {
         idx n = R(row_of)(w, r), last = t;
         /* Forward, all is known up to the step before; backward, until the last restart lies ahead. */
         int is_known = restarted[n] <= t;
         idx first = is_known ? t : 0;
         while (last >= first && !(restarts_of_step(s, 0, last) && restarts_of_step(s, 0, last)[n])) last--;
-        if (last >= first) restarted[n] = (int32_t)last;
+        if (last >= first) restarted[n] = last;
         else if (!is_known) restarted[n] = -1;
     }
 }
@@ -471,7 +470,7 @@ static rk_status R(run_program)(const rk_program_run *p, rk_task task)
     R(plan_program)(&e, p, &arena);
     memset(e.zeros, 0, (size_t)R(widest_state)(p->program) * sizeof(real));
     int forward = task == R(program_forward_task);
-    for (idx n = 0; e.restarted && n < p->run.N; n++) e.restarted[n] = forward ? -1 : INT32_MAX;
+    for (idx n = 0; e.restarted && n < p->run.N; n++) e.restarted[n] = forward ? -1 : PTRDIFF_MAX;
     parallel_for_work(e.n_threads, e.work, task, &e);
     return atomic_load(&e.stop_at) ? RK_INTERRUPTED : RK_OK;
 }

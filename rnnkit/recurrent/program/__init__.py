@@ -4,6 +4,7 @@ values.py    what a program is made of
 trace.py     runs a step on tensors without numbers and records it
 rows.py      what each primitive is on rows
 picks.py     what indices and slices pick of a row
+order.py     what depends on the order of a row's elements; running sums
 products.py  products over more axes of a row, in parts
 settings.py  what else a step may depend on
 held.py      what a cell holds: its settings, its tensors, and its traced step

@@ -67,9 +67,6 @@ class Passes:
             self.graphs = Graphs(variant, steps, self.block, self.invariants)
         self.initial: Sequence[Array] = dense(arrays[layer.at_states])
         self.restart = dense(arrays[layer.at_restarts]) if layer.restarts else ()
-        self.segments = [(0, steps.count)]
-        if layer.options.memory is not None and variant.training:
-            self.segments = self._segments(layer.options.memory)
         extension = backend.native()
         if extension is None:
             raise BackendError("the native extension is not loaded")
@@ -79,6 +76,10 @@ class Passes:
             steps.N, None if schedule is None else schedule.native, layer.reverse,
             steps.layout if steps.lengths is None else "packed", self.block, made.packed,
         )
+        # After the native side has found the sizes to be possible: there is one for each segment.
+        self.segments = [(0, steps.count)]
+        if layer.options.memory is not None and variant.training:
+            self.segments = self._segments(layer.options.memory)
         # The states after all segments but the last.
         self.between: list[Sequence[Array]] = []
         # What the forward pass has left of one segment, if that is whole.
