@@ -11,6 +11,7 @@ import pytest
 from recurrent_contract import fused_cases, make_layer
 
 import rnnkit as rk
+from rnnkit import nn
 from rnnkit.recurrent import native as native_path
 from rnnkit.recurrent import run_layer
 
@@ -118,3 +119,14 @@ def test_backward_needs_no_second_copy_of_what_was_kept(case):
     per_unit = 1 + max(DOCUMENTED[case.cell], 1)
     kept = 800 * N * case.directions * H * 4 * per_unit
     assert peak <= 1.05 * kept + 3 * SLACK
+
+
+@pytest.mark.filterwarnings("ignore:memory")
+@pytest.mark.parametrize("make", [rk.cells.LSTMCell, rk.cells.MGUCell])
+@pytest.mark.parametrize("T", [2**44, 2**50, 2**58])
+def test_an_endless_sequence_is_refused_at_once(make, T):
+    """Strides of zero make one; a budget would go over it in millions of segments."""
+    network = nn.Recurrent(make(2, 2), memory="1MB")
+    x = rk.as_tensor(np.broadcast_to(np.zeros(2, np.float32), (T, 1, 2)))
+    with pytest.raises((MemoryError, ValueError)):
+        network(x)

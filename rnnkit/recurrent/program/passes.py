@@ -76,10 +76,10 @@ class Passes:
             steps.N, None if schedule is None else schedule.native, layer.reverse,
             steps.layout if steps.lengths is None else "packed", self.block, made.packed,
         )
-        # After the native side has found the sizes to be possible: there is one for each segment.
-        self.segments = [(0, steps.count)]
-        if layer.options.memory is not None and variant.training:
-            self.segments = self._segments(layer.options.memory)
+        memory, steps_of_segment = layer.options.memory, steps.count
+        if memory is not None and variant.training:
+            steps_of_segment = self._steps_within(memory)
+        self.starts = range(0, steps.count, steps_of_segment)  # of each segment the first step
         # The states after all segments but the last.
         self.between: list[Sequence[Array]] = []
         # What the forward pass has left of one segment, if that is whole.
@@ -92,7 +92,7 @@ class Passes:
         # What flows into the states after every step, where that is seen.
         self.flowed: list[Array] = []
 
-    def _segments(self, memory: int) -> list[Segment]:
+    def _steps_within(self, memory: int) -> int:
         count = self.steps.count
         tables = self.compiled.backward
         width = self.compiled.kept.size + (tables.encoder.summands.size if tables else 0)
@@ -101,11 +101,14 @@ class Passes:
         states = sum(v.size for v in self.layer.step.states)
         # Both directions are kept, and have the same segments.
         row *= self.layer.directions
-        length = segment_within(
+        return segment_within(
             memory, count, lambda steps: steps * width * row, states * row, self.block,
             warns=not self.layer.reverse,
         )
-        return [(first, min(first + length, count)) for first in range(0, count, length)]
+
+    def _segment(self, k: int) -> Segment:
+        first = self.starts[k]
+        return first, min(first + self.starts.step, self.steps.count)
 
     def _like_x(self, value: Value) -> Array:
         """x, or something drawn, laid out as x is."""
@@ -151,11 +154,12 @@ class Passes:
         """y, where it is wanted; the states of every step, where wanted; the final states."""
         outputs, shown = self._outputs()
         initial = self.initial
-        for segment in self.segments:
+        n_segments = len(self.starts)
+        for k in range(n_segments):
             final = [np.empty((1, self.N, *v.shape), self.dtype) for v in self.layer.step.after]
-            self._forward_segment(segment, outputs, initial, final)
+            self._forward_segment(self._segment(k), outputs, initial, final)
             initial = final
-            if segment is not self.segments[-1]:
+            if k + 1 < n_segments:
                 self.between.append(initial)
         if not self.variant.training:
             self._forget()
@@ -224,8 +228,8 @@ class Passes:
         again: list[Placed] = []
         outputs, drawn = self._outputs_of_inputs()
         d_initial: tuple[Any, ...] = ()
-        for k in range(len(self.segments) - 1, -1, -1):
-            first, last = segment = self.segments[k]
+        for k in range(len(self.starts) - 1, -1, -1):
+            first, last = segment = self._segment(k)
             start = self.between[k - 1] if k else self.initial
             if self.present != segment:
                 again = again or self._outputs()[0]
@@ -244,7 +248,7 @@ class Passes:
                 self._given(variant.backward_given, {**given, **self.computed}),
                 (*outputs, *[placed for _, placed in hoisted], *flows),
                 tuple(start), self.restart, d_final, d_initial, tuple(d_restart),
-                row_sums, sums, d_rows, d_matrices, d_biases, k + 1 < len(self.segments),
+                row_sums, sums, d_rows, d_matrices, d_biases, k + 1 < len(self.starts),
             )
             d_final = d_initial
             self._add_rows(segment, d_rows)

@@ -146,10 +146,10 @@ def run_direction(
     )
     outputs = [wrap(array) for array in passes.forward()]
     if True in needs:
-        if len(passes.segments) > 1 and not reverse:  # both directions have the same
-            steps_of_segment = passes.segments[0][1]
+        if len(passes.starts) > 1 and not reverse:  # both directions have the same
+            steps_of_segment = passes.starts.step
             note_segments(
-                decision, len(passes.segments), steps_of_segment, "all but the last run"
+                decision, len(passes.starts), steps_of_segment, "all but the last run"
             )
         node = ProgramLayer(passes, inputs, needs, len(outputs))
         node.made(outputs, passes.variant.constant_outputs)
