@@ -20,6 +20,7 @@ from rnnkit.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+_forks = 0
 _generator: Generator | None = None
 _making = allocate_lock()
 _thread = _local()  # generator: where the thread draws from instead
@@ -32,6 +33,21 @@ def release_after_fork(lock: Any) -> None:
 
 
 release_after_fork(_making)
+
+
+def forks() -> int:
+    """How many forks lie between this process and the first: what was held before one, in other
+    threads, nobody releases."""
+    return _forks
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 def generator() -> Generator:
