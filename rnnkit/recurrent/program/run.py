@@ -22,7 +22,7 @@ from rnnkit.recurrent.node import LayerNode
 from rnnkit.recurrent.options import PLAIN, Result
 from rnnkit.recurrent.program.held import held_by
 from rnnkit.recurrent.program.passes import Passes
-from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
+from rnnkit.recurrent.program.traced import PASSING, TRACING, TracedStep, tensors_of
 from rnnkit.recurrent.program.variant import Needs, Variant
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def _trace(cell: Cell) -> TracedStep | TraceError:
         step = TracedStep(cell)
         _make_programs(step, cell)
     except TraceError as error:
+        if isinstance(error.__cause__, PASSING):
+            raise
         return TraceError(str(error))  # without the frames that it came through, and all in them
     return step
 
