@@ -334,7 +334,8 @@ def test_another_safetensors_file_is_no_checkpoint(saved):
 def test_intervals_must_be_positive(tmp_path):
     for wrong in (0.0, -1, "x", True, float("nan")):
         for name in ("every_seconds", "every_steps"):
-            with pytest.raises(ArgumentError, match=f"{name}: expected a number > 0, got {wrong!r}"):
+            message = f"{name}: expected a number > 0, got {wrong!r}"
+            with pytest.raises(ArgumentError, match=message):
                 Checkpoints(tmp_path, **{name: wrong})
 
 
