@@ -11,6 +11,7 @@ import pytest
 from recurrent_contract import fused_cases, make_layer
 
 import rnnkit as rk
+from rnnkit import nn
 from rnnkit.recurrent import native as native_path
 from rnnkit.recurrent import run_layer
 
@@ -76,6 +77,14 @@ def test_training_keeps_what_is_documented(case, dtype):
     per_unit = 1 + DOCUMENTED[case.cell]
     expected = T * N * case.directions * H * per_unit * np.dtype(dtype).itemsize
     assert expected <= held <= 1.01 * expected + SLACK
+
+
+def test_both_directions_of_a_program_keep_their_outputs_once():
+    x, held = rk.randn(800, N, I), []
+    for bidirectional in (False, True):
+        module = nn.LSTM(I, H, peephole=True, bidirectional=bidirectional)
+        held.append(measure(lambda module=module: module(x))[0])
+    assert held[1] <= 2 * held[0] + SLACK
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
