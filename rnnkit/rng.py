@@ -27,9 +27,17 @@ _thread = _local()  # generator: where the thread draws from instead
 
 
 def release_after_fork(lock: Any) -> None:
-    """In a forked child, where a thread that held it is not there to release it."""
+    """In a forked child, where a thread that held it is not there to release it.
+
+    An RLock that is held by who forks, as a signal handler may, stays so.
+    """
+
+    def release() -> None:
+        if not (hasattr(lock, "_is_owned") and lock._is_owned()):
+            lock._at_fork_reinit()
+
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lock._at_fork_reinit)
+        os.register_at_fork(after_in_child=release)
 
 
 release_after_fork(_making)

@@ -68,6 +68,11 @@ def test_a_child_traces_though_a_thread_of_its_parent_was_tracing(native, in_chi
             forked.set()
 
 
+def test_a_child_that_is_forked_while_a_step_is_traced_goes_on_with_it(in_child):
+    with TRACING:
+        in_child(TRACING.release)  # as at the end of the trace
+
+
 @pytest.mark.parametrize("change", ["freeze", "unfreeze"])
 def test_a_cell_is_traced_while_another_thread_freezes_its_module(native, change):
     class Slow(Noisy):
