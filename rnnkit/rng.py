@@ -20,18 +20,42 @@ from rnnkit.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
+_forks = 0
 _generator: Generator | None = None
 _making = allocate_lock()
 _thread = _local()  # generator: where the thread draws from instead
 
 
 def release_after_fork(lock: Any) -> None:
-    """In a forked child, where a thread that held it is not there to release it."""
+    """In a forked child, where a thread that held it is not there to release it.
+
+    An RLock that is held by who forks, as a signal handler may, stays so.
+    """
+
+    def release() -> None:
+        if not (hasattr(lock, "_is_owned") and lock._is_owned()):
+            lock._at_fork_reinit()
+
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lock._at_fork_reinit)
+        os.register_at_fork(after_in_child=release)
 
 
 release_after_fork(_making)
+
+
+def forks() -> int:
+    """How many forks lie between this process and the first: what was held before one, in other
+    threads, nobody releases."""
+    return _forks
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 def generator() -> Generator:

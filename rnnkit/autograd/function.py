@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from _thread import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnkit.autograd.dtypes import DTYPES, FLOATS, supported_dtype
 from rnnkit.autograd.grad_mode import state
-from rnnkit.autograd.node import Node, PartialGradient, check_gradient
+from rnnkit.autograd.node import ExclusiveNode, PartialGradient, check_gradient
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import DTypeError, GraphError, MissingRuleError
 
@@ -125,14 +124,10 @@ class Function:
         return wrap(np.asarray(array, dtype))
 
 
-class FunctionNode(Node):
-    """One recorded call of a Function.
+class FunctionNode(ExclusiveNode):
+    """One recorded call of a Function."""
 
-    Threads may go back through a graph that is retained at the same time; each waits for its turn
-    here, since what forward has left for backward is there once.
-    """
-
-    __slots__ = ("_ctx", "_function", "_lock", "_prepared")
+    __slots__ = ("_ctx", "_function", "_prepared")
 
     def __init__(
         self,
@@ -144,7 +139,6 @@ class FunctionNode(Node):
         self._function = function
         self._ctx: Context | None = ctx
         self._prepared = ctx.needs_input_grad
-        self._lock = RLock()
 
     @property
     def name(self) -> str:
@@ -161,7 +155,7 @@ class FunctionNode(Node):
         if wanted != self._prepared:
             wanted = tuple([a and b for a, b in zip(needs, self._prepared, strict=True)])
         given = d_outputs if self.n_outputs else (d_outputs,)
-        with self._lock:
+        with self.turn():
             ctx.needs_input_grad = wanted
             ctx.retain_graph = retain_graph
             result = self._function.backward(ctx, *given)

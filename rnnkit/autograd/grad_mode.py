@@ -27,7 +27,8 @@ def _run_with_errstate(function: Callable[..., Any], *args: Any, **kwargs: Any) 
 class _ThreadState(_local):
     """What holds in a thread.
 
-    `enabled`: operations are recorded. `tracer`: takes the calls of primitives in their stead, as
+    `enabled`: operations are recorded. `entered`: the grad modes in force, each with what held
+    before. `tracer`: takes the calls of primitives in their stead, as
     ``tracer.call(primitive, inputs, params)``. `run(f, *args)`: call f with NumPy's warnings off.
 
     NaN and inf propagate through a network in silence, as in every tensor library. Entering
@@ -36,10 +37,12 @@ class _ThreadState(_local):
     """
 
     enabled: bool = True
+    entered: list[tuple[GradMode, bool]]
     tracer: Any = None
     run: Callable[..., Any]
 
     def __init__(self) -> None:
+        self.entered = []
         if int(np.__version__.partition(".")[0]) < 2:
             self.run = _run_with_errstate
             return
@@ -57,21 +60,29 @@ def is_grad_enabled() -> bool:
 
 
 class GradMode:
-    """Context manager and decorator that switches recording in the calling thread."""
+    """Context manager and decorator that switches recording in the calling thread.
 
-    __slots__ = ("_enabled", "_previous")
+    One object may be entered by several threads at once, and again inside itself.
+    """
+
+    __slots__ = ("_enabled",)
 
     def __init__(self, enabled: bool) -> None:
         self._enabled = enabled
-        self._previous: list[bool] = []
 
     def __enter__(self) -> Self:
-        self._previous.append(state.enabled)
+        # With the thread, not the object, which other threads may enter.
+        state.entered.append((self, state.enabled))
         state.enabled = self._enabled
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        state.enabled = self._previous.pop()
+        entered = state.entered
+        # The last, but for generators, which may be left in another order, or another thread.
+        for i in range(len(entered) - 1, -1, -1):
+            if entered[i][0] is self:
+                state.enabled = entered.pop(i)[1]
+                return
 
     def __call__(self, function: _F) -> _F:
         code = getattr(function, "__code__", None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from _thread import RLock, allocate_lock
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import DTypeError, ShapeError
+from rnnkit.rng import forks, release_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -101,6 +103,33 @@ class Node:
         if self._retained is None or output not in self._retained:
             return None
         return self._retained[output]()
+
+
+_renewing = allocate_lock()
+release_after_fork(_renewing)
+
+
+class ExclusiveNode(Node):
+    """A node whose backward pass works in what forward has left for it, which is there once.
+
+    Threads may go back through a graph that is retained at the same time; each waits for its turn:
+    ``with node.turn():``.
+    """
+
+    __slots__ = ("_forks", "_turn")
+
+    def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
+        super().__init__(inputs, n_outputs)
+        self._turn, self._forks = RLock(), forks()
+
+    def turn(self) -> RLock:
+        """The lock to hold, which is another in a forked child: there a thread of the parent that
+        held it is not there to release it."""
+        if self._forks != forks():
+            with _renewing:
+                if self._forks != forks():
+                    self._turn, self._forks = RLock(), forks()
+        return self._turn
 
 
 class PartialGradient:

@@ -49,10 +49,15 @@ class Decision:
 class _ThreadOverride(_local):
     """The mode that `backend` has put in force in this thread.
 
-    Not a context variable: the array code of ops, which asks too, runs in a context of its own.
+    `entered`: those in force, each with the mode before it. Not a context variable: the array code
+    of ops, which asks too, runs in a context of its own.
     """
 
     mode: str | None = None
+    entered: list[tuple[backend, str | None]]
+
+    def __init__(self) -> None:
+        self.entered = []
 
 
 _decisions: deque[Decision] = deque(maxlen=REMEMBERED_CALLS)
@@ -82,19 +87,23 @@ class backend:  # noqa: N801 - used as `with rk.backend("python"):`
         ArgumentError: ``name`` is none of these.
     """
 
-    __slots__ = ("_former", "_name")
+    __slots__ = ("_name",)
 
     def __init__(self, name: str) -> None:
         self._name = _checked(name, "backend")
-        self._former: list[str | None] = []
 
     def __enter__(self) -> backend:
-        self._former.append(_override.mode)
+        _override.entered.append((self, _override.mode))
         _override.mode = self._name
         return self
 
     def __exit__(self, *exception: object) -> None:
-        _override.mode = self._former.pop()
+        # As a grad mode does, see there.
+        entered = _override.entered
+        for i in range(len(entered) - 1, -1, -1):
+            if entered[i][0] is self:
+                _override.mode = entered.pop(i)[1]
+                return
 
 
 def set_backend(name: str) -> None:

@@ -10,7 +10,8 @@ cdef class Stepper:
         n_threads: upper bound.
 
     The arrays of `states` must stay where they are; `layers` are copied. A call while another thread is in
-    one raises RuntimeError: both would work in the same memory.
+    one raises RuntimeError: both would work in the same memory. So does any call in a child that was forked
+    meanwhile.
     """
 
     cdef const rk_cell *kernel
@@ -81,7 +82,10 @@ cdef class Stepper:
 
     cdef int check_unused(self) except -1:
         if self.in_use:
-            raise RuntimeError("a stepper serves one thread at a time: another is in a call of it")
+            raise RuntimeError(
+                "a stepper serves one thread at a time: another is in a call of it, or was when this "
+                "process was forked, which leaves a state between two steps: make another stream then"
+            )
         return 0
 
     cdef int make_room(self, idx steps) except -1:

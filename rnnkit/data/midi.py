@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_number
 from rnnkit.data.atomic import write_atomically
 from rnnkit.data.batches import check_positive
 from rnnkit.data.readers.piano_rolls import KEYS, LOWEST
@@ -90,8 +91,7 @@ def midi_bytes(
     """
     if not isinstance(ticks, int | np.integer) or not 1 <= ticks < 1 << 15:
         raise ArgumentError(f"ticks: expected 1 to 32767 in a quarter note, got {ticks!r}")
-    if not 4 <= tempo <= 1_000_000:
-        raise ArgumentError(f"tempo: expected 4 to 1000000 quarter notes a minute, got {tempo!r}")
+    check_number("tempo", tempo, low=4, high=1_000_000)
     if format not in (0, 1):
         raise ArgumentError(f"format: expected 0 or 1, got {format!r}")
     known = [_checked(note) for note in notes]

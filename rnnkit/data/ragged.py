@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.cells.checks import check_bool
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
@@ -67,7 +68,8 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
 
         Raises:
             ArgumentError: no sequences, an empty one, targets of other counts or lengths, integers
-                that int64 does not hold, or a padding of integers that is none.
+                that int64 does not hold, a padding of integers that is none, or an option that is
+                out of range.
             ShapeError: sequences or targets that differ in other axes than the first.
             DTypeError: sequences or targets that are no numbers, or integers mixed with others.
         """
@@ -79,12 +81,12 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
         if not self.lengths.all():
             raise ArgumentError(f"sequences[{int(self.lengths.argmin())}]: no steps in it")
         self.targets = self._check_targets(targets, aligned, target_padding)
-        self.aligned = aligned
+        self.aligned = check_bool("aligned", aligned)
         self.batch_size = check_positive("batch_size", batch_size)
         self.pool = check_positive("pool", pool)
         self.seed = check_seed(seed)
-        self.shuffle = shuffle
-        self.bucket = bucket
+        self.shuffle = check_bool("shuffle", shuffle)
+        self.bucket = check_bool("bucket", bucket)
         self.batches_per_epoch = -(-len(self.lengths) // batch_size)
         self._in_order = self._cut(
             np.argsort(self.lengths, kind="stable") if bucket else np.arange(len(self.lengths))

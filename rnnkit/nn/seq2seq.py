@@ -31,6 +31,7 @@ from rnnkit.nn.linear import Linear
 from rnnkit.nn.ragged import step_mask
 from rnnkit.nn.rnn_gru_lstm import GRU, LSTM, RNN
 from rnnkit.ops import cat, log_softmax, stack, tanh
+from rnnkit.ops.operands import check_integer
 from rnnkit.ops.operands import ids as integer_array
 from rnnkit.rng import generator
 
@@ -151,11 +152,7 @@ class EncoderDecoder(Module):
             )
         self.source_size = check_size("source_size", source_size)
         self.target_size = check_size("target_size", target_size)
-        if not isinstance(start_token, int | np.integer) or not 0 <= start_token < target_size:
-            raise ArgumentError(
-                f"start_token: expected a token in [0, {target_size}), got {start_token!r}"
-            )
-        self.start_token = int(start_token)
+        self.start_token = check_integer("start_token", start_token, 0, target_size - 1)
         self.num_layers = check_size("num_layers", num_layers)
         self.bidirectional = check_bool("bidirectional", bidirectional)
         self.input_feeding = check_bool("input_feeding", input_feeding)

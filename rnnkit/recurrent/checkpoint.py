@@ -105,6 +105,7 @@ _begun: list[tuple[int, dict[str, Any]]] = []
 """By thread: the states in which runs have begun to draw that are not at their end."""
 
 _beginning = allocate_lock()
+rng.release_after_fork(_beginning)
 _distances = count(1)
 
 

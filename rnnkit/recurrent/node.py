@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from _thread import RLock
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
-from rnnkit.autograd.node import Node
+from rnnkit.autograd.node import ExclusiveNode
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import GraphError
 
@@ -19,19 +18,14 @@ if TYPE_CHECKING:
     from rnnkit.cells import Cell
 
 
-class LayerNode(Node):
-    """One run of a layer whose backward pass works in what the forward pass has kept.
+class LayerNode(ExclusiveNode):
+    """One run of a layer whose backward pass works in what the forward pass has kept."""
 
-    Threads may go back through a graph that is retained at the same time; each waits for its turn,
-    since what was kept is there once.
-    """
-
-    __slots__ = ("_began", "_lock")
+    __slots__ = ("_began",)
 
     def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
         super().__init__(inputs, n_outputs)
         self._began = False  # to overwrite what was kept
-        self._lock = RLock()
 
     def back(
         self, d_outputs: list[Array | None], needs: Sequence[bool], retain: bool
@@ -61,7 +55,7 @@ class LayerNode(Node):
         if is_grad_enabled():
             return self.back_on_tape(d_outputs, needs)
         d_arrays = [None if t is None else t._data for t in d_outputs]
-        with self._lock:
+        with self.turn():
             if self._began:
                 raise GraphError(
                     "an earlier backward pass through this layer was interrupted after it had "

@@ -33,7 +33,9 @@ class Stepper:
     module is in. Nothing is recorded for gradients.
 
     Weights are taken when the stepper is made; ``refresh()`` takes them again. The module itself
-    may be trained meanwhile, in other threads too. A stepper serves one thread at a time.
+    may be trained meanwhile, in other threads too. A stepper serves one thread at a time. A child
+    that is forked while another thread is in a call finds it in use for good: its state, or the
+    weights that were being taken, are from the middle of that call.
 
     Attributes:
         state: one (L, N, H) array per state name, or as the cell's ``state_shapes`` say; writing
@@ -94,7 +96,8 @@ class Stepper:
             ShapeError: x or ``out`` has other sizes. The state has not moved.
             DTypeError: another dtype than the parameters have, or ``out`` is no array.
             ArgumentError: ``out`` cannot be written to, or its last axis is not contiguous.
-            RuntimeError: another thread is in a call of this stepper.
+            RuntimeError: another thread is in a call of this stepper, or was in the parent of this
+                process when it was forked.
         """
         if type(x) is np.ndarray and self._native is not None:
             # A microsecond counts here: the native side checks as well, and says less.
@@ -114,7 +117,11 @@ class Stepper:
             if np.may_share_memory(array, y):
                 array = array.copy()
         if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("a stepper serves one thread at a time: another is in a call of it")
+            raise RuntimeError(
+                "a stepper serves one thread at a time: another is in a call of it, or was when "
+                "this process was forked, which leaves a state between two steps: make another "
+                "stream then"
+            )
         try:
             self._runner.run(array, y)
         finally:

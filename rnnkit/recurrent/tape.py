@@ -203,13 +203,17 @@ class Pieces:
         return ops.stack(outputs, time) if outputs else last, tuple(final), tuple(steps)
 
 
-def join_directions(parts: Sequence[Results], options: Options) -> Result:
-    """A layer's results from those of each direction."""
+def join_directions(
+    parts: Sequence[Results], options: Options, y: Tensor | None = None
+) -> Result:
+    """A layer's results from those of each direction; y where it has been joined."""
     ys, finals, steps = zip(*parts, strict=True)
+    if y is None:
+        y = _side_by_side(ys)
     final = tuple([ops.cat(list(each), 0) for each in zip(*finals, strict=True)])
     if not options.steps:
-        return Result(_side_by_side(ys), final)
-    return Result(_side_by_side(ys), final, tuple(map(_side_by_side, zip(*steps, strict=True))))
+        return Result(y, final)
+    return Result(y, final, tuple(map(_side_by_side, zip(*steps, strict=True))))
 
 
 def run_direction(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rnnkit as rk
+from rnnkit.autograd.grad_mode import GradMode
 from rnnkit.errors import ArgumentError
 
 
@@ -69,6 +70,60 @@ def test_mode_belongs_to_the_thread():
         worker.start()
         worker.join()
     assert results == [True]
+
+
+@pytest.mark.parametrize("make", [rk.no_grad, lambda: rk.backend("python")])
+def test_threads_enter_one_object_in_any_order(make):
+    def mode():
+        return rk.is_grad_enabled(), rk.get_backend()
+
+    shared, found = make(), {}
+    outside = {"a": (True, "native"), "b": (False, "auto")}
+    inside = threading.Barrier(2, timeout=10)
+
+    def enter(name):
+        enabled, backend = outside[name]
+        with GradMode(enabled), rk.backend(backend):
+            if name == "b":
+                inside.wait()  # enters after a
+            with shared:
+                if name == "a":
+                    inside.wait()
+                within = mode()
+                inside.wait()
+                if name == "b":
+                    inside.wait()  # leaves after a
+            found[name] = within, mode()
+            if name == "a":
+                inside.wait()
+
+    threads = [threading.Thread(target=enter, args=name) for name in outside]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with shared:
+        switched = mode()
+    for name, (within, after) in found.items():
+        assert after == outside[name]
+        assert within[make is not rk.no_grad] == switched[make is not rk.no_grad]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("make", [rk.enable_grad, lambda: rk.backend("auto")])
+def test_a_generator_that_another_thread_ends_leaves_its_mode_alone(make):
+    def numbers():
+        with make():
+            yield 1
+
+    begun = numbers()
+    thread = threading.Thread(target=next, args=(begun,))
+    thread.start()
+    thread.join()
+    with rk.no_grad(), rk.backend("python"):
+        begun.close()
+        assert (rk.is_grad_enabled(), rk.get_backend()) == (False, "python")
+    assert (rk.is_grad_enabled(), rk.get_backend()) == (True, "auto")
 
 
 def test_threads_compute_at_the_same_time():

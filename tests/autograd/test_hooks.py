@@ -143,3 +143,25 @@ def test_retain_grad_with_create_graph():
 def test_retain_grad_without_a_gradient_is_refused():
     with pytest.raises(GraphError, match="retain_grad"):
         rk.ones(1).retain_grad()
+
+
+@pytest.mark.parametrize("walk", ["backward", "grad"])
+def test_a_gradient_is_handed_out_without_the_history_that_a_hook_gave_it(walk):
+    """Also where nothing else can refer to it, so that it is not copied."""
+    x, scale = rk.ones(3, requires_grad=True), rk.full((3,), 5.0, requires_grad=True)
+
+    def scaled(gradient):
+        with rk.enable_grad():
+            return gradient * scale
+
+    x.register_hook(scaled)
+    y = (x * 2.0).sum()
+    if walk == "backward":
+        y.backward()
+        found = x.grad
+    else:
+        (found,) = rk.grad(y, x)
+    assert found.tolist() == [10.0] * 3
+    assert not found.requires_grad
+    assert found.grad_fn is None
+    assert scale.grad is None

@@ -187,6 +187,33 @@ def test_strange_archives_are_refused(tmp_path):
     assert read_arrays(path) == {}
 
 
+def test_archives_of_too_many_arrays_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("rnnkit.data.readers.arrays._MOST_MEMBERS", 3)
+    path = tmp_path / "a.npz"
+    for count in (3, 4):
+        np.savez(path, *[np.zeros(2)] * count)
+        if count == 3:
+            assert len(read_arrays(path)) == 3
+    with pytest.raises(ArgumentError, match=r"a.npz: 4 arrays; expected at most 3"):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_member_that_ends_early_is_refused(tmp_path, save):
+    """The directory stands at the end of an archive: a cut within a member leaves it whole."""
+    path = tmp_path / "a.npz"
+    save(path, a=np.random.default_rng(0).normal(size=400))
+    raw = path.read_bytes()
+    directory, end = raw.index(b"PK\x01\x02"), raw.index(b"PK\x05\x06")
+    for cut in (8, 100, directory - 60):  # to within the array, and within its header
+        at = (directory - cut).to_bytes(4, "little")
+        tail = raw[end : end + 16] + at + raw[end + 20 :]
+        path.write_bytes(raw[: directory - cut] + raw[directory:end] + tail)
+        with pytest.raises(ArgumentError, match=r"a.npz.*(damaged|truncated)") as caught:
+            read_arrays(path)
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_random_damage_is_refused_or_harmless(tmp_path, compressed):
     """Whatever bytes are changed or cut, one clear error or an array, never another exception."""

@@ -32,6 +32,9 @@ def test_json_lines(file):
     path = file("a.jsonl", '\ufeff{"a": 1}\r\n\r\n{"a": [null, "é\\n"]}')
     assert read_json_lines(path) == [{"a": 1}, {"a": [None, "é\n"]}]
     assert read_json(file("a.json", "[1, 2.5]")) == [1, 2.5]
+    for nothing in ("", "\n \n"):
+        with pytest.raises(ArgumentError, match=r"a.jsonl: the file is empty"):
+            read_json_lines(file("a.jsonl", nothing))
     assert read_json(file("a.json", r'["\ud83d\ude00", "\\ud83d"]')) == ["\U0001f600", r"\ud83d"]
 
 

@@ -103,6 +103,21 @@ def test_buckets_save_padding_and_the_share_is_what_the_batches_hold():
     assert f"{shares[False]:.1%} padding" in repr(batches)
 
 
+def test_neighbours_in_length_change_and_stay_near():
+    """Each length is off by up to a tenth when those of a pool are sorted."""
+    lengths = np.arange(50, 210)
+    batches = RaggedBatches([np.ones(n, int) for n in lengths], batch_size=8, pool=20)
+    epochs = []
+    for epoch in range(3):
+        found = [batch.lengths for batch in islice(batches.batches(epoch * 20), 20)]
+        epochs.append({tuple(sorted(each)) for each in found})
+        for i, one in enumerate(found):
+            for other in found[:i]:
+                spread = min(one.max() / other.min(), other.max() / one.min())
+                assert spread * 0.9 <= 1.1
+    assert len(set.union(*epochs)) > 50  # hardly one comes again
+
+
 def test_batches_of_like_length_are_not_in_the_order_of_length():
     batches = RaggedBatches(some_sequences(600), batch_size=10, pool=60)
     means = [batch.lengths.mean() for batch in islice(batches.batches(), 59)]
@@ -208,6 +223,9 @@ def test_one_vector_for_each_sequence():
         ({"pool": 0}, ArgumentError, "pool"),
         ({"seed": -1}, ArgumentError, "seed"),
         ({"seed": 1.5}, ArgumentError, "seed"),
+        ({"shuffle": "no"}, ArgumentError, "shuffle: expected a bool, got 'no'"),
+        ({"bucket": 0}, ArgumentError, "bucket: expected a bool, got 0"),
+        ({"aligned": None}, ArgumentError, "aligned: expected a bool, got None"),
     ],
 )
 def test_nonsense_is_refused(arguments, error, message):

@@ -214,6 +214,10 @@ def test_the_averages_follow_a_change_of_dtype():
         (lambda s: {**s, "averages": None}, "averages: expected a dict by index"),
         (lambda s: {**s, "averages": {"x": s["averages"][0]}}, "from 0 on once, got 'x'"),
         (lambda s: {**s, "warm_up": "no"}, "warm_up: expected a bool"),
+        *[
+            (lambda s, name=name: {k: v for k, v in s.items() if k != name}, f"missing {name}$")
+            for name in ("decay", "warm_up", "updates")
+        ],
     ],
 )
 def test_what_is_no_state_dict_is_refused_by_its_place(change, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, get_ident
 
 import numpy as np
 import pytest
@@ -51,3 +52,52 @@ def test_gradients_of_several_threads_add_up():
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(learn, range(8)))
     np.testing.assert_array_equal(weight.grad.numpy(), np.full((300, 300), 200.0))
+
+
+class Doubled(rk.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, d_y):
+        return d_y * 2
+
+
+@pytest.mark.parametrize("of", ["layer", "function"])
+def test_a_child_goes_back_though_a_thread_of_its_parent_was_doing_so(
+    of, native, in_child, monkeypatch
+):
+    x = rk.randn(5, 2, 3).requires_grad_()
+    y = nn.LSTM(3, 4)(x)[0] if of == "layer" else Doubled.apply(x)
+    d_y = rk.randn(*y.shape)
+    kind, method = (type(y.grad_fn), "back") if of == "layer" else (Doubled, "backward")
+    original = getattr(kind, method)
+    (expected,) = rk.grad(y, x, d_y, retain_graph=True)
+    inside, forked = Event(), Event()
+
+    def slow(*args):
+        if get_ident() != parent:
+            inside.set()
+            forked.wait()
+        return original(*args)
+
+    def go_back():
+        return rk.grad(y, x, d_y, retain_graph=True)[0].numpy()
+
+    def in_two_threads():
+        with ThreadPoolExecutor(1) as other:
+            forked.set()
+            for found in (go_back(), other.submit(go_back).result()):
+                np.testing.assert_array_equal(found, expected.numpy())
+
+    parent = get_ident()
+    monkeypatch.setattr(kind, method, slow if of == "layer" else staticmethod(slow))
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(go_back)
+        inside.wait()
+        try:
+            in_child(in_two_threads)
+        finally:
+            forked.set()
+        np.testing.assert_array_equal(waiting.result(), expected.numpy())

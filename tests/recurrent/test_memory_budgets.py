@@ -546,6 +546,21 @@ def test_a_program_keeps_to_its_budget(native, short_blocks, options, parts):
     assert 0.8 * budget <= peak - 3 * outputs <= 1.05 * budget + 30_000
 
 
+def test_both_directions_of_a_program_share_its_budget(native, short_blocks):
+    T, N, H = 500, 16, 32
+    x = rk.tensor(np.random.default_rng(0).standard_normal((T, N, 8)).astype(np.float32))
+    shares = []
+    for directions in (1, 2):
+        module = nn.LSTM(8, H, peephole=True, bidirectional=directions == 2)
+        outputs = T * N * directions * H * 4
+        whole, _ = held_by(lambda module=module: module(x))
+        module.memory = budget = (whole - outputs) // 4
+        held, peak = held_by(lambda module=module: module(x))
+        assert peak - 3 * outputs <= 1.05 * budget
+        shares.append((held - outputs) / budget)  # of both, until the first goes back
+    assert shares[0] == pytest.approx(shares[1], rel=0.05)
+
+
 @pytest.mark.parametrize("hidden", [8, 64])
 def test_the_tape_keeps_to_its_budget(hidden):
     """As tracemalloc counts, with objects; besides outputs and gradients, of which a few live."""

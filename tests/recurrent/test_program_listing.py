@@ -61,6 +61,49 @@ def test_a_program_line_by_line():
         assert line.text in str(listing)
 
 
+class Mixed(rk.Cell):
+    """Products of a row's own parts, of parts with a parameter, a sum, and moves."""
+
+    def __init__(self):
+        super().__init__(3, 6)
+        self.make_parameters("float32")
+
+    def parameter_shapes(self):
+        return {"W": (6, 3), "b": (6,), "M": (3, 3)}
+
+    def step(self, x, state):
+        (h,) = state
+        table = h.reshape(-1, 2, 3)
+        scores = table @ rk.linear(x, self.W, self.b).reshape(-1, 3, 2)
+        h = h[:, [1, 0, 2, 5, 4, 3]] * scores.reshape(-1, 4).sum(-1, keepdims=True)
+        h = h + (table @ self.M).reshape(-1, 6)
+        return h, (h,)
+
+
+def test_flops_by_hand():
+    listing = nn.Recurrent(Mixed()).program()
+
+    def flops(*parts):
+        lines = [(line.op, line.flops) for part in parts for line in part if line.flops]
+        return sorted(lines)
+
+    into_table = 2 * (2 * 3 * 3)  # two rows of three with M
+    scores = 2 * (2 * 3 * 2)  # (2, 3) @ (3, 2)
+    assert flops(listing.before, listing.forward) == sorted([
+        ("linear", 2 * 3 * 6 + 6), ("row_product", scores), ("reduce_sum", 4),
+        *[("product", into_table // 2)] * 2, ("muladd", 6),
+    ])
+    assert listing.flops_forward == 42 + 24 + 4 + 36 + 6
+    assert flops(listing.backward, listing.after) == sorted([
+        ("add", 6), ("add", 6), ("add", 6),  # d_y + d_h', and what comes to h in three ways
+        ("mul", 6), ("dot", 2 * 6),  # of the elements, and of the sum
+        *[("row_product", scores)] * 2, *[("product", into_table // 2)] * 2,
+        *[("outer", into_table // 2)] * 2,
+        ("tape", 2 * (2 * 3 * 6) + 6),  # d_x, d_W and d_b
+    ])
+    assert listing.flops_backward == 18 + 6 + 12 + 48 + 36 + 36 + 78
+
+
 class Normalised(rk.Cell):
     """h' = tanh(normalised W x) * the second half of U h."""
 

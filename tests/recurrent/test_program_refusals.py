@@ -441,6 +441,38 @@ def test_a_step_that_only_tracing_fails_runs_on_the_tape():
     assert "AssertionError: too many rows" in rk.why(1)[0].reason
 
 
+@pytest.mark.parametrize("of", ["step", "rule"])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, RecursionError, OSError])
+def test_what_a_trace_meets_once_is_not_remembered(error, of, monkeypatch):
+    errors = [error("just now")]
+    (rule,) = PRIMITIVES["expm1"].rules
+
+    def meet(where):
+        if where == of and errors:
+            raise errors.pop()
+
+    def rule_that_meets(*args):
+        meet("rule")
+        return rule(*args)
+
+    def step(c, x, h):
+        meet("step")
+        return ops.expm1(x) + h
+
+    monkeypatch.setattr(PRIMITIVES["expm1"], "rules", (rule_that_meets,))
+    x = rk.tensor(np.ones((2, 3, H), np.float32))
+    cell = Written(of_hidden(step))
+    if error in (MemoryError, KeyboardInterrupt):
+        with pytest.raises(error, match="just now"):
+            run_layer((cell,), x)
+    else:
+        run_layer((cell,), x)
+        assert rk.why(1)[0].path == "python"
+        assert f"{error.__name__}: just now" in rk.why(1)[0].reason
+    run_layer((cell,), x)
+    assert rk.why(1)[0].path == "program"
+
+
 def test_zeros_made_for_the_batch_are_no_matter():
     def step(cell, x, state):
         h = ops.maximum(ops.zeros((x.shape[0], H)), x) + ops.zeros_like(x) + state[0]

@@ -79,6 +79,14 @@ def test_training_keeps_what_is_documented(case, dtype):
     assert expected <= held <= 1.01 * expected + SLACK
 
 
+def test_both_directions_of_a_program_keep_their_outputs_once():
+    x, held = rk.randn(800, N, I), []
+    for bidirectional in (False, True):
+        module = nn.LSTM(I, H, peephole=True, bidirectional=bidirectional)
+        held.append(measure(lambda module=module: module(x))[0])
+    assert held[1] <= 2 * held[0] + SLACK
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_stored_bytes_tells_what_a_direction_keeps(case):
     T = 800

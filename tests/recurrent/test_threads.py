@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event
+from threading import Barrier, Event, get_ident
 
 import numpy as np
 import pytest
@@ -68,6 +68,11 @@ def test_a_child_traces_though_a_thread_of_its_parent_was_tracing(native, in_chi
             forked.set()
 
 
+def test_a_child_that_is_forked_while_a_step_is_traced_goes_on_with_it(in_child):
+    with TRACING:
+        in_child(TRACING.release)  # as at the end of the trace
+
+
 @pytest.mark.parametrize("change", ["freeze", "unfreeze"])
 def test_a_cell_is_traced_while_another_thread_freezes_its_module(native, change):
     class Slow(Noisy):
@@ -127,8 +132,48 @@ def test_a_stream_serves_one_thread_at_a_time(native, options):
         if first or second:  # they have met
             break
     (message,) = set(first + second)
-    assert message == "a stepper serves one thread at a time: another is in a call of it"
+    assert message.startswith("a stepper serves one thread at a time: another is in a call of it")
     assert stepper(x[:1]).shape == (1, 8, 128)  # it goes on
+
+
+@pytest.mark.parametrize("way", ["fused", "python"])
+def test_a_child_refuses_a_stream_that_a_thread_of_its_parent_was_in(native, in_child, way):
+    """Its state there may be that of some of the layers."""
+
+    class Waits(rk.Cell):
+        def step(self, x, state):
+            if get_ident() != parent:
+                forked.wait()
+            return x, (x,)
+
+    parent, forked = get_ident(), Event()
+    if way == "fused":
+        module, steps = nn.LSTM(16, 16, num_layers=2), 200_000  # it is in there for a while
+    else:
+        module, steps = nn.Recurrent(Waits(16, 16)), 1
+    message = "another is in a call of it, or was when this process was forked"
+    with rk.backend("python" if way == "python" else "native"):
+        stepper, new = module.stream(1), module.stream(1)
+    x = np.zeros((steps, 1, 16), np.float32)
+
+    def refused():
+        with pytest.raises(RuntimeError, match=message):
+            stepper(x[0])
+        assert new(x[0]).shape == (1, 16)
+
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(stepper, x)
+        try:
+            while not waiting.done():
+                try:
+                    stepper(x[0])
+                except RuntimeError:
+                    break
+            in_child(refused)
+        finally:
+            forked.set()
+        waiting.result()
+    stepper(x[0])
 
 
 class Noisy(rk.Cell):

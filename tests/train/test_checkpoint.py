@@ -332,9 +332,11 @@ def test_another_safetensors_file_is_no_checkpoint(saved):
 
 
 def test_intervals_must_be_positive(tmp_path):
-    for wrong in ({"every_seconds": 0.0}, {"every_steps": -1}):
-        with pytest.raises(ArgumentError, match=next(iter(wrong))):
-            Checkpoints(tmp_path, **wrong)
+    for wrong in (0.0, -1, "x", True, float("nan")):
+        for name in ("every_seconds", "every_steps"):
+            message = f"{name}: expected a number > 0, got {wrong!r}"
+            with pytest.raises(ArgumentError, match=message):
+                Checkpoints(tmp_path, **{name: wrong})
 
 
 def test_one_is_due_when_the_steps_or_the_time_have_passed(tmp_path, monkeypatch):

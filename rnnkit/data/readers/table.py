@@ -17,8 +17,10 @@ import numpy as np
 
 from rnnkit.data.readers.text import read_text
 from rnnkit.errors import ArgumentError
+from rnnkit.rng import release_after_fork
 
 _LIMIT_LOCK = threading.Lock()
+release_after_fork(_LIMIT_LOCK)
 _DELIMITERS = ",;\t|"
 # What float() takes besides ("1_000", "infinity", digits of any script) is no number in a table.
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)

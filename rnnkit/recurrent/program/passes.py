@@ -150,9 +150,13 @@ class Passes:
 
     # ---- the passes
 
-    def forward(self) -> tuple[Array, ...]:
-        """y, where it is wanted; the states of every step, where wanted; the final states."""
-        outputs, shown = self._outputs()
+    def forward(self, y: Array | None = None) -> tuple[Array, ...]:
+        """y, where it is wanted; the states of every step, where wanted; the final states.
+
+        Args:
+            y: where to write it, if that of every step is wanted; else in an array of its own.
+        """
+        outputs, shown = self._outputs(y)
         initial = self.initial
         n_segments = len(self.starts)
         for k in range(n_segments):
@@ -172,14 +176,14 @@ class Passes:
         if self.graphs is not None:
             self.graphs.forget()
 
-    def _outputs(self) -> tuple[list[Placed], list[Array]]:
+    def _outputs(self, y: Array | None = None) -> tuple[list[Placed], list[Array]]:
         """Room for what is shown of every step, as the native side and as the caller sees it."""
         layer, step = self.layer, self.layer.step
         outputs: list[Placed] = []
         shown: list[Array] = []
         if layer.y_wanted:
             if layer.options.sequences:
-                y = self.steps.empty(step.y.size)
+                y = self.steps.empty(step.y.size) if y is None else y
                 outputs.append((y, self.steps.layout))
                 shown.append(y)
             else:

@@ -10,19 +10,20 @@ from weakref import WeakKeyDictionary
 
 from rnnkit import backend
 from rnnkit.autograd import is_grad_enabled
-from rnnkit.autograd.function import Alias
+from rnnkit.autograd.function import Alias, Function
 from rnnkit.autograd.grad_mode import state as thread
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells.base import original_of
 from rnnkit.errors import TraceError
 from rnnkit.module import Parameter
+from rnnkit.ops import split
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.node import LayerNode
 from rnnkit.recurrent.options import PLAIN, Result
 from rnnkit.recurrent.program.held import held_by
 from rnnkit.recurrent.program.passes import Passes
-from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
+from rnnkit.recurrent.program.traced import PASSING, TRACING, TracedStep, tensors_of
 from rnnkit.recurrent.program.variant import Needs, Variant
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def _trace(cell: Cell) -> TracedStep | TraceError:
         step = TracedStep(cell)
         _make_programs(step, cell)
     except TraceError as error:
+        if isinstance(error.__cause__, PASSING):
+            raise
         return TraceError(str(error))  # without the frames that it came through, and all in them
     return step
 
@@ -114,22 +117,41 @@ def run_layer(
             cells[0], held[0], x, state, restart, options, False, 1, decision
         )
         return Result(y, final, steps if options.steps else None)
+    room: list[Array] = []
     parts = [
         run_direction(
             cell, held[d], x, tuple([each[d : d + 1] for each in state]),
             None if restart is None else tuple([each[d : d + 1] for each in restart]), options,
-            d == 1, len(cells), decision,
+            d == 1, len(cells), decision, room,
         )
         for d, cell in enumerate(cells)
     ]
-    return tape.join_directions(parts, options)
+    joined = SideBySide.apply(parts[0][0], parts[1][0], both=room[0]) if room else None
+    return tape.join_directions(parts, options, joined)
+
+
+class SideBySide(Function):
+    """The outputs of two directions as the array of which each has written its part."""
+
+    @staticmethod
+    def forward(ctx: Any, forward: Array, backward: Array, *, both: Array) -> Array:
+        return both
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, ...]:
+        return split(d_y, d_y.shape[-1] // 2, -1)
 
 
 def run_direction(
     cell: Cell, held: Held, x: Tensor, state: State, restart: State | None,
     options: Options, reverse: bool, directions: int, decision: backend.Decision,
+    room: list[Array] | None = None,
 ) -> tape.Results:
-    """One direction; its states, and those of restarts, are (1, N, ...)."""
+    """One direction; its states, and those of restarts, are (1, N, ...).
+
+    Args:
+        room: for the outputs of every step of both directions; the first of two makes it.
+    """
     T, N = x.shape[options.batch_first], x.shape[1 - options.batch_first]
     step = held.step
     assert isinstance(step, TracedStep)
@@ -144,7 +166,12 @@ def run_direction(
     passes = Passes(
         cell, layer, layer.variant(needs), [tensor._data for tensor in inputs], needs
     )
-    outputs = [wrap(array) for array in passes.forward()]
+    y_room, H = None, step.y.size
+    if room is not None and options.sequences:
+        if not room:
+            room.append(passes.steps.empty(directions * H))
+        y_room = room[0][..., reverse * H : (reverse + 1) * H]
+    outputs = [wrap(array) for array in passes.forward(y_room)]
     if True in needs:
         if len(passes.starts) > 1 and not reverse:  # both directions have the same
             steps_of_segment = passes.starts.step

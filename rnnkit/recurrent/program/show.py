@@ -187,6 +187,7 @@ class _Writer:
         self.before: list[Line] = []
         # Of what is computed before the loop: those that gradients go back to.
         self._inputs_of: dict[str, list[str]] = {}
+        self._flops_back: dict[str, int] = {}  # of their gradients
         self._count = self._n_hoisted = self._n_invariants = 0
         for value in (step.x, *step.states, *step.drawn):
             self.names[value] = value.name
@@ -334,14 +335,14 @@ class _Writer:
         text = self._words(primitive, inputs, call.params)
         if call.position is not None:
             text += f"[{call.position}]"
-        flops = 0
+        flops = product = 0
         if of_input:
             self._n_hoisted += 1
             name = f"a{self._n_hoisted}"
             size = math.prod(shape)
             if primitive in ("linear", "matmul"):
-                K = call.inputs[0].shape[-1]
-                flops = 2 * K * size + size * (len(call.inputs) > 2)
+                product = 2 * call.inputs[0].shape[-1] * size
+                flops = product + size * (len(call.inputs) > 2)
             elif primitive not in ("reshape", "permute", "getitem", "split", "cat", "stack"):
                 flops = size
         else:
@@ -354,6 +355,8 @@ class _Writer:
             if tensor._requires_grad or not isinstance(tensor._data, TracedArray)
         ] if call.recorded else []
         self._inputs_of[name] = list(dict.fromkeys(back_to))
+        # A product's gradient is two products; another's is about one more of it.
+        self._flops_back[name] = flops + product
         line = Line(f"{name} = {text}{note}", name, primitive, shape, 0, flops)
         self.before.append(line)
         return name
@@ -480,7 +483,6 @@ class _Writer:
         roots = [*compiled.sequence_gradients, *[v for v, _ in compiled.results.invariants]]
         lines: list[Line] = []
         counted: set[str] = set()
-        made = {line.name: line for line in self.before}
         held = tensors_of(self.cell).items()
         trained = {"x", *[path for path, tensor in held if tensor.requires_grad]}
         for root in dict.fromkeys([self._name(value) for value in roots]):
@@ -497,11 +499,9 @@ class _Writer:
                 if name in trained:
                     leaves[name] = None
                 stack += reversed(self._inputs_of.get(name, ()))
-                if name in made and name not in counted:
+                if name not in counted:
                     counted.add(name)
-                    # A product's gradient is two products; another's is about one more of it.
-                    twice = 1 + (made[name].op in ("linear", "matmul"))
-                    flops += twice * made[name].flops
+                    flops += self._flops_back.get(name, 0)
             names = ", ".join(f"d_{leaf}" for leaf in leaves)
             lines.append(Line(f"{names} from d_{root}", names, "tape", (), 0, flops))
         return lines

@@ -97,6 +97,10 @@ TRACING = RLock()
 """Held by who traces a step, or makes something of a traced one, which adds to its trace."""
 rng.release_after_fork(TRACING)
 
+PASSING = (OSError, RecursionError)
+"""What a step may meet at one time and not at another: the cause of a TraceError that is not to be
+remembered."""
+
 
 def _apart(cell: Cell) -> Cell:
     """A copy that holds each tensor once and for itself.
@@ -141,7 +145,9 @@ class TracedStep:
         variants: what else is known of the step for kinds of calls that there have been.
 
     Raises:
-        TraceError: the step does what no program can do; the message names the line.
+        TraceError: the step does what no program can do, or raises an error, which is the cause;
+            the message names the line.
+        MemoryError: as it comes.
     """
 
     _own: Sequence[Array] = ()  # of the second trace, the numbers that nobody else has
@@ -302,7 +308,7 @@ class TracedStep:
                 result = step(x, tuple(states), *drawn_leaves)
                 after_step = settings_of(cell), settings_of(original)
                 tensors_after = tensors_in(cell, number == 1), tensors_in(original)
-        except TraceError:
+        except (TraceError, MemoryError):
             raise
         except Exception as error:  # whatever it is, the tape shows it if it is the step's own
             raise TraceError(f"the step cannot be traced: {_line_of(error)}: {error}") from error
@@ -504,7 +510,7 @@ class TracedStep:
             self.tracer.backward = True
             try:
                 found = Gradients(self, d_y, d_steps, flowing)
-            except TraceError:
+            except (TraceError, MemoryError):
                 raise
             except Exception as error:  # of a rule; the tape shows it where a gradient is asked for
                 text = f"{_line_of(error)}: {error}"
