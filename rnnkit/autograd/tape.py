@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd.accumulate import Collector, add_to_grad, own
+from rnnkit.autograd.checks import check_list
 from rnnkit.autograd.grad_mode import GradMode
 from rnnkit.autograd.node import check_gradient, run_hooks
 from rnnkit.autograd.tensor import Tensor, to_array, wrap
@@ -276,7 +277,7 @@ def grad(
     elif isinstance(grad_outputs, Tensor | np.ndarray):
         given = [grad_outputs]
     else:
-        given = list(grad_outputs)
+        given = check_list("grad_outputs", grad_outputs, "a tensor or several")
     if len(given) != len(roots):
         raise ArgumentError(
             f"grad_outputs: expected one per output ({len(roots)}), got {len(given)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
@@ -15,6 +16,7 @@ from rnnkit.data.batches import (
     epoch_generator,
 )
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.ops.operands import check_integer
 
 IGNORED = -100  # the ``ignore_index`` of the losses: what stands past the end of classes per step
 
@@ -83,8 +85,8 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
         self.batch_size = check_positive("batch_size", batch_size)
         self.pool = check_positive("pool", pool)
         self.seed = check_seed(seed)
-        self.shuffle = shuffle
-        self.bucket = bucket
+        self.shuffle = check_bool("shuffle", shuffle)
+        self.bucket = check_bool("bucket", bucket)
         self.batches_per_epoch = -(-len(self.lengths) // batch_size)
         self._in_order = self._cut(
             np.argsort(self.lengths, kind="stable") if bucket else np.arange(len(self.lengths))
@@ -117,9 +119,7 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
 
         Raises ArgumentError when it is negative.
         """
-        if epoch < 0:
-            raise ArgumentError(f"epoch: expected 0 or more, got {epoch}")
-        batches = self._order(epoch)
+        batches = self._order(check_integer("epoch", epoch, 0))
         steps = sum(len(rows) * int(self.lengths[rows].max()) for rows in batches)
         return 1.0 - int(self.lengths.sum()) / steps
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_finite
 from rnnkit.autograd.dtypes import default_dtype, supported_dtype
-from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.autograd.tensor import Tensor, plain_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.ops.operands import check_integer, sizes
+from rnnkit.ops.operands import any_tensor, check_integer, sizes
 from rnnkit.rng import generator
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ def _shape(name: str, shape: Any) -> tuple[int, ...]:
     return found
 
 
+def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: npt.DTypeLike) -> Array:
+    """An array of one number. Raises DTypeError where `value` is none."""
+    number = plain_array(f"{name}: value", value)
+    if number.ndim or (number.dtype.kind not in "biuf" and not isinstance(value, int)):
+        raise DTypeError(f"{name}: value: expected a number, got {value!r}")
+    return np.full(shape, number, supported_dtype(dtype))
+
+
 def zeros(
     *shape: int | Sequence[int],
     dtype: npt.DTypeLike = default_dtype,
@@ -68,22 +77,25 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """A tensor of one value."""
-    return _leaf(np.full(_shape("full", (shape,)), value, supported_dtype(dtype)), requires_grad)
+    return _leaf(_filled("full", _shape("full", (shape,)), value, dtype), requires_grad)
 
 
 def zeros_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return _leaf(np.zeros(x.shape, x.dtype), requires_grad)
 
 
 def ones_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """Ones of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return _leaf(np.ones(x.shape, x.dtype), requires_grad)
 
 
 def full_like(x: Tensor, value: float, requires_grad: bool = False) -> Tensor:
     """One value in the shape and dtype of `x`."""
-    return _leaf(np.full(x.shape, value, x.dtype), requires_grad)
+    x = any_tensor(x)
+    return _leaf(_filled("full_like", x.shape, value, x.dtype), requires_grad)
 
 
 def arange(
@@ -100,11 +112,10 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
+    for name, value in (("start", start), ("stop", stop), ("step", step)):
+        check_finite(f"arange: {name}", value)
     if not step:
         raise ArgumentError(f"arange: step: expected another number than 0, got {step}")
-    for name, value in (("start", start), ("stop", stop), ("step", step)):
-        if not -np.inf < value < np.inf:
-            raise ArgumentError(f"arange: {name}: expected a finite number, got {value}")
     whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
     if dtype is None:
         dtype = np.int64 if whole else default_dtype
@@ -153,9 +164,11 @@ def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
 
 def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """`rand` of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return rand(x.shape, dtype=x.dtype, requires_grad=requires_grad)
 
 
 def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """`randn` of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return randn(x.shape, dtype=x.dtype, requires_grad=requires_grad)

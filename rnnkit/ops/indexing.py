@@ -14,7 +14,7 @@ from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
-from rnnkit.ops.operands import any_tensor, check_integer, one_axis, real
+from rnnkit.ops.operands import any_tensor, check_bool, check_integer, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
 
 if TYPE_CHECKING:
@@ -234,7 +234,8 @@ def argsort(
 ) -> Tensor:
     """Where the elements of `sort` are: int64, of the shape of `x`."""
     x = any_tensor(x)
-    return _argsort(x, axis=one_axis("argsort", axis, x.ndim), descending=bool(descending))
+    descending = check_bool("argsort: descending", descending)
+    return _argsort(x, axis=one_axis("argsort", axis, x.ndim), descending=descending)
 
 
 class Sort(NamedTuple):
@@ -289,7 +290,7 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
     axis = one_axis("topk", axis, x.ndim)
     length = x.shape[axis]
     k = check_integer("topk: k", k, 0, length)
-    order = _argsort_array(x._data, axis, largest)
+    order = _argsort_array(x._data, axis, check_bool("topk: largest", largest))
     indices = wrap(np.ascontiguousarray(order.take(np.arange(k), axis)))
     return TopK(gather(x, axis, indices), indices)
 
@@ -346,10 +347,7 @@ def embedding(
     picked = _getitem(weight, key=rows)
     if padding_idx is None:
         return picked
-    if not -n_rows <= padding_idx < n_rows:
-        raise ArgumentError(
-            f"embedding: padding_idx: expected a row in [-{n_rows}, {n_rows}), got {padding_idx}"
-        )
+    padding_idx = check_integer("embedding: padding_idx", padding_idx, -n_rows, n_rows - 1)
     padding = wrap((rows == padding_idx % n_rows)[..., None])
     return where(padding, picked.detach(), picked)
 

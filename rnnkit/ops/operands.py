@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool as check_bool
 from rnnkit.autograd.checks import check_number as check_number
 from rnnkit.autograd.dtypes import FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, plain_array, to_array, wrap
@@ -105,8 +106,7 @@ def _strong_dtype(operand: Any) -> np.dtype[Any] | None:
         return operand._data.dtype
     if isinstance(operand, NUMBERS):
         return None
-    array = np.asarray(operand)
-    if isinstance(operand, np.ndarray) and array.ndim == 0:
+    if isinstance(operand, np.ndarray) and operand.ndim == 0:
         return None
     return to_array(operand).dtype
 
@@ -192,14 +192,14 @@ def many_axes(name: str, axis: int | Sequence[int] | None, ndim: int) -> tuple[i
     return axes
 
 
-def sizes(name: str, shape: Any) -> tuple[int, ...]:
+def sizes(name: str, shape: Any, what: str = "shape") -> tuple[int, ...]:
     """A shape given as one sequence or as separate integers, as a tuple."""
     if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
         shape = shape[0]
     try:
         return tuple([operator.index(size) for size in shape])
     except TypeError:
-        raise DTypeError(f"{name}: expected integers, got {shape!r}") from None
+        raise DTypeError(f"{name}: {what}: expected integers, got {shape!r}") from None
 
 
 def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_number
 from rnnkit.data.atomic import remove_partial_files, write_atomically
-from rnnkit.errors import ArgumentError
 from rnnkit.train.errors import RunError
 from rnnkit.train.nest import pack, unpack
 from rnnkit.train.tensor_file import NOTES, TensorFile, encode
@@ -49,8 +49,8 @@ class Checkpoints:
         """``folder`` is made where it is missing. Raises ArgumentError for an interval that is not
         positive; None switches one off."""
         for name, value in (("every_seconds", every_seconds), ("every_steps", every_steps)):
-            if value is not None and not value > 0:
-                raise ArgumentError(f"{name}: expected a positive number or None, got {value}")
+            if value is not None:
+                check_number(name, value, above_low=True)
         self.folder = os.fspath(folder)
         self.path = os.path.join(self.folder, NAME)
         self.every_seconds = every_seconds

@@ -6,6 +6,7 @@ from typing import Any
 
 from rnnkit.autograd import no_grad
 from rnnkit.data import Batches
+from rnnkit.data.batches import check_batches
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, evaluating
 from rnnkit.train.objective import Mean, Objective, loss_of, objective_of
@@ -20,6 +21,7 @@ def evaluate(
     and DTypeError when it returns something else than a `Loss`.
     """
     objective = objective_of(model, objective)
+    check_batches("batches", batches)
     mean, state = Mean(), None
     with no_grad(), evaluating(model):
         for batch in batches.epoch():
