@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_callable, check_number
+from rnnkit.autograd.checks import check_bool, check_callable, check_number
 from rnnkit.autograd.grad_mode import enable_grad, no_grad
 from rnnkit.autograd.tape import grad
 from rnnkit.autograd.tensor import Tensor, wrap
@@ -55,6 +55,7 @@ def gradcheck(
             positive number, a tolerance is negative or NaN.
     """
     check_callable("fn", fn)
+    check_bool("fast_mode", fast_mode)
     _check_numbers(eps, atol, rtol)
     arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)
@@ -84,6 +85,7 @@ def gradgradcheck(
     See `gradcheck` for the other arguments and the errors.
     """
     check_callable("fn", fn)
+    check_bool("fast_mode", fast_mode)
     _check_numbers(eps, atol, rtol)
     arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool
+from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.dtypes import DTYPES, FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import DTypeError, GraphError, ShapeError
@@ -160,8 +160,8 @@ class Tensor(DeclaredMethods):
         self._output = 0
         self._requires_grad = False
         self.grad_fn = None
-        if requires_grad:
-            self.requires_grad = True
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     @property
     def data(self) -> Array:
@@ -213,8 +213,8 @@ class Tensor(DeclaredMethods):
                     "of an operation: use .detach()"
                 )
             return
-        if value is not True and value:
-            check_bool("requires_grad", value)
+        if value is not True and value is not False:
+            value = check_bool("requires_grad", value)
         if value and self._data.dtype not in FLOATS:
             raise DTypeError(
                 "requires_grad: only float32 and float64 tensors are differentiable, this one is "
@@ -307,6 +307,7 @@ class Tensor(DeclaredMethods):
         Raises:
             GraphError: the tensor does not require a gradient.
         """
+        check_callable("hook", hook)
         if not self._requires_grad:
             raise GraphError("register_hook: this tensor does not require a gradient")
         if self.grad_fn is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool
+from rnnkit.autograd.checks import check_bool, check_list
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
@@ -73,6 +73,7 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
             ShapeError: sequences or targets that differ in other axes than the first.
             DTypeError: sequences or targets that are no numbers, or integers mixed with others.
         """
+        sequences = check_list("sequences", sequences, "several sequences")
         self.inputs = _Padded("sequences", sequences, padding)
         self.inputs.check_padding("padding")
         self.lengths = self.inputs.lengths
@@ -81,7 +82,7 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
         if not self.lengths.all():
             raise ArgumentError(f"sequences[{int(self.lengths.argmin())}]: no steps in it")
         self.targets = self._check_targets(targets, aligned, target_padding)
-        self.aligned = aligned
+        self.aligned = check_bool("aligned", aligned)
         self.batch_size = check_positive("batch_size", batch_size)
         self.pool = check_positive("pool", pool)
         self.seed = check_seed(seed)
@@ -165,6 +166,8 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
     def _check_targets(self, targets: Any, aligned: bool, padding: float | None) -> Any:
         if targets is None:
             return None
+        if not isinstance(targets, np.ndarray):
+            targets = check_list("targets", targets, "one for each sequence")
         if len(targets) != len(self.lengths):
             raise ArgumentError(
                 f"targets: expected {len(self.lengths)}, one for each sequence, got {len(targets)}"
@@ -216,6 +219,8 @@ class _Padded:
 
     def check_padding(self, name: str) -> None:
         """Raise ArgumentError for what would become another number among the sequences."""
+        if not isinstance(self.padding, int | float | np.number):
+            raise ArgumentError(f"{name}: expected a number, got {self.padding!r}")
         whole = self.dtype.kind == "i"
         if whole and not (self.padding == self.padding // 1 and -(2**63) <= self.padding < 2**63):
             raise ArgumentError(f"{name}: expected an integer, as all are, got {self.padding!r}")

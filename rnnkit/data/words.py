@@ -37,7 +37,8 @@ def tokenize_words(text: str, *, lower: bool = False, lines: bool = False) -> li
         lines: whether a line end is a token, ``"\\n"``, too; other white space never is.
     """
     check_kind("text", text, str)
-    text = text.lower() if lower else text
+    check_bool("lines", lines)
+    text = text.lower() if check_bool("lower", lower) else text
     marked = not text.isascii() and not _combining_marks().isdisjoint(text)
     tokens = _token_pattern(marked).findall(text)
     return tokens if lines else [token for token in tokens if token != "\n"]
@@ -50,7 +51,8 @@ def join_words(tokens: Iterable[str]) -> str:
     A straight double quote opens and closes in turn.
     """
     joiner = WordJoiner()
-    return "".join([joiner.add(token) for token in tokens])
+    listed = check_list("tokens", tokens, "several words")
+    return "".join([joiner.add(token) for token in listed])
 
 
 class WordJoiner:
@@ -177,6 +179,8 @@ class WordVocabulary:
         ``start`` and ``end`` put those symbols around it. Raises ArgumentError when the vocabulary
         has them not, and for a token that is no text.
         """
+        if not isinstance(text, str):
+            text = check_list("text", text, "a text or its tokens")
         for name, wanted in (("start", start), ("end", end)):
             if check_bool(name, wanted) and name not in self.specials:
                 raise ArgumentError(f"{name}: this vocabulary has no such symbol")

@@ -84,7 +84,7 @@ class _ModuleRow(_Row[Module]):
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(check_list("modules", modules, "several Modules"))
 
     def _member(self, name: str, value: Any) -> Module:
         if not isinstance(value, Module):

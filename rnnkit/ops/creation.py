@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 def _leaf(array: Array, requires_grad: bool) -> Tensor:
     made = wrap(array)
-    if requires_grad:
-        made.requires_grad = True
+    if requires_grad is not False:
+        made.requires_grad = requires_grad
     return made
 
 
@@ -39,6 +40,8 @@ def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
 def _shape(name: str, shape: Any) -> tuple[int, ...]:
     """A shape as `sizes` reads it. Raises ShapeError for a negative size."""
     found = sizes(name, shape)
+    if any(size > sys.maxsize for size in found):
+        raise ShapeError(f"{name}: shape: expected sizes up to {sys.maxsize}, got {found}")
     if any(size < 0 for size in found):
         raise ShapeError(f"{name}: shape: expected sizes of 0 or more, got {found}")
     return found

@@ -307,8 +307,8 @@ def masked_fill(x: Tensor, mask: Tensor | npt.ArrayLike, value: float | Tensor) 
         ShapeError: `mask` does not fit `x`, or `value` has axes.
     """
     x = any_tensor(x)
-    chosen = any_tensor(mask)
-    if np.shape(getattr(value, "_data", value)):
+    chosen = any_tensor(mask, "masked_fill: mask")
+    if any_tensor(value, "masked_fill: value").ndim:
         raise ShapeError("masked_fill: value: expected a number, got an array; see where()")
     y = where(chosen, value, x)
     if y.shape != x.shape:

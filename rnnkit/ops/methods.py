@@ -123,7 +123,7 @@ _OTHER_NAMES: dict[str, Callable[..., Any]] = {
     "div": elementwise.div,
     "double": lambda self: shape.astype(self, "float64"),
     "eq": comparison.equal,
-    "expand_as": lambda self, other: shape.broadcast_to(self, any_tensor(other).shape),
+    "expand_as": lambda self, other: shape.broadcast_to(self, any_tensor(other, "other").shape),
     "float": lambda self: shape.astype(self, "float32"),
     "ge": comparison.greater_equal,
     "gt": comparison.greater,
@@ -143,9 +143,9 @@ _OTHER_NAMES: dict[str, Callable[..., Any]] = {
     "swapaxes": shape.transpose,
     "t": _t,
     "to": shape.astype,
-    "type_as": lambda self, other: shape.astype(self, any_tensor(other).dtype),
+    "type_as": lambda self, other: shape.astype(self, any_tensor(other, "other").dtype),
     "view": shape.reshape,
-    "view_as": lambda self, other: shape.reshape(self, any_tensor(other).shape),
+    "view_as": lambda self, other: shape.reshape(self, any_tensor(other, "other").shape),
 }
 
 

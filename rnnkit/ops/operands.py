@@ -24,9 +24,9 @@ _PLAIN = (float, int)
 _array = np.array
 
 
-def any_tensor(x: Any) -> Tensor:
-    """`x` as a tensor of whatever supported dtype."""
-    return x if isinstance(x, Tensor) else wrap(to_array(x))
+def any_tensor(x: Any, name: str = "x") -> Tensor:
+    """`x` as a tensor of whatever supported dtype; errors call it `name`."""
+    return x if isinstance(x, Tensor) else wrap(to_array(x, name=name))
 
 
 def real(name: str, x: Any) -> Tensor:
@@ -36,7 +36,7 @@ def real(name: str, x: Any) -> Tensor:
         DTypeError: it holds integers or bools.
     """
     if not isinstance(x, Tensor):
-        x = wrap(to_array(x))
+        x = wrap(to_array(x, name=name))
     if x._data.dtype.kind != "f":
         raise DTypeError(
             f"{name}: expected a float32 or float64 tensor, got {x._data.dtype.name}; convert it "
@@ -78,7 +78,7 @@ def same_dtype(name: str, *operands: Any) -> tuple[Tensor, ...]:
             return operands
     strong: np.dtype[Any] | None = None
     for operand in operands:
-        dtype = _strong_dtype(operand)
+        dtype = _strong_dtype(name, operand)
         if dtype is None:
             continue
         # The comparison comes second: NumPy takes None for float64 when it compares dtypes.
@@ -100,7 +100,7 @@ def same_dtype(name: str, *operands: Any) -> tuple[Tensor, ...]:
     return tuple([_cast(name, operand, strong) for operand in operands])
 
 
-def _strong_dtype(operand: Any) -> np.dtype[Any] | None:
+def _strong_dtype(name: str, operand: Any) -> np.dtype[Any] | None:
     """The dtype an operand insists on; None for numbers and 0-d arrays."""
     if isinstance(operand, Tensor):
         return operand._data.dtype
@@ -108,7 +108,7 @@ def _strong_dtype(operand: Any) -> np.dtype[Any] | None:
         return None
     if isinstance(operand, np.ndarray) and operand.ndim == 0:
         return None
-    return to_array(operand).dtype
+    return to_array(operand, name=name).dtype
 
 
 def _is_weak_float(operand: Any) -> bool:

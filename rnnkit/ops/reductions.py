@@ -296,4 +296,5 @@ _logsumexp.defvjp(_d_logsumexp)
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow; -inf of no elements or of all -inf."""
     x = real("logsumexp", x)
+    keepdims = check_bool("logsumexp: keepdims", keepdims)
     return _logsumexp(x, axis=many_axes("logsumexp", axis, x.ndim), keepdims=keepdims)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnnkit.autograd import no_grad
+from rnnkit.autograd.checks import check_kind
 from rnnkit.data import Batches
 from rnnkit.data.batches import check_batches
 from rnnkit.errors import ArgumentError
@@ -20,6 +21,7 @@ def evaluate(
     ``objective``: by default ``model.loss``. Raises ArgumentError when there is none, or no item,
     and DTypeError when it returns something else than a `Loss`.
     """
+    check_kind("model", model, Module)
     objective = objective_of(model, objective)
     check_batches("batches", batches)
     mean, state = Mean(), None

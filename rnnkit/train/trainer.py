@@ -11,7 +11,7 @@ from typing import Any
 
 from rnnkit import rng
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_finite, check_kind, check_number
+from rnnkit.autograd.checks import check_finite, check_kind, check_list, check_number
 from rnnkit.cells.checks import check_size
 from rnnkit.data import Batches
 from rnnkit.data.batches import check_batches
@@ -85,6 +85,11 @@ class Trainer:
         check_kind("model", model, Module)
         check_kind("optimizer", optimizer, Optimizer)
         check_kind("measure", measure, Measure)
+        if ema is not None:
+            check_kind("ema", ema, EMA)
+        if checkpoints is not None:
+            check_kind("checkpoints", checkpoints, Checkpoints)
+        observers = check_list("observers", observers, "several observers")
         check_batches("training", training)
         if validation is not None:
             check_batches("validation", validation)

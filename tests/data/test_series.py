@@ -263,7 +263,7 @@ def test_transforms_of_nonsense_are_refused():
                 call(np.zeros(shape))
         with pytest.raises(ShapeError, match=r"values: expected \(..., 1\)"):
             call(np.zeros((4, 2)), channels=[1])
-        with pytest.raises(ArgumentError, match=r"channels: expected an integer from -2 to 1, got 2"):
+        with pytest.raises(ArgumentError, match="channels: expected an integer from -2 to 1"):
             call(np.zeros((4, 1)), channels=[2])
     transform = SeriesTransform.fit(some_series(), lag=2)
     with pytest.raises(ArgumentError, match="history: expected the last 2"):
