@@ -308,7 +308,7 @@ def masked_fill(x: Tensor, mask: Tensor | npt.ArrayLike, value: float | Tensor) 
     """
     x = any_tensor(x)
     chosen = any_tensor(mask, "masked_fill: mask")
-    if any_tensor(value, "masked_fill: value").ndim:
+    if not isinstance(value, int | float) and any_tensor(value, "masked_fill: value").ndim:
         raise ShapeError("masked_fill: value: expected a number, got an array; see where()")
     y = where(chosen, value, x)
     if y.shape != x.shape:

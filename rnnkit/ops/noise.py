@@ -88,6 +88,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if type(p) is not float or not 0.0 <= p <= 1.0:
         check_number("dropout: p", p, 0, 1)
     x = real("dropout", x)
-    if not check_bool("dropout: training", training) or p == 0.0:
+    if (training is not True and not check_bool("dropout: training", training)) or p == 0.0:
         return x
     return _dropout(x, p=float(p), seed=int(generator().bit_generator.random_raw()))

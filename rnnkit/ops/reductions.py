@@ -62,7 +62,8 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
     """Sum of squared deviations from the mean over n - `correction`; NaN where that is not > 0."""
     x = real("var", x)
-    check_finite("var: correction", correction)
+    if type(correction) is not int:
+        check_finite("var: correction", correction)
     axes = many_axes("var", axis, x.ndim)
     deviation = x - _mean(x, axis=axes, keepdims=True)
     total = _sum(deviation * deviation, axis=axes, keepdims=keepdims)
@@ -160,7 +161,8 @@ def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
         ShapeError: there is no such axis, or no element to choose from.
     """
     x = any_tensor(x)
-    keepdims = check_bool("argmax: keepdims", keepdims)  # NumPy would take anything
+    if keepdims is not False:  # NumPy would take anything
+        check_bool("argmax: keepdims", keepdims)
     return _argmax(x, axis=_position("argmax", x, axis), keepdims=keepdims)
 
 
@@ -168,7 +170,8 @@ def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
     """Index of the first smallest element along `axis`, or in the flattened tensor; see `argmax`.
     """
     x = any_tensor(x)
-    keepdims = check_bool("argmin: keepdims", keepdims)
+    if keepdims is not False:
+        check_bool("argmin: keepdims", keepdims)
     return _argmin(x, axis=_position("argmin", x, axis), keepdims=keepdims)
 
 
@@ -296,5 +299,6 @@ _logsumexp.defvjp(_d_logsumexp)
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow; -inf of no elements or of all -inf."""
     x = real("logsumexp", x)
-    keepdims = check_bool("logsumexp: keepdims", keepdims)
+    if keepdims is not False:
+        check_bool("logsumexp: keepdims", keepdims)
     return _logsumexp(x, axis=many_axes("logsumexp", axis, x.ndim), keepdims=keepdims)

@@ -233,7 +233,10 @@ _stack.defvjp_joint(lambda needs, d_y, _, *xs, axis: _unbind(d_y, axis=axis))
 
 
 def _tensors(name: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    listed = check_list(f"{name}: tensors", tensors, "several tensors")
+    if isinstance(tensors, list | tuple):
+        listed = list(tensors)
+    else:
+        listed = check_list(f"{name}: tensors", tensors, "several tensors")
     if not listed:
         raise ArgumentError(f"{name}: expected at least one tensor, got none")
     return same_dtype(name, *listed)
