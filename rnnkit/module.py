@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.tensor import FLOATS, HookHandle, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -227,7 +228,7 @@ class Module:
         A persistent one is part of state_dict().
         """
         self._check_new_name(name)
-        kind = BUFFER if persistent else TRANSIENT_BUFFER
+        kind = BUFFER if check_bool("persistent", persistent) else TRANSIENT_BUFFER
         self._check_fits(name, tensor, kind)
         self._register(name, tensor, kind)
 
@@ -377,6 +378,7 @@ class Module:
                 "state_dict: expected a mapping of names to arrays, "
                 f"got {type(state_dict).__name__}"
             )
+        check_bool("strict", strict)
         targets = dict(self._named_tensors("", PARAMETER, BUFFER))
         missing = [name for name in targets if name not in state_dict]
         unexpected = [str(name) for name in state_dict if name not in targets]
@@ -417,8 +419,9 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode here and below (dropout acts only then); return self."""
+        training = check_bool("mode", mode)
         for module in self.modules():
-            module.training = bool(mode)
+            module.training = training
         return self
 
     def eval(self) -> Self:
@@ -427,6 +430,7 @@ class Module:
 
     def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call ``fn`` on every module below, then on this one; return self."""
+        check_callable("fn", fn)
         for module in self.children():
             module.apply(fn)
         fn(self)
@@ -434,11 +438,13 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros instead."""
+        check_bool("set_to_none", set_to_none)
         for param in self.parameters():
             clear_grad(param, set_to_none)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Switch gradient recording of all parameters on or off; return self."""
+        check_bool("requires_grad", requires_grad)
         for param in self.parameters():
             param.requires_grad_(requires_grad)
         return self

@@ -123,6 +123,17 @@ def _make_generator() -> Generator:
     return type("LibraryGenerator", (base,), members)(bits)
 
 
+def given_or_own(rng: Generator | None) -> Generator:
+    """`rng`, or for None the library's generator.
+
+    Raises:
+        ArgumentError: `rng` is no generator; a seed, for example.
+    """
+    if rng is not None and not hasattr(rng, "random"):
+        raise ArgumentError(f"rng: expected a numpy.random.Generator or None, got {rng!r}")
+    return generator() if rng is None else rng
+
+
 def manual_seed(seed: int) -> Generator:
     """Seed the library's generator and return it.
 

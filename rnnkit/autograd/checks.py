@@ -1,8 +1,12 @@
-"""The check of a number that every part of the library shares."""
+"""The checks of arguments that every part of the library shares.
+
+Each raises an ArgumentError that names the argument, what was expected and what came.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,7 @@ def check_number(
     above_low: bool = False,
     below_high: bool = False,
 ) -> None:
-    """Raise ArgumentError unless low <= value <= high; NaN, bools and texts never pass.
+    """Raise ArgumentError unless low <= value <= high; NaN, bools, texts and lists never pass.
 
     Args:
         above_low, below_high: whether that bound itself is left out.
@@ -28,7 +32,9 @@ def check_number(
         fits = (value > low if above_low else value >= low) and (
             value < high if below_high else value <= high
         )
-        fits = bool(fits) and not isinstance(value, bool | np.bool_)
+        # Nor does an array of one number, unless it has no axes: float() would not take it.
+        no_number = isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ()
+        fits = bool(fits) and not no_number
     except (TypeError, ValueError):  # the latter of arrays of several numbers
         fits = False
     if not fits:
@@ -38,3 +44,48 @@ def check_number(
             f"{name}: expected a number {lower}{upper if below_high or high < math.inf else ''}, "
             f"got {value!r}"
         )
+
+
+def check_finite(name: str, value: Any) -> None:
+    """A number of either sign, neither infinite nor NaN."""
+    try:
+        check_number(name, value, -math.inf, above_low=True, below_high=True)
+    except ArgumentError:
+        raise ArgumentError(f"{name}: expected a finite number, got {value!r}") from None
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """A bool, so that a text or a misplaced positional argument doesn't pass for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name}: expected a bool, got {value!r} ({type(value).__name__})")
+    return bool(value)
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """One of some words."""
+    if not isinstance(value, str) or value not in choices:
+        *most, last = [repr(choice) for choice in choices]
+        raise ArgumentError(f"{name}: expected {', '.join(most)} or {last}, got {value!r}")
+
+
+def check_list(name: str, values: Any, what: str) -> list[Any]:
+    """All that can be iterated over, but for a text, as a list."""
+    try:
+        each = None if isinstance(values, str | bytes) else iter(values)
+    except TypeError:
+        each = None
+    if each is None:
+        raise ArgumentError(f"{name}: expected {what}, got {values!r}")
+    return list(each)
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Something that can be called."""
+    if not callable(value):
+        raise ArgumentError(f"{name}: expected a function, got {value!r}")
+
+
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """An object of a class."""
+    if not isinstance(value, kind):
+        raise ArgumentError(f"{name}: expected a {kind.__name__}, got {value!r}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_number
+from rnnkit.autograd.checks import check_bool, check_callable, check_number
 from rnnkit.autograd.grad_mode import enable_grad, no_grad
 from rnnkit.autograd.tape import grad
 from rnnkit.autograd.tensor import Tensor, wrap
@@ -54,6 +54,8 @@ def gradcheck(
         ArgumentError: no input requires a gradient, or one that does is read-only; eps is not a
             positive number, a tolerance is negative or NaN.
     """
+    check_callable("fn", fn)
+    check_bool("fast_mode", fast_mode)
     _check_numbers(eps, atol, rtol)
     arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)
@@ -82,6 +84,8 @@ def gradgradcheck(
 
     See `gradcheck` for the other arguments and the errors.
     """
+    check_callable("fn", fn)
+    check_bool("fast_mode", fast_mode)
     _check_numbers(eps, atol, rtol)
     arguments = _one_or_several("inputs", inputs)
     checked = _checked(arguments)

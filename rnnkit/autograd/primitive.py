@@ -91,7 +91,7 @@ class Primitive:
                 result = run(self.forward, inputs[0]._data, **params)
             else:
                 result = run(self.forward, *[tensor._data for tensor in inputs], **params)
-        except (ValueError, TypeError, RuntimeError) as error:
+        except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             result = self._retry(error, [tensor._data for tensor in inputs], params)
         if type(result) is not _ndarray:
             if type(result) is tuple:
@@ -140,7 +140,10 @@ class Primitive:
                 return _run_with_errstate(self.forward, *arrays, **params)
             raise error
         kind = ShapeError if isinstance(error, ValueError) else DTypeError
-        got = ", ".join(f"{array.dtype.name}{list(array.shape)}" for array in arrays)
+        got = ", ".join(
+            [f"{array.dtype.name}{list(array.shape)}" for array in arrays]
+            + [f"{name}={value!r}" for name, value in params.items()]
+        )
         raise kind(f"{self.name}: {error}; inputs: {got}") from error
 
     def missing_rule(self, i: int) -> MissingRuleError:

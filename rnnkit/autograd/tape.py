@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd.accumulate import Collector, add_to_grad, own
+from rnnkit.autograd.checks import check_bool, check_list
 from rnnkit.autograd.grad_mode import GradMode
 from rnnkit.autograd.node import check_gradient, run_hooks
 from rnnkit.autograd.tensor import Tensor, to_array, wrap
@@ -200,6 +201,13 @@ def _distribute(
                 slots[slot] = gradient
 
 
+def _retains(retain_graph: bool | None, create_graph: bool) -> bool:
+    """Whether the graph is kept, by the two arguments, which are checked."""
+    if create_graph is not False:
+        check_bool("create_graph", create_graph)
+    return create_graph if retain_graph is None else check_bool("retain_graph", retain_graph)
+
+
 def _accumulate(leaf: Tensor, collector: Collector, create_graph: bool) -> None:
     total = collector.take(leaf)
     assert total is not None
@@ -234,7 +242,7 @@ def backward(
             "do not, under no_grad, or detached)"
         )
     seed = _seed(root, gradient, "gradient")
-    retain = create_graph if retain_graph is None else retain_graph
+    retain = _retains(retain_graph, create_graph)
     with GradMode(create_graph):
         collector = _walk([root], [seed], None, {}, retain, create_graph)
         for leaf in collector.leaves():
@@ -269,6 +277,7 @@ def grad(
         GraphError: an output or input does not require a gradient, the graph was freed, or an
             input was not used and `allow_unused` is false.
     """
+    check_bool("allow_unused", allow_unused)
     roots, wanted = _differentiable("outputs", outputs), _differentiable("inputs", inputs)
     given: list[Any]
     if grad_outputs is None:
@@ -276,7 +285,7 @@ def grad(
     elif isinstance(grad_outputs, Tensor | np.ndarray):
         given = [grad_outputs]
     else:
-        given = list(grad_outputs)
+        given = check_list("grad_outputs", grad_outputs, "a tensor or several")
     if len(given) != len(roots):
         raise ArgumentError(
             f"grad_outputs: expected one per output ({len(roots)}), got {len(given)}"
@@ -285,7 +294,7 @@ def grad(
         given[i] if _fits(given[i], root) else _seed(root, given[i], f"grad_outputs[{i}]")
         for i, root in enumerate(roots)
     ]
-    retain = create_graph if retain_graph is None else retain_graph
+    retain = _retains(retain_graph, create_graph)
     slots = [tensor if tensor.grad_fn is None else slot_of(tensor) for tensor in wanted]
     targets = dict.fromkeys(slots)  # in their order
     captured: dict[Slot, Tensor | None] = {
@@ -359,6 +368,6 @@ def _seed(root: Tensor, gradient: Any, what: str) -> Tensor:
         return wrap(np.ones_like(root._data))
     if not isinstance(gradient, Tensor):
         is_array = isinstance(gradient, np.ndarray)
-        gradient = wrap(to_array(gradient, None if is_array else root._data.dtype))
+        gradient = wrap(to_array(gradient, None if is_array else root._data.dtype, name=what))
     check_gradient(gradient, root, what)
     return gradient

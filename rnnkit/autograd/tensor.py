@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.dtypes import DTYPES, FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.errors import DTypeError, GraphError, ShapeError
@@ -73,6 +74,19 @@ def plain_array(name: str, value: Any) -> Array:
         return np.asarray(value)
     except ValueError as error:
         raise ShapeError(f"{name}: expected a rectangular array of numbers, {error}") from None
+
+
+def float64_array(name: str, value: Any) -> Array:
+    """The argument `name`, numbers in any form, in float64.
+
+    Raises:
+        ShapeError: nested lists of different lengths.
+        DTypeError: something else than real numbers.
+    """
+    array = plain_array(name, value)
+    if array.dtype.kind not in "biuf" and array.size:
+        raise DTypeError(f"{name}: expected numbers, got {array.dtype.name}")
+    return array.astype(np.float64, copy=False)
 
 
 def _has_a_dtype(data: Any) -> bool:
@@ -146,8 +160,8 @@ class Tensor(DeclaredMethods):
         self._output = 0
         self._requires_grad = False
         self.grad_fn = None
-        if requires_grad:
-            self.requires_grad = True
+        if requires_grad is not False:
+            self.requires_grad = requires_grad
 
     @property
     def data(self) -> Array:
@@ -199,6 +213,8 @@ class Tensor(DeclaredMethods):
                     "of an operation: use .detach()"
                 )
             return
+        if value is not True and value is not False:
+            value = check_bool("requires_grad", value)
         if value and self._data.dtype not in FLOATS:
             raise DTypeError(
                 "requires_grad: only float32 and float64 tensors are differentiable, this one is "
@@ -291,6 +307,7 @@ class Tensor(DeclaredMethods):
         Raises:
             GraphError: the tensor does not require a gradient.
         """
+        check_callable("hook", hook)
         if not self._requires_grad:
             raise GraphError("register_hook: this tensor does not require a gradient")
         if self.grad_fn is None:

@@ -127,6 +127,8 @@ def why(last: int | None = None) -> list[Decision]:
     Args:
         last: return only this many from the end.
     """
+    if last is not None and (not isinstance(last, int) or last < 0):
+        raise ArgumentError(f"last: expected an integer from 0 on, got {last!r}")
     recent = [*_latest.copy().values(), *_decisions.copy()]
     return recent if last is None else recent[max(0, len(recent) - last) :]
 

@@ -6,6 +6,7 @@ expected and what came.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import FLOATS, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.ops.operands import check_bool as check_bool
 from rnnkit.ops.operands import check_number as check_number
 
 if TYPE_CHECKING:
@@ -26,14 +28,9 @@ def check_size(name: str, value: Any) -> int:
         raise ArgumentError(f"{name}: expected an int, got {value!r} ({type(value).__name__})")
     if value < 1:
         raise ArgumentError(f"{name}: expected at least 1, got {value}")
+    if value > sys.maxsize:
+        raise ArgumentError(f"{name}: expected at most {sys.maxsize}, got {value}")
     return int(value)
-
-
-def check_bool(name: str, value: Any) -> bool:
-    """A bool, so that a misplaced positional argument doesn't pass for one."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise ArgumentError(f"{name}: expected a bool, got {value!r} ({type(value).__name__})")
-    return bool(value)
 
 
 def check_probability(name: str, value: Any) -> float:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit import rng
+from rnnkit.autograd.checks import check_choice
 from rnnkit.cells.base import Cell, register_cell
 from rnnkit.cells.checks import check_bool
-from rnnkit.errors import ArgumentError
 from rnnkit.ops import linear, relu, tanh
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class IndRNNCell(Cell):
         *,
         dtype: Any = np.float32,
     ) -> None:
-        if nonlinearity not in ("relu", "tanh"):
-            raise ArgumentError(f"nonlinearity: expected 'relu' or 'tanh', got {nonlinearity!r}")
+        check_choice("nonlinearity", nonlinearity, ("relu", "tanh"))
         super().__init__(input_size, hidden_size)
         self.bias = check_bool("bias", bias)
         self.nonlinearity = nonlinearity

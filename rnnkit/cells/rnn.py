@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_choice
 from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
-from rnnkit.errors import ArgumentError
 from rnnkit.ops import relu, tanh
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class RNNCell(GatedCell):
         zoneout: float = 0.0,
         dtype: Any = np.float32,
     ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ArgumentError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        check_choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
             input_size, hidden_size, bias,
             recurrent_dropout=recurrent_dropout, zoneout=zoneout, dtype=dtype,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_choice
 from rnnkit.cells.base import GatedCell, register_cell
-from rnnkit.errors import ArgumentError
 from rnnkit.ops import exp, maximum, sigmoid, softplus, tanh, where
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class SLSTMCell(GatedCell):
         forget: str = "sigmoid",
         dtype: Any = np.float32,
     ) -> None:
-        if forget not in ("sigmoid", "exp"):
-            raise ArgumentError(f"forget: expected 'sigmoid' or 'exp', got {forget!r}")
+        check_choice("forget", forget, ("sigmoid", "exp"))
         super().__init__(input_size, hidden_size, bias, dtype=dtype)
         self.forget = forget
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.tensor import float64_array, plain_array
 from rnnkit.data.batches import check_positive
 from rnnkit.errors import ArgumentError, ShapeError
 
@@ -26,7 +27,7 @@ def seasonal_naive(history: Any, horizon: int, season: int) -> np.ndarray:
     """
     check_positive("horizon", horizon)
     check_positive("season", season)
-    known = np.asarray(history)
+    known = plain_array("history", history)
     if not known.ndim or len(known) < season:
         raise ArgumentError(f"history: expected {season} moments or more, got {known.shape}")
     return known[len(known) - season + np.arange(horizon) % season]
@@ -39,7 +40,7 @@ def drift(history: Any, horizon: int) -> np.ndarray:
     Raises ArgumentError when ``horizon`` is not positive or ``history`` has less than 2 moments.
     """
     check_positive("horizon", horizon)
-    known = np.asarray(history, np.float64)
+    known = float64_array("history", history)
     if not known.ndim or len(known) < 2:
         raise ArgumentError(f"history: expected 2 moments or more, got {known.shape}")
     slope = (known[-1] - known[0]) / (len(known) - 1)
@@ -71,7 +72,7 @@ def mase(forecast: Any, truth: Any, training: Any, season: int = 1) -> float:
         ArgumentError: a training part that is too short, not finite, or constant in a channel.
     """
     errors = np.abs(_errors(forecast, truth))
-    known = np.asarray(training)
+    known = plain_array("training", training)
     if known.ndim != 2 or errors.shape[-1:] != known.shape[1:]:
         raise ShapeError(
             f"training: expected (L, C) with forecasts (..., C), got {known.shape} and "
@@ -84,7 +85,7 @@ def naive_error(training: Any, season: int = 1) -> np.ndarray:
     """What ``mase`` measures in: the mean absolute error (C,) of the (seasonal) naive forecast of
     one step within the training part (L, C); arguments and errors as there."""
     check_positive("season", season)
-    known = np.asarray(training, np.float64)
+    known = float64_array("training", training)
     if known.ndim != 2:
         raise ShapeError(f"training: expected (L, C), got {known.shape}")
     if len(known) <= season:
@@ -101,7 +102,7 @@ def naive_error(training: Any, season: int = 1) -> np.ndarray:
 
 
 def _errors(forecast: Any, truth: Any) -> np.ndarray:
-    forecast, truth = np.asarray(forecast, np.float64), np.asarray(truth, np.float64)
+    forecast, truth = float64_array("forecast", forecast), float64_array("truth", truth)
     if forecast.shape != truth.shape or not forecast.size:
         raise ShapeError(
             f"forecast: expected the shape of truth, {truth.shape}, not empty, got {forecast.shape}"

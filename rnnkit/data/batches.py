@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from rnnkit.errors import ArgumentError
+from rnnkit.ops.operands import check_integer
 
 
 class Batch(Protocol):
@@ -102,14 +103,20 @@ class PositionedBatches(ABC, Generic[B]):
 
     def _place(self, position: int) -> tuple[int, int]:
         """The epoch of a position and its place in the epoch."""
-        if position < 0:
-            raise ArgumentError(f"position: expected 0 or more, got {position}")
-        return divmod(position, self.batches_per_epoch)
+        return divmod(check_integer("position", position, 0), self.batches_per_epoch)
 
 
 def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
     """The generator of an epoch's order: of its own, so that position alone decides a batch."""
     return np.random.Generator(np.random.PCG64([seed, epoch]))
+
+
+def check_batches(name: str, batches: Any) -> Batches[Any]:
+    """``batches`` as they were given. Raises ArgumentError unless they are such a source."""
+    if isinstance(batches, type) or not hasattr(batches, "batches_per_epoch"):
+        raise ArgumentError(f"{name}: expected a source of batches, got {batches!r}")
+    found: Batches[Any] = batches
+    return found
 
 
 def check_seed(seed: int) -> int:

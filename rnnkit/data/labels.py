@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_list
 from rnnkit.data.vocabulary import check_ids, check_names, check_record
 from rnnkit.errors import ArgumentError
 
@@ -19,7 +20,7 @@ class LabelSet:
 
     def __init__(self, names: Iterable[str]) -> None:
         """Raises ArgumentError when there is no name, one is repeated or is no text."""
-        self.names = tuple(names)
+        self.names = tuple(check_list("names", names, "several labels"))
         if not self.names:
             raise ArgumentError("names: expected at least one label, got none")
         for name in self.names:
@@ -33,9 +34,7 @@ class LabelSet:
     def of(cls, labels: Iterable[str]) -> LabelSet:
         """The different labels among ``labels``: in the order of numbers when all are whole
         numbers, else of code points."""
-        if isinstance(labels, str):
-            raise ArgumentError(f"labels: expected a list of labels, got the text {labels!r}")
-        given = cls(dict.fromkeys(labels))
+        given = cls(dict.fromkeys(check_list("labels", labels, "a list of labels")))
         found = sorted(given.names)
         return cls(sorted(found, key=int) if all(map(_is_whole, found)) else found)
 
@@ -51,10 +50,8 @@ class LabelSet:
 
     def encode(self, labels: Iterable[str]) -> np.ndarray:
         """The ids of ``labels``, int64 (L,). Raises ArgumentError for a label not in the set."""
-        if isinstance(labels, str):
-            raise ArgumentError(f"labels: expected a list of labels, got the text {labels!r}")
         ids = []
-        for place, label in enumerate(labels):
+        for place, label in enumerate(check_list("labels", labels, "a list of labels")):
             if not isinstance(label, str) or label not in self._ids:
                 raise ArgumentError(
                     f"labels[{place}]: expected one of {self._few(10)}, got {label!r}"

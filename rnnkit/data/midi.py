@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_number
+from rnnkit.autograd.checks import check_list, check_number
 from rnnkit.data.atomic import write_atomically
 from rnnkit.data.batches import check_positive
 from rnnkit.data.readers.piano_rolls import KEYS, LOWEST
 from rnnkit.data.readers.text import opened
 from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.ops.operands import check_integer
 
 _LIMIT = 64 << 20
 _LONGEST = (1 << 28) - 1  # of a number of variable length
@@ -91,10 +92,9 @@ def midi_bytes(
     """
     if not isinstance(ticks, int | np.integer) or not 1 <= ticks < 1 << 15:
         raise ArgumentError(f"ticks: expected 1 to 32767 in a quarter note, got {ticks!r}")
-    check_number("tempo", tempo, low=4, high=1_000_000)
-    if format not in (0, 1):
-        raise ArgumentError(f"format: expected 0 or 1, got {format!r}")
-    known = [_checked(note) for note in notes]
+    check_number("tempo", tempo, 4, 1_000_000)
+    format = check_integer("format", format, 0, 1)
+    known = [_checked(note) for note in check_list("notes", notes, "several notes")]
     duration = round(_MICROSECONDS / tempo)
     first = [(0, bytes((_META, _TEMPO, 3)) + duration.to_bytes(3, "big"))]
     if format == 0:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from rnnkit.data.batches import B, Batches, PositionedBatches, check_positive
+from rnnkit.data.batches import B, Batches, PositionedBatches, check_batches, check_positive
 from rnnkit.errors import ArgumentError
 
 _END: Any = object()
@@ -41,7 +41,7 @@ class Prefetched(PositionedBatches[B]):
         """
         self.source = batches
         self.depth = check_positive("depth", depth)
-        self.batches_per_epoch = batches.batches_per_epoch
+        self.batches_per_epoch = check_batches("batches", batches).batches_per_epoch
         self._executor: ThreadPoolExecutor | None = None
         self._ahead: deque[tuple[int, Future[B]]] = deque()
         self._closed = False

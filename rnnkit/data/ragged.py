@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.cells.checks import check_bool
+from rnnkit.autograd.checks import check_bool, check_list
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
@@ -16,6 +16,7 @@ from rnnkit.data.batches import (
     epoch_generator,
 )
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.ops.operands import check_integer
 
 IGNORED = -100  # the ``ignore_index`` of the losses: what stands past the end of classes per step
 
@@ -73,6 +74,7 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
             ShapeError: sequences or targets that differ in other axes than the first.
             DTypeError: sequences or targets that are no numbers, or integers mixed with others.
         """
+        sequences = check_list("sequences", sequences, "several sequences")
         self.inputs = _Padded("sequences", sequences, padding)
         self.inputs.check_padding("padding")
         self.lengths = self.inputs.lengths
@@ -119,9 +121,7 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
 
         Raises ArgumentError when it is negative.
         """
-        if epoch < 0:
-            raise ArgumentError(f"epoch: expected 0 or more, got {epoch}")
-        batches = self._order(epoch)
+        batches = self._order(check_integer("epoch", epoch, 0))
         steps = sum(len(rows) * int(self.lengths[rows].max()) for rows in batches)
         return 1.0 - int(self.lengths.sum()) / steps
 
@@ -167,6 +167,8 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
     def _check_targets(self, targets: Any, aligned: bool, padding: float | None) -> Any:
         if targets is None:
             return None
+        if not isinstance(targets, np.ndarray):
+            targets = check_list("targets", targets, "one for each sequence")
         if len(targets) != len(self.lengths):
             raise ArgumentError(
                 f"targets: expected {len(self.lengths)}, one for each sequence, got {len(targets)}"
@@ -218,6 +220,8 @@ class _Padded:
 
     def check_padding(self, name: str) -> None:
         """Raise ArgumentError for what would become another number among the sequences."""
+        if not isinstance(self.padding, int | float | np.number):
+            raise ArgumentError(f"{name}: expected a number, got {self.padding!r}")
         whole = self.dtype.kind == "i"
         if whole and not (self.padding == self.padding // 1 and -(2**63) <= self.padding < 2**63):
             raise ArgumentError(f"{name}: expected an integer, as all are, got {self.padding!r}")

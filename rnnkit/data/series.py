@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool, check_kind, check_list, check_number
+from rnnkit.autograd.tensor import float64_array, plain_array
 from rnnkit.cells.checks import check_real_dtype
 from rnnkit.data.batches import (
     PositionedBatches,
@@ -21,6 +23,7 @@ from rnnkit.data.batches import (
 )
 from rnnkit.data.vocabulary import check_record
 from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.ops.operands import check_integer
 
 SCALINGS = ("standard", "minmax", "none")
 
@@ -104,11 +107,11 @@ class Scaler:
         """The values, and the shift and scale of each of their channels."""
         shift, scale = self.shift, self.scale
         if channels is not None:
-            chosen, count = list(channels), len(shift)
-            if not all(-count <= channel < count for channel in chosen):
-                raise ArgumentError(f"channels: expected from 0 to {count - 1}, got {chosen}")
+            chosen, count = check_list("channels", channels, "several channels"), len(shift)
+            for channel in chosen:
+                check_integer("channels", channel, -count, count - 1)
             shift, scale = shift[chosen], scale[chosen]
-        given = np.asarray(values, np.float64)
+        given = float64_array("values", values)
         if given.shape[-1:] != shift.shape:  # one channel would pass for all
             raise ShapeError(f"values: expected (..., {len(shift)}), got shape {given.shape}")
         return given, shift, scale
@@ -123,6 +126,7 @@ class SeriesTransform:
 
     def __init__(self, scaler: Scaler, lag: int = 0) -> None:
         """``scaler``: of the differences where ``lag`` is not 0."""
+        check_kind("scaler", scaler, Scaler)
         if isinstance(lag, bool) or not isinstance(lag, int) or lag < 0:
             raise ArgumentError(f"lag: expected 0 or a positive integer, got {lag!r}")
         self.scaler = scaler
@@ -142,7 +146,7 @@ class SeriesTransform:
 
     def transform(self, series: Any) -> np.ndarray:
         """``series`` (L, C) as the model sees it: (L - lag, C) float64, from moment ``lag`` on."""
-        values = np.asarray(series, np.float64)
+        values = float64_array("series", series)
         if self.lag:
             values = values[self.lag :] - values[: -self.lag]
         return self.scaler.transform(values)
@@ -166,7 +170,7 @@ class SeriesTransform:
             return values
         if history is None or len(history) < self.lag:
             raise ArgumentError(f"history: expected the last {self.lag} moments before the origin")
-        known = np.asarray(history, np.float64)[-self.lag :]
+        known = float64_array("history", history)[-self.lag :]
         if known.shape[1:] != values.shape[1:]:
             raise ShapeError(
                 f"history: expected (moments, *{values.shape[1:]}) as outputs, got {known.shape}"
@@ -241,20 +245,25 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
         self.batch_size = check_positive("batch_size", batch_size)
         stride = check_positive("stride", stride)
         self.seed = check_seed(seed)
-        self.shuffle = shuffle
+        self.shuffle = check_bool("shuffle", shuffle)
         if transform is None:
             transform = SeriesTransform(Scaler(np.zeros(width), np.ones(width)))
+        check_kind("transform", transform, SeriesTransform)
         if len(transform.scaler.shift) != width:
             raise ShapeError(
                 f"transform: expected {width} channels as series, got {len(transform.scaler.shift)}"
             )
         self.transform = transform
-        self.channels = list(range(width)) if channels is None else [int(c) for c in channels]
-        if not self.channels or any(not 0 <= c < width for c in self.channels):
-            raise ArgumentError(f"channels: expected some of 0 to {width - 1}, got {channels}")
-        begin, end = part if part is not None else (0, length)
-        if not 0 <= begin < end <= length:
+        some = f"some of 0 to {width - 1}"
+        chosen = range(width) if channels is None else check_list("channels", channels, some)
+        self.channels = [check_integer("channels", c, 0, width - 1) for c in chosen]
+        if not self.channels:
+            raise ArgumentError(f"channels: expected {some}, got none")
+        ends = [0, length] if part is None else check_list("part", part, "(begin, end)")
+        whole = [check_integer("part", end, 0, length) for end in ends]
+        if len(whole) != 2 or whole[0] >= whole[1]:
             raise ArgumentError(f"part: expected (begin, end) within 0 to {length}, got {part}")
+        begin, end = whole
         first = max(begin, self.window + transform.lag)
         self.origins = np.arange(first, end - self.horizon + 1, stride)
         if not len(self.origins):
@@ -345,10 +354,8 @@ def split_series(length: int, validation: float, test: float = 0.0) -> list[tupl
     positive integer.
     """
     length = check_positive("length", length)
-    if not (0.0 < validation < 1.0 and 0.0 <= test < 1.0):
-        raise ArgumentError(
-            f"validation, test: expected shares between 0 and 1, got {validation}, {test}"
-        )
+    check_number("validation", validation, high=1.0, above_low=True, below_high=True)
+    check_number("test", test, high=1.0, below_high=True)
     test_begin = length - round(length * test)
     cut = test_begin - round(length * validation)
     parts = [(0, cut), (cut, test_begin)] + ([(test_begin, length)] if test else [])
@@ -378,7 +385,8 @@ def rolling_origins(
         ArgumentError: a size that is not positive, or no room for one forecast.
     """
     step = horizon if step is None else step
-    for name, value in (("initial", initial), ("horizon", horizon), ("step", step)):
+    sizes = (("length", length), ("initial", initial), ("horizon", horizon), ("step", step))
+    for name, value in sizes:
         check_positive(name, value)
     if initial + horizon > length:
         raise ArgumentError(
@@ -389,7 +397,7 @@ def rolling_origins(
 
 def check_series(name: str, series: Any) -> np.ndarray:
     """``series`` as float64 (L, C). Raises ShapeError, ArgumentError unless that, and finite."""
-    values = np.asarray(series)
+    values = plain_array(name, series)
     if values.ndim != 2 or values.dtype.kind not in "biuf":
         raise ShapeError(f"{name}: expected numbers (L, C), got {values.dtype} {values.shape}")
     values = values.astype(np.float64)

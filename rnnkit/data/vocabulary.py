@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_list
 from rnnkit.errors import ArgumentError
 
 
@@ -40,13 +41,15 @@ class Vocabulary:
 
         Raises ArgumentError when there is none or an item is not a single character.
         """
-        known = set(characters)
-        if not known:
+        known: Iterable[str] = characters
+        if not isinstance(characters, str):
+            known = check_list("characters", characters, "a text or single characters")
+            for item in known:
+                if not isinstance(item, str) or len(item) != 1:
+                    raise ArgumentError(f"characters: expected single characters, got {item!r}")
+        self.characters = "".join(sorted(set(known)))
+        if not self.characters:
             raise ArgumentError("characters: expected at least one character, got none")
-        for item in known:
-            if not isinstance(item, str) or len(item) != 1:
-                raise ArgumentError(f"characters: expected single characters, got {item!r}")
-        self.characters = "".join(sorted(known))
         self._code_points = _code_points(self.characters)
 
     def __len__(self) -> int:
@@ -93,7 +96,7 @@ class Vocabulary:
 def check_ids(ids: Iterable[int], count: int) -> list[int]:
     """``ids`` as a list. Raises ArgumentError unless all are integers from 0 to count - 1."""
     found = []
-    for i in ids:
+    for i in check_list("ids", ids, f"ids from 0 to {count - 1}"):
         if not isinstance(i, int | np.integer) or not 0 <= i < count:
             raise ArgumentError(f"ids: expected ids from 0 to {count - 1}, got {i}")
         found.append(int(i))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool, check_kind, check_list
 from rnnkit.data.batches import check_positive
 from rnnkit.data.vocabulary import Vocabulary, check_ids, check_names, check_record
 from rnnkit.errors import ArgumentError
@@ -35,7 +36,9 @@ def tokenize_words(text: str, *, lower: bool = False, lines: bool = False) -> li
         lower: whether to make capital letters small.
         lines: whether a line end is a token, ``"\\n"``, too; other white space never is.
     """
-    text = text.lower() if lower else text
+    check_kind("text", text, str)
+    check_bool("lines", lines)
+    text = text.lower() if check_bool("lower", lower) else text
     marked = not text.isascii() and not _combining_marks().isdisjoint(text)
     tokens = _token_pattern(marked).findall(text)
     return tokens if lines else [token for token in tokens if token != "\n"]
@@ -48,7 +51,8 @@ def join_words(tokens: Iterable[str]) -> str:
     A straight double quote opens and closes in turn.
     """
     joiner = WordJoiner()
-    return "".join([joiner.add(token) for token in tokens])
+    listed = check_list("tokens", tokens, "several words")
+    return "".join([joiner.add(token) for token in listed])
 
 
 class WordJoiner:
@@ -94,16 +98,16 @@ class WordVocabulary:
         Raises ArgumentError for a word that is repeated, empty or the name of a special symbol,
         and for specials that there are none of.
         """
-        asked = tuple(specials)
+        asked = check_list("specials", specials, "some of pad, start, end")
         for name in asked:
-            if name not in SPECIALS or asked.count(name) > 1:
+            if not isinstance(name, str) or name not in SPECIALS or asked.count(name) > 1:
                 raise ArgumentError(
                     f"specials: expected each of pad, start, end at most once, got {name!r}"
                 )
         self.specials = tuple(name for name in SPECIALS if name in asked)
-        self.words = tuple(words)
-        self.lower = bool(lower)
-        self.lines = bool(lines)
+        self.words = tuple(check_list("words", words, "several words"))
+        self.lower = check_bool("lower", lower)
+        self.lines = check_bool("lines", lines)
         reserved = {UNKNOWN, *SPECIALS.values()}
         for word in self.words:
             if not isinstance(word, str) or not word or word in reserved:
@@ -175,8 +179,10 @@ class WordVocabulary:
         ``start`` and ``end`` put those symbols around it. Raises ArgumentError when the vocabulary
         has them not, and for a token that is no text.
         """
+        if not isinstance(text, str):
+            text = check_list("text", text, "a text or its tokens")
         for name, wanted in (("start", start), ("end", end)):
-            if wanted and name not in self.specials:
+            if check_bool(name, wanted) and name not in self.specials:
                 raise ArgumentError(f"{name}: this vocabulary has no such symbol")
         tokens = list(_tokens_of(text, self.lower, self.lines))
         if not all(isinstance(token, str) for token in tokens):  # else all of them unknown

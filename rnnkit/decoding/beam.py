@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor, no_grad
+from rnnkit.autograd.checks import check_callable
 from rnnkit.autograd.tensor import plain_array
 from rnnkit.cells.checks import check_number, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -80,6 +81,7 @@ def beam_search(
         ShapeError: rows that differ in number; log-probabilities that are not (n, V).
         DTypeError: tokens that are not integers.
     """
+    check_callable("step", step)
     B = check_size("beam_width", beam_width)
     if check_size("top", top) > B:
         raise ArgumentError(f"top: expected at most {B}, the beam_width, got {top}")

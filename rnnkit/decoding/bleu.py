@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from rnnkit.cells.checks import check_bool
 from rnnkit.errors import ArgumentError, DTypeError
 
 ORDER = 4
@@ -69,6 +70,7 @@ def corpus_bleu(
         ArgumentError: no texts, other numbers of both, or a translation without a reference.
         DTypeError: something else than texts.
     """
+    check_bool("lower", lower)
     pairs = _pairs(translations, references)
     right, total = [0] * ORDER, [0] * ORDER
     length = reference_length = 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_callable
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.losses.ctc import check_log_probs
@@ -105,6 +106,8 @@ def ctc_beam_search(
     x, frames = _check(log_probs, lengths, blank)
     check_size("beam_width", beam_width)
     check_size("top", top)
+    if scorer is not None:
+        check_callable("scorer", scorer)
     if top > beam_width:
         raise ArgumentError(f"top: expected at most beam_width, {beam_width}, got {top}")
     found = []

@@ -51,8 +51,7 @@ def choose(
         check_size("top_k", top_k)
     if top_p is not None:
         check_number("top_p", top_p, high=1.0, above_low=True)
-    if rng is not None and not hasattr(rng, "random"):
-        raise ArgumentError(f"rng: expected a numpy.random.Generator or None, got {rng!r}")
+    source = library.given_or_own(rng)
     scores = np.asarray(logits.data if isinstance(logits, Tensor) else logits)
     if scores.dtype.kind != "f":
         raise DTypeError(f"logits: expected floats, got {scores.dtype}")
@@ -73,7 +72,7 @@ def choose(
             weights[weights < least] = 0.0
         if top_p is not None:
             _keep_nucleus(weights, top_p)
-        chosen = _draw(weights, library.generator() if rng is None else rng)
+        chosen = _draw(weights, source)
     return int(chosen) if scores.ndim == 1 else chosen
 
 

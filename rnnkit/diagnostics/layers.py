@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_number
 from rnnkit.diagnostics.decay import factor_per_step, memory_length, norms_of_rows
 from rnnkit.errors import ArgumentError, GraphError
 
@@ -194,8 +195,7 @@ class LayerTrace:
         Raises:
             ArgumentError: fraction is not between 0 and 1.
         """
-        if not 0 < fraction < 1:
-            raise ArgumentError(f"fraction: expected a number between 0 and 1, got {fraction!r}")
+        check_number("fraction", fraction, high=1, above_low=True, below_high=True)
         return memory_length(self.factor(state), fraction)
 
     def saturation(self, margin: float = 0.05) -> dict[str, Saturation]:
@@ -207,8 +207,7 @@ class LayerTrace:
         Raises:
             ArgumentError: margin is not between 0 and 0.5.
         """
-        if not 0 < margin < 0.5:
-            raise ArgumentError(f"margin: expected a number between 0 and 0.5, got {margin!r}")
+        check_number("margin", margin, high=0.5, above_low=True, below_high=True)
         there = self.sequences >= 0
         result = {}
         for name, gate in self.gates.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import is_grad_enabled
-from rnnkit.cells.checks import check_size
+from rnnkit.cells.checks import check_number, check_size
 from rnnkit.diagnostics.layers import LayerTrace
 from rnnkit.diagnostics.names import Names, of_direction
 from rnnkit.errors import ArgumentError, warn
@@ -83,10 +83,8 @@ class watch(Observer):  # noqa: N801 - used as `with rk.diagnostics.watch(model)
             raise ArgumentError("module: expected a Module, got None")
         self._names = Names(module)
         self.every = check_size("every", every)
-        if not 0 <= vanishing <= 1:
-            raise ArgumentError(f"vanishing: expected a number from 0 to 1, got {vanishing!r}")
-        if not exploding >= 1:
-            raise ArgumentError(f"exploding: expected a number from 1 on, got {exploding!r}")
+        check_number("vanishing", vanishing, high=1)
+        check_number("exploding", exploding, 1)
         self.vanishing = vanishing
         self.exploding = exploding
         self.history: list[Observation] = []

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_number
 from rnnkit.autograd.tensor import plain_array
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.cross_entropy import ClassTargets, cross_entropy_of_rows
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
 from rnnkit.ops import gather, where
+from rnnkit.ops.operands import check_integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -84,11 +86,7 @@ def nll_loss(
 
 
 def check_smoothing(label_smoothing: float) -> None:
-    number = isinstance(label_smoothing, int | float | np.number)
-    if not number or not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(
-            f"label_smoothing: expected a number from 0 to 1, got {label_smoothing!r}"
-        )
+    check_number("label_smoothing", label_smoothing, high=1.0)
 
 
 def check_class_targets(
@@ -107,10 +105,7 @@ def check_class_targets(
     if len(shape) == 0 or shape[-1] == 0:
         raise ShapeError(f"input: expected (..., C) with a class or more, got shape {shape}")
     classes = shape[-1]
-    if not isinstance(ignore_index, int | np.integer):
-        raise ArgumentError(
-            f"ignore_index: expected an int, got {ignore_index!r} ({type(ignore_index).__name__})"
-        )
+    ignore_index = check_integer("ignore_index", ignore_index)
     ids = check_class_ids(target, shape[:-1], classes, ignore_index)
     kept = ids != ignore_index
     if weight is None:
@@ -118,7 +113,7 @@ def check_class_targets(
     else:
         weights = real_like(name, weight, like).data
         check_shape(name, weights, (classes,), "one per class")
-    return ClassTargets(np.where(kept, ids, 0), kept, weights, label_smoothing)
+    return ClassTargets(np.where(kept, ids, 0), kept, weights, float(label_smoothing))
 
 
 def check_class_ids(

@@ -270,7 +270,7 @@ def _drawn_component(
 ) -> tuple[np.ndarray, np.ndarray, Generator, np.ndarray]:
     """Means and sigmas (..., D) of a component drawn for each point, the generator, its number."""
     check_number("bias", bias, below_high=True)
-    generator = library.generator() if rng is None else rng
+    generator = library.given_or_own(rng)
     with no_grad():
         mixture = _parse(raw, M, D, bias)
         means, sigmas = mixture.means.data, exp(mixture.log_sigmas).data

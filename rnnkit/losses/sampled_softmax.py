@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from rnnkit import rng as library
+from rnnkit.autograd.tensor import float64_array
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses.classification import check_class_ids, cross_entropy
 from rnnkit.losses.reduction import check_linear, check_reduction
 from rnnkit.ops import cat, embedding, linear, where
+from rnnkit.ops.operands import check_integer
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -64,6 +66,7 @@ class LogUniformSampler:
         self.classes = check_size("classes", classes)
 
     def sample(self, count: int, rng: Generator) -> np.ndarray:
+        count, rng = check_integer("count", count, 0), library.given_or_own(rng)
         # The inverse of P(id < k) = log(k + 1) / log(V + 1).
         ids = np.expm1(rng.random(count) * math.log1p(self.classes)).astype(np.int64)
         return np.minimum(ids, self.classes - 1)  # rounding may reach V
@@ -83,7 +86,7 @@ class DistributionSampler:
     """
 
     def __init__(self, weights: ArrayLike) -> None:
-        values = np.asarray(weights, np.float64)
+        values = float64_array("weights", weights)
         if values.ndim != 1 or not values.size:
             raise ShapeError(f"weights: expected (V,), one per class, got shape {values.shape}")
         total = values.sum()
@@ -97,6 +100,7 @@ class DistributionSampler:
             self._log_probabilities = np.log(values / total)
 
     def sample(self, count: int, rng: Generator) -> np.ndarray:
+        count, rng = check_integer("count", count, 0), library.given_or_own(rng)
         return np.searchsorted(self._upper, rng.random(count), side="right").astype(np.int64)
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
@@ -146,9 +150,13 @@ def sampled_softmax_loss(
     ids = check_class_ids(target, lead, V).reshape(-1).astype(np.int64)
     check_size("samples", samples)
     sampler = LogUniformSampler(V) if sampler is None else sampler
-    if sampler.classes != V:
-        raise ArgumentError(f"sampler: expected one of {V} classes, got one of {sampler.classes}")
-    candidates = sampler.sample(samples, library.generator() if rng is None else rng)
+    classes = getattr(sampler, "classes", None)
+    if classes != V:
+        raise ArgumentError(
+            f"sampler: expected one of {V} classes, got "
+            + (f"{sampler!r}" if classes is None else f"one of {classes}")
+        )
+    candidates = sampler.sample(samples, library.given_or_own(rng))
     log_expected = math.log(samples) + sampler.log_probability(candidates)
 
     rows = x.reshape(len(ids), H)

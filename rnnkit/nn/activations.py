@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rnnkit.module import Module
-from rnnkit.ops import log_softmax, relu, sigmoid, softmax, softplus, tanh
+from rnnkit.ops import flatten, log_softmax, relu, sigmoid, softmax, softplus, tanh
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -87,7 +87,7 @@ class Flatten(Module):
         self.end_dim = end_dim
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(self.start_dim, self.end_dim)
+        return flatten(x, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import as_tensor, no_grad
+from rnnkit.autograd.checks import check_list
 from rnnkit.cells.checks import (
     check_bool,
     check_number,
@@ -88,7 +89,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         super().__init__()
         self.in_features = check_size("in_features", in_features)
         self.n_classes = check_size("n_classes", n_classes)
-        firsts = [check_size(f"cutoffs[{i}]", cutoff) for i, cutoff in enumerate(cutoffs)]
+        listed = check_list("cutoffs", cutoffs, "rising integers")
+        firsts = [check_size(f"cutoffs[{i}]", cutoff) for i, cutoff in enumerate(listed)]
         ends = [*firsts, n_classes]
         if not firsts or any(a >= b for a, b in pairwise(ends)):
             raise ArgumentError(

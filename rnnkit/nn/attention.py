@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd import Tensor, as_tensor
+from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_choice
 from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_
 from rnnkit.nn.ragged import masked_softmax, step_mask, without_padding
 from rnnkit.ops import linear, tanh
-from rnnkit.ops.operands import real
+from rnnkit.ops.operands import any_tensor, real
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -71,7 +72,7 @@ class Attention(Module):
 
         Arguments and errors are those of the call.
         """
-        keys = as_tensor(keys) if isinstance(keys, np.ndarray) else keys
+        keys = any_tensor(keys, "keys") if isinstance(keys, np.ndarray) else keys
         dtype = next((p.dtype for p in self.parameters()), getattr(keys, "dtype", None))
         keys = check_tensor("keys", keys, dtype, {3: "(S, N, K)"}, last=self.key_size)  # type: ignore[arg-type]
         real("keys", keys)
@@ -230,8 +231,7 @@ class MultiplicativeAttention(Attention):
         super().__init__()
         self.query_size = check_size("query_size", query_size)
         self.key_size = check_size("key_size", key_size)
-        if score not in SCORES:
-            raise ArgumentError(f"score: expected one of {', '.join(SCORES)}, got {score!r}")
+        check_choice("score", score, SCORES)
         if score != "general" and query_size != key_size:
             raise ArgumentError(
                 f"key_size: expected {query_size}, the query_size, for the score {score!r}, "

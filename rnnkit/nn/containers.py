@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
+from rnnkit.autograd.checks import check_list
+from rnnkit.errors import ArgumentError
 from rnnkit.module import MODULE, PARAMETER, Module, Parameter
 
 if TYPE_CHECKING:
@@ -36,9 +38,14 @@ class _Row(Module, Generic[M]):
         return self
 
     def extend(self, values: Iterable[Any]) -> Self:
-        """Add ``values`` at the end; return self."""
-        for value in values:
-            self.append(value)
+        """Add ``values`` at the end, or none of them if one is no member; return self."""
+        first = len(self)
+        members = [
+            (str(i), self._member(str(i), value))
+            for i, value in enumerate(check_list("values", values, "several members"), first)
+        ]
+        for name, member in members:
+            setattr(self, name, member)
         return self
 
     def __len__(self) -> int:
@@ -77,7 +84,7 @@ class _ModuleRow(_Row[Module]):
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(check_list("modules", modules, "several Modules"))
 
     def _member(self, name: str, value: Any) -> Module:
         if not isinstance(value, Module):
@@ -121,22 +128,33 @@ class ModuleDict(Module):
         self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None
     ) -> None:
         super().__init__()
-        self.update(modules or {})
+        self.update({} if modules is None else modules)
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Put each of ``modules`` under its key."""
-        for key, module in dict(modules).items():
+        try:
+            table = dict(modules)
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                f"modules: expected a mapping or pairs of keys and Modules, got {modules!r}"
+            ) from None
+        for key, module in table.items():
+            self._check_is_module(key, module)
+        for key, module in table.items():
             self[key] = module
 
     def __getitem__(self, key: str) -> Module:
         return self._table()[key]
 
     def __setitem__(self, key: str, module: Module) -> None:
+        self._check_is_module(key, module)
+        self.add_module(key, module)
+
+    def _check_is_module(self, key: str, module: Any) -> None:
         if not isinstance(module, Module):
             raise TypeError(
                 f"{type(self).__name__}[{key!r}]: expected a Module, got {type(module).__name__}"
             )
-        self.add_module(key, module)
 
     def __delitem__(self, key: str) -> None:
         self.pop(key)

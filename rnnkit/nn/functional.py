@@ -33,6 +33,7 @@ from rnnkit.ops import (
     softplus,
     tanh,
 )
+from rnnkit.ops.operands import real
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -77,4 +78,4 @@ def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
 
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)), without overflow."""
-    return -softplus(-input)
+    return -softplus(-real("logsigmoid: input", input))

@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_callable, check_choice, check_finite, check_number
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.cells import RNNCell
+from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module
 from rnnkit.nn.gated import gate_blocks, gated_cells
@@ -42,10 +44,15 @@ AnyTensor = TypeVar("AnyTensor", bound=Tensor | np.ndarray)
 AnyModule = TypeVar("AnyModule", bound=Module)
 
 
-def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
+def _array(tensor: Tensor | np.ndarray) -> np.ndarray:
     array = tensor.data if isinstance(tensor, Tensor) else tensor
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"tensor: expected a Tensor or an array, got {type(tensor).__name__}")
+        raise DTypeError(f"tensor: expected a Tensor or an array, got {type(tensor).__name__}")
+    return array
+
+
+def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
+    array = _array(tensor)
     if array.dtype not in FLOATS:
         raise DTypeError(f"tensor: expected float32 or float64, got {array.dtype}")
     check_writeable("tensor", array)
@@ -55,20 +62,24 @@ def _fill(tensor: AnyTensor, values: ArrayLike) -> AnyTensor:
 
 def uniform_(tensor: AnyTensor, a: float = 0.0, b: float = 1.0) -> AnyTensor:
     """Fill with U(a, b)."""
-    if not -math.inf < a <= b < math.inf:
+    check_finite("a", a)
+    check_finite("b", b)
+    if a > b:
         raise ArgumentError(f"a, b: expected finite numbers a <= b, got {a!r} and {b!r}")
-    return _fill(tensor, generator().uniform(a, b, tensor.shape))
+    return _fill(tensor, generator().uniform(a, b, _array(tensor).shape))
 
 
 def normal_(tensor: AnyTensor, mean: float = 0.0, std: float = 1.0) -> AnyTensor:
     """Fill with N(mean, std^2)."""
-    if not 0 <= std < math.inf:
-        raise ArgumentError(f"std: expected a finite number >= 0, got {std!r}")
-    return _fill(tensor, generator().normal(mean, std, tensor.shape))
+    check_finite("mean", mean)
+    check_number("std", std, below_high=True)
+    return _fill(tensor, generator().normal(mean, std, _array(tensor).shape))
 
 
 def constant_(tensor: AnyTensor, val: float) -> AnyTensor:
     """Fill with ``val``."""
+    if not (isinstance(val, float) and math.isnan(val)):
+        check_number("val", val, -math.inf)
     return _fill(tensor, val)
 
 
@@ -84,7 +95,7 @@ def ones_(tensor: AnyTensor) -> AnyTensor:
 
 def eye_(tensor: AnyTensor) -> AnyTensor:
     """Fill a matrix with ones on the diagonal and zeros elsewhere."""
-    if tensor.ndim != 2:
+    if _array(tensor).ndim != 2:
         raise ShapeError(
             f"tensor: expected 2 axes for an identity matrix, got shape {tensor.shape}"
         )
@@ -96,6 +107,7 @@ def xavier_uniform_(tensor: AnyTensor, gain: float = 1.0) -> AnyTensor:
 
     Glorot and Bengio 2010, equation 16.
     """
+    check_number("gain", gain, below_high=True)
     bound = gain * math.sqrt(6.0 / sum(_fans(tensor)))
     return uniform_(tensor, -bound, bound)
 
@@ -105,6 +117,7 @@ def xavier_normal_(tensor: AnyTensor, gain: float = 1.0) -> AnyTensor:
 
     Glorot and Bengio 2010, equation 12.
     """
+    check_number("gain", gain, below_high=True)
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(_fans(tensor))))
 
 
@@ -138,7 +151,8 @@ def orthogonal_(tensor: AnyTensor, gain: float = 1.0) -> AnyTensor:
     Saxe, McClelland and Ganguli 2014; made uniform over the orthogonal matrices by the signs of R
     in the QR decomposition of a normal matrix (Mezzadri 2007).
     """
-    if tensor.ndim < 2:
+    check_finite("gain", gain)
+    if _array(tensor).ndim < 2:
         raise ShapeError(f"tensor: expected 2 or more axes, got shape {tensor.shape}")
     rows = tensor.shape[0]
     columns = math.prod(tensor.shape[1:])
@@ -159,7 +173,9 @@ def gate_by_gate_(
 
     Raises ArgumentError where the first axis has no G equal parts.
     """
-    if gates < 1 or tensor.ndim == 0 or tensor.shape[0] % gates:
+    check_callable("fill", fill)
+    gates = check_size("gates", gates)
+    if _array(tensor).ndim == 0 or tensor.shape[0] % gates:
         raise ArgumentError(
             f"gates: expected a number of equal parts of the first axis, got {gates} for a tensor "
             f"of shape {tensor.shape}"
@@ -174,13 +190,11 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     ``param`` is the slope of leaky_relu.
     """
-    if nonlinearity == "leaky_relu":
+    if isinstance(nonlinearity, str) and nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
+        check_finite("param", slope)
         return math.sqrt(2.0 / (1 + slope**2))
-    if nonlinearity not in _GAINS:
-        raise ArgumentError(
-            f"nonlinearity: expected leaky_relu, {', '.join(_GAINS)}, got {nonlinearity!r}"
-        )
+    check_choice("nonlinearity", nonlinearity, ("leaky_relu", *_GAINS))
     return _GAINS[nonlinearity]
 
 
@@ -196,7 +210,7 @@ _GAINS = {
 
 def _fans(tensor: Tensor | np.ndarray) -> tuple[int, int]:
     """Return (fan_in, fan_out) of a weight (out, in, ...)."""
-    if tensor.ndim < 2:
+    if _array(tensor).ndim < 2:
         raise ShapeError(f"tensor: expected 2 or more axes for its fans, got shape {tensor.shape}")
     field = math.prod(tensor.shape[2:])
     return tensor.shape[1] * field, tensor.shape[0] * field
@@ -205,8 +219,8 @@ def _fans(tensor: Tensor | np.ndarray) -> tuple[int, int]:
 def _kaiming_std(
     tensor: Tensor | np.ndarray, a: float, mode: str, nonlinearity: str
 ) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ArgumentError(f"mode: expected 'fan_in' or 'fan_out', got {mode!r}")
+    check_choice("mode", mode, ("fan_in", "fan_out"))
+    check_finite("a", a)
     fan_in, fan_out = _fans(tensor)
     fan = fan_in if mode == "fan_in" else fan_out
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)
@@ -235,6 +249,8 @@ def irnn_(module: AnyModule, gain: float = 1.0, std: float = 0.001) -> AnyModule
     Raises ArgumentError for anything but ``nn.RNN(..., nonlinearity="relu")``: a tanh or a gate
     would not leave a state as it is.
     """
+    check_finite("gain", gain)
+    check_number("std", std, below_high=True)
     cells = _cells_to_set(module, "weight_ih", "weight_hh", "bias_ih", "bias_hh")
     for cell in cells:
         if not isinstance(cell, RNNCell) or cell.nonlinearity != "relu":
@@ -261,8 +277,7 @@ def chrono_(module: AnyModule, t_max: float) -> AnyModule:
 
     Raises ArgumentError for a ``t_max`` below 2, and for cells without a forget gate or biases.
     """
-    if not 2 <= t_max < math.inf:
-        raise ArgumentError(f"t_max: expected a number of steps from 2 on, got {t_max!r}")
+    check_number("t_max", t_max, 2, below_high=True)
     for cell in _forgetting_cells(module):
         bias = np.log(generator().uniform(1.0, t_max - 1.0, cell.hidden_size))
         _set_bias(cell, cell.forget_gate, bias)
@@ -279,6 +294,7 @@ def forget_bias_(module: AnyModule, value: float = 1.0) -> AnyModule:
 
     Raises ArgumentError for cells without a forget gate or biases.
     """
+    check_finite("value", value)
     for cell in _forgetting_cells(module):
         _set_bias(cell, cell.forget_gate, value)
     return module

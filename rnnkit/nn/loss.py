@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rnnkit import losses
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import plain_array, to_array
 from rnnkit.losses.reduction import check_reduction
 from rnnkit.module import Module
 
@@ -29,7 +28,7 @@ class _Loss(Module):
     def _constant(self, name: str, values: ArrayLike | Tensor | None) -> None:
         """Registers factors, which follow ``to`` and are part of ``state_dict``, or None."""
         if values is not None and not isinstance(values, Tensor):
-            values = Tensor(np.asarray(values))
+            values = Tensor(to_array(plain_array(name, values), name=name))
         self.register_buffer(name, values)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_finite
 from rnnkit.autograd.dtypes import default_dtype, supported_dtype
-from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.autograd.tensor import Tensor, plain_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.ops.operands import check_integer, sizes
+from rnnkit.ops.operands import any_tensor, check_integer, sizes
 from rnnkit.rng import generator
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 def _leaf(array: Array, requires_grad: bool) -> Tensor:
     made = wrap(array)
-    if requires_grad:
-        made.requires_grad = True
+    if requires_grad is not False:
+        made.requires_grad = requires_grad
     return made
 
 
@@ -38,9 +40,19 @@ def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
 def _shape(name: str, shape: Any) -> tuple[int, ...]:
     """A shape as `sizes` reads it. Raises ShapeError for a negative size."""
     found = sizes(name, shape)
+    if any(size > sys.maxsize for size in found):
+        raise ShapeError(f"{name}: shape: expected sizes up to {sys.maxsize}, got {found}")
     if any(size < 0 for size in found):
         raise ShapeError(f"{name}: shape: expected sizes of 0 or more, got {found}")
     return found
+
+
+def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: npt.DTypeLike) -> Array:
+    """An array of one number. Raises DTypeError where `value` is none."""
+    number = plain_array(f"{name}: value", value)
+    if number.ndim or (number.dtype.kind not in "biuf" and not isinstance(value, int)):
+        raise DTypeError(f"{name}: value: expected a number, got {value!r}")
+    return np.full(shape, number, supported_dtype(dtype))
 
 
 def zeros(
@@ -68,22 +80,25 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """A tensor of one value."""
-    return _leaf(np.full(_shape("full", (shape,)), value, supported_dtype(dtype)), requires_grad)
+    return _leaf(_filled("full", _shape("full", (shape,)), value, dtype), requires_grad)
 
 
 def zeros_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return _leaf(np.zeros(x.shape, x.dtype), requires_grad)
 
 
 def ones_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """Ones of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return _leaf(np.ones(x.shape, x.dtype), requires_grad)
 
 
 def full_like(x: Tensor, value: float, requires_grad: bool = False) -> Tensor:
     """One value in the shape and dtype of `x`."""
-    return _leaf(np.full(x.shape, value, x.dtype), requires_grad)
+    x = any_tensor(x)
+    return _leaf(_filled("full_like", x.shape, value, x.dtype), requires_grad)
 
 
 def arange(
@@ -100,11 +115,10 @@ def arange(
     """
     if stop is None:
         start, stop = 0, start
+    for name, value in (("start", start), ("stop", stop), ("step", step)):
+        check_finite(f"arange: {name}", value)
     if not step:
         raise ArgumentError(f"arange: step: expected another number than 0, got {step}")
-    for name, value in (("start", start), ("stop", stop), ("step", step)):
-        if not -np.inf < value < np.inf:
-            raise ArgumentError(f"arange: {name}: expected a finite number, got {value}")
     whole = all(isinstance(value, int | np.integer) for value in (start, stop, step))
     if dtype is None:
         dtype = np.int64 if whole else default_dtype
@@ -153,9 +167,11 @@ def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
 
 def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """`rand` of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return rand(x.shape, dtype=x.dtype, requires_grad=requires_grad)
 
 
 def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     """`randn` of the shape and dtype of `x`."""
+    x = any_tensor(x)
     return randn(x.shape, dtype=x.dtype, requires_grad=requires_grad)

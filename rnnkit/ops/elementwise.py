@@ -321,7 +321,7 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     Raises:
         DTypeError: `condition` is not of bools.
     """
-    chosen = any_tensor(condition)
+    chosen = any_tensor(condition, "where: condition")
     if chosen._data.dtype != np.bool_:
         raise DTypeError(f"where: condition: expected bools, got {chosen._data.dtype.name}")
     return _where(chosen, *pair("where", a, b))

@@ -14,7 +14,7 @@ from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
-from rnnkit.ops.operands import any_tensor, check_integer, one_axis, real
+from rnnkit.ops.operands import any_tensor, check_bool, check_integer, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
 from rnnkit.ops.shape import clone
 
@@ -255,7 +255,8 @@ def argsort(
 ) -> Tensor:
     """Where the elements of `sort` are: int64, of the shape of `x`."""
     x = any_tensor(x)
-    return _argsort(x, axis=one_axis("argsort", axis, x.ndim), descending=bool(descending))
+    descending = check_bool("argsort: descending", descending)
+    return _argsort(x, axis=one_axis("argsort", axis, x.ndim), descending=descending)
 
 
 class Sort(NamedTuple):
@@ -310,7 +311,9 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
     axis = one_axis("topk", axis, x.ndim)
     length = x.shape[axis]
     k = check_integer("topk: k", k, 0, length)
-    first = getitem(argsort(x, axis, largest), (*(slice(None),) * axis, slice(k)))
+    first = getitem(
+        argsort(x, axis, check_bool("topk: largest", largest)), (*(slice(None),) * axis, slice(k))
+    )
     indices = clone(first)  # of which the rest is not kept
     return TopK(gather(x, axis, indices), indices)
 
@@ -327,8 +330,8 @@ def masked_fill(x: Tensor, mask: Tensor | npt.ArrayLike, value: float | Tensor) 
         ShapeError: `mask` does not fit `x`, or `value` has axes.
     """
     x = any_tensor(x)
-    chosen = any_tensor(mask)
-    if np.shape(getattr(value, "_data", value)):
+    chosen = any_tensor(mask, "masked_fill: mask")
+    if not isinstance(value, int | float) and any_tensor(value, "masked_fill: value").ndim:
         raise ShapeError("masked_fill: value: expected a number, got an array; see where()")
     y = where(chosen, value, x)
     if y.shape != x.shape:
@@ -367,10 +370,7 @@ def embedding(
     picked = _getitem(weight, key=rows)
     if padding_idx is None:
         return picked
-    if not -n_rows <= padding_idx < n_rows:
-        raise ArgumentError(
-            f"embedding: padding_idx: expected a row in [-{n_rows}, {n_rows}), got {padding_idx}"
-        )
+    padding_idx = check_integer("embedding: padding_idx", padding_idx, -n_rows, n_rows - 1)
     padding = wrap((rows == padding_idx % n_rows)[..., None])
     return where(padding, picked.detach(), picked)
 

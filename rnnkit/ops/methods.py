@@ -19,7 +19,7 @@ from rnnkit.ops import (
     reductions,
     shape,
 )
-from rnnkit.ops.operands import OPERANDS
+from rnnkit.ops.operands import OPERANDS, any_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +123,7 @@ _OTHER_NAMES: dict[str, Callable[..., Any]] = {
     "div": elementwise.div,
     "double": lambda self: shape.astype(self, "float64"),
     "eq": comparison.equal,
-    "expand_as": lambda self, other: shape.broadcast_to(self, other.shape),
+    "expand_as": lambda self, other: shape.broadcast_to(self, any_tensor(other, "other").shape),
     "float": lambda self: shape.astype(self, "float32"),
     "ge": comparison.greater_equal,
     "gt": comparison.greater,
@@ -143,9 +143,9 @@ _OTHER_NAMES: dict[str, Callable[..., Any]] = {
     "swapaxes": shape.transpose,
     "t": _t,
     "to": shape.astype,
-    "type_as": lambda self, other: shape.astype(self, other.dtype),
+    "type_as": lambda self, other: shape.astype(self, any_tensor(other, "other").dtype),
     "view": shape.reshape,
-    "view_as": lambda self, other: shape.reshape(self, other.shape),
+    "view_as": lambda self, other: shape.reshape(self, any_tensor(other, "other").shape),
 }
 
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.autograd.primitive import primitive
-from rnnkit.errors import ArgumentError
-from rnnkit.ops.operands import real
+from rnnkit.ops.operands import check_bool, check_number, real
 from rnnkit.rng import generator
 
 if TYPE_CHECKING:
@@ -86,9 +85,9 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     Raises:
         ArgumentError: `p` is not in [0, 1].
     """
-    if not 0.0 <= p <= 1.0:
-        raise ArgumentError(f"dropout: p: expected a probability in [0, 1], got {p}")
+    if type(p) is not float or not 0.0 <= p <= 1.0:
+        check_number("dropout: p", p, 0, 1)
     x = real("dropout", x)
-    if not training or p == 0.0:
+    if (training is not True and not check_bool("dropout: training", training)) or p == 0.0:
         return x
     return _dropout(x, p=float(p), seed=int(generator().bit_generator.random_raw()))

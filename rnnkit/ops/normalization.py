@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from rnnkit.autograd.primitive import primitive
 from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import ShapeError
 from rnnkit.ops.elementwise import exp
-from rnnkit.ops.operands import check_number, one_axis, real, same_dtype
+from rnnkit.ops.operands import check_number, one_axis, real, same_dtype, sizes
 from rnnkit.ops.reductions import mean, sum
 from rnnkit.ops.shape import broadcast_to, sum_to
 from rnnkit.ops.sums import sum_array
@@ -159,17 +158,14 @@ def layer_norm(
         DTypeError: an operand is not of floats, or the dtypes differ.
         ArgumentError: `eps` is negative or no number.
     """
-    shape = (
-        (operator.index(normalized_shape),)
-        if isinstance(normalized_shape, int | np.integer)
-        else tuple(normalized_shape)
-    )
+    shape = sizes("layer_norm", (normalized_shape,), "normalized_shape")
     x = real("layer_norm", x)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"layer_norm: x: expected the last axes {shape}, got shape {x.shape}")
     for what, parameter in (("weight", weight), ("bias", bias)):
-        if parameter is not None and parameter.shape != shape:
-            raise ShapeError(f"layer_norm: {what}: expected {shape}, got {parameter.shape}")
+        found = getattr(parameter, "shape", parameter)
+        if found is not None and found != shape:
+            raise ShapeError(f"layer_norm: {what}: expected {shape}, got {found!r}")
     if bias is not None and weight is None:
         weight = wrap(np.ones(shape, x.dtype))
     check_number("layer_norm: eps", eps)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool as check_bool
 from rnnkit.autograd.checks import check_number as check_number
 from rnnkit.autograd.dtypes import FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, plain_array, to_array, wrap
@@ -23,9 +24,9 @@ _PLAIN = (float, int)
 _array = np.array
 
 
-def any_tensor(x: Any) -> Tensor:
-    """`x` as a tensor of whatever supported dtype."""
-    return x if isinstance(x, Tensor) else wrap(to_array(x))
+def any_tensor(x: Any, name: str = "x") -> Tensor:
+    """`x` as a tensor of whatever supported dtype; errors call it `name`."""
+    return x if isinstance(x, Tensor) else wrap(to_array(x, name=name))
 
 
 def real(name: str, x: Any) -> Tensor:
@@ -35,7 +36,7 @@ def real(name: str, x: Any) -> Tensor:
         DTypeError: it holds integers or bools.
     """
     if not isinstance(x, Tensor):
-        x = wrap(to_array(x))
+        x = wrap(to_array(x, name=name))
     if x._data.dtype.kind != "f":
         raise DTypeError(
             f"{name}: expected a float32 or float64 tensor, got {x._data.dtype.name}; convert it "
@@ -77,7 +78,7 @@ def same_dtype(name: str, *operands: Any) -> tuple[Tensor, ...]:
             return operands
     strong: np.dtype[Any] | None = None
     for operand in operands:
-        dtype = _strong_dtype(operand)
+        dtype = _strong_dtype(name, operand)
         if dtype is None:
             continue
         # The comparison comes second: NumPy takes None for float64 when it compares dtypes.
@@ -99,16 +100,15 @@ def same_dtype(name: str, *operands: Any) -> tuple[Tensor, ...]:
     return tuple([_cast(name, operand, strong) for operand in operands])
 
 
-def _strong_dtype(operand: Any) -> np.dtype[Any] | None:
+def _strong_dtype(name: str, operand: Any) -> np.dtype[Any] | None:
     """The dtype an operand insists on; None for numbers and 0-d arrays."""
     if isinstance(operand, Tensor):
         return operand._data.dtype
     if isinstance(operand, NUMBERS):
         return None
-    array = np.asarray(operand)
-    if isinstance(operand, np.ndarray) and array.ndim == 0:
+    if isinstance(operand, np.ndarray) and operand.ndim == 0:
         return None
-    return to_array(operand).dtype
+    return to_array(operand, name=name).dtype
 
 
 def _is_weak_float(operand: Any) -> bool:
@@ -192,14 +192,14 @@ def many_axes(name: str, axis: int | Sequence[int] | None, ndim: int) -> tuple[i
     return axes
 
 
-def sizes(name: str, shape: Any) -> tuple[int, ...]:
+def sizes(name: str, shape: Any, what: str = "shape") -> tuple[int, ...]:
     """A shape given as one sequence or as separate integers, as a tuple."""
     if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
         shape = shape[0]
     try:
         return tuple([operator.index(size) for size in shape])
     except TypeError:
-        raise DTypeError(f"{name}: expected integers, got {shape!r}") from None
+        raise DTypeError(f"{name}: {what}: expected integers, got {shape!r}") from None
 
 
 def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_finite
 from rnnkit.autograd.primitive import primitive
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.comparison import equal
 from rnnkit.ops.creation import full_like
 from rnnkit.ops.elementwise import abs, exp, sqrt, where
-from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
+from rnnkit.ops.operands import any_tensor, check_bool, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, cat, flip, reshape, split
 from rnnkit.ops.sums import count_along, sum_array
 
@@ -61,6 +62,8 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
     """Sum of squared deviations from the mean over n - `correction`; NaN where that is not > 0."""
     x = real("var", x)
+    if type(correction) is not int:
+        check_finite("var: correction", correction)
     axes = many_axes("var", axis, x.ndim)
     deviation = x - _mean(x, axis=axes, keepdims=True)
     total = _sum(deviation * deviation, axis=axes, keepdims=keepdims)
@@ -158,6 +161,8 @@ def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
         ShapeError: there is no such axis, or no element to choose from.
     """
     x = any_tensor(x)
+    if keepdims is not False:  # NumPy would take anything
+        check_bool("argmax: keepdims", keepdims)
     return _argmax(x, axis=_position("argmax", x, axis), keepdims=keepdims)
 
 
@@ -165,6 +170,8 @@ def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
     """Index of the first smallest element along `axis`, or in the flattened tensor; see `argmax`.
     """
     x = any_tensor(x)
+    if keepdims is not False:
+        check_bool("argmin: keepdims", keepdims)
     return _argmin(x, axis=_position("argmin", x, axis), keepdims=keepdims)
 
 
@@ -292,4 +299,6 @@ _logsumexp.defvjp(_d_logsumexp)
 def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow; -inf of no elements or of all -inf."""
     x = real("logsumexp", x)
+    if keepdims is not False:
+        check_bool("logsumexp: keepdims", keepdims)
     return _logsumexp(x, axis=many_axes("logsumexp", axis, x.ndim), keepdims=keepdims)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_list
 from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
@@ -94,7 +95,7 @@ def repeat(x: Tensor, *times: int | Sequence[int]) -> Tensor:
         ShapeError: there are fewer numbers than axes, or one is negative.
     """
     x = any_tensor(x)
-    counts = sizes("repeat", times)
+    counts = sizes("repeat", times, "times")
     lead = len(counts) - x.ndim
     if lead < 0 or min(counts, default=0) < 0:
         raise ShapeError(
@@ -187,7 +188,7 @@ _permute.defvjp(_d_permute)
 def permute(x: Tensor, *axes: int | Sequence[int]) -> Tensor:
     """Reorder the axes: axis i of the result is axis ``axes[i]`` of `x`; a view."""
     x = any_tensor(x)
-    order = many_axes("permute", sizes("permute", axes), x.ndim)
+    order = many_axes("permute", sizes("permute", axes, "axes"), x.ndim)
     if len(order) != x.ndim:
         raise ArgumentError(f"permute: expected {x.ndim} axes, got {len(order)}")
     return _permute(x, axes=order)
@@ -232,7 +233,10 @@ _stack.defvjp_joint(lambda needs, d_y, _, *xs, axis: _unbind(d_y, axis=axis))
 
 
 def _tensors(name: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    listed = list(tensors)
+    if isinstance(tensors, list | tuple):
+        listed = list(tensors)
+    else:
+        listed = check_list(f"{name}: tensors", tensors, "several tensors")
     if not listed:
         raise ArgumentError(f"{name}: expected at least one tensor, got none")
     return same_dtype(name, *listed)
@@ -301,7 +305,7 @@ def split(x: Tensor, size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, 
     if isinstance(size, int | np.integer):
         sections = _equal(length, check_integer("split: size", size, 1))
     else:
-        sections = sizes("split", (size,))
+        sections = sizes("split", (size,), "size")
         if min(sections, default=-1) < 0 or sum(sections) != length:
             raise ArgumentError(
                 f"split: size: expected sizes that add up to {length}, got {sections}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_list
 from rnnkit.autograd.unchangeable import check_writeable, unchangeable
 from rnnkit.cells.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError
@@ -60,9 +61,9 @@ class EMA:
             raise TypeError("parameters: expected an iterable of Tensors, got a single Tensor")
         check_number("decay", decay, high=1.0)
         self.decay = float(decay)
-        self.warm_up = bool(warm_up)
+        self.warm_up = check_bool("warm_up", warm_up)
         self.updates = 0
-        self._parameters = list(parameters)
+        self._parameters = check_list("parameters", parameters, "an iterable of Tensors")
         if not self._parameters:
             raise ArgumentError("parameters: expected at least one parameter, got none")
         known: set[int] = set()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.cells.checks import check_number
+from rnnkit.autograd.checks import check_kind, check_list, check_number
 from rnnkit.errors import ArgumentError
+from rnnkit.module import Module
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnkit.module import Module
 
 
 def parameter_groups(
@@ -34,9 +34,9 @@ def parameter_groups(
 
     Raises ArgumentError for a negative weight_decay, or a name in no_decay that fits no parameter.
     """
+    check_kind("module", module, Module)
     check_number("weight_decay", weight_decay)
-    if isinstance(no_decay, str):
-        raise ArgumentError(f"no_decay: expected a sequence of names, got the string {no_decay!r}")
+    no_decay = check_list("no_decay", no_decay, "a sequence of names")
     named = list(module.named_parameters(remove_duplicate=False))
     spared = {id(param) for _, param in named if param.ndim < 2}
     for pattern in no_decay:

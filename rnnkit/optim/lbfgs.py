@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad
+from rnnkit.autograd.checks import check_callable
 from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.cells.checks import check_number, check_size
 from rnnkit.errors import ArgumentError
@@ -113,6 +114,7 @@ class LBFGS(Optimizer):
         """
         if closure is None:
             raise ArgumentError("closure: expected a function that makes the loss anew, got None")
+        check_callable("closure", closure)
         for position, param in enumerate(self._parameters()):
             check_writeable(f"params[{position}]", param.data)
         with enable_grad(), np.errstate(all="ignore"):

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rnnkit.autograd.checks import check_callable, check_choice, check_list
 from rnnkit.cells.checks import check_bool, check_number, check_size
 from rnnkit.errors import ArgumentError
+from rnnkit.ops.operands import check_integer
 from rnnkit.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 class _Scheduler:
@@ -40,6 +43,8 @@ class _Scheduler:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict``; ArgumentError when it is none of this schedule."""
+        if not isinstance(state_dict, Mapping):
+            raise ArgumentError(f"state_dict: expected a dict, got {state_dict!r}")
         if set(state_dict) != set(self.progress):
             raise ArgumentError(
                 f"{type(self).__name__}: expected a state_dict with {sorted(self.progress)}, "
@@ -66,6 +71,7 @@ class LRScheduler(_Scheduler):
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         super().__init__(optimizer)
+        check_integer("last_epoch", last_epoch, -1)
         for number, group in enumerate(optimizer.param_groups):
             if last_epoch != -1 and "initial_lr" not in group:
                 raise ArgumentError(
@@ -90,9 +96,15 @@ class LRScheduler(_Scheduler):
         self._set_rates()
 
     def _set_rates(self) -> None:
-        for number, group in enumerate(self.optimizer.param_groups):
-            initial = group.setdefault("initial_lr", group["lr"])
-            group["lr"] = self.lr_at(self.last_epoch, initial, number)
+        groups = self.optimizer.param_groups
+        # All are known before the first is set: a function that fails leaves no half of them.
+        rates = [
+            self.lr_at(self.last_epoch, group.get("initial_lr", group["lr"]), number)
+            for number, group in enumerate(groups)
+        ]
+        for group, rate in zip(groups, rates, strict=True):
+            group.setdefault("initial_lr", group["lr"])
+            group["lr"] = rate
 
 
 class LambdaLR(LRScheduler):
@@ -105,7 +117,11 @@ class LambdaLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self._one = lr_lambda if callable(lr_lambda) else None
-        self._each = [] if callable(lr_lambda) else list(lr_lambda)
+        self._each = []
+        if self._one is None:
+            self._each = check_list("lr_lambda", lr_lambda, "a function or several")
+        for position, one in enumerate(self._each):
+            check_callable(f"lr_lambda[{position}]", one)
         super().__init__(optimizer, last_epoch)
 
     @property
@@ -155,7 +171,7 @@ class MultiStepLR(LRScheduler):
         gamma: float = 0.1,
         last_epoch: int = -1,
     ) -> None:
-        self.milestones = sorted(milestones)
+        self.milestones = sorted(_milestones(milestones))
         check_number("gamma", gamma)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
@@ -269,10 +285,7 @@ class OneCycleLR(LRScheduler):
             )
         self.total_steps = check_size("total_steps", total_steps)
         check_number("pct_start", pct_start, high=1.0)
-        if anneal_strategy not in ("cos", "linear"):
-            raise ArgumentError(
-                f"anneal_strategy: expected 'cos' or 'linear', got {anneal_strategy!r}"
-            )
+        check_choice("anneal_strategy", anneal_strategy, ("cos", "linear"))
         check_number("div_factor", div_factor, low=1)
         check_number("final_div_factor", final_div_factor, low=1)
         self.pct_start = pct_start
@@ -370,8 +383,8 @@ class SequentialLR(LRScheduler):
         milestones: Sequence[int],
         last_epoch: int = -1,
     ) -> None:
-        self.schedulers = list(schedulers)
-        self.milestones = list(milestones)
+        self.schedulers = check_list("schedulers", schedulers, "several schedules")
+        self.milestones = _milestones(milestones)
         for position, scheduler in enumerate(self.schedulers):
             name = f"schedulers[{position}]"
             if not isinstance(scheduler, LRScheduler):
@@ -387,9 +400,12 @@ class SequentialLR(LRScheduler):
                 f"got {len(self.milestones)} for {len(self.schedulers)}"
             )
         if any(
-            later <= earlier for earlier, later in zip([0, *milestones], milestones, strict=False)
+            later <= earlier
+            for earlier, later in zip([0, *self.milestones], self.milestones, strict=False)
         ):
-            raise ArgumentError(f"milestones: expected them positive and rising, got {milestones}")
+            raise ArgumentError(
+                f"milestones: expected them positive and rising, got {self.milestones}"
+            )
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
@@ -428,10 +444,8 @@ class ReduceLROnPlateau(_Scheduler):
         check_number("cooldown", cooldown)
         check_number("threshold", threshold)
         check_number("eps", eps)
-        if mode not in ("min", "max"):
-            raise ArgumentError(f"mode: expected 'min' or 'max', got {mode!r}")
-        if threshold_mode not in ("rel", "abs"):
-            raise ArgumentError(f"threshold_mode: expected 'rel' or 'abs', got {threshold_mode!r}")
+        check_choice("mode", mode, ("min", "max"))
+        check_choice("threshold_mode", threshold_mode, ("rel", "abs"))
         self.mode = mode
         self.factor = factor
         self.patience = patience
@@ -451,7 +465,10 @@ class ReduceLROnPlateau(_Scheduler):
 
         ``metrics`` is a number or a scalar Tensor.
         """
-        metric = float(metrics)
+        try:
+            metric = float("" if isinstance(metrics, str | bytes) else metrics)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"metrics: expected a number, got {metrics!r}") from None
         self._floors()
         self.last_epoch += 1
         if self._improves(metric):
@@ -483,6 +500,11 @@ class ReduceLROnPlateau(_Scheduler):
             lowered = max(group["lr"] * self.factor, floor)
             if group["lr"] - lowered > self.eps:
                 group["lr"] = lowered
+
+
+def _milestones(milestones: Any) -> list[int]:
+    listed = check_list("milestones", milestones, "several epochs")
+    return [check_integer(f"milestones[{i}]", epoch) for i, epoch in enumerate(listed)]
 
 
 def _one_per_group(name: str, value: Any, optimizer: Optimizer) -> list[float]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor, enable_grad
+from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.node import check_gradient
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.autograd.unchangeable import check_writeable
@@ -115,6 +116,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or fill them with zeros instead."""
+        check_bool("set_to_none", set_to_none)
         for param in self._parameters():
             clear_grad(param, set_to_none)
 
@@ -135,6 +137,7 @@ class Optimizer:
         """
         loss = None
         if closure is not None:
+            check_callable("closure", closure)
             with enable_grad():
                 loss = closure()
         index = 0

@@ -211,6 +211,8 @@ class Stepper:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that ``state_dict`` returned, or that ``numpy.load`` read again."""
         names = self._cells[0].state_names
+        if not hasattr(state, "keys"):  # numpy.load gives no dict
+            raise ArgumentError(f"state: expected what state_dict() returned, got {state!r}")
         if sorted(state) != sorted(names):
             raise ArgumentError(f"state: expected {', '.join(names)}, got {', '.join(state)}")
         self.reset([state[name] for name in names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rnnkit.autograd.checks import check_number
 from rnnkit.errors import ArgumentError
 
 
@@ -24,8 +25,8 @@ class Budget:
         if sum(value is not None for value in given.values()) != 1:
             raise ArgumentError("budget: expected exactly one of steps, seconds and epochs")
         for name, value in given.items():
-            if value is not None and not 0 < value < float("inf"):
-                raise ArgumentError(f"{name}: expected a positive number, got {value}")
+            if value is not None:
+                check_number(name, value, above_low=True, below_high=True)
         if steps is not None and steps != int(steps):
             raise ArgumentError(f"steps: expected a whole number, got {steps}")
         self.steps = steps

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rnnkit.autograd import no_grad
+from rnnkit.autograd.checks import check_kind
 from rnnkit.data import Batches
+from rnnkit.data.batches import check_batches
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, evaluating
 from rnnkit.train.objective import Mean, Objective, loss_of, objective_of
@@ -19,7 +21,9 @@ def evaluate(
     ``objective``: by default ``model.loss``. Raises ArgumentError when there is none, or no item,
     and DTypeError when it returns something else than a `Loss`.
     """
+    check_kind("model", model, Module)
     objective = objective_of(model, objective)
+    check_batches("batches", batches)
     mean, state = Mean(), None
     with no_grad(), evaluating(model):
         for batch in batches.epoch():

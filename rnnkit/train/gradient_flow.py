@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rnnkit.cells.checks import check_size
 from rnnkit.diagnostics import Observation, watch
-from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 from rnnkit.train.observers import Observer, Start, Step
 
@@ -19,9 +19,7 @@ class GradientFlow(Observer):
         self, model: Module, every: int = 200, vanishing: float = 1e-4, exploding: float = 1e3
     ) -> None:
         """Raises ArgumentError for a model without recurrent layers or a number out of range."""
-        if not every >= 1:
-            raise ArgumentError(f"every: expected a positive integer, got {every}")
-        self.every = every
+        self.every = check_size("every", every)
         self._watch = _Watch(model, 1, vanishing, exploding)
         self._looking = False
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_callable
 from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.module import Module
 
@@ -38,6 +39,7 @@ def objective_of(model: Module, objective: Objective | None) -> Objective:
         raise ArgumentError(
             f"objective: expected one, as {type(model).__name__} has no method loss"
         )
+    check_callable("objective", found)
     return found
 
 

@@ -11,8 +11,10 @@ from typing import Any
 
 from rnnkit import rng
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_finite, check_kind, check_list, check_number
 from rnnkit.cells.checks import check_size
 from rnnkit.data import Batches
+from rnnkit.data.batches import check_batches
 from rnnkit.errors import ArgumentError, RnnkitError
 from rnnkit.module import Module
 from rnnkit.nn.utils import clip_grad_norm_, detach_state
@@ -80,21 +82,34 @@ class Trainer:
         Raises:
             ArgumentError: one of these is out of range, or does not go with another.
         """
+        check_kind("model", model, Module)
+        check_kind("optimizer", optimizer, Optimizer)
+        check_kind("measure", measure, Measure)
+        if ema is not None:
+            check_kind("ema", ema, EMA)
+        if checkpoints is not None:
+            check_kind("checkpoints", checkpoints, Checkpoints)
+        observers = check_list("observers", observers, "several observers")
+        check_batches("training", training)
+        if validation is not None:
+            check_batches("validation", validation)
         check_size("accumulate", accumulate)
         check_size("validations", validations)
         if patience is not None:
             check_size("patience", patience)
         if not isinstance(budget, Budget):
             raise ArgumentError(f"budget: expected a Budget, got {budget!r}")
-        if clip is not None and not clip > 0:
-            raise ArgumentError(f"clip: expected a positive number or None, got {clip}")
+        if clip is not None:
+            check_number("clip", clip, above_low=True)
         if clip is not None and optimizer.needs_closure:
             raise ArgumentError(
                 f"clip: expected None with {type(optimizer).__name__}, "
                 f"which needs the loss's own gradient, got {clip}"
             )
-        if target is not None and not math.isfinite(target):
-            raise ArgumentError(f"target: expected a finite number or None, got {target}")
+        if target is not None:
+            check_finite("target", target)
+        if settings is not None:
+            check_kind("settings", settings, Mapping)
         for name, each in (settings or {}).items():
             if not isinstance(each, int | float | str | None):
                 raise ArgumentError(f"settings: expected numbers and texts, got {name}={each!r}")

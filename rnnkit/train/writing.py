@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from rnnkit.autograd import no_grad
+from rnnkit.autograd.checks import check_kind
 from rnnkit.data import Vocabulary, WordVocabulary
 from rnnkit.data.words import WordJoiner
 from rnnkit.decoding.sampling import check_temperature, choose
 from rnnkit.errors import ArgumentError
+from rnnkit.module import Module
+from rnnkit.ops.operands import check_integer
 from rnnkit.train.models.language_model import LanguageModel
 
 
@@ -33,8 +36,11 @@ def generate(
     Raises ArgumentError, before anything is written, when a number is out of range or the prompt
     has no word in it.
     """
-    if length < 0:
-        raise ArgumentError(f"length: expected 0 or more, got {length}")
+    check_kind("model", model, Module)
+    if not isinstance(vocabulary, Vocabulary | WordVocabulary):
+        raise ArgumentError(f"vocabulary: expected a vocabulary, got {vocabulary!r}")
+    check_kind("prompt", prompt, str)
+    check_integer("length", length, 0)
     check_temperature(temperature)
     if prompt and not len(vocabulary.encode(prompt)):
         raise ArgumentError(f"prompt: expected a word or more, got {prompt!r}")

@@ -145,7 +145,7 @@ def test_every_cut_of_a_file_is_noticed_or_harmless(tmp_path):
         ({"tempo": 3}, r"tempo: expected a number >= 4 and <= 1e\+06, got 3"),
         ({"tempo": float("nan")}, "tempo: expected"),
         ({"tempo": "x"}, "tempo: expected .*, got 'x'"),
-        ({"format": 2}, "format: expected 0 or 1"),
+        ({"format": 2}, "format: expected an integer from 0 to 1"),
         ({"notes": [Note(0, 1, 128)]}, "pitch: expected 0 to 127, got 128"),
         ({"notes": [Note(0, 0, 60)]}, "duration: expected 1 to"),
         ({"notes": [Note(0.5, 1, 60)]}, "start: expected an integer"),

@@ -233,5 +233,5 @@ def test_nonsense_is_refused(arguments, error, message):
         RaggedBatches(**{"sequences": [[1, 2], [3]], "batch_size": 2} | arguments)
     with pytest.raises(ArgumentError, match="position"):
         RaggedBatches([[1]], batch_size=1).batch(-1)
-    with pytest.raises(ArgumentError, match="epoch: expected 0 or more, got -1"):
+    with pytest.raises(ArgumentError, match="epoch: expected an integer from 0 on, got -1"):
         RaggedBatches([[1]], batch_size=1).padding_share(-1)

@@ -318,7 +318,7 @@ def test_wrong_class_targets(loss):
     good = np.zeros((2, 3), int)
     bad = good.copy()
     bad[1, 2] = 4
-    with pytest.raises(ArgumentError, match=r"^ignore_index: expected an int, got \[1\] \(list\)"):
+    with pytest.raises(ArgumentError, match=r"^ignore_index: expected an integer, got \[1\]"):
         loss(x, good, ignore_index=[1])
     with pytest.raises(ArgumentError, match=r"ids in \[0, 4\) or ignore_index -100, got 4 at in"):
         loss(x, bad)
@@ -347,7 +347,7 @@ def test_wrong_class_targets(loss):
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_impossible_label_smoothing(value):
-    with pytest.raises(ArgumentError, match="label_smoothing: expected a number from 0 to 1"):
+    with pytest.raises(ArgumentError, match="label_smoothing: expected a number >= 0 and <= 1"):
         losses.cross_entropy(rk.randn(2, 3), [0, 1], label_smoothing=value)
 
 
@@ -414,7 +414,7 @@ def test_wrong_options_of_elementwise_losses():
     for beta in (-1.0, float("nan")):
         with pytest.raises(ArgumentError, match="beta: expected a number >= 0"):
             losses.smooth_l1(x, x, beta=beta)
-    with pytest.raises(ArgumentError, match="label_smoothing: expected a number from 0 to 1"):
+    with pytest.raises(ArgumentError, match="label_smoothing: expected a number >= 0 and <= 1"):
         losses.cross_entropy(x, np.zeros(2, int), label_smoothing=None)
     with pytest.raises(DTypeError, match="pos_weight: expected float32"):
         losses.bce_with_logits(x, x, pos_weight=np.ones(3))

@@ -96,7 +96,7 @@ def test_gains():
     assert init.calculate_gain("relu") == np.sqrt(2)
     assert init.calculate_gain("leaky_relu", 0) == np.sqrt(2)
     assert init.calculate_gain("leaky_relu") == np.sqrt(2 / (1 + 0.01**2))
-    with pytest.raises(ArgumentError, match="nonlinearity: expected leaky_relu, linear"):
+    with pytest.raises(ArgumentError, match="nonlinearity: expected 'leaky_relu', 'linear'"):
         init.calculate_gain("gelu")
 
 
@@ -112,10 +112,10 @@ def test_refusals():
     with pytest.raises(ShapeError, match="expected 2 axes for an identity matrix"):
         init.eye_(empty(2))
     for bounds in ((1.0, 0.0), (0.0, float("nan")), (-float("inf"), 0.0)):
-        with pytest.raises(ArgumentError, match="a, b: expected finite numbers a <= b"):
+        with pytest.raises(ArgumentError, match=r"expected (a )?finite number"):
             init.uniform_(empty(2), *bounds)
     for std in (-1.0, float("nan")):
-        with pytest.raises(ArgumentError, match="std: expected a finite number >= 0"):
+        with pytest.raises(ArgumentError, match="std: expected a number >= 0"):
             init.normal_(empty(2), 0.0, std)
     for fill in (init.xavier_normal_, init.kaiming_uniform_, init.orthogonal_):
         with pytest.raises(ShapeError, match=r"expected 2 or more axes.*, got shape \(3,\)"):

@@ -289,14 +289,14 @@ def test_schedules_are_those_of_the_paper():
     np.testing.assert_allclose(inverse_sigmoid(70, k=50), 1 - 50 / (50 + np.exp(1.4)))
     assert inverse_sigmoid(10**9, k=1) == 1
     for schedule, wrong, message in (
-        (linear, {"slope": -1.0}, "slope: expected 0 or more"),
+        (linear, {"slope": -1.0}, "slope: expected a number >= 0"),
         (linear, {"slope": 1.0, "floor": 0.5, "first": 0.4}, "floor, first"),
-        (exponential, {"k": 1.0}, "k: expected a number between 0 and 1"),
-        (inverse_sigmoid, {"k": 0.5}, "k: expected a number from 1"),
+        (exponential, {"k": 1.0}, "k: expected a number > 0 and < 1"),
+        (inverse_sigmoid, {"k": 0.5}, "k: expected a number >= 1"),
     ):
         with pytest.raises(ArgumentError, match=message):
             schedule(1, **wrong)
-        with pytest.raises(ArgumentError, match="step: expected 0 or more"):
+        with pytest.raises(ArgumentError, match="step: expected a number >= 0"):
             schedule(-1, **{name: 1.0 if name == "slope" else 0.5 for name in list(wrong)[:1]})
 
 

@@ -521,7 +521,7 @@ def test_integers_where_reals_are_needed(op):
         (lambda: rk.ones(2, 3).argmax((0, 1)), DTypeError, r"argmax: axis.*integer, got \(0, 1\)"),
         (lambda: rk.ones(2, 3).argmin(()), DTypeError, r"argmin: axis: .*integer, got \(\)"),
         (lambda: rk.ones(2).reshape(3), ShapeError, "reshape"),
-        (lambda: rk.ones(2).reshape(1.5), DTypeError, "reshape: expected integers"),
+        (lambda: rk.ones(2).reshape(1.5), DTypeError, "reshape: shape: expected integers"),
         (lambda: rk.ones(2, 3).permute(0), ArgumentError, "expected 2 axes, got 1"),
         (lambda: rk.ones(2, 3).flatten(1, 0), ArgumentError, "start_axis 1"),
         (lambda: rk.ones(2).expand(-1, 2), ShapeError, "-1 for a new"),

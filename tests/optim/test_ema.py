@@ -23,7 +23,9 @@ def change(params, seed):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("decay", "warm_up"), [(0.9, True), (0.9, False), (0.0, False), (1.0, 0)])
+@pytest.mark.parametrize(
+    ("decay", "warm_up"), [(0.9, True), (0.9, False), (0.0, False), (1.0, False)]
+)
 def test_the_average_by_its_equation(decay, warm_up, dtype):
     params = parameters(dtype)
     ema = optim.EMA(params, decay, warm_up=warm_up)

@@ -277,7 +277,7 @@ def test_columns_of_one_name_are_refused_before_training(tmp_path, names, column
         ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),
         ({"test": 0.9}, "sales.csv: length: 160 moments are too few for a validation part of "),
         ({"season": 130}, "sales.csv: training: expected more than 130 moments, got 112"),
-        ({"validation": 0.0}, "sales.csv: validation, test: expected shares"),
+        ({"validation": 0.0}, "sales.csv: validation: expected a number > 0"),
     ],
 )
 def test_what_does_not_go_with_the_file_is_named(tmp_path, options, message):

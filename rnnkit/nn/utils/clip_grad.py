@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor
-from rnnkit.cells.checks import check_number
+from rnnkit.cells.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 
@@ -37,6 +37,7 @@ def clip_grad_norm_(
     they were.
     """
     check_number("max_norm", max_norm)
+    check_bool("error_if_nonfinite", error_if_nonfinite)
     if isinstance(norm_type, str) and norm_type == "inf":
         norm_type = math.inf
     if not isinstance(norm_type, int | float | np.number) or not norm_type > 0:

@@ -18,6 +18,7 @@ from rnnkit.autograd import Tensor, as_tensor
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells.checks import check_bool
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.ops.operands import check_integer
 from rnnkit.recurrent.packed import PackedSequence, Packing, pad_rows
 from rnnkit.recurrent.schedule import check_lengths
 
@@ -145,6 +146,8 @@ def pad_packed_sequence(
         raise DTypeError(f"sequence: expected a PackedSequence, got {type(sequence).__name__}")
     batch_first = check_bool("batch_first", batch_first)
     longest = len(sequence.batch_sizes)
+    if total_length is not None:
+        total_length = check_integer("total_length", total_length)
     if total_length is not None and total_length < longest:
         raise ArgumentError(
             f"total_length: expected at least {longest}, the longest row, got {total_length}"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 
+from rnnkit.cells.checks import check_number
 from rnnkit.errors import ArgumentError
 
 __all__ = ["exponential", "inverse_sigmoid", "linear"]
@@ -30,8 +31,9 @@ def linear(step: float, slope: float, floor: float = 0.0, first: float = 1.0) ->
         ArgumentError: an argument out of range.
     """
     _check_step(step)
-    if not 0 <= slope < math.inf:
-        raise ArgumentError(f"slope: expected 0 or more, got {slope!r}")
+    check_number("slope", slope, below_high=True)
+    check_number("first", first, high=1)
+    check_number("floor", floor, high=1)
     if not 0 <= floor <= first <= 1:
         raise ArgumentError(
             f"floor, first: expected 0 <= floor <= first <= 1, got {floor!r} and {first!r}"
@@ -50,8 +52,7 @@ def exponential(step: float, k: float) -> float:
         ArgumentError: an argument out of range.
     """
     _check_step(step)
-    if not 0 < k < 1:
-        raise ArgumentError(f"k: expected a number between 0 and 1, got {k!r}")
+    check_number("k", k, high=1, above_low=True, below_high=True)
     return -math.expm1(step * math.log(k))
 
 
@@ -66,11 +67,9 @@ def inverse_sigmoid(step: float, k: float) -> float:
         ArgumentError: an argument out of range.
     """
     _check_step(step)
-    if not 1 <= k < math.inf:
-        raise ArgumentError(f"k: expected a number from 1, got {k!r}")
+    check_number("k", k, 1, below_high=True)
     return 1.0 / (1.0 + k * math.exp(-step / k))
 
 
 def _check_step(step: float) -> None:
-    if not step >= 0:
-        raise ArgumentError(f"step: expected 0 or more, got {step!r}")
+    check_number("step", step)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnnkit.cells.checks import check_number
+from rnnkit.cells.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.nn.gated import gate_blocks, gated_cells
 
@@ -104,7 +104,7 @@ def spectral_norm_(module: Module, max_norm: float, per_gate: bool = False) -> d
 def _matrices(module: Module, per_gate: bool) -> Iterator[tuple[str, Array]]:
     for name, cell in gated_cells(module):
         whole, own_name = cell.weight_hh, name.format("weight_hh")
-        if per_gate and cell.gates > 1:
+        if check_bool("per_gate", per_gate) and cell.gates > 1:
             names = cell.gate_names or tuple(map(str, range(cell.gates)))
             for gate, block in zip(names, gate_blocks(whole, cell.gates), strict=True):
                 yield f"{own_name}[{gate}]", block.data

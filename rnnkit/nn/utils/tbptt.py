@@ -14,6 +14,7 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.autograd import Tensor, as_tensor
+from rnnkit.autograd.checks import check_callable
 from rnnkit.cells.checks import check_bool, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module
@@ -96,6 +97,7 @@ def tbptt(
         ShapeError, DTypeError: x, lengths or reset of another shape or dtype. The module checks the
             rest as each chunk runs.
     """
+    check_callable("module", module)
     k1 = check_size("k1", k1)
     k2 = k1 if k2 is None else check_size("k2", k2)
     if k2 < k1:

@@ -1,0 +1,376 @@
+"""What makes no sense is refused before anything is done, by the name of the argument.
+
+A row is a valid call. Each of its arguments in turn is replaced by an object that is nothing, and
+where its default is a bool by a text, which would pass for true.
+"""
+
+import ast
+import inspect
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import cells, data, decoding, losses, nn, optim, train
+from rnnkit.autograd.checks import check_bool, check_choice, check_list, check_number
+from rnnkit.cells.checks import check_size
+from rnnkit.errors import ArgumentError, RnnkitError, ShapeError
+from rnnkit.optim import lr_scheduler
+
+UNARY = """abs clone cos exp expm1 floor isfinite isnan log log1p neg ones_like rand_like randn_like
+relu sigmoid sign sin softplus sqrt square tanh zeros_like"""
+AXIS = """all any argmax argmin argsort chunk cumprod cumsum flip log_softmax logsumexp max mean min
+norm softmax sort std sum topk unbind unsqueeze var"""
+BINARY = """add div equal greater greater_equal less less_equal matmul maximum minimum mul not_equal
+outer pow sub"""
+LOGICAL = "logical_and logical_or logical_xor"
+ROWS = """
+rk.arange(0, 3, 1)
+rk.as_tensor([1.0])
+rk.backend("auto")
+rk.astype(x, "float64")
+rk.broadcast_to(x, (2, 3, 4))
+rk.cat([x, x])
+rk.clip(x, -1.0, 1.0)
+rk.dropout(x)
+rk.einsum("ij,ij->i", x, x)
+rk.embedding(ids, x, 0)
+rk.expand(x, 2, 3, 4)
+rk.flatten(x, 0, 1)
+rk.full((2, 3), 1.5)
+rk.full_like(x, 1.5)
+rk.gather(x, 0, np.zeros((1, 4), int))
+rk.grad(p.sum(), p)
+rk.gradcheck(rk.tanh, p)
+rk.gradgradcheck(rk.tanh, p)
+rk.layer_norm(x, 4, rk.ones(4), rk.ones(4))
+rk.linear(x, rk.ones(2, 4), rk.ones(2))
+rk.logical_not(x > 0)
+rk.manual_seed(1)
+rk.masked_fill(x, x > 0, 1.0)
+rk.one_hot(ids, 4)
+rk.ones(2, 3)
+rk.permute(x, 1, 0)
+rk.rand(2, 3)
+rk.randint(0, 4, (2,))
+rk.randn(2, 3)
+rk.repeat(x, 2, 1)
+rk.reshape(x, 4, 3)
+rk.set_backend("auto")
+rk.set_num_threads(1)
+rk.split(x, 1)
+rk.squeeze(x[:1], 0)
+rk.stack([x, x])
+rk.tensor([1.0])
+rk.transpose(x, 0, 1)
+rk.where(x > 0, x, x)
+rk.why(1)
+rk.zeros(2, 3)
+p.register_hook(rk.tanh)
+p.sum().backward()
+x.requires_grad_()
+nn.AdaptiveLogSoftmaxWithLoss(4, 10, [2, 5], 1.5)
+nn.AdditiveAttention(4, 4, 3)
+nn.AttentionPool(4, 3)
+nn.AvgPool1d(2)
+nn.BatchNorm1d(4)
+nn.Conv1d(4, 2, 2)
+nn.Dropout(0.5)
+nn.Embedding(5, 3)
+nn.EncoderDecoder(5, 6, 3, 4, start_token=1)
+nn.Flatten(1)(x)
+nn.GRU(3, 4)
+nn.GRUCell(3, 4)
+nn.LSTM(3, 4)
+nn.LSTM(4, 4).stream(2)
+nn.LSTM(4, 4).stream(2).load_state_dict(nn.LSTM(4, 4).stream(2).state_dict())
+nn.LSTMCell(3, 4)
+nn.LastPool()
+nn.LayerNorm(4)
+nn.Linear(3, 4)
+nn.Linear(3, 4).apply(print)
+nn.Linear(3, 4).load_state_dict(nn.Linear(3, 4).state_dict())
+nn.Linear(3, 4).register_buffer("b", rk.ones(2))
+nn.Linear(3, 4).requires_grad_()
+nn.Linear(3, 4).to("float64")
+nn.Linear(3, 4).train()
+nn.Linear(3, 4).zero_grad()
+nn.MaxPool1d(2)
+nn.ModuleDict({"a": nn.Identity()})
+nn.ModuleList([nn.Identity()])
+nn.ModuleList().extend([nn.Identity()])
+nn.MultiplicativeAttention(4, 4)
+nn.Parameter([1.0])
+nn.ParameterList([[1.0]])
+nn.ParameterList().extend([[1.0]])
+nn.RNN(3, 4)
+nn.RNNCell(3, 4)
+nn.Recurrent(nn.GRUCell(3, 4))
+nn.Sequential(nn.Identity())
+nn.functional.log_softmax(x)
+nn.functional.logsigmoid(x)
+nn.functional.softmax(x)
+nn.init.calculate_gain("tanh")
+nn.init.chrono_(nn.LSTM(3, 4), 10)
+nn.init.constant_(x, 1.0)
+nn.init.eye_(x)
+nn.init.forget_bias_(nn.LSTM(3, 4))
+nn.init.gate_by_gate_(rk.ones(4, 4), 2, nn.init.ones_)
+nn.init.irnn_(nn.RNN(3, 4, nonlinearity="relu"))
+nn.init.kaiming_normal_(x)
+nn.init.normal_(x)
+nn.init.orthogonal_(x)
+nn.init.recurrent_orthogonal_(nn.LSTM(3, 4))
+nn.init.uniform_(x)
+nn.init.xavier_normal_(x)
+nn.utils.clip_grad_norm_([p], 1.0)
+nn.utils.clip_grad_value_([p], 1.0)
+nn.utils.rnn.pad_packed_sequence(nn.utils.rnn.pack_sequence([x, x]))
+nn.utils.rnn.pad_sequence([x, x])
+nn.utils.scheduled_sampling.exponential(1, 0.5)
+nn.utils.scheduled_sampling.inverse_sigmoid(1, 2.0)
+nn.utils.scheduled_sampling.linear(1, 0.01)
+nn.utils.spectral_norm_(nn.RNN(3, 4), 1.0)
+nn.utils.spectral_norms(nn.RNN(3, 4))
+nn.utils.spectral_radii(nn.RNN(3, 4))
+optim.Adadelta([p])
+optim.Adagrad([p])
+optim.Adam([p])
+optim.AdamW([p])
+optim.Adamax([p])
+optim.EMA([p])
+optim.LBFGS([p])
+optim.LBFGS([p]).step(p.sum)
+optim.NAdam([p])
+optim.RAdam([p])
+optim.RMSprop([p])
+optim.SGD([p])
+optim.SGD([p]).load_state_dict(optim.SGD([p]).state_dict())
+optim.SGD([p]).step()
+optim.SGD([p]).zero_grad()
+optim.parameter_groups(nn.Linear(3, 4), 0.1)
+lr_scheduler.CosineAnnealingLR(o, 10)
+lr_scheduler.CosineAnnealingWarmRestarts(o, 10)
+lr_scheduler.ExponentialLR(o, 0.9)
+lr_scheduler.LambdaLR(o, float)
+lr_scheduler.LinearLR(o)
+lr_scheduler.MultiStepLR(o, [2, 4])
+lr_scheduler.OneCycleLR(o, 0.1, None, 2, 3)
+lr_scheduler.ReduceLROnPlateau(o)
+lr_scheduler.ReduceLROnPlateau(o).step(1.0)
+lr_scheduler.SequentialLR(o, [lr_scheduler.StepLR(o, 1)], [])
+lr_scheduler.StepLR(o, 2)
+lr_scheduler.StepLR(o, 2).load_state_dict({"last_epoch": 1})
+losses.DistributionSampler([0.5, 0.5])
+losses.DistributionSampler([0.5, 0.5]).sample(3, rng)
+losses.LogUniformSampler(5)
+losses.LogUniformSampler(5).sample(3, rng)
+losses.bce(half, half)
+losses.bce_with_logits(x, half)
+losses.cross_entropy(x, ids)
+losses.ctc(rk.log_softmax(steps), [[1], [2]], [3, 3], [1, 1])
+losses.frame_nll(steps, rk.ones(3, 2, 4), [2, 3])
+losses.gaussian_mixture_nll(rk.ones(3, 2, 5), rk.ones(3, 2, 2), [2, 3], components=1)
+losses.gaussian_nll_loss(x, x, half)
+losses.handwriting_nll(rk.ones(3, 2, 7), rk.ones(3, 2, 3), [2, 3])
+losses.huber(x, x)
+losses.kl_div(x, half)
+losses.l1(x, x)
+losses.linear_cross_entropy(x, rk.ones(5, 4), ids, rk.ones(5))
+losses.mse(x, x)
+losses.nll(x, ids)
+losses.poisson_nll_loss(x, half)
+losses.sample_gaussian_mixture(rk.ones(2, 5), rng, components=1)
+losses.sample_handwriting(rk.ones(2, 7), rng)
+losses.sampled_softmax_loss(x, rk.ones(5, 4), ids, rk.ones(5), samples=2)
+losses.smooth_l1(x, x)
+losses.valid_steps(steps, [2, 3])
+decoding.beam_search(step, rk.zeros(2, 1), start=1, end=2, beam_width=2, max_length=3)
+decoding.choose(x, 1.0, rng)
+decoding.corpus_bleu(["a b c d"], ["a b c d"])
+decoding.ctc_beam_search(rk.log_softmax(steps), [2, 3])
+decoding.ctc_greedy(rk.log_softmax(steps), [2, 3])
+decoding.edit_distance([1], [2])
+decoding.greedy_search(step, rk.zeros(2, 1), start=1, end=2, max_length=3)
+data.ContinuousBatches(np.arange(20), 2, 3).batch(0)
+data.LabelSet(["a", "b"]).encode(["a"])
+data.Prefetched(data.ContinuousBatches(np.arange(20), 2, 3))
+data.RaggedBatches([[1, 2], [3]], [0, 1], batch_size=2)
+data.SeriesTransform(data.Scaler([0.0], [1.0]))
+data.SeriesWindows(np.ones((9, 1)), window=3, batch_size=2)
+data.Vocabulary("abc").decode([0, 1])
+data.WordVocabulary(["a", "b"]).encode("a b")
+data.drift([1.0, 2.0], 2)
+data.mae([1.0], [2.0])
+data.midi_bytes([])
+data.rolling_origins(20, 10, 2)
+data.split_series(20, 0.2)
+data.tokenize_words("a b")
+rk.diagnostics.watch(nn.LSTM(3, 4))
+train.Budget(steps=3)
+train.evaluate(lm(), data.ContinuousBatches(np.arange(20) % 5, 2, 3))
+train.Trainer(lm(), o, data.ContinuousBatches(np.arange(20), 2, 3), budget=train.Budget(steps=1))
+"""
+BASES = {"Cell", "GatedCell", "Function", "Module", "Optimizer", "Primitive", "Tensor"}
+# Without arguments, records, and activations; criteria check what they keep when called.
+WITHOUT = """Bleu Chunk Flatten Hypothesis Identity Labelling LogSoftmax MaxPool MeanPool ReLU
+Sigmoid Softmax Softplus Tanh config detach_state enable_grad generator get_backend
+get_num_threads is_grad_enabled label_error_rate no_grad primitive set_matmul_kernel sum_to tbptt
+tokenize_13a"""
+CALLS = [
+    *[f"rk.{name}(x)" for name in UNARY.split()],
+    *[f"rk.{name}(x, 1)" for name in AXIS.split()],
+    *[f"rk.{name}(v, v)" for name in BINARY.split()],
+    *[f"rk.{name}(v > 0, v > 0)" for name in LOGICAL.split()],
+    *[f"cells.{name}(3, 4)" for name in cells.__all__
+      if name.endswith("Cell") and name not in BASES],
+    *ROWS.split("\n")[1:-1],
+]
+# What has no effect here or may be anything, and what is told by its place instead.
+EXCEPT = {
+    ("argsort", "stable"), ("sort", "stable"), ("calculate_gain", "param"),
+    ("RaggedBatches", "target_padding"), ("beam_search", "state"), ("greedy_search", "state"),
+    ("register_buffer", "tensor"), ("Sequential", "modules"),
+}
+
+
+def language_model():
+    return train.LanguageModel(5, hidden=4, embedding=3)
+
+
+def names():
+    """What the rows are made of, afresh for each call."""
+    random = np.random.default_rng(0)
+    p = nn.Parameter(random.normal(size=(3, 4)))
+    return {
+        **globals(), "p": p, "o": optim.SGD([p]), "rng": random, "lm": language_model,
+        "x": rk.tensor(random.normal(size=(3, 4)).astype("f")), "v": rk.ones(4),
+        "steps": rk.ones(3, 2, 4), "half": rk.full((3, 4), 0.5), "ids": np.array([0, 1, 2]),
+        "step": lambda tokens, state: (rk.log_softmax(rk.ones(len(tokens), 4)), state),
+    }  # fmt: skip
+
+
+def prepared(row):
+    """The function of a row, and its arguments bound to the names of its parameters."""
+    here, call = names(), ast.parse(row, mode="eval").body
+
+    def value(node):
+        return eval(compile(ast.Expression(node), row, "eval"), here)
+
+    function = value(call.func)
+    asked = function.forward if isinstance(function, nn.Module) else function
+    given = {each.arg: value(each.value) for each in call.keywords}
+    bound = inspect.signature(asked).bind(*map(value, call.args), **given)
+    bound.apply_defaults()
+    return function, bound
+
+
+def called(function, bound):
+    return function(*bound.args, **bound.kwargs)
+
+
+@pytest.mark.parametrize("row", CALLS)
+def test_an_argument_that_is_nothing_is_refused_by_its_name(row):
+    function, bound = prepared(row)
+    short = ast.unparse(ast.parse(row, mode="eval").body.func).rpartition(".")[2]
+    called(function, bound)
+    for parameter in bound.signature.parameters.values():
+        name = parameter.name
+        if (short, name) in EXCEPT or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        for wrong in [object(), *["no"] * isinstance(parameter.default, bool)]:
+            function, bound = prepared(row)
+            several = parameter.kind is parameter.VAR_POSITIONAL
+            bound.arguments[name] = (wrong,) if several else wrong
+            with pytest.raises((RnnkitError, TypeError)) as caught:
+                called(function, bound)
+            said = str(caught.value)
+            assert name in said or said.startswith(f"{short}:"), (name, said)
+
+
+def test_every_public_function_has_its_row():
+    here = names()
+    heads = [ast.parse(row, mode="eval").body.func for row in CALLS]
+    known = {
+        id(eval(compile(ast.Expression(head), "row", "eval"), here))
+        for head in heads
+        if isinstance(getattr(head, "value", None), ast.Name | ast.Attribute)
+    }
+    missing = {
+        f"{module.__name__}.{name}"
+        for module in (rk, nn, nn.utils, nn.functional, optim, losses, decoding, cells)
+        for name in module.__all__
+        if callable(getattr(module, name)) and id(getattr(module, name)) not in known
+        if name not in {*WITHOUT.split(), *BASES} and not name.endswith("Loss")
+    }
+    assert not missing
+
+
+def test_numbers_and_lists():
+    for wrong in (np.ones(1), np.ones((1, 1)), rk.ones(1), [1.0], "1", True, 1j, None):
+        with pytest.raises(ArgumentError, match=r"^lr: expected a number >= 0, got"):
+            check_number("lr", wrong)
+    for number in (0, 1.5, np.float32(1), np.int64(1), np.array(1.0)):
+        check_number("lr", number)
+    with pytest.raises(ArgumentError, match=f"^size: expected at most {2**63 - 1}, got 1000"):
+        check_size("size", 10**30)
+    assert check_bool("flag", np.True_) is True
+    assert check_list("values", iter((1, 2)), "several") == [1, 2]
+    for wrong in ("ab", b"ab", 3, None):
+        with pytest.raises(ArgumentError, match=r"^values: expected several, got"):
+            check_list("values", wrong, "several")
+    for wrong in ("c", ["a"], np.array(["a", "b"])):
+        with pytest.raises(ArgumentError, match=r"^word: expected 'a' or 'b', got"):
+            check_choice("word", wrong, ("a", "b"))
+
+
+def test_a_refusal_changes_nothing():
+    row, table = nn.ModuleList([nn.Identity()]), nn.ModuleDict({"a": nn.Identity()})
+    with pytest.raises(TypeError, match=r"ModuleList\[2\]: expected a Module, got str"):
+        row.extend([nn.Identity(), "no"])
+    with pytest.raises(TypeError, match=r"ModuleDict\['c'\]: expected a Module, got str"):
+        table.update({"b": nn.Identity(), "c": "no"})
+    assert len(row) == len(table) == 1
+
+    rnn = nn.RNN(3, 4, nonlinearity="relu")
+    before = {name: value.copy() for name, value in rnn.state_dict().items()}
+    with pytest.raises(ArgumentError, match=r"^gain: expected a finite number, got 'no'"):
+        nn.init.irnn_(rnn, gain="no")
+    assert all((before[name] == value).all() for name, value in rnn.state_dict().items())
+
+    groups = [{"params": [nn.Parameter([1.0])], "lr": lr} for lr in (0.1, 0.2)]
+    optimizer = optim.SGD(groups, momentum=0.5)
+    with pytest.raises(ArgumentError, match=r"^max_lr: expected a number >= 0, got 'no'"):
+        lr_scheduler.OneCycleLR(optimizer, [0.5, "no"], 10)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
+    assert all("initial_lr" not in group for group in optimizer.param_groups)
+
+
+def test_milestones_of_a_generator_are_checked():
+    optimizer = optim.SGD([nn.Parameter([1.0])])
+    parts = [lr_scheduler.StepLR(optimizer, 1) for _ in range(3)]
+    with pytest.raises(ArgumentError, match="milestones: expected them positive and rising"):
+        lr_scheduler.SequentialLR(optimizer, parts, iter([4, 2]))
+
+
+def test_a_whole_number_may_be_numpys():
+    x, ids = rk.ones(2, 3), np.array([0, 1])
+    for smoothing in (np.int64(1), np.float32(1), 1):
+        loss = losses.linear_cross_entropy(x, rk.ones(4, 3), ids, label_smoothing=smoothing)
+        assert loss.item() == pytest.approx(np.log(4))
+
+
+def test_nested_lists_of_different_lengths():
+    ragged, x = [[1.0], [1.0, [2.0]]], rk.ones(2)
+    for call in (
+        lambda: x + rk.stack([x, ragged]),
+        lambda: rk.add(x, ragged),
+        lambda: rk.where(ragged, x, x),
+        lambda: rk.masked_fill(x, x > 0, ragged),
+        lambda: rk.full((2,), ragged),
+        lambda: losses.mse(ragged, x),
+        lambda: nn.CrossEntropyLoss(ragged),
+        lambda: data.naive(ragged, 1),
+    ):
+        with pytest.raises(ShapeError, match="expected a rectangular array of numbers"):
+            call()
