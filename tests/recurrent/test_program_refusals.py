@@ -96,7 +96,10 @@ REFUSED = {
     "data": (lambda c, x, h: rk.tensor(2 * x.data), VALUES),
     "tolist()": (lambda c, x, h: x * h.detach().tolist()[0][0], VALUES),
     "text": (lambda c, x, h: x * len(str(x)), VALUES),
-    "cumsum": (lambda c, x, h: ops.cumsum(x, -1), "cumsum cannot be part of a program"),
+    "cumsum": (
+        lambda c, x, h: ops.cumsum(x, -1),
+        "cumsum cannot be part of a program: a product with a triangular matrix",
+    ),
     "einsum over the batch": (lambda c, x, h: x * ops.einsum("ni,ni->i", x, h), "einsum mixes"),
     "einsum of three, one of no rows": (
         lambda c, x, h: ops.einsum("ni,i,ni->n", x, rk.ones(4), h).unsqueeze(1),
