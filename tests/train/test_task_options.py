@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from typing import Annotated
 
 import pytest
@@ -79,6 +80,24 @@ def test_every_option_of_every_task_says_what_it_is(name):
         options += method_options(getattr(task.loaded_type, method))
     assert all(option.about.help for option in options)
     task.settings_type()  # the defaults are in range
+
+
+WRONG = {
+    int: [1 << 70, -1, 1.5, "3", True],
+    float: [-1.0, math.nan, math.inf, "0.5", True],
+    bool: [1, None],
+    str: [3, ""],
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_settings_out_of_range_are_refused_by_name(name):
+    """As a settings file may hold them: nothing is made for what no run has ever had."""
+    settings_type = task_type(name).settings_type
+    for option in settings_options(settings_type):
+        for value in WRONG[option.type] + ["strange"] * bool(option.about.choices):
+            with pytest.raises(ArgumentError, match=f"^{option.name}: "):
+                settings_type(**{option.name: value})
 
 
 def test_packages_that_load_their_parts_when_asked_have_all_they_list():
