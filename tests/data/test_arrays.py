@@ -1,5 +1,6 @@
 """NumPy files from anybody: read as NumPy would, or refused in one line before allocation."""
 
+import contextlib
 import io
 import os
 import random
@@ -210,3 +211,15 @@ def test_random_damage_is_refused_or_harmless(tmp_path, compressed):
                 refused.append(str(error))
     assert len(refused) > 150
     assert not [message for message in refused if "\n" in message]
+
+
+def test_damage_of_any_byte_is_refused_or_harmless(tmp_path):
+    """One after the other: what is encrypted, of another format, out of place, too short."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.arange(3.0))
+    good = path.read_bytes()
+    for place, byte in enumerate(good):
+        for bad in (byte ^ 1, byte ^ 0x20):
+            path.write_bytes(good[:place] + bytes([bad]) + good[place + 1 :])
+            with contextlib.suppress(ArgumentError):
+                read_arrays(path, limit=1 << 20)

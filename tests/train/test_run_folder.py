@@ -99,6 +99,12 @@ def test_a_new_run_never_takes_the_folder_of_another(tmp_path):
     assert RunFolder.create(second.path).files() == []
 
 
+def test_settings_name_files_whose_names_are_no_text(tmp_path):
+    settings = {"files": [{"path": os.fsdecode(b"caf\xe9 \xc3\xa9.txt")}]}
+    RunFolder(tmp_path).save_settings(settings)
+    assert RunFolder(tmp_path).load_settings() == settings
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 200_000, b'{"a": 1}\x00']
 )
