@@ -109,6 +109,12 @@ REFUSED = {
         lambda c, x, h: x * ops.argmax(x, -1).astype("float32").unsqueeze(1),
         "argmax cannot be part of a program",
     ),
+    "rows by their numbers, and a slice": (
+        lambda c, x, h: x * x[np.arange(len(x)), 1:2], "getitem mixes rows",
+    ),
+    "rows by their numbers, and one element": (
+        lambda c, x, h: x * x[np.arange(len(x)), 2].unsqueeze(1), "getitem mixes rows",
+    ),
     "dropout": (
         lambda c, x, h: ops.dropout(x, 0.5), r"dropout cannot be part of a program: .* draw\(\)",
     ),
