@@ -114,6 +114,16 @@ def test_damaged_settings_are_named(tmp_path, content):
         RunFolder(tmp_path).load_settings()
 
 
+def test_settings_of_any_size_are_not_read_whole(tmp_path, monkeypatch):
+    RunFolder(tmp_path).save_settings({"a": 1})
+    size = os.path.getsize(tmp_path / "settings.json")
+    monkeypatch.setattr("rnnkit.train.run_folder._SETTINGS_LIMIT", size)
+    assert RunFolder(tmp_path).load_settings() == {"a": 1}
+    monkeypatch.setattr("rnnkit.train.run_folder._SETTINGS_LIMIT", size - 1)
+    with pytest.raises(RunError, match=r"settings.json: damaged: larger than any"):
+        RunFolder(tmp_path).load_settings()
+
+
 def test_missing_parts_are_named(tmp_path):
     with pytest.raises(RunError, match="no such run folder"):
         RunFolder(tmp_path / "nowhere").load_settings()
