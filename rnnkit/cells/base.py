@@ -39,10 +39,12 @@ As ``rnnkit.cells.CELLS`` it has them all; the contract tests and the benchmarks
 """
 
 
-EQUATIONS = frozenset(
-    ("step", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out", "_next_c")
-)
-"""A fused kernel stands for one set of equations: who overrides any of these leaves the kernel."""
+EQUATIONS = frozenset((
+    "step", "draw", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out",
+    "_next_c",
+))
+"""A fused kernel stands for one set of equations, and what they draw: who overrides any of these
+leaves the kernel."""
 
 
 def register_cell(name: str) -> Callable[[type[AnyCell]], type[AnyCell]]:

@@ -47,8 +47,9 @@ class LayerTrace:
         T, N: steps and rows of the batch.
         lengths: (N,) steps of each row.
         states: per state name (T, N, H), after each step; zero past a row's end.
-        gates: per gate name (T, N, H), after their nonlinearities; zero past a row's end. Empty for
-            a cell that shows none (``Cell.gate_names``). The one gate of an RNN is its h.
+        gates: per gate name (T, N, H), or as a cell of one's own gives them, after their
+            nonlinearities; zero past a row's end. Empty for a cell that shows none
+            (``Cell.gate_names``). The one gate of an RNN is its h.
         d_states: per state name (T, N, H): dL/dh_t and, for the LSTM, dL/dc_t. Empty before the
             backward pass, and without the states that depend on nothing that requires a gradient;
             several passes add up.

@@ -87,7 +87,7 @@ class DirectionRun:
         T, N: steps and rows.
         schedule: lengths and resets; None: every row takes every step.
         states: per state name (T, N, *shape), the state after every step, zero past a row's end.
-        gates: per gate name (T, N, H), zero past a row's end.
+        gates: per gate name (T, N, *), of the shipped cells (T, N, H), zero past a row's end.
         d_states: per state name (T, N, *shape), all that has flowed back into that state at that
             step: the derivative of what ``backward`` was called on, along every path. Several
             passes add up; empty before the first, and without the states that depend on nothing
@@ -172,10 +172,10 @@ class DirectionRun:
                 for name, value in zip(cell.gate_names, found, strict=True):
                     if name not in self.gates:
                         self.gates[name] = np.zeros((self.T, *value.shape), value.dtype)
-                    if active is None:
-                        self.gates[name][t] = value.data
-                    else:
-                        self.gates[name][t] = np.where(active, value.data, 0)
+                    gate = value.data
+                    if active is not None:
+                        gate = _where_rows(active, gate, np.zeros_like(gate))
+                    self.gates[name][t] = gate
                 after = [self.states[name][t] for name in cell.state_names]
                 if active is not None:
                     after = list(map(partial(_where_rows, active), after, before))

@@ -71,7 +71,8 @@ class RunFolder:
     def save_settings(self, settings: Mapping[str, Any]) -> None:
         """Write ``settings`` as JSON."""
         text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(self.settings, text.encode())
+        # The name of a file need not be UTF-8: Python has surrogates for such bytes.
+        write_atomically(self.settings, text.encode("utf-8", "surrogatepass"))
 
     def save_model(self, arrays: Mapping[str, np.ndarray], notes: Mapping[str, str]) -> None:
         """Write named arrays and, beside them in the same file, ``notes``."""

@@ -240,6 +240,38 @@ def test_other_equations_leave_the_kernel():
     assert Named.gate_names == LSTMCell.gate_names
 
 
+@pytest.mark.parametrize("kind", [RNNCell, GRUCell, LSTMCell])
+@pytest.mark.parametrize("name", [
+    "step", "draw", "gate_values", "from_input", "from_hidden", "drop_hidden", "zone_out", "_next_c"
+])  # fmt: skip
+def test_each_part_of_the_equations_leaves_the_kernel(kind, name):
+    of_the_kind = getattr(kind, name, None)
+    other = type("Other", (kind,), {name: lambda self, *given: of_the_kind(self, *given)})
+    assert other.kernel is other(3, 4).kernel is None
+    cell = kind(3, 4)
+    assert cell.kernel == kind.kernel is not None
+    setattr(cell, name, lambda *given: of_the_kind(cell, *given))
+    assert cell.kernel is None
+
+
+def test_what_a_cell_draws_in_evaluation_is_used_on_every_path():
+    class Always(GRUCell):
+        """Drops in evaluation as in training (Gal and Ghahramani 2016, Monte Carlo dropout)."""
+
+        def draw(self, steps, batch):
+            return (rk.dropout(rk.ones(1, batch, self.hidden_size), self.recurrent_dropout),)
+
+    module = nn.Recurrent(Always(3, 16, recurrent_dropout=0.5)).eval()
+    x = np.ones((5, 2, 3), np.float32)
+    found = []
+    for path in ("auto", "python"):
+        rk.manual_seed(1)
+        with rk.backend(path):
+            found.append(module(x)[0].data)
+    np.testing.assert_allclose(*found, atol=1e-6)
+    assert np.abs(found[0] - module(x)[0].data).max() > 1e-3
+
+
 def test_an_object_with_an_equation_of_its_own_leaves_the_kernel():
     cell = GRUCell(3, 4)
     x = np.ones((5, 2, 3), np.float32)

@@ -237,3 +237,16 @@ def test_random_damage_is_refused_or_harmless(tmp_path, compressed):
                 refused.append(str(error))
     assert len(refused) > 150
     assert not [message for message in refused if "\n" in message]
+
+
+def test_archives_that_are_encrypted_or_of_another_version_or_broken_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, a=np.arange(30_000) ** 2 % 9973)
+    good = path.read_bytes()
+    directory = good.rindex(b"PK\x01\x02")
+    places = [(directory + 6, 0x80), (directory + 8, 1), (directory + 8, 0x20)]
+    places += [(directory * i // 8, 255) for i in range(3, 8)]
+    for place, flipped in places:
+        path.write_bytes(good[:place] + bytes([good[place] ^ flipped]) + good[place + 1 :])
+        with pytest.raises(ArgumentError, match=r"a.npz: not an .npz archive, or damaged: \w"):
+            read_arrays(path)

@@ -30,6 +30,16 @@ def test_the_default_needs_no_explanation_where_topics_exist():
     assert default_corpus() == corpus
 
 
+def test_typographic_characters_become_plain_ones(monkeypatch):
+    marks = ["\u201c", "\u201d", "\u2018", "\u2019", "\u2013", "\u2014", "\u2026", "\xa0"]
+    words = ["some", "words", "between", "every", "two", "marks", "of", "these"]
+    text = "".join(f"{word} {mark}" for word, mark in zip(words, marks, strict=True))
+    monkeypatch.setattr("pydoc_data.topics.topics", {"marks": f"{text} and others that follow."})
+    assert topics_corpus().text == (
+        "some \"words \"between 'every 'two -marks -of ...these and others that follow."
+    )
+
+
 def test_docstrings_serve_where_topics_are_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     corpus = default_corpus()

@@ -76,6 +76,7 @@ def test_a_reader_of_other_programs_files(tmp_path):
         "0a 40 40"  # running status: E
         "0a 3c 00"  # velocity 0 ends C
         "05 40 30"  # E is struck again
+        "00 a0 40 10"  # aftertouch
         "05 b0 40 7f"  # pedal
     )
     path = tmp_path / "other.mid"
@@ -148,12 +149,22 @@ def test_every_cut_of_a_file_is_noticed_or_harmless(tmp_path):
         ({"format": 2}, "format: expected an integer from 0 to 1"),
         ({"notes": [Note(0, 1, 128)]}, "pitch: expected 0 to 127, got 128"),
         ({"notes": [Note(0, 0, 60)]}, "duration: expected 1 to"),
+        ({"notes": [Note(0, 1 << 28, 60)]}, "duration: expected 1 to 268435455, got 268435456"),
+        ({"notes": [Note(1 << 28, 1, 60)]}, "start: expected 0 to 268435455, got 268435456"),
         ({"notes": [Note(0.5, 1, 60)]}, "start: expected an integer"),
     ],
 )
 def test_what_no_file_can_hold_is_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
         midi_bytes(**{"notes": PIECE, **options})
+
+
+def test_the_largest_that_a_file_can_hold(tmp_path):
+    longest = (1 << 28) - 1
+    notes = [Note(0, longest, 127, 127), Note(longest, longest, 0, 1)]
+    for ticks, tempo in ((32767, 4.0), (1, 1e6)):
+        write_midi(tmp_path / "a.mid", notes, ticks=ticks, tempo=tempo)
+        assert read_midi(tmp_path / "a.mid") == (notes, ticks, tempo)
 
 
 def test_rolls_become_notes_and_back():

@@ -103,6 +103,9 @@ def test_missing_values_are_refused_or_carried(table):
     with pytest.raises(ArgumentError, match=r"t.csv:2: column 'y': .*none before it"):
         read_table(table("x,y\n1,nan\n2,3\n"), ["y"], missing="carry")
     assert read_table(table("x,y\n1,\n2,3\n"), ["x"]).values.tolist() == [[1], [2]]
+    for word in ("", "?", "-", "NA", "n/a", "NaN", "null", "None"):
+        carried = read_table(table(f"x,y\n1,2\n{word},3\n"), missing="carry")
+        assert carried.values.tolist() == [[1, 2], [1, 3]], word
 
 
 def test_cells_of_text_may_hold_anything(table):

@@ -447,6 +447,19 @@ def test_a_trace_that_is_entered_twice_sees_each_run_once(path):
     assert len(trace) == 2
 
 
+def test_traces_end_in_any_order(path):
+    net = nn.RNN(2, 3)
+    x = rk.tensor(np.ones((2, 1, 2), np.float32))
+    first, second, third = (rk.diagnostics.trace(net) for _ in range(3))
+    for trace in (first, second, third):
+        trace.__enter__()
+    for ended in (second, first, third):
+        net(x)
+        ended.__exit__(None, None, None)
+    net(x)
+    assert [len(trace) for trace in (first, second, third)] == [2, 1, 3]
+
+
 def test_nobody_looks_where_no_trace_is(path, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("observed without an observer")

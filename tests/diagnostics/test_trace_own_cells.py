@@ -69,6 +69,32 @@ def test_a_cell_of_ones_own_takes_part():
         )
 
 
+class InHeads(Leaky):
+    """Its gate has an axis of heads."""
+
+    def gate_values(self, x, state, noise):
+        (a,) = super().gate_values(x, state, noise)
+        return (rk.stack([a, 1 - a], 2),)
+
+    def step(self, x, state, noise):
+        (a,) = self.gate_values(x, state, noise)
+        h = a[:, :, 0] * state[0]
+        return h, (h, state[1])
+
+
+def test_gates_of_more_axes_in_a_ragged_batch():
+    net = nn.Recurrent(InHeads(2, 3))
+    x = np.random.default_rng(0).standard_normal((5, 4, 2))
+    rk.manual_seed(5)
+    with rk.diagnostics.trace(net) as trace:
+        net(x, lengths=[5, 3, 0, 1])
+    rk.manual_seed(5)
+    a = 1 / (1 + np.exp(-(x @ np.full((2, 3), 0.4) + rk.generator().random((5, 4, 3)))))
+    expected = np.stack([a, 1 - a], 3)
+    expected[np.arange(5)[:, None] >= [5, 3, 0, 1]] = 0
+    np.testing.assert_allclose(trace["l0"].gates["a"], expected, rtol=1e-12)
+
+
 class Ahead(Cell):
     """States that depend on the input alone and go on into products."""
 

@@ -328,6 +328,18 @@ def test_dropout_acts_in_training_only():
         assert model.loss(*ragged()).item() == model.loss(*ragged()).item()
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_dropout_acts_at_each_of_its_places(layers):
+    """Alone at any of them it makes the loss random; between layers there must be two."""
+    places = {"dropout": "p", "encoder": "dropout", "decoder": "dropout"}
+    for place in (None, *places):
+        model = make(num_layers=layers, dropout=0.5)
+        for other in places.keys() - {place}:
+            setattr(getattr(model, other), places[other], 0.0)
+        is_random = len({model.loss(*ragged()).item() for _ in range(3)}) > 1
+        assert is_random == (place == "dropout" or (place is not None and layers == 2)), place
+
+
 @pytest.mark.parametrize("kind", ["gru", "two layers", "feeding lstm", "no attention"])
 def test_beams_find_what_forced_decoding_scores(kind):
     """Every hypothesis has the probability that its tokens have under teacher forcing."""

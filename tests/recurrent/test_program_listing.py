@@ -232,3 +232,16 @@ def test_what_a_step_says_again_is_computed_once():
     assert sum("d_k2 =" in line.text for line in listing.after) == 1
     texts = [line.text for line in listing.forward]
     assert sum("@" in text for text in texts) == sum("1 -" in text for text in texts) == 1
+
+
+def test_products_that_do_not_wait_for_each_other_run_in_one_stage():
+    class Two(Leaky):
+        def step(self, x, state):
+            (h,) = state
+            inner = rk.linear(h, self.weight_hh) + rk.linear(h * self.leak, self.weight_hh)
+            h = rk.tanh(rk.linear(x, self.weight_ih) + inner)
+            return rk.linear(h, self.weight_hh), (h,)
+
+    listing = nn.Recurrent(Two(I, H)).program()
+    stages = [line.stage for line in listing.forward if "@" in line.text]
+    assert stages == [0, 0, 1]

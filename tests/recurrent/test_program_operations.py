@@ -47,6 +47,10 @@ def truth(condition, x):
     return ops.where(condition, x, 2.0)
 
 
+def count(condition):
+    return condition.sum(-1, keepdims=True)
+
+
 def halves(x):
     return x.reshape(-1, 2, 15)
 
@@ -109,6 +113,7 @@ ELEMENTWISE = {
     "add of true": lambda x, h, w: truth((h > 0) + True, x),
     "mul of truths": lambda x, h, w: truth((x > 0) * (h > 0), x),
     "maximum of truths": lambda x, h, w: x * (ops.maximum(x > -1, h > -1) + (x > 1)),
+    "minimum of truths": lambda x, h, w: truth(ops.minimum(x > -1, h > -1), x),
     "where of truths": lambda x, h, w: truth(ops.where(x > 0, h > 0, x > 1), x),
     "truths that are counted": lambda x, h, w: (
         x * ((h > 0).sum(-1, keepdims=True) - 2 * (x > 0) + ops.where(x > h, 3, 4))
@@ -127,6 +132,12 @@ ELEMENTWISE = {
     "a product to add to itself": lambda x, h, w: x * h + x * h,
     "1 - h * h": lambda x, h, w: x * (1.0 - h * h),
     "h * (1 - h)": lambda x, h, w: x * (h * (1.0 - h)),
+} | {
+    f"{f.__name__} of integers": lambda x, h, w, f=f: x * f(count(h > 0), 3 * (x > 0))
+    for f in (ops.add, ops.sub, ops.mul, ops.maximum, ops.minimum)
+} | {
+    f"{f.__name__} of integers": lambda x, h, w, f=f: x * f(count(h > 0) - 18)
+    for f in (ops.neg, ops.abs, ops.square)
 }
 
 BROADCAST = {

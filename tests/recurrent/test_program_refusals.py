@@ -116,6 +116,12 @@ REFUSED = {
     "one_hot of a count": (
         lambda c, x, h: x * ops.one_hot((x > 9).sum(1), H), "one_hot of ids that are computed",
     ),
+    "rows by their numbers, and a slice": (
+        lambda c, x, h: x * x[np.arange(len(x)), 1:2], "getitem mixes rows",
+    ),
+    "rows by their numbers, and one element": (
+        lambda c, x, h: x * x[np.arange(len(x)), 2].unsqueeze(1), "getitem mixes rows",
+    ),
     "dropout": (
         lambda c, x, h: ops.dropout(x, 0.5), r"dropout cannot be part of a program: .* draw\(\)",
     ),

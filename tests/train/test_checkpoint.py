@@ -19,6 +19,7 @@ from rnnkit.train.nest import pack, unpack
 from rnnkit.train.tensor_file import TensorFile, encode
 
 RANDOM = np.random.default_rng(0)
+INTEGERS = "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"
 ARRAYS = {
     "weights": RANDOM.normal(size=(3, 5)).astype(np.float32),
     "double": RANDOM.normal(size=(2, 1, 3)),
@@ -30,6 +31,7 @@ ARRAYS = {
     "half": np.array([1.5, -2.0], np.float16),
     "scalar": np.array(7.0, np.float32),
     "nothing": np.zeros((0, 3), np.float32),
+    **{dtype: RANDOM.integers(0, 99, 3).astype(dtype) for dtype in INTEGERS},
 }
 
 

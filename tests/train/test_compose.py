@@ -192,12 +192,28 @@ def test_without_a_file_there_are_generated_chorales():
 
 def test_the_first_chords_are_named():
     assert chord_names(piano_roll([[60, 61, 21], []])) == [["A0", "C4", "C#4"], ["rest"]]
+    octave = "C3 C#3 D3 Eb3 E3 F3 F#3 G3 Ab3 A3 Bb3 B3".split()  # noqa: SIM905
+    assert chord_names(piano_roll([range(48, 60)])) == [octave]
+
+
+@pytest.mark.parametrize("training", ["train", "training"])
+@pytest.mark.parametrize("validation", ["valid", "validation", "val", "dev"])
+def test_parts_are_known_by_their_usual_names(tmp_path, training, validation):
+    parts = {"test": patterns(1), validation: patterns(2), training: patterns(4)}
+    path = write_json(tmp_path / "songs.json", parts)
+    task = ComposeTask.prepare([path], ComposeSettings(**SMALL))
+    found = {name: len(pieces) for name, pieces in task.parts.items()}
+    assert found == {"training": 4, "validation": 2, "test": 1}
 
 
 def test_settings_follow_the_head():
+    """What is left open, as --help says it."""
     notes, frames = ComposeSettings(), ComposeSettings(head="frames", dropout=0.0)
-    assert (notes.cell, notes.hidden, notes.lr, notes.dropout) == ("lstm", 200, 0.004, 0.5)
-    assert (frames.cell, frames.hidden, frames.lr, frames.dropout) == ("gru", 300, 0.003, 0.0)
+    assert (notes.cell, notes.hidden, notes.lr) == ("lstm", 200, 0.004)
+    assert (frames.cell, frames.hidden, frames.lr) == ("gru", 300, 0.003)
+    assert (notes.input_dropout, notes.recurrent_dropout, notes.dropout) == (0.2, 0.3, 0.5)
+    assert (frames.input_dropout, frames.recurrent_dropout, frames.dropout) == (0.1, 0.3, 0.0)
+    assert ComposeSettings(head="frames").dropout == 0.6
     assert ComposeSettings.from_dict(notes.as_dict()) == notes
     for options in ({"head": "keys"}, {"cell": "rnn"}, {"hidden": 0}, {"dropout": 1.0}):
         with pytest.raises(ArgumentError, match=f"^{next(iter(options))}: expected"):

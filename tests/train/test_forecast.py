@@ -321,6 +321,7 @@ def test_damaged_runs_are_refused(tmp_path):
     for place, value, message in (
         (("details", "targets"), [0, 2], "targets: expected some of 2 columns"),
         (("details", "errors"), [1.0], "do not go together"),
+        (("details", "columns"), ["a", "b", "c"], "do not go together"),
         (("details", "targets"), [float("inf")], "settings.json: damaged: "),
         (("details", "transform"), {}, "damaged"),
         (("settings", "hidden"), 60000, "its shapes do not fit"),
@@ -334,6 +335,8 @@ def test_damaged_runs_are_refused(tmp_path):
     folder.save_settings(record)
     with pytest.raises(ArgumentError, match="series: expected 12 moments or more, got 11"):
         list(ForecastTask.load(folder.path).predict(waves(11)))
+    with pytest.raises(ArgumentError, match="series: expected 2 columns, got 1"):
+        list(ForecastTask.load(folder.path).predict(waves(20)[:, :1]))
     with pytest.raises(ArgumentError, match="series: not finite or too large"):
         list(ForecastTask.load(folder.path).predict(waves(20) * 1e300))
     with pytest.raises(ArgumentError, match="inputs: expected a CSV file or an array, got lines"):

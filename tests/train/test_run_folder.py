@@ -99,12 +99,28 @@ def test_a_new_run_never_takes_the_folder_of_another(tmp_path):
     assert RunFolder.create(second.path).files() == []
 
 
+def test_settings_name_files_whose_names_are_no_text(tmp_path):
+    settings = {"files": [{"path": os.fsdecode(b"caf\xe9 \xc3\xa9.txt")}]}
+    RunFolder(tmp_path).save_settings(settings)
+    assert RunFolder(tmp_path).load_settings() == settings
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 200_000, b'{"a": 1}\x00']
 )
 def test_damaged_settings_are_named(tmp_path, content):
     (tmp_path / "settings.json").write_bytes(content)
     with pytest.raises(RunError, match=r"settings.json: damaged"):
+        RunFolder(tmp_path).load_settings()
+
+
+def test_settings_of_any_size_are_not_read_whole(tmp_path, monkeypatch):
+    RunFolder(tmp_path).save_settings({"a": 1})
+    size = os.path.getsize(tmp_path / "settings.json")
+    monkeypatch.setattr("rnnkit.train.run_folder._SETTINGS_LIMIT", size)
+    assert RunFolder(tmp_path).load_settings() == {"a": 1}
+    monkeypatch.setattr("rnnkit.train.run_folder._SETTINGS_LIMIT", size - 1)
+    with pytest.raises(RunError, match=r"settings.json: damaged: larger than any"):
         RunFolder(tmp_path).load_settings()
 
 

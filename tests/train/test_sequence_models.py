@@ -1,4 +1,4 @@
-"""The classifier and the tagger: padding reaches nothing, losses are those of the formulas."""
+"""Models of the tasks: dropout in its places; classifying, tagging: no padding, exact losses."""
 
 import math
 
@@ -8,8 +8,11 @@ import pytest
 import rnnkit as rk
 from rnnkit.data import RaggedBatches
 from rnnkit.errors import ArgumentError
-from rnnkit.train import SequenceClassifier, SequenceTagger, evaluate
+from rnnkit.train import LanguageModel, SequenceClassifier, SequenceTagger, evaluate
 from rnnkit.train.models.classifier import POOLINGS
+from rnnkit.train.models.composer import FrameComposer
+from rnnkit.train.models.forecaster import Forecaster
+from rnnkit.train.models.recurrent_encoder import RecurrentEncoder
 
 SIZES = {"layers": 2, "hidden": 5, "embedding": 3, "cell": "gru"}
 
@@ -148,6 +151,34 @@ def test_evaluation_weighs_every_sequence_the_same_and_drops_nothing_out():
     assert model.training
     assert parts == pytest.approx(whole, rel=1e-5)
     assert whole["loss"] < 3 * math.log(3)
+
+
+FRAMES = np.random.default_rng(3).normal(size=(6, 4, 88)).astype(np.float32)
+IDS = np.arange(24).reshape(6, 4) % 5
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    ("make", "x", "places"),
+    [
+        (lambda **how: RecurrentEncoder(5, symbols=True, embedding=3, **how), IDS, "dropout"),
+        (lambda **how: RecurrentEncoder(88, symbols=False, **how), FRAMES, "dropout"),
+        (lambda **how: LanguageModel(5, embedding=3, **how), IDS, "dropout"),
+        (lambda **how: Forecaster(88, [0, 2], 3, **how), FRAMES, "dropout"),
+        (lambda **how: FrameComposer(input_dropout=0.5, **how), FRAMES, "dropout input_dropout"),
+    ],
+)
+def test_dropout_acts_at_each_of_its_places(make, x, places, layers):
+    """Alone at any of them it makes the outputs random; between layers there must be two."""
+    places = {**dict.fromkeys(places.split(), "p"), "recurrent": "dropout"}
+    for place in (None, *places):
+        model = make(cell="gru", hidden=8, layers=layers, dropout=0.5)
+        for other in places.keys() - {place}:
+            setattr(getattr(model, other), places[other], 0.0)
+        found = [model(x) for _ in range(3)]
+        sums = {float(y[0].data.sum() if isinstance(y, tuple) else y.data.sum()) for y in found}
+        expected = layers == 2 if place == "recurrent" else place is not None
+        assert (len(sums) > 1) == expected, place
 
 
 def test_unknown_names_are_refused():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from typing import Annotated
 
 import pytest
@@ -79,6 +80,51 @@ def test_every_option_of_every_task_says_what_it_is(name):
         options += method_options(getattr(task.loaded_type, method))
     assert all(option.about.help for option in options)
     task.settings_type()  # the defaults are in range
+
+
+SCHEDULES, CELLS = {"cosine", "plateau", "constant"}, {"rnn", "gru", "lstm"}
+UNITS, NUMBERS = {"characters", "words"}, {"auto", "symbols", "features"}
+OF_ALL = {"schedule": SCHEDULES, "cell": CELLS}
+CHOICES = {
+    "text": {**OF_ALL, "unit": UNITS},
+    "classify": {
+        **OF_ALL, "unit": UNITS, "numbers": NUMBERS,
+        "pooling": {"last", "mean", "max", "attention", "mean+max"},
+    },
+    "tag": {**OF_ALL, "unit": UNITS, "numbers": NUMBERS},
+    "forecast": {
+        **OF_ALL, "scaling": {"standard", "minmax", "none"}, "decimal": {".", ","},
+        "missing": {"refuse", "carry"},
+    },
+    "translate": {**OF_ALL, "attention": {"general", "dot", "scaled", "additive", "none"}},
+    "compose": {**OF_ALL, "head": {"notes", "frames"}, "cell": {"gru", "lstm"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_may_be_chosen(name):
+    """The settings of runs that are there already: no choice may go."""
+    options = settings_options(task_type(name).settings_type)
+    found = {option.name: set(option.about.choices) for option in options if option.about.choices}
+    assert found == CHOICES[name]
+
+
+WRONG = {
+    int: [1 << 70, -1, 1.5, "3", True],
+    float: [-1.0, math.nan, math.inf, "0.5", True],
+    bool: [1, None],
+    str: [3, ""],
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_settings_out_of_range_are_refused_by_name(name):
+    """As a settings file may hold them: nothing is made for what no run has ever had."""
+    settings_type = task_type(name).settings_type
+    for option in settings_options(settings_type):
+        for value in WRONG[option.type] + ["strange"] * bool(option.about.choices):
+            with pytest.raises(ArgumentError, match=f"^{option.name}: "):
+                settings_type(**{option.name: value})
 
 
 def test_packages_that_load_their_parts_when_asked_have_all_they_list():

@@ -147,7 +147,7 @@ class Encoder:
         draft = self.draft
         crossing = self._find_last_uses(by_stage, products)
         for value, definition in draft.definitions.items():
-            if value.rows is None or definition.name in VIEWS or value in self.places:
+            if value.rows is None or definition.name in VIEWS:
                 continue
             is_product = definition.name == "product"
             first = next(
