@@ -325,6 +325,13 @@ def test_a_plan_of_another_forward_pass_is_not_followed(changes):
         run.follow(None)
 
 
+def test_a_plan_whose_products_have_other_widths_is_not_followed():
+    forward, product = forward_program(), (0, 0, True, 1, H)
+    run = passes(a_plan(program=forward, products=(product, product)))
+    with pytest.raises(ValueError, match="plan: expected one of the same forward pass"):
+        run.follow(a_plan(program=forward, products=(product, (*product[:4], H + 1))))
+
+
 # ---- packed weights
 
 def test_weights_packed_by_the_first_run_serve_the_later_ones():
@@ -609,6 +616,15 @@ def test_a_wrong_dtype(name):
 def test_a_backward_pass_wants_the_forward_pass_over_its_steps():
     given = inputs()
     run, back = passes(), backward_arguments(given)
+    with pytest.raises(ValueError, match="no forward pass over steps 0 to 4"):
+        run.backward(**back)
+    run.forward(**forward_arguments(given))
+    for steps in ({"first": 1, "count": T - 1}, {"count": T - 1}):
+        with pytest.raises(ValueError, match="no forward pass over steps"):
+            run.backward(**{**back, **steps})
+    # One that fails has written over what the one before has left.
+    with pytest.raises(ValueError, match="final 0: missing"):
+        run.forward(**{**forward_arguments(given), "final": (None,)})
     with pytest.raises(ValueError, match="no forward pass over steps 0 to 4"):
         run.backward(**back)
     run.forward(**forward_arguments(given))
