@@ -26,8 +26,8 @@ UNFUSED = [(name, options) for name, options in _ALL if CELLS[name].kernel is No
 PROGRAMS = [each for each in _ALL if each not in FUSED]
 
 # (T, N, I, H): every size from one to odd ones on both sides of the vector lengths 4, 8 and 16 and
-# of the register tiles, each combined with small and large partners; and more features than of a panel's
-# weights stay in the first cache.
+# of the register tiles, each combined with small and large partners; at last more features than
+# those whose weights stay in the first cache.
 SIZES = [
     (1, 1, 1, 1),
     (1, 1, 2, 3),
