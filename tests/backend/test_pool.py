@@ -14,6 +14,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn
+from rnnkit.cells import CELLS
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -184,6 +185,29 @@ def test_a_run_asks_seldom_where_the_answer_takes_long():
         signal.signal(signal.SIGALRM, former)
     assert taken
     assert sum(taken) < whole / 2  # of the time between 100 chunks of steps it would be nearly all
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize("cell", ["lstm", "mgu"])
+def test_a_backward_pass_hears_signals(cell):
+    """While it runs, in a fused kernel and in a program: afterwards, many are but one."""
+    model, heard = nn.Recurrent(CELLS[cell](8, 64)), []
+
+    def handle(*_: object) -> None:
+        heard.append(cell)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        with rk.backend("native"):
+            y, _ = model(rk.zeros(3000, 16, 8))
+            total = y.sum()
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            total.backward()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert len(heard) > 5
 
 
 SIGNAL_FOR_THE_PROGRAM = """
