@@ -210,6 +210,30 @@ def test_a_backward_pass_hears_signals(cell):
     assert len(heard) > 5
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_program_within_a_run_has_the_bits_of_one_by_itself():
+    """A signal handler that the run calls finds the pool taken: one thread has the rows of two."""
+    inner, outer, found = nn.Recurrent(CELLS["mgu"](8, 64)), nn.LSTM(8, 256), []
+    x = rk.tensor(np.random.default_rng(0).normal(size=(20, 16, 8)).astype(np.float32))
+
+    def handle(*_: object) -> None:
+        found.append(inner(x)[0].numpy())
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        with rk.backend("native"), rk.no_grad():
+            expected = inner(x)[0].numpy()
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            outer(rk.zeros(200, 32, 8))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert found
+    for each in found:
+        np.testing.assert_array_equal(each, expected)
+
+
 SIGNAL_FOR_THE_PROGRAM = """
 import os, signal
 import rnnkit as rk

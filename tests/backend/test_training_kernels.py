@@ -423,6 +423,7 @@ def test_arrays_that_are_refused():
         (np.zeros(3), TypeError, r"arrays\[1\]: expected float32"),
         (np.zeros(6, np.float32)[::2], ValueError, r"arrays\[1\]: .*contiguous"),
         ([1.0], TypeError, r"arrays\[1\]: "),
+        (memoryview(bytearray(13))[1:].cast("f"), ValueError, r"arrays\[1\]: not aligned"),
     ):
         with pytest.raises(error, match=message):
             native.squared_norm("float32", 1, [good, bad])
