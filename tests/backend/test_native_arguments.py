@@ -124,6 +124,24 @@ def test_what_is_written_must_lie_well_and_be_writeable(name, array):
     arrays[array] = np.zeros((T, N, 2 * H), np.float32)[..., ::2]
     with pytest.raises(ValueError, match="contiguous"):
         call(name, arrays)
+    arrays[array] = memoryview(bytearray(4 * T * N * H + 1))[1:].cast("f", (T, N, H))
+    with pytest.raises(ValueError, match="not aligned"):
+        call(name, arrays)
+
+
+def test_an_axis_of_one_element_has_any_stride():
+    rng = np.random.default_rng(4)
+    arrays = forward_arrays()
+    arrays.update({each: rng.normal(size=old.shape).astype(np.float32)
+                   for each, old in arrays.items()})
+    arrays["x"] = arrays["x"][..., :1].copy()
+    found = []
+    w_ih = arrays["w_ih"][:, 0].copy()
+    for column in (w_ih.reshape(-1, 1), w_ih[:, None]):  # whose strides are 4 and 0
+        found.append(call("forward", {**arrays, "w_ih": column}))
+        native.PackedWeights(*LSTM, 1, H, (column, *[arrays[each] for each in WEIGHTS[1:]]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("name", "array"), EVERY_ARRAY)
@@ -307,6 +325,15 @@ def test_packed_weights_of_another_layer_are_refused():
     other = native.PackedWeights(*LSTM, I + 1, H, (wider, *arguments[-1][1:]))
     with pytest.raises(ValueError, match=f"packed: expected I={I} H={H}, got I={I + 1}"):
         layer_with((other,))
+
+
+def test_packed_weights_of_another_variant_are_refused():
+    weights = tuple(np.zeros(shape, np.float32) for shape in ((3 * H, I), (3 * H, H), 3 * H, 3 * H))
+    packed = native.PackedWeights("gru", "reset_before", "float32", I, H, weights)
+    x, h_0 = np.zeros((T, N, I), np.float32), np.zeros((1, N, H), np.float32)
+    with pytest.raises(ValueError, match="packed: expected weights packed for the kernel"):
+        native.Layer("gru", "reset_after", "float32", 1, False, x, (h_0,), weights,
+                     packed=(packed,))
 
 
 @pytest.mark.parametrize(

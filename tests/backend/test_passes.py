@@ -132,31 +132,38 @@ def test_products_and_sums(layout, reverse, block, n_threads):
         np.testing.assert_allclose(back[name][0], 2 * array, rtol=1e-12)
 
 
-def test_segments_of_whole_blocks_have_the_bits_of_one():
-    given = inputs()
-    whole, back = passes(), backward_arguments(given)
-    whole.forward(**forward_arguments(given))
-    whole.backward(**back)
-    run, parts = passes(), backward_arguments(given)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("layout", ["time_first", "batch_first"])
+def test_segments_of_whole_blocks_have_the_bits_of_one(layout, reverse):
+    given, options = inputs(), {"layout": layout, "reverse": reverse}
+
+    def rows_of(array, first, last):
+        part = array[T - last : T - first] if reverse else array[first:last]
+        return (part.swapaxes(0, 1) if layout == "batch_first" else part).reshape(-1, I)
+
+    whole, back = passes(**options), backward_arguments(given)
+    rows = {"rows": (rows_of(given["x"], 0, T),)}
+    whole.forward(**{**forward_arguments(given), **rows})
+    whole.backward(**{**back, **rows})
+    run, parts = passes(**options), backward_arguments(given)
     between, outputs = np.zeros((N, H)), ((np.zeros((T, N, H)), "time_first"),)
-    d_rows = np.zeros((T, N, I))
+    d_x = back["d_rows"][0].reshape((N, T, I) if layout == "batch_first" else (T, N, I))
+    d_x = d_x.swapaxes(0, 1) if layout == "batch_first" else d_x
     flow = given["d_n"]
     for first, last, start in ((2, T, between), (0, 2, given["h_0"])):
-        part = {
-            "first": first, "count": last - first, "initial": (start,),
-            "rows": (given["x"][first:last].reshape(-1, I),),
-        }
+        part = {"first": first, "count": last - first, "initial": (start,),
+                "rows": (rows_of(given["x"], first, last),)}
         if first:
             run.forward(**{**forward_arguments(given), "first": 0, "count": first, "outputs":
-                           outputs, "rows": (given["x"][:first].reshape(-1, I),),
+                           outputs, "rows": (rows_of(given["x"], 0, first),),
                            "final": (between,)})
         run.forward(**{**forward_arguments(given), **part, "outputs": outputs})
-        d_start = np.zeros((N, H))
+        d_start, d_rows = np.zeros((N, H)), np.zeros(((last - first) * N, I))
         run.backward(**{**parts, **part, "d_final": (flow,), "d_initial": (d_start,),
-                        "d_rows": (d_rows[first:last].reshape(-1, I),), "add": first == 0})
+                        "d_rows": (d_rows,), "add": first == 0})
+        np.testing.assert_array_equal(d_rows, rows_of(d_x, first, last))
         flow = d_start
     np.testing.assert_array_equal(flow, back["d_initial"][0])
-    np.testing.assert_array_equal(d_rows.reshape(-1, I), back["d_rows"][0])
     for name in ("sums", "d_matrices", "d_biases"):
         np.testing.assert_array_equal(parts[name][0], back[name][0])
 
@@ -323,6 +330,13 @@ def test_a_plan_of_another_forward_pass_is_not_followed(changes):
         run.follow(a_plan(**{"program": forward, **changes}))
     with pytest.raises(TypeError, match="plan: expected a Plan"):
         run.follow(None)
+
+
+def test_a_plan_whose_products_have_other_widths_is_not_followed():
+    forward, product = forward_program(), (0, 0, True, 1, H)
+    run = passes(a_plan(program=forward, products=(product, product)))
+    with pytest.raises(ValueError, match="plan: expected one of the same forward pass"):
+        run.follow(a_plan(program=forward, products=(product, (*product[:4], H + 1))))
 
 
 # ---- packed weights
@@ -610,6 +624,15 @@ def test_a_wrong_dtype(name):
 def test_a_backward_pass_wants_the_forward_pass_over_its_steps():
     given = inputs()
     run, back = passes(), backward_arguments(given)
+    with pytest.raises(ValueError, match="no forward pass over steps 0 to 4"):
+        run.backward(**back)
+    run.forward(**forward_arguments(given))
+    for steps in ({"first": 1, "count": T - 1}, {"count": T - 1}):
+        with pytest.raises(ValueError, match="no forward pass over steps"):
+            run.backward(**{**back, **steps})
+    # One that fails has written over what the one before has left.
+    with pytest.raises(ValueError, match="final 0: missing"):
+        run.forward(**{**forward_arguments(given), "final": (None,)})
     with pytest.raises(ValueError, match="no forward pass over steps 0 to 4"):
         run.backward(**back)
     run.forward(**forward_arguments(given))

@@ -14,6 +14,7 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn
+from rnnkit.cells import CELLS
 
 pytestmark = pytest.mark.usefixtures("native")
 
@@ -184,6 +185,53 @@ def test_a_run_asks_seldom_where_the_answer_takes_long():
         signal.signal(signal.SIGALRM, former)
     assert taken
     assert sum(taken) < whole / 2  # of the time between 100 chunks of steps it would be nearly all
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize("cell", ["lstm", "mgu"])
+def test_a_backward_pass_hears_signals(cell):
+    """While it runs, in a fused kernel and in a program: afterwards, many are but one."""
+    model, heard = nn.Recurrent(CELLS[cell](8, 64)), []
+
+    def handle(*_: object) -> None:
+        heard.append(cell)
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        with rk.backend("native"):
+            y, _ = model(rk.zeros(3000, 16, 8))
+            total = y.sum()
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            total.backward()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert len(heard) > 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_program_within_a_run_has_the_bits_of_one_by_itself():
+    """A signal handler that the run calls finds the pool taken: one thread has the rows of two."""
+    inner, outer, found = nn.Recurrent(CELLS["mgu"](8, 64)), nn.LSTM(8, 256), []
+    x = rk.tensor(np.random.default_rng(0).normal(size=(20, 16, 8)).astype(np.float32))
+
+    def handle(*_: object) -> None:
+        found.append(inner(x)[0].numpy())
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    former = signal.signal(signal.SIGALRM, handle)
+    try:
+        with rk.backend("native"), rk.no_grad():
+            expected = inner(x)[0].numpy()
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            outer(rk.zeros(200, 32, 8))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert found
+    for each in found:
+        np.testing.assert_array_equal(each, expected)
 
 
 SIGNAL_FOR_THE_PROGRAM = """

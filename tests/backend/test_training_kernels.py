@@ -153,6 +153,16 @@ def test_a_bad_gradient_spoils_its_own_element_only(isa, rule, bad):
         assert np.isnan(p[[3, 36]]).all()
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_without_weight_decay_an_infinite_parameter_stays_so(isa, rule):
+    arguments = update_arguments(rule, (37,))
+    arguments["coefficients"] = [(0.0, *RULES[rule][1][1:])]
+    arguments["params"][0][[3, 36]] = np.inf, -np.inf
+    native.update(**arguments)
+    np.testing.assert_array_equal(arguments["params"][0][[3, 36]], [np.inf, -np.inf])
+    assert np.isfinite(arguments["states"]).all()
+
+
 def test_parameters_that_overlap_are_updated_one_after_the_other():
     memory = np.zeros(200_000, np.float32)
     arguments = {**update_arguments("sgd", (100_000, 100_000)), "n_threads": 3}
@@ -413,6 +423,7 @@ def test_arrays_that_are_refused():
         (np.zeros(3), TypeError, r"arrays\[1\]: expected float32"),
         (np.zeros(6, np.float32)[::2], ValueError, r"arrays\[1\]: .*contiguous"),
         ([1.0], TypeError, r"arrays\[1\]: "),
+        (memoryview(bytearray(13))[1:].cast("f"), ValueError, r"arrays\[1\]: not aligned"),
     ):
         with pytest.raises(error, match=message):
             native.squared_norm("float32", 1, [good, bad])

@@ -26,7 +26,8 @@ UNFUSED = [(name, options) for name, options in _ALL if CELLS[name].kernel is No
 PROGRAMS = [each for each in _ALL if each not in FUSED]
 
 # (T, N, I, H): every size from one to odd ones on both sides of the vector lengths 4, 8 and 16 and
-# of the register tiles, each combined with small and large partners.
+# of the register tiles, each combined with small and large partners; at last more features than
+# those whose weights stay in the first cache.
 SIZES = [
     (1, 1, 1, 1),
     (1, 1, 2, 3),
@@ -62,6 +63,7 @@ SIZES = [
     (2, 17, 13, 33),
     (2, 31, 2, 11),
     (3, 33, 7, 40),
+    (6, 3, 400, 5),
 ]
 SMALL_SIZES = [(3, 1, 2, 1), (4, 3, 5, 7), (5, 2, 3, 17), (2, 7, 13, 33), (12, 5, 4, 16)]
 

@@ -123,6 +123,7 @@ ELEMENTWISE = {
     ),
     "where": lambda x, h, w: ops.where(x > h, x, h),
     "clip": lambda x, h, w: ops.clip(h, -1.0, 2.0),
+    "clip between limits that cross": lambda x, h, w: x * ops.clip(h, 0.5, -0.5),
     "clip from below": lambda x, h, w: ops.clip(h, min=-1.0),
     "clip from above": lambda x, h, w: ops.clip(h, max=0.5),
     "clip to a NumPy number": lambda x, h, w: ops.clip(h, max=np.float32(0.5)),

@@ -53,6 +53,21 @@ def test_native_equals_tape(native, name, options, way, directions, dtype):
     check_native_equals_tape(make_ragged(case, **WAYS[way]))
 
 
+@FUSED_ONES
+def test_native_equals_tape_where_equal_lengths_end_before_the_arrays(native, name, options):
+    """Restarts of the reverse direction are counted from the rows' own end."""
+    layer = make_ragged(Case(name, options, (6, 5, 3, 4), 2), lengths="equal", reset=True)
+    check_native_equals_tape(layer)
+
+
+@FUSED_ONES
+def test_native_equals_tape_for_more_rows_than_are_taken_together(native, name, options):
+    """Of a ragged batch, whose steps all begin with what is a whole number of such rows."""
+    layer = make_ragged(Case(name, options, (20, 16, 2, 3), dtype="float64"), lengths="equal")
+    layer.call["lengths"][3] = 17
+    check_native_equals_tape(layer)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "way"),

@@ -77,6 +77,20 @@ def test_nan_stays_in_its_row_and_its_time(path, case):
         np.testing.assert_array_equal(np.isnan(dirty[f"{name}n"]), expected)
 
 
+@pytest.mark.parametrize("case", [
+    case for case in fused_cases((3, 3, 4, 7)) if case.options.get("nonlinearity") != "relu"
+], ids=str)
+def test_saturated_gates_pass_finite_gradients_back(path, case):
+    """Infinity times the zeros that pad a row of gates is NaN, and stays in the padding."""
+    layer = make_layer(case)
+    layer.inputs["x"][2, 1, 2] = np.inf
+    with np.errstate(invalid="ignore"):
+        found = forward_backward(layer, path)
+    for name in case.states:
+        assert np.isfinite(found[f"d_{name}0"]).all()
+        assert found[f"d_{name}0"].any()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("where", ["x", "h0"])
