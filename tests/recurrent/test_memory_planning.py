@@ -1,0 +1,76 @@
+"""What an amount of memory is, and how many steps of a run it is good for."""
+
+import numpy as np
+import pytest
+
+import rnnkit as rk
+from rnnkit import nn
+from rnnkit.errors import ArgumentError
+from rnnkit.recurrent.memory import MemoryBudgetWarning, bytes_of, segment_within
+from rnnkit.recurrent.program import hoisted
+
+
+def test_amounts():
+    assert bytes_of("full") is None
+    for text, amount in {
+        np.int64(7): 7, "1": 1, "10B": 10,
+        "3kb": 3000, "1.5MB": 1_500_000, " 2 GiB ": 2 << 30, "1TB": 10**12,
+    }.items():  # fmt: skip
+        assert bytes_of(text) == amount
+    for wrong in ("", "0", "-1", 0, -5, 2.5, True, None, "5 apples", "MB", "0.1B", [1], "9" * 400):
+        with pytest.raises(ArgumentError, match=r"memory: expected 'full', .* got"):
+            bytes_of(wrong)
+
+
+@pytest.mark.parametrize(("N", "largest", "steps"), [
+    (1, 1 << 14, 2048), (8, 1 << 18, 128), (8, 1 << 20, 64), (64, 1 << 20, 16), (3, 0, 683),
+])
+def test_blocks_of_programs_are_as_long_as_their_products_are_small(N, largest, steps):
+    assert hoisted.steps_of_block(N, largest) == steps
+
+
+@pytest.mark.parametrize("T", [100, 700])
+def test_a_program_is_not_said_to_need_more_than_it_does(native, T):
+    """Neither whole blocks of a sequence that is shorter, nor blocks where it says steps."""
+    x, backend = rk.zeros(T, 8, 4), rk.backend("native")
+    layer = nn.LSTM(4, 8, peephole=True, bidirectional=True, memory="2 MB" if T < 256 else "20 MB")
+    with backend:
+        layer(x)
+    assert "segments of" not in rk.why()[-1].reason
+    layer.memory = 1000
+    message = f"a budget of 1000 bytes .* a layer over {T} steps"
+    with backend, pytest.warns(MemoryBudgetWarning, match=message) as warned:
+        layer(x)
+    assert len(warned) == 1
+    assert rk.why()[-1].reason.count("segments of") == (T > 256)
+
+
+def test_the_longest_segment_that_a_budget_allows():
+    for T in (1, 2, 7, 100):
+        for step, between in ((10, 1), (1, 10), (7, 5)):
+            for budget in range(1, 1200, 37):
+                totals = {
+                    steps: steps * step + (-(-T // steps) * between if steps < T else 0)
+                    for steps in range(1, T + 1)
+                }
+                fitting = [steps for steps, total in totals.items() if total <= budget]
+                found = segment_within(budget, T, lambda steps, step=step: steps * step, between)
+                if fitting:
+                    # Not always the very longest: the count of segments goes in jumps.
+                    assert totals[found] <= budget
+                    assert found >= max(fitting) - max(1, between // step)
+                else:
+                    assert totals[found] == min(totals.values())
+
+
+def test_a_segment_of_an_endless_sequence_is_found_soon():
+    tried = []
+
+    def segment_bytes(steps):
+        tried.append(steps)
+        return steps
+
+    with pytest.warns(MemoryBudgetWarning):
+        steps = segment_within(1000, 2**58, segment_bytes, 1)
+    assert 2**28 <= steps <= 2**30
+    assert len(tried) < 50_000
