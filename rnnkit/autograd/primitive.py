@@ -93,18 +93,19 @@ class Primitive:
                 result = run(self.forward, *[tensor._data for tensor in inputs], **params)
         except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             result = self._retry(error, [tensor._data for tensor in inputs], params)
+        records = state.enabled and self.differentiable
         if type(result) is not _ndarray:
             if type(result) is tuple:
                 return self._several(result, inputs, params)
             result = _zero_dim(self.name, result, inputs)
+            records = records and result.dtype in FLOATS
         elif (dtype := result.dtype) is not _float32 and dtype is not _float64:
             result = _supported(self.name, result)
+            records = records and result.dtype in FLOATS
         output = wrap(result)
-        if state.enabled and self.differentiable:
+        if records:
             for tensor in inputs:
                 if tensor._requires_grad:
-                    if result.dtype.kind != "f":
-                        break
                     output._requires_grad = True
                     output.grad_fn = PrimitiveNode(
                         self, inputs, params, result if self._keeps_output else None, 0
@@ -277,12 +278,15 @@ def _zero_dim(name: str, result: Any, inputs: tuple[Tensor, ...]) -> Array:
 
 
 def _supported(name: str, array: Array, kind: type = _ndarray) -> Array:
+    """The array in native byte order; an error says what `kind` of result it was."""
+    if array.dtype in DTYPES:
+        return array
     dtype = array.dtype.newbyteorder("=")
     if dtype not in DTYPES:
         raise DTypeError(
             f"{name}: its forward: expected an array of a supported dtype, got {kind.__name__} of "
             f"{dtype.name}"
         )
-    return array.astype(dtype, copy=False)
+    return array.astype(dtype)
 
 
