@@ -12,7 +12,13 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import cells, data, decoding, losses, nn, optim, train
-from rnnkit.autograd.checks import check_bool, check_choice, check_list, check_number
+from rnnkit.autograd.checks import (
+    check_bool,
+    check_choice,
+    check_kind,
+    check_list,
+    check_number,
+)
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, RnnkitError, ShapeError
 from rnnkit.optim import lr_scheduler
@@ -312,6 +318,13 @@ def test_numbers_and_lists():
             check_number("lr", wrong)
     for number in (0, 1.5, np.float32(1), np.int64(1), np.array(1.0)):
         check_number("lr", number)
+    with pytest.raises(ArgumentError, match=r"^value: expected a number, got 'no'"):
+        check_number("value", "no", -np.inf)
+    with pytest.raises(ArgumentError, match=r"^value: expected a number < 3, got 3"):
+        check_number("value", 3, -np.inf, 3, below_high=True)
+    for kind, wanted in ((train.Budget, "a Budget"), (optim.Optimizer, "an Optimizer")):
+        with pytest.raises(ArgumentError, match=f"^it: expected {wanted}, got 3"):
+            check_kind("it", 3, kind)
     with pytest.raises(ArgumentError, match=f"^size: expected at most {2**63 - 1}, got 1000"):
         check_size("size", 10**30)
     assert check_bool("flag", np.True_) is True

@@ -40,9 +40,9 @@ def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
 def _shape(name: str, shape: Any) -> tuple[int, ...]:
     """A shape as `sizes` reads it. Raises ShapeError for a negative size."""
     found = sizes(name, shape)
-    if any(size > sys.maxsize for size in found):
+    if found and max(found) > sys.maxsize:
         raise ShapeError(f"{name}: shape: expected sizes up to {sys.maxsize}, got {found}")
-    if any(size < 0 for size in found):
+    if found and min(found) < 0:
         raise ShapeError(f"{name}: shape: expected sizes of 0 or more, got {found}")
     return found
 
