@@ -116,17 +116,24 @@ class Primitive:
     def _several(
         self, results: tuple[Array, ...], inputs: tuple[Tensor, ...], params: dict[str, Any]
     ) -> tuple[Tensor, ...]:
-        results = tuple([
-            _supported(self.name, result) if type(result) is _ndarray
-            else _zero_dim(self.name, result, inputs)
-            for result in results
-        ])
+        constant: list[int] = []
+        for result in results:
+            if type(result) is _ndarray:
+                dtype = result.dtype
+                if dtype is _float32 or dtype is _float64:
+                    continue
+            results = tuple([
+                _supported(self.name, each) if type(each) is _ndarray
+                else _zero_dim(self.name, each, inputs)
+                for each in results
+            ])
+            constant = [i for i, each in enumerate(results) if each.dtype not in FLOATS]
+            break
         outputs = tuple([wrap(result) for result in results])
         if state.enabled and self.differentiable:
             for tensor in inputs:
                 if tensor._requires_grad:
                     kept = results if self._keeps_output else None
-                    constant = [i for i, each in enumerate(results) if each.dtype not in FLOATS]
                     PrimitiveNode(self, inputs, params, kept, len(results)).made(outputs, constant)
                     break
         return outputs
