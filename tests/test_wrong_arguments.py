@@ -343,6 +343,9 @@ def test_a_refusal_changes_nothing():
         row.extend([nn.Identity(), "no"])
     with pytest.raises(TypeError, match=r"ModuleDict\['c'\]: expected a Module, got str"):
         table.update({"b": nn.Identity(), "c": "no"})
+    for key in ("b.c", "", 3, "keys"):
+        with pytest.raises(ArgumentError, match=r"^ModuleDict"):
+            table.update({"b": nn.Identity(), key: nn.Identity()})
     assert len(row) == len(table) == 1
 
     rnn = nn.RNN(3, 4, nonlinearity="relu")
