@@ -358,6 +358,8 @@ def test_a_refusal_changes_nothing():
     optimizer = optim.SGD(groups, momentum=0.5)
     with pytest.raises(ArgumentError, match=r"^max_lr: expected a number >= 0, got 'no'"):
         lr_scheduler.OneCycleLR(optimizer, [0.5, "no"], 10)
+    with pytest.raises(ArgumentError, match=r"^base_momentum: expected a number >= 0, got 'no'"):
+        lr_scheduler.OneCycleLR(optimizer, 0.5, 10, base_momentum="no")
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
     assert all("initial_lr" not in group for group in optimizer.param_groups)
 
