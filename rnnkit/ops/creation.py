@@ -48,11 +48,14 @@ def _shape(name: str, shape: Any) -> tuple[int, ...]:
 
 
 def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: npt.DTypeLike) -> Array:
-    """An array of one number. Raises DTypeError where `value` is none."""
+    """An array of one number. Raises DTypeError where `value` is none that the dtype has."""
     number = plain_array(f"{name}: value", value)
     if number.ndim or (number.dtype.kind not in "biuf" and not isinstance(value, int)):
         raise DTypeError(f"{name}: value: expected a number, got {value!r}")
-    return np.full(shape, number, supported_dtype(dtype))
+    dtype, number = supported_dtype(dtype), number.item()
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+        raise DTypeError(f"{name}: value: expected a number of {dtype}, got {value!r}")
+    return np.full(shape, number, dtype)
 
 
 def zeros(
