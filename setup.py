@@ -16,6 +16,7 @@ JOBS = min(os.cpu_count() or 1, 8)
 COMPILED = [
     "rnnkit/module.py",
     "rnnkit/autograd/accumulate.py",
+    "rnnkit/autograd/checks.py",
     "rnnkit/autograd/function.py",
     "rnnkit/autograd/grad_mode.py",
     "rnnkit/autograd/node.py",

@@ -20,14 +20,17 @@ from rnnkit.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-_forks = 0
+forks = 0
+"""How many lie between this process and the first: what was held before one, in other threads,
+nobody releases. Read as ``rng.forks``, as every layer and its backward pass do."""
+
 _generator: Generator | None = None
 _making = allocate_lock()
 _thread = _local()  # generator: where the thread draws from instead
 
 
 def release_after_fork(lock: Any) -> None:
-    """In a forked child, where a thread that held it is not there to release it.
+    """Have a forked child release it, where a thread that held it is not there to do so.
 
     An RLock that is held by who forks, as a signal handler may, stays so.
     """
@@ -43,15 +46,9 @@ def release_after_fork(lock: Any) -> None:
 release_after_fork(_making)
 
 
-def forks() -> int:
-    """How many forks lie between this process and the first: what was held before one, in other
-    threads, nobody releases."""
-    return _forks
-
-
 def _count_fork() -> None:
-    global _forks
-    _forks += 1
+    global forks
+    forks += 1
 
 
 if hasattr(os, "register_at_fork"):

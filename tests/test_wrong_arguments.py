@@ -12,7 +12,13 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import cells, data, decoding, losses, nn, optim, train
-from rnnkit.autograd.checks import check_bool, check_choice, check_list, check_number
+from rnnkit.autograd.checks import (
+    check_bool,
+    check_choice,
+    check_kind,
+    check_list,
+    check_number,
+)
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, RnnkitError, ShapeError
 from rnnkit.optim import lr_scheduler
@@ -312,6 +318,13 @@ def test_numbers_and_lists():
             check_number("lr", wrong)
     for number in (0, 1.5, np.float32(1), np.int64(1), np.array(1.0)):
         check_number("lr", number)
+    with pytest.raises(ArgumentError, match=r"^value: expected a number, got 'no'"):
+        check_number("value", "no", -np.inf)
+    with pytest.raises(ArgumentError, match=r"^value: expected a number < 3, got 3"):
+        check_number("value", 3, -np.inf, 3, below_high=True)
+    for kind, wanted in ((train.Budget, "a Budget"), (optim.Optimizer, "an Optimizer")):
+        with pytest.raises(ArgumentError, match=f"^it: expected {wanted}, got 3"):
+            check_kind("it", 3, kind)
     with pytest.raises(ArgumentError, match=f"^size: expected at most {2**63 - 1}, got 1000"):
         check_size("size", 10**30)
     assert check_bool("flag", np.True_) is True
@@ -330,6 +343,9 @@ def test_a_refusal_changes_nothing():
         row.extend([nn.Identity(), "no"])
     with pytest.raises(TypeError, match=r"ModuleDict\['c'\]: expected a Module, got str"):
         table.update({"b": nn.Identity(), "c": "no"})
+    for key in ("b.c", "", 3, "keys"):
+        with pytest.raises(ArgumentError, match=r"^ModuleDict"):
+            table.update({"b": nn.Identity(), key: nn.Identity()})
     assert len(row) == len(table) == 1
 
     rnn = nn.RNN(3, 4, nonlinearity="relu")
@@ -342,6 +358,8 @@ def test_a_refusal_changes_nothing():
     optimizer = optim.SGD(groups, momentum=0.5)
     with pytest.raises(ArgumentError, match=r"^max_lr: expected a number >= 0, got 'no'"):
         lr_scheduler.OneCycleLR(optimizer, [0.5, "no"], 10)
+    with pytest.raises(ArgumentError, match=r"^base_momentum: expected a number >= 0, got 'no'"):
+        lr_scheduler.OneCycleLR(optimizer, 0.5, 10, base_momentum="no")
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
     assert all("initial_lr" not in group for group in optimizer.param_groups)
 

@@ -38,12 +38,12 @@ def check_number(
     except (TypeError, ValueError):  # the latter of arrays of several numbers
         fits = False
     if not fits:
-        lower = f"{'>' if above_low else '>='} {low:g}"
-        upper = f" and {'<' if below_high else '<='} {high:g}"
-        raise ArgumentError(
-            f"{name}: expected a number {lower}{upper if below_high or high < math.inf else ''}, "
-            f"got {value!r}"
-        )
+        bounds = []
+        if above_low or low > -math.inf:
+            bounds.append(f" {'>' if above_low else '>='} {low:g}")
+        if below_high or high < math.inf:
+            bounds.append(f" {'<' if below_high else '<='} {high:g}")
+        raise ArgumentError(f"{name}: expected a number{' and'.join(bounds)}, got {value!r}")
 
 
 def check_finite(name: str, value: Any) -> None:
@@ -88,4 +88,5 @@ def check_callable(name: str, value: Any) -> None:
 def check_kind(name: str, value: Any, kind: type) -> None:
     """An object of a class."""
     if not isinstance(value, kind):
-        raise ArgumentError(f"{name}: expected a {kind.__name__}, got {value!r}")
+        article = "an" if kind.__name__[0] in "AEIOaeio" else "a"
+        raise ArgumentError(f"{name}: expected {article} {kind.__name__}, got {value!r}")

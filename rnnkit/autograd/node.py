@@ -7,9 +7,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from rnnkit import rng
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import DTypeError, ShapeError
-from rnnkit.rng import forks, release_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -106,7 +106,7 @@ class Node:
 
 
 _renewing = allocate_lock()
-release_after_fork(_renewing)
+rng.release_after_fork(_renewing)
 
 
 class ExclusiveNode(Node):
@@ -120,15 +120,15 @@ class ExclusiveNode(Node):
 
     def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
         super().__init__(inputs, n_outputs)
-        self._turn, self._forks = RLock(), forks()
+        self._turn, self._forks = RLock(), rng.forks
 
     def turn(self) -> RLock:
         """The lock to hold, which is another in a forked child: there a thread of the parent that
         held it is not there to release it."""
-        if self._forks != forks():
+        if self._forks != rng.forks:
             with _renewing:
-                if self._forks != forks():
-                    self._turn, self._forks = RLock(), forks()
+                if self._forks != rng.forks:
+                    self._turn, self._forks = RLock(), rng.forks
         return self._turn
 
 

@@ -93,18 +93,19 @@ class Primitive:
                 result = run(self.forward, *[tensor._data for tensor in inputs], **params)
         except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             result = self._retry(error, [tensor._data for tensor in inputs], params)
+        records = state.enabled and self.differentiable
         if type(result) is not _ndarray:
             if type(result) is tuple:
                 return self._several(result, inputs, params)
             result = _zero_dim(self.name, result, inputs)
+            records = records and result.dtype in FLOATS
         elif (dtype := result.dtype) is not _float32 and dtype is not _float64:
             result = _supported(self.name, result)
+            records = records and result.dtype in FLOATS
         output = wrap(result)
-        if state.enabled and self.differentiable:
+        if records:
             for tensor in inputs:
                 if tensor._requires_grad:
-                    if result.dtype.kind != "f":
-                        break
                     output._requires_grad = True
                     output.grad_fn = PrimitiveNode(
                         self, inputs, params, result if self._keeps_output else None, 0
@@ -115,17 +116,24 @@ class Primitive:
     def _several(
         self, results: tuple[Array, ...], inputs: tuple[Tensor, ...], params: dict[str, Any]
     ) -> tuple[Tensor, ...]:
-        results = tuple([
-            _supported(self.name, result) if type(result) is _ndarray
-            else _zero_dim(self.name, result, inputs)
-            for result in results
-        ])
+        constant: list[int] = []
+        for result in results:
+            if type(result) is _ndarray:
+                dtype = result.dtype
+                if dtype is _float32 or dtype is _float64:
+                    continue
+            results = tuple([
+                _supported(self.name, each) if type(each) is _ndarray
+                else _zero_dim(self.name, each, inputs)
+                for each in results
+            ])
+            constant = [i for i, each in enumerate(results) if each.dtype not in FLOATS]
+            break
         outputs = tuple([wrap(result) for result in results])
         if state.enabled and self.differentiable:
             for tensor in inputs:
                 if tensor._requires_grad:
                     kept = results if self._keeps_output else None
-                    constant = [i for i, each in enumerate(results) if each.dtype not in FLOATS]
                     PrimitiveNode(self, inputs, params, kept, len(results)).made(outputs, constant)
                     break
         return outputs
@@ -277,12 +285,15 @@ def _zero_dim(name: str, result: Any, inputs: tuple[Tensor, ...]) -> Array:
 
 
 def _supported(name: str, array: Array, kind: type = _ndarray) -> Array:
+    """The array in native byte order; an error says what `kind` of result it was."""
+    if array.dtype in DTYPES:
+        return array
     dtype = array.dtype.newbyteorder("=")
     if dtype not in DTYPES:
         raise DTypeError(
             f"{name}: its forward: expected an array of a supported dtype, got {kind.__name__} of "
             f"{dtype.name}"
         )
-    return array.astype(dtype, copy=False)
+    return array.astype(dtype)
 
 

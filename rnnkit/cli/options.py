@@ -45,7 +45,8 @@ def values(arguments: argparse.Namespace, options: Sequence[Option]) -> dict[str
         if not other:
             continue
         value = given.get(other, by_name[other].default)
-        if str(value) != wanted if wanted else not value:
+        has_effect = str(value) == wanted if wanted else bool(value)
+        if not has_effect:
             flag = by_name[other].flag
             how = f"with {flag} {value}" if other in given else f"without {flag} {wanted}".rstrip()
             arguments.usage_error(f"argument {by_name[name].flag}: has no effect {how}")

@@ -131,7 +131,7 @@ class ModuleDict(Module):
         self.update({} if modules is None else modules)
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Put each of ``modules`` under its key."""
+        """Put each of ``modules`` under its key, or none of them if one cannot be put there."""
         try:
             table = dict(modules)
         except (TypeError, ValueError):
@@ -140,8 +140,9 @@ class ModuleDict(Module):
             ) from None
         for key, module in table.items():
             self._check_is_module(key, module)
+            self._check_new_name(key)
         for key, module in table.items():
-            self[key] = module
+            self.add_module(key, module)
 
     def __getitem__(self, key: str) -> Module:
         return self._table()[key]

@@ -78,7 +78,7 @@ def normal_(tensor: AnyTensor, mean: float = 0.0, std: float = 1.0) -> AnyTensor
 
 def constant_(tensor: AnyTensor, val: float) -> AnyTensor:
     """Fill with ``val``."""
-    if not (isinstance(val, float) and math.isnan(val)):
+    if not (isinstance(val, float | np.floating) and math.isnan(val)):
         check_number("val", val, -math.inf)
     return _fill(tensor, val)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rnnkit.nn.recurrent import Recurrent
 
 MOST_STATES = 8
-"""That a program has: those of the layers, and four."""
+"""Of a program (RK_MOST_STATES of csrc/program.h): those of the layers, and four."""
 WIDTH = 8
 """Memories are padded to multiples of so many steps: each width is a program of its own."""
 MOST_WIDTHS = 16
@@ -141,7 +141,8 @@ def run_with_feeding(
         if len(found) > MOST_WIDTHS:
             del found[next(iter(found))]
     for each in layers:
-        each.train(decoder.training)
+        if each.training is not decoder.training:
+            each.train(decoder.training)
     between = decoder.dropout if decoder.training else 0.0
     if cell.between != between:
         cell.between = between

@@ -305,7 +305,8 @@ class EncoderDecoder(Module):
         if rows != N:
             raise ShapeError(f"target: expected {rows} rows as source has, got {target.shape}")
         inputs = np.concatenate([np.full((1, N), self.start_token), target])[:T]
-        if sampling > 0.0 and T > 0:
+        by_steps = self.input_feeding and not is_program(self.decoder)
+        if T > 0 and (sampling > 0.0 or by_steps):
             return self._run_by_steps(inputs, memory, states, sampling)
         x = self.dropout(self.target_embedding(inputs))
         if not self.input_feeding:
@@ -314,12 +315,10 @@ class EncoderDecoder(Module):
         assert memory is not None
         assert self.attention is not None
         assert self.combine is not None
-        if T == 0 or is_program(self.decoder):
-            return run_with_feeding(
-                self.decoder, self.attention, self.combine, self.dropout, x, states, memory,
-                target_lengths,
-            )
-        return self._run_by_steps(inputs, memory, states, 0.0)
+        return run_with_feeding(
+            self.decoder, self.attention, self.combine, self.dropout, x, states, memory,
+            target_lengths,
+        )
 
     def _run_by_steps(
         self, inputs: Array, memory: Memory | None, states: tuple[Tensor, ...], sampling: float

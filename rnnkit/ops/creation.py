@@ -40,19 +40,22 @@ def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
 def _shape(name: str, shape: Any) -> tuple[int, ...]:
     """A shape as `sizes` reads it. Raises ShapeError for a negative size."""
     found = sizes(name, shape)
-    if any(size > sys.maxsize for size in found):
+    if found and max(found) > sys.maxsize:
         raise ShapeError(f"{name}: shape: expected sizes up to {sys.maxsize}, got {found}")
-    if any(size < 0 for size in found):
+    if found and min(found) < 0:
         raise ShapeError(f"{name}: shape: expected sizes of 0 or more, got {found}")
     return found
 
 
 def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: npt.DTypeLike) -> Array:
-    """An array of one number. Raises DTypeError where `value` is none."""
+    """An array of one number. Raises DTypeError where `value` is none that the dtype has."""
     number = plain_array(f"{name}: value", value)
     if number.ndim or (number.dtype.kind not in "biuf" and not isinstance(value, int)):
         raise DTypeError(f"{name}: value: expected a number, got {value!r}")
-    return np.full(shape, number, supported_dtype(dtype))
+    dtype, number = supported_dtype(dtype), number.item()
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+        raise DTypeError(f"{name}: value: expected a number of {dtype}, got {value!r}")
+    return np.full(shape, number, dtype)
 
 
 def zeros(

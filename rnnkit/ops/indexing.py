@@ -311,10 +311,8 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> TopK:
     axis = one_axis("topk", axis, x.ndim)
     length = x.shape[axis]
     k = check_integer("topk: k", k, 0, length)
-    first = getitem(
-        argsort(x, axis, check_bool("topk: largest", largest)), (*(slice(None),) * axis, slice(k))
-    )
-    indices = clone(first)  # of which the rest is not kept
+    order = _argsort(x, axis=axis, descending=check_bool("topk: largest", largest))
+    indices = clone(getitem(order, (*(slice(None),) * axis, slice(k))))  # the rest is not kept
     return TopK(gather(x, axis, indices), indices)
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-
 def parameter_groups(
     module: Module, weight_decay: float, no_decay: Sequence[str] = ()
 ) -> list[dict[str, Any]]:

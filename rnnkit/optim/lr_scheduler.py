@@ -309,13 +309,14 @@ class OneCycleLR(LRScheduler):
                 f"cycle_momentum: expected False for {type(self.optimizer).__name__}, which has "
                 "no momentum, got True"
             )
+        groups, momenta = self.optimizer.param_groups, []
+        if self.cycle_momentum:
+            for number in range(len(groups)):
+                most = self._of_group("max_momentum", number)
+                least = self._of_group("base_momentum", number)
+                momenta.append(self._annealed(self.last_epoch, most, least, most))
         super()._set_rates()
-        if not self.cycle_momentum:
-            return
-        for number, group in enumerate(self.optimizer.param_groups):
-            most = self._of_group("max_momentum", number)
-            least = self._of_group("base_momentum", number)
-            momentum = self._annealed(self.last_epoch, most, least, most)
+        for group, momentum in zip(groups, momenta, strict=False):  # none where it is left alone
             if "betas" in group:
                 group["betas"] = (momentum, group["betas"][1])
             else:

@@ -157,8 +157,8 @@ class TensorFile:
         }
         checksum = notes.pop(_CHECKSUM, None)
         if checksum is not None:
-            known, rest = _OPENING + checksum.encode(), raw[len(_OPENING) + _DIGITS :]
-            if not raw.startswith(known) or checksum != _checksum(rest, self._blocks(data)):
+            right = _checksum(raw[len(_OPENING) + _DIGITS :], self._blocks(data))
+            if checksum != right or not raw.startswith(_OPENING + right.encode()):
                 raise self._damaged("its checksum is wrong")
         self.has_checksum = checksum is not None
         self.notes = notes

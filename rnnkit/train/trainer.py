@@ -84,6 +84,7 @@ class Trainer:
         """
         check_kind("model", model, Module)
         check_kind("optimizer", optimizer, Optimizer)
+        check_kind("budget", budget, Budget)
         check_kind("measure", measure, Measure)
         if ema is not None:
             check_kind("ema", ema, EMA)
@@ -97,8 +98,6 @@ class Trainer:
         check_size("validations", validations)
         if patience is not None:
             check_size("patience", patience)
-        if not isinstance(budget, Budget):
-            raise ArgumentError(f"budget: expected a Budget, got {budget!r}")
         if clip is not None:
             check_number("clip", clip, above_low=True)
         if clip is not None and optimizer.needs_closure:

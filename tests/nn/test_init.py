@@ -72,6 +72,8 @@ def test_constants():
     np.testing.assert_array_equal(init.zeros_(empty(2, 3)).data, np.zeros((2, 3)))
     np.testing.assert_array_equal(init.ones_(empty(3)).data, np.ones(3))
     np.testing.assert_array_equal(init.constant_(empty(), 2.5).data, 2.5)
+    for nan in (float("nan"), np.float32("nan")):
+        assert np.isnan(init.constant_(empty(), nan).data).all()
     np.testing.assert_array_equal(init.eye_(empty(2, 3)).data, np.eye(2, 3))
 
 

@@ -119,6 +119,10 @@ def test_more_states_than_a_program_has_run_step_by_step(native):
     with rk.backend("python"):
         expected, _ = model(source, target)
     np.testing.assert_allclose(logits.data, expected.data, rtol=1e-10)
+    embedded = []
+    model.target_embedding.register_forward_hook(lambda *_: embedded.append(1))
+    model(source, target)
+    assert len(embedded) == len(target)  # and none of them for all steps in vain
     assert model(source, target[:0])[0].shape == (0, N, TARGETS)
 
 

@@ -74,6 +74,10 @@ def test_values():
     assert rk.zeros(2).tolist() == [0.0, 0.0]
     assert rk.ones(2, dtype=bool).tolist() == [True, True]
     assert rk.full((2,), 7, dtype=np.int64).tolist() == [7, 7]
+    assert rk.full((1,), 10**20).item() == np.float32(1e20)
+    for value, dtype in ((300, "uint8"), (-1, "uint64"), (10**30, "int64"), (np.nan, "int64")):
+        with pytest.raises(DTypeError, match=f"^full: value: expected a number of {dtype}, got"):
+            rk.full((2,), value, dtype=dtype)
     assert rk.arange(3).tolist() == [0, 1, 2]
     assert rk.arange(3).dtype == np.int64
     assert rk.arange(1, 2, 0.25).tolist() == [1.0, 1.25, 1.5, 1.75]

@@ -134,6 +134,7 @@ def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
         (header({"a": {"dtype": "F32", "shape": [1]}}), "a: expected dtype"),
         (header({"__metadata__": {"a": 1}}), "expected texts"),
         (header({"__metadata__": []}), "expected texts"),
+        (header({"__metadata__": {"crc32": "\ud800"}}), "its checksum is wrong"),
         (header(entry("BF16", (2,))) + b"1234", "dtype 'BF16'"),
         (header(entry(["F32"])) + b"1234", "dtype "),
         (header(entry(shape="1")) + b"1234", "shape"),

@@ -34,7 +34,7 @@ def linear(step: float, slope: float, floor: float = 0.0, first: float = 1.0) ->
     check_number("slope", slope, below_high=True)
     check_number("first", first, high=1)
     check_number("floor", floor, high=1)
-    if not 0 <= floor <= first <= 1:
+    if floor > first:
         raise ArgumentError(
             f"floor, first: expected 0 <= floor <= first <= 1, got {floor!r} and {first!r}"
         )
