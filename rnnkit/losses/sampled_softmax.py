@@ -18,7 +18,7 @@ section 3.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from rnnkit.losses.classification import check_class_ids, cross_entropy
 from rnnkit.losses.reduction import check_linear, check_reduction
 from rnnkit.ops import cat, embedding, linear, where
 from rnnkit.ops.operands import check_integer
+from rnnkit.ops.operands import ids as integer_array
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -52,7 +53,7 @@ class Sampler(Protocol):
         ...
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
-        """log q of ids (...), float64 (...)."""
+        """log q of ids (...) from 0 to V - 1, float64 (...)."""
         ...
 
 
@@ -72,7 +73,8 @@ class LogUniformSampler:
         return np.minimum(ids, self.classes - 1)  # rounding may reach V
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
-        return np.log(np.log1p(1 / (np.asarray(ids, np.float64) + 1)) / math.log1p(self.classes))
+        ids = _checked_ids(ids, self.classes).astype(np.float64)
+        return np.log(np.log1p(1 / (ids + 1)) / math.log1p(self.classes))
 
 
 class DistributionSampler:
@@ -104,7 +106,18 @@ class DistributionSampler:
         return np.searchsorted(self._upper, rng.random(count), side="right").astype(np.int64)
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
-        return self._log_probabilities[ids]
+        return self._log_probabilities[_checked_ids(ids, self.classes)]
+
+
+def _checked_ids(ids: Any, classes: int) -> np.ndarray:
+    """As an array. Raises DTypeError, ArgumentError for what are no ids of that many classes."""
+    array = integer_array("log_probability", ids, "ids")
+    if array.size and not 0 <= array.min() <= array.max() < classes:
+        raise ArgumentError(
+            f"log_probability: ids: expected values in [0, {classes}), got {array.min()} to "
+            f"{array.max()}"
+        )
+    return array
 
 
 def sampled_softmax_loss(

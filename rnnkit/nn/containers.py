@@ -45,6 +45,8 @@ class _Row(Module, Generic[M]):
             for i, value in enumerate(check_list("values", values, "several members"), first)
         ]
         for name, member in members:
+            self._check_is_apart(name, member)
+        for name, member in members:
             setattr(self, name, member)
         return self
 
@@ -131,7 +133,7 @@ class ModuleDict(Module):
         self.update({} if modules is None else modules)
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Put each of ``modules`` under its key."""
+        """Put each of ``modules`` under its key, or none of them if one cannot be."""
         try:
             table = dict(modules)
         except (TypeError, ValueError):
@@ -140,6 +142,8 @@ class ModuleDict(Module):
             ) from None
         for key, module in table.items():
             self._check_is_module(key, module)
+            self._check_new_name(key)
+            self._check_is_apart(key, module)
         for key, module in table.items():
             self[key] = module
 

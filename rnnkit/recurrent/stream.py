@@ -11,7 +11,9 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor, no_grad
+from rnnkit.autograd.checks import check_list
 from rnnkit.backend import DTYPE_NAMES
+from rnnkit.cells import Cell
 from rnnkit.cells.base import common_kernel
 from rnnkit.cells.checks import check_size, check_tensor
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -20,7 +22,6 @@ from rnnkit.recurrent.program import obstacle
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
-    from rnnkit.cells import Cell
 
 
 class Stepper:
@@ -45,8 +46,10 @@ class Stepper:
     __slots__ = ("_batch", "_cells", "_dtype", "_in_use", "_native", "_runner", "_state")
 
     def __init__(self, cells: Sequence[Cell], batch_size: int = 1) -> None:
-        first = cells[0]
-        self._cells = tuple(cells)
+        self._cells = tuple(check_list("cells", cells, "the Cells of one layer or more"))
+        if not self._cells or not all(isinstance(cell, Cell) for cell in self._cells):
+            raise ArgumentError(f"cells: expected the Cells of one layer or more, got {cells!r}")
+        cells, first = self._cells, self._cells[0]
         self._batch = check_size("batch_size", batch_size)
         self._dtype = first.dtype
         initial = [cell.initial_state_for(self._batch) for cell in cells]
