@@ -45,6 +45,7 @@ def test_a_program_is_not_said_to_need_more_than_it_does(native, T):
     assert rk.why()[-1].reason.count("segments of") == (T > 256)
 
 
+@pytest.mark.filterwarnings("ignore::rnnkit.recurrent.memory.MemoryBudgetWarning")
 def test_the_longest_segment_that_a_budget_allows():
     for T in (1, 2, 7, 100):
         for step, between in ((10, 1), (1, 10), (7, 5)):
