@@ -465,6 +465,9 @@ HUGE = [
     ("full: shape", lambda n: rk.full((n,), 1.0)),
     ("rand: shape", rk.rand),
     ("randn: shape", rk.randn),
+    ("total_length", lambda n: nn.utils.rnn.pad_packed_sequence(
+        nn.utils.rnn.pack_sequence([rk.ones(2, 3)]), total_length=n)),
+    ("count", lambda n: losses.LogUniformSampler(5).sample(n, None)),
 ]
 
 
@@ -475,12 +478,28 @@ def test_a_size_that_nothing_can_have_is_refused_by_its_name(name, call, size):
         call(size)
 
 
+def test_a_size_that_is_larger_than_what_is_there():
+    x, lengths = rk.ones(3, 2, 4).requires_grad_(), [3, 1]
+    y = nn.MaxPool1d(2**40)(x, lengths)
+    assert y.shape == (0, 2, 4)
+    assert not rk.grad(y.sum(), x)[0].data.any()
+    with pytest.raises(ArgumentError, match="lengths"):
+        nn.MaxPool1d(2**40)(x, [4, 1])
+    windows = data.SeriesWindows(np.ones((9, 1)), window=3, batch_size=2, stride=10**30)
+    assert windows.origins.tolist() == [3]
+    for size in ("window", "horizon"):
+        with pytest.raises(ArgumentError, match="part: moments 0 to 9 hold no target"):
+            data.SeriesWindows(np.ones((9, 1)), **{"window": 3, "batch_size": 2, size: 10**30})
+
+
 def test_integers_beyond_64_bits():
     with pytest.raises(ArgumentError, match=r"^randint: high: expected an integer from"):
         rk.randint(0, 10**30, (2,))
     assert rk.randint(-(2**63), 2**63, (2,)).dtype == np.int64
     with pytest.raises(ArgumentError, match=r"^arange: start: expected an integer from"):
         rk.arange(10**30, 10**30 + 2)
+    with pytest.raises(ArgumentError, match=r"^full: value: expected one of int64, got 1000"):
+        rk.full((2,), 10**30, dtype="int64")
     np.testing.assert_array_equal(rk.arange(254, 256, dtype="uint8").data, [254, 255])
     np.testing.assert_array_equal(rk.arange(3, 0, -1).data, [3, 2, 1])
 

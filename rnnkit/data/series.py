@@ -266,12 +266,13 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
             raise ArgumentError(f"part: expected (begin, end) within 0 to {length}, got {part}")
         begin, end = whole
         first = max(begin, self.window + transform.lag)
-        self.origins = np.arange(first, end - self.horizon + 1, stride)
-        if not len(self.origins):
+        after = end - self.horizon + 1
+        if first >= after:
             raise ArgumentError(
                 f"part: moments {begin} to {end} hold no target of {horizon} with a window of "
                 f"{window} before it; make window or horizon smaller"
             )
+        self.origins = np.arange(first, after, min(stride, length))
         # Moment t of the series is in row t - lag.
         self._values = cast_finite("series", transform.transform(self.series), dtype)
         self.batches_per_epoch = -(-len(self.origins) // batch_size)

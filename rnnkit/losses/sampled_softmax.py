@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rnnkit import rng as library
+from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.tensor import float64_array
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, ShapeError
@@ -67,7 +68,7 @@ class LogUniformSampler:
         self.classes = check_size("classes", classes)
 
     def sample(self, count: int, rng: Generator) -> np.ndarray:
-        count, rng = check_integer("count", count, 0), library.given_or_own(rng)
+        count, rng = _checked_count(count), library.given_or_own(rng)
         # The inverse of P(id < k) = log(k + 1) / log(V + 1).
         ids = np.expm1(rng.random(count) * math.log1p(self.classes)).astype(np.int64)
         return np.minimum(ids, self.classes - 1)  # rounding may reach V
@@ -102,11 +103,17 @@ class DistributionSampler:
             self._log_probabilities = np.log(values / total)
 
     def sample(self, count: int, rng: Generator) -> np.ndarray:
-        count, rng = check_integer("count", count, 0), library.given_or_own(rng)
+        count, rng = _checked_count(count), library.given_or_own(rng)
         return np.searchsorted(self._upper, rng.random(count), side="right").astype(np.int64)
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
         return self._log_probabilities[_checked_ids(ids, self.classes)]
+
+
+def _checked_count(count: int) -> int:
+    count = check_integer("count", count, 0)
+    check_fits("count", count, 8)
+    return count
 
 
 def _checked_ids(ids: Any, classes: int) -> np.ndarray:

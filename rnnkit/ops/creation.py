@@ -49,11 +49,16 @@ def _shape(name: str, shape: Any, dtype: np.dtype[Any]) -> tuple[int, ...]:
 
 
 def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: npt.DTypeLike) -> Array:
-    """An array of one number. Raises DTypeError where `value` is none."""
+    """An array of one number. Raises DTypeError where `value` is none, ArgumentError where it is
+    beyond the integers of the dtype."""
     number = plain_array(f"{name}: value", value)
     if number.ndim or (number.dtype.kind not in "biuf" and not isinstance(value, int)):
         raise DTypeError(f"{name}: value: expected a number, got {value!r}")
-    return np.full(shape, number, supported_dtype(dtype))
+    try:
+        return np.full(shape, number, supported_dtype(dtype))
+    except OverflowError:
+        wanted = supported_dtype(dtype).name
+        raise ArgumentError(f"{name}: value: expected one of {wanted}, got {value!r}") from None
 
 
 def zeros(
