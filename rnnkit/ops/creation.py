@@ -175,9 +175,10 @@ def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
     Raises:
         ArgumentError: `high` is not above `low`, or one of them is no integer or not of int64.
     """
-    # NumPy would round them off.
-    low = check_integer("randint: low", low, -(2**63), 2**63 - 1)
-    high = check_integer("randint: high", high, -(2**63), 2**63)
+    low = check_integer("randint: low", low)  # NumPy would round it off
+    high = check_integer("randint: high", high)
+    check_integer("randint: low", low, -(2**63), 2**63 - 1)
+    check_integer("randint: high", high, -(2**63), 2**63)
     if not low < high:
         raise ArgumentError(f"randint: high: expected a number above low, {low}, got {high}")
     found = _shape("randint", (shape,), np.dtype(np.int64))

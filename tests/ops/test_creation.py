@@ -66,7 +66,7 @@ def test_ranges_do_not_lose_their_step_to_rounding():
 def test_random_integers_need_a_range():
     with pytest.raises(ArgumentError, match="randint: high: expected a number above low, 3, got 3"):
         rk.randint(3, 3, (2,))
-    with pytest.raises(ArgumentError, match=r"randint: high: expected an integer .*, got 2\.5"):
+    with pytest.raises(ArgumentError, match=r"randint: high: expected an integer, got 2\.5"):
         rk.randint(0, 2.5, (2,))
 
 
