@@ -248,10 +248,7 @@ class Module:
 
     def _register(self, name: str, value: Tensor | Module | None, kind: str) -> None:
         kinds = self._known_kinds(name)
-        if isinstance(value, Module) and self in value.modules():
-            raise ArgumentError(
-                f"{type(self).__name__}.{name}: a module cannot contain itself, at any depth"
-            )
+        self._check_is_apart(name, value)
         if kinds.get(name) != kind:
             kinds.pop(name, None)
             kinds[name] = kind
@@ -266,6 +263,12 @@ class Module:
             )
         if hasattr(self, name) and name not in kinds:
             raise ArgumentError(f"{type(self).__name__} already has an attribute {name!r}")
+
+    def _check_is_apart(self, name: str, value: Any) -> None:
+        if isinstance(value, Module) and self in value.modules():
+            raise ArgumentError(
+                f"{type(self).__name__}.{name}: a module cannot contain itself, at any depth"
+            )
 
     def _check_fits(self, name: str, value: Any, kind: str) -> None:
         expected = {PARAMETER: Parameter, MODULE: Module}.get(kind, Tensor)
@@ -299,7 +302,7 @@ class Module:
         A module reached by several names is yielded once, unless ``remove_duplicate`` is False.
         """
         walk = self._walk(prefix)
-        return _without_repeats(walk) if remove_duplicate else walk
+        return _without_repeats(walk) if check_bool("remove_duplicate", remove_duplicate) else walk
 
     def modules(self) -> Iterator[Module]:
         """Yield this module and all below it, each once."""
@@ -325,8 +328,10 @@ class Module:
         ``recurse=False`` leaves out those below. A shared Parameter comes once, unless
         ``remove_duplicate`` is False.
         """
+        recurse = check_bool("recurse", recurse)
+        once = check_bool("remove_duplicate", remove_duplicate)
         named = self._named_tensors(prefix, PARAMETER, recurse=recurse)
-        return _without_repeats(named) if remove_duplicate else named
+        return _without_repeats(named) if once else named
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """Yield all Parameters of this module and, with ``recurse``, those below it, each once."""
@@ -340,8 +345,10 @@ class Module:
         ``recurse=False`` leaves out those below. A shared buffer comes once, unless
         ``remove_duplicate`` is False.
         """
+        recurse = check_bool("recurse", recurse)
+        once = check_bool("remove_duplicate", remove_duplicate)
         named = self._named_tensors(prefix, BUFFER, TRANSIENT_BUFFER, recurse=recurse)
-        return _without_repeats(named) if remove_duplicate else named
+        return _without_repeats(named) if once else named
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """Yield all buffers of this module and, with ``recurse``, those below it, each once."""

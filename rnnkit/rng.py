@@ -39,8 +39,13 @@ def release_after_fork(lock: Any) -> None:
         if not (hasattr(lock, "_is_owned") and lock._is_owned()):
             lock._at_fork_reinit()
 
+    in_forked_children(release)
+
+
+def in_forked_children(call: Callable[[], object]) -> None:
+    """Has a function called in each child, where there is such a thing as a fork."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=release)
+        os.register_at_fork(after_in_child=call)
 
 
 release_after_fork(_making)
@@ -51,8 +56,7 @@ def _count_fork() -> None:
     forks += 1
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
+in_forked_children(_count_fork)
 
 
 def generator() -> Generator:

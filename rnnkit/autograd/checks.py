@@ -6,6 +6,7 @@ Each raises an ArgumentError that names the argument, what was expected and what
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -59,6 +60,13 @@ def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ArgumentError(f"{name}: expected a bool, got {value!r} ({type(value).__name__})")
     return bool(value)
+
+
+def check_fits(name: str, count: int, bytes_of_one: int) -> None:
+    """No more than an array can have, whatever memory there is."""
+    most = sys.maxsize // max(1, bytes_of_one)
+    if count > most:
+        raise ArgumentError(f"{name}: expected at most {most}, got {count}")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

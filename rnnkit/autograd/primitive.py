@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.dtypes import DTYPES, FLOATS
 from rnnkit.autograd.grad_mode import _run_with_errstate, state
 from rnnkit.autograd.node import Node, PartialGradient, next_number
@@ -261,8 +262,13 @@ def primitive(
         differentiable: False declares that results never carry a gradient, as integers never do.
 
     Raises:
-        ArgumentError: the name is taken. Its calls raise DTypeError for a result of another dtype.
+        ArgumentError: the name is taken, or an argument is no such thing. Its calls raise
+            DTypeError for a result of another dtype.
     """
+    if not isinstance(name, str):
+        raise ArgumentError(f"name: expected a text, got {name!r}")
+    check_callable("forward", forward)
+    differentiable = check_bool("differentiable", differentiable)
     if name in PRIMITIVES:
         raise ArgumentError(f"name: a primitive called {name!r} exists already")
     made = PRIMITIVES[name] = Primitive(name, forward, differentiable)

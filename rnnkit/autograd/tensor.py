@@ -154,6 +154,8 @@ class Tensor(DeclaredMethods):
         *,
         copy: bool = True,
     ) -> None:
+        if copy is not True and copy is not False:
+            copy = check_bool("copy", copy)
         self._data = to_array(data, dtype, copy=copy)
         self._grad = None
         self._hooks = None

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 
-def check_size(name: str, value: Any) -> int:
-    """A positive integer (Python's or NumPy's, but not a bool)."""
+def check_size(name: str, value: Any, most: int = sys.maxsize) -> int:
+    """A positive integer (Python's or NumPy's, but not a bool) up to ``most``."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
         raise ArgumentError(f"{name}: expected an int, got {value!r} ({type(value).__name__})")
     if value < 1:
         raise ArgumentError(f"{name}: expected at least 1, got {value}")
-    if value > sys.maxsize:
-        raise ArgumentError(f"{name}: expected at most {sys.maxsize}, got {value}")
+    if value > most:
+        raise ArgumentError(f"{name}: expected at most {most}, got {value}")
     return int(value)
 
 

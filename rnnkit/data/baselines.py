@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.tensor import float64_array, plain_array
 from rnnkit.data.batches import check_positive
 from rnnkit.errors import ArgumentError, ShapeError
@@ -23,13 +24,15 @@ def naive(history: Any, horizon: int) -> np.ndarray:
 def seasonal_naive(history: Any, horizon: int, season: int) -> np.ndarray:
     """The last ``season`` moments again and again: (horizon, ...) from ``history`` (L, ...).
 
-    Raises ArgumentError when a size is not positive or ``history`` is shorter than a season.
+    Raises ArgumentError when a size is not positive, ``history`` is shorter than a season, or
+    ``horizon`` more than an array can have.
     """
     check_positive("horizon", horizon)
     check_positive("season", season)
     known = plain_array("history", history)
     if not known.ndim or len(known) < season:
         raise ArgumentError(f"history: expected {season} moments or more, got {known.shape}")
+    _check_horizon(horizon, known)
     return known[len(known) - season + np.arange(horizon) % season]
 
 
@@ -43,10 +46,15 @@ def drift(history: Any, horizon: int) -> np.ndarray:
     known = float64_array("history", history)
     if not known.ndim or len(known) < 2:
         raise ArgumentError(f"history: expected 2 moments or more, got {known.shape}")
+    _check_horizon(horizon, known)
     slope = (known[-1] - known[0]) / (len(known) - 1)
     ahead = np.arange(1, horizon + 1).reshape(-1, *[1] * (known.ndim - 1))
     line: np.ndarray = known[-1] + slope * ahead
     return line
+
+
+def _check_horizon(horizon: int, known: np.ndarray) -> None:
+    check_fits("horizon", horizon, max(8, known[0].nbytes))  # 8: the moments are numbered
 
 
 def rmse(forecast: Any, truth: Any) -> float:

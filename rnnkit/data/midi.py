@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_list, check_number
+from rnnkit.autograd.checks import check_bool, check_list, check_number
 from rnnkit.data.atomic import write_atomically
 from rnnkit.data.batches import check_positive
 from rnnkit.data.readers.piano_rolls import KEYS, LOWEST
@@ -137,6 +137,7 @@ def roll_notes(
     ticks = check_positive("ticks", ticks)
     if check_positive("velocity", velocity) > 127:
         raise ArgumentError(f"velocity: expected 1 to 127, got {velocity}")
+    tie = check_bool("tie", tie)
     keys = np.asarray(roll)
     if keys.ndim != 2 or keys.shape[1] != KEYS:
         raise ShapeError(f"roll: expected (T, {KEYS}), got {keys.shape}")
@@ -159,7 +160,7 @@ def notes_roll(notes: Iterable[Note], ticks: int = 480) -> np.ndarray:
     and for ``ticks`` that are no positive integer.
     """
     ticks = check_positive("ticks", ticks)
-    known = [_checked(note) for note in notes]
+    known = [_checked(note) for note in check_list("notes", notes, "several notes")]
     length = max((-(-(note.start + note.duration) // ticks) for note in known), default=0)
     roll = np.zeros((length, KEYS), np.float32)
     for note in known:
@@ -176,7 +177,10 @@ def notes_roll(notes: Iterable[Note], ticks: int = 480) -> np.ndarray:
 
 
 def _checked(note: Note) -> Note:
-    note = Note(*note)
+    try:
+        note = Note(*note)
+    except TypeError:
+        raise ArgumentError(f"notes: expected Notes, got {note!r:.40}") from None
     for name, least, largest in (
         ("start", 0, _LONGEST), ("duration", 1, _LONGEST), ("pitch", 0, 127),
         ("velocity", 1, 127), ("channel", 0, 15),

@@ -22,9 +22,10 @@ from rnnkit.data.batches import (
     epoch_generator,
 )
 from rnnkit.data.vocabulary import check_record
-from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops.operands import check_integer
 
+_MOST_ORIGINS = 10_000_000  # of a backtest: a list of them takes some gigabytes
 SCALINGS = ("standard", "minmax", "none")
 
 
@@ -265,12 +266,13 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
             raise ArgumentError(f"part: expected (begin, end) within 0 to {length}, got {part}")
         begin, end = whole
         first = max(begin, self.window + transform.lag)
-        self.origins = np.arange(first, end - self.horizon + 1, stride)
-        if not len(self.origins):
+        after = end - self.horizon + 1
+        if first >= after:
             raise ArgumentError(
                 f"part: moments {begin} to {end} hold no target of {horizon} with a window of "
                 f"{window} before it; make window or horizon smaller"
             )
+        self.origins = np.arange(first, after, min(stride, length))
         # Moment t of the series is in row t - lag.
         self._values = cast_finite("series", transform.transform(self.series), dtype)
         self.batches_per_epoch = -(-len(self.origins) // batch_size)
@@ -305,9 +307,10 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
         """A model's outputs (horizon, N, K) in the series' own units, float64.
 
         ``rows``: those of the batch that the outputs are for; without, they are for ``latest()``.
-        Raises ShapeError when the outputs are of another shape.
+        Raises ShapeError when the outputs are of another shape, and as ``truth`` does.
         """
         outputs = np.asarray(outputs)
+        rows = None if rows is None else self._checked_rows(rows)
         expected = (self.horizon, 1 if rows is None else len(rows), len(self.channels))
         if outputs.shape != expected:
             raise ShapeError(f"outputs: expected {expected}, got {outputs.shape}")
@@ -318,8 +321,25 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
         return self.transform.inverse(outputs, history, self.channels)
 
     def truth(self, rows: Any) -> np.ndarray:
-        """What came, (horizon, N, K) float64 in the series' own units."""
-        return self._stretch(self.series, rows, 0, self.horizon)
+        """What came, (horizon, N, K) float64 in the series' own units.
+
+        ``rows``: (N,), the numbers of windows. Raises DTypeError for other than integers,
+        ShapeError for other axes, ArgumentError for windows that there are not.
+        """
+        return self._stretch(self.series, self._checked_rows(rows), 0, self.horizon)
+
+    def _checked_rows(self, rows: Any) -> np.ndarray:
+        numbers = plain_array("rows", rows)
+        if numbers.ndim != 1:
+            raise ShapeError(f"rows: expected (N,), the numbers of windows, got {numbers.shape}")
+        if numbers.dtype.kind not in "iu" and numbers.size:
+            raise DTypeError(f"rows: expected integers, got {numbers.dtype}")
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise ArgumentError(
+                f"rows: expected windows from 0 to {len(self) - 1}, got {numbers.min()} to "
+                f"{numbers.max()}"
+            )
+        return numbers.astype(np.int64)
 
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
@@ -340,9 +360,9 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
         target_lengths = np.full(len(rows), self.horizon, np.int64)
         return SequenceBatch(position, index == 0, inputs, lengths, targets, target_lengths, rows)
 
-    def _stretch(self, values: np.ndarray, rows: Any, begin: int, end: int) -> np.ndarray:
+    def _stretch(self, values: np.ndarray, rows: np.ndarray, begin: int, end: int) -> np.ndarray:
         """(end - begin, N, K): those moments, counted from the origins, of the chosen channels."""
-        times = self.origins[np.asarray(rows, np.int64)] + np.arange(begin, end)[:, None]
+        times = self.origins[rows] + np.arange(begin, end)[:, None]
         return values[times[..., None], self.channels]
 
 
@@ -382,7 +402,8 @@ def rolling_origins(
         (training, test) pairs of (begin, end); no test part reaches past the series.
 
     Raises:
-        ArgumentError: a size that is not positive, or no room for one forecast.
+        ArgumentError: a size that is not positive, no room for one forecast, or more than
+            10,000,000 forecasts.
     """
     step = horizon if step is None else step
     sizes = (("length", length), ("initial", initial), ("horizon", horizon), ("step", step))
@@ -391,6 +412,12 @@ def rolling_origins(
     if initial + horizon > length:
         raise ArgumentError(
             f"initial: {initial} moments and a horizon of {horizon} do not fit into {length}"
+        )
+    count = (length - horizon - initial) // step + 1
+    if count > _MOST_ORIGINS:
+        raise ArgumentError(
+            f"length: expected up to {_MOST_ORIGINS} forecasts, got {count} within {length} "
+            f"moments at a step of {step}"
         )
     return [((0, t), (t, t + horizon)) for t in range(initial, length - horizon + 1, step)]
 

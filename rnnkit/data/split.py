@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_number
+from rnnkit.autograd.checks import check_fits, check_number
 from rnnkit.data.batches import check_positive, check_seed
 from rnnkit.errors import ArgumentError
 
@@ -61,7 +61,7 @@ def split_at_random(
     """
     _check_share("held_out", held_out)
     count = check_positive("count", count)
-    number = _group_numbers(groups, count)
+    number = _group_numbers("groups", groups, count)
     sizes = np.bincount(number)
     order = np.random.Generator(np.random.PCG64(check_seed(seed))).permutation(len(sizes))
     taken = np.cumsum(sizes[order])
@@ -103,8 +103,10 @@ def k_folds(
             integer; other counts of labels or groups than items.
     """
     count = check_positive("count", count)
-    number = _group_numbers(groups, count)
-    kinds = _group_numbers(labels if labels is not None else [0] * count, count)
+    number = _group_numbers("groups", groups, count)
+    kinds = np.zeros_like(number)
+    if labels is not None:
+        kinds = _group_numbers("labels", labels, count)
     group_count = int(number.max()) + 1
     if not 2 <= check_positive("k", k) <= group_count:
         raise ArgumentError(f"k: expected 2 to {group_count}, the items or groups, got {k}")
@@ -128,9 +130,10 @@ def k_folds(
 def group_duplicates(items: Iterable[Any]) -> np.ndarray:
     """A mark for each item, int64 (R,): the same for items that are equal.
 
-    Items are texts or other hashable values, lists of such, or arrays.
+    Items are texts or other hashable values, lists of such, or arrays. Raises ArgumentError for
+    what is none of these.
     """
-    return _numbers(map(_mark, items))
+    return _numbers("items", items, _mark)
 
 
 def _mark(item: Any) -> Hashable:
@@ -139,18 +142,25 @@ def _mark(item: Any) -> Hashable:
     return tuple(map(_mark, item)) if isinstance(item, list | tuple) else item
 
 
-def _group_numbers(groups: Iterable[Hashable] | None, count: int) -> np.ndarray:
+def _group_numbers(name: str, groups: Iterable[Hashable] | None, count: int) -> np.ndarray:
+    check_fits("count", count, 8)
     if groups is None:
         return np.arange(count)
-    numbers = _numbers(groups)
+    numbers = _numbers(name, groups)
     if len(numbers) != count:
-        raise ArgumentError(f"groups, labels: expected {count}, one an item, got {len(numbers)}")
+        raise ArgumentError(f"{name}: expected {count}, one an item, got {len(numbers)}")
     return numbers
 
 
-def _numbers(marks: Iterable[Hashable]) -> np.ndarray:
+def _numbers(
+    name: str, marks: Iterable[Any], hashable: Callable[[Any], Hashable] = lambda mark: mark
+) -> np.ndarray:
     known: dict[Hashable, int] = {}
-    return np.array([known.setdefault(mark, len(known)) for mark in marks], np.int64)
+    try:
+        numbers = [known.setdefault(hashable(mark), len(known)) for mark in marks]
+    except TypeError as error:
+        raise ArgumentError(f"{name}: expected several hashable values: {error}") from None
+    return np.array(numbers, np.int64)
 
 
 def _check_share(name: str, share: float) -> None:

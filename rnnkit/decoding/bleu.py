@@ -102,8 +102,10 @@ def tokenize_13a(text: str) -> list[str]:
     """The tokens of ``text`` by the rules of NIST's mteval-v13a, as sacreBLEU has them.
 
     Punctuation is cut off but for apostrophes, for hyphens that no digit stands before, and for
-    periods and commas between digits.
+    periods and commas between digits. Raises DTypeError for something else than a text.
     """
+    if not isinstance(text, str):
+        raise DTypeError(f"text: expected a text, got {type(text).__name__}")
     text = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, character in _ENTITIES:
         text = text.replace(entity, character)

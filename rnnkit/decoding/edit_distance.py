@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rnnkit.autograd import Tensor
+from rnnkit.autograd.checks import check_list
 from rnnkit.errors import ArgumentError, ShapeError
 
 Labels: TypeAlias = "Sequence[Hashable] | np.ndarray[Any, np.dtype[Any]] | Tensor"
@@ -66,7 +67,7 @@ def label_error_rate(predictions: Iterable[Labels], references: Iterable[Labels]
         ArgumentError: there are not as many of both, or one of them is no sequence.
         ShapeError: an array has not one axis.
     """
-    found, right = list(predictions), list(references)
+    found, right = _several("predictions", predictions), _several("references", references)
     if len(found) != len(right):
         raise ArgumentError(
             f"predictions, references: expected as many of each, got {len(found)} and {len(right)}"
@@ -79,6 +80,11 @@ def label_error_rate(predictions: Iterable[Labels], references: Iterable[Labels]
     if labels:
         return errors / labels
     return float("inf") if errors else 0.0
+
+
+def _several(name: str, rows: Iterable[Labels]) -> list[Labels]:
+    # The letters of a text are sequences of one label each.
+    return list(rows) if isinstance(rows, str) else check_list(name, rows, "several sequences")
 
 
 def _ids(name: str, labels: Labels, known: dict[Hashable, int]) -> np.ndarray[Any, Any]:

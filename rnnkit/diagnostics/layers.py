@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_number
+from rnnkit.autograd.checks import check_list, check_number
 from rnnkit.diagnostics.decay import factor_per_step, memory_length, norms_of_rows
 from rnnkit.errors import ArgumentError, GraphError
 
@@ -155,9 +155,9 @@ class LayerTrace:
 
         Raises ArgumentError where one is not from 0 to 1.
         """
+        q = check_list("q", q, "several numbers from 0 to 1")
         for each in q:
-            if not 0 <= each <= 1:
-                raise ArgumentError(f"q: expected numbers from 0 to 1, got {each!r}")
+            check_number("q", each, high=1.0)
         rows = self.row_norms(state)
         result = np.full((len(q), self.T), np.nan)
         for t in range(self.T):

@@ -18,11 +18,12 @@ section 3.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from rnnkit import rng as library
+from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.tensor import float64_array
 from rnnkit.cells.checks import check_size
 from rnnkit.errors import ArgumentError, ShapeError
@@ -30,6 +31,7 @@ from rnnkit.losses.classification import check_class_ids, cross_entropy
 from rnnkit.losses.reduction import check_linear, check_reduction
 from rnnkit.ops import cat, embedding, linear, where
 from rnnkit.ops.operands import check_integer
+from rnnkit.ops.operands import ids as integer_array
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -52,7 +54,7 @@ class Sampler(Protocol):
         ...
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
-        """log q of ids (...), float64 (...)."""
+        """log q of ids (...) from 0 to V - 1, float64 (...)."""
         ...
 
 
@@ -66,13 +68,14 @@ class LogUniformSampler:
         self.classes = check_size("classes", classes)
 
     def sample(self, count: int, rng: Generator) -> np.ndarray:
-        count, rng = check_integer("count", count, 0), library.given_or_own(rng)
+        count, rng = _checked_count(count), library.given_or_own(rng)
         # The inverse of P(id < k) = log(k + 1) / log(V + 1).
         ids = np.expm1(rng.random(count) * math.log1p(self.classes)).astype(np.int64)
         return np.minimum(ids, self.classes - 1)  # rounding may reach V
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
-        return np.log(np.log1p(1 / (np.asarray(ids, np.float64) + 1)) / math.log1p(self.classes))
+        ids = _checked_ids(ids, self.classes).astype(np.float64)
+        return np.log(np.log1p(1 / (ids + 1)) / math.log1p(self.classes))
 
 
 class DistributionSampler:
@@ -100,11 +103,28 @@ class DistributionSampler:
             self._log_probabilities = np.log(values / total)
 
     def sample(self, count: int, rng: Generator) -> np.ndarray:
-        count, rng = check_integer("count", count, 0), library.given_or_own(rng)
+        count, rng = _checked_count(count), library.given_or_own(rng)
         return np.searchsorted(self._upper, rng.random(count), side="right").astype(np.int64)
 
     def log_probability(self, ids: np.ndarray) -> np.ndarray:
-        return self._log_probabilities[ids]
+        return self._log_probabilities[_checked_ids(ids, self.classes)]
+
+
+def _checked_count(count: int) -> int:
+    count = check_integer("count", count, 0)
+    check_fits("count", count, 8)
+    return count
+
+
+def _checked_ids(ids: Any, classes: int) -> np.ndarray:
+    """As an array. Raises DTypeError, ArgumentError for what are no ids of that many classes."""
+    array = integer_array("log_probability", ids, "ids")
+    if array.size and not 0 <= array.min() <= array.max() < classes:
+        raise ArgumentError(
+            f"log_probability: ids: expected values in [0, {classes}), got {array.min()} to "
+            f"{array.max()}"
+        )
+    return array
 
 
 def sampled_softmax_loss(

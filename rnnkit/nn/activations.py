@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rnnkit.cells.checks import check_number
 from rnnkit.module import Module
 from rnnkit.ops import flatten, log_softmax, relu, sigmoid, softmax, softplus, tanh
+from rnnkit.ops.operands import check_integer
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -44,6 +46,7 @@ class Softplus(Module):
 
     def __init__(self, beta: float = 1.0) -> None:
         super().__init__()
+        check_number("beta", beta, above_low=True)
         self.beta = beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +61,7 @@ class _AlongAxis(Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = check_integer("dim", dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
@@ -83,8 +86,8 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim = start_dim
-        self.end_dim = end_dim
+        self.start_dim = check_integer("start_dim", start_dim)
+        self.end_dim = check_integer("end_dim", end_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return flatten(x, self.start_dim, self.end_dim)

@@ -45,6 +45,8 @@ class _Row(Module, Generic[M]):
             for i, value in enumerate(check_list("values", values, "several members"), first)
         ]
         for name, member in members:
+            self._check_is_apart(name, member)
+        for name, member in members:
             setattr(self, name, member)
         return self
 
@@ -141,6 +143,7 @@ class ModuleDict(Module):
         for key, module in table.items():
             self._check_is_module(key, module)
             self._check_new_name(key)
+            self._check_is_apart(key, module)
         for key, module in table.items():
             self.add_module(key, module)
 

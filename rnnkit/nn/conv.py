@@ -184,6 +184,11 @@ class _Pool1d(_Windows):
         x = real("x", x)
         if x.ndim != 3:
             raise ShapeError(f"x: expected axes (T, N, C), got shape {x.shape}")
+        T, N, _ = x.shape
+        if not self.output_lengths(T):  # however large a window that does not fit may be
+            if lengths is not None:
+                check_lengths(lengths, T, N)
+            return x[:0]
         windows, counts = self._windows(x, lengths)
         return without_padding(self._pooled(stack(windows, 0)), counts)
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rnnkit import losses
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.tensor import plain_array, to_array
+from rnnkit.autograd.checks import check_bool, check_number
+from rnnkit.autograd.tensor import FLOATS, default_dtype, plain_array, to_array
+from rnnkit.errors import DTypeError
+from rnnkit.losses.classification import check_smoothing
 from rnnkit.losses.reduction import check_reduction
 from rnnkit.module import Module
+from rnnkit.ops.operands import check_integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -28,7 +34,12 @@ class _Loss(Module):
     def _constant(self, name: str, values: ArrayLike | Tensor | None) -> None:
         """Registers factors, which follow ``to`` and are part of ``state_dict``, or None."""
         if values is not None and not isinstance(values, Tensor):
-            values = Tensor(to_array(plain_array(name, values), name=name))
+            array = to_array(plain_array(name, values), name=name)
+            if array.dtype.kind in "iu" and not isinstance(values, np.ndarray):
+                array = array.astype(default_dtype)  # of a list of whole numbers
+            values = Tensor(array)
+        if values is not None and values.dtype not in FLOATS:
+            raise DTypeError(f"{name}: expected float32 or float64, got {values.dtype}")
         self.register_buffer(name, values)
 
 
@@ -44,7 +55,7 @@ class _OfClasses(_Loss):
     ) -> None:
         super().__init__(reduction)
         self._constant("weight", weight)
-        self.ignore_index = ignore_index
+        self.ignore_index = check_integer("ignore_index", ignore_index)
 
 
 class CrossEntropyLoss(_OfClasses):
@@ -59,6 +70,7 @@ class CrossEntropyLoss(_OfClasses):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(weight, ignore_index=ignore_index, reduction=reduction)
+        check_smoothing(label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
@@ -106,6 +118,7 @@ class SmoothL1Loss(_Loss):
 
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
+        check_number("beta", beta)
         self.beta = beta
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
@@ -117,6 +130,7 @@ class HuberLoss(_Loss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
+        check_number("delta", delta, above_low=True)
         self.delta = delta
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
@@ -128,7 +142,8 @@ class GaussianNLLLoss(_Loss):
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.full = full
+        self.full = check_bool("full", full)
+        check_number("eps", eps, above_low=True)
         self.eps = eps
 
     def forward(self, input: Tensor, target: Any, var: Any) -> Tensor:
@@ -147,8 +162,9 @@ class PoissonNLLLoss(_Loss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction)
-        self.log_input = log_input
-        self.full = full
+        self.log_input = check_bool("log_input", log_input)
+        self.full = check_bool("full", full)
+        check_number("eps", eps)
         self.eps = eps
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
@@ -164,7 +180,7 @@ class KLDivLoss(_Loss):
 
     def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)
-        self.log_target = log_target
+        self.log_target = check_bool("log_target", log_target)
 
     def forward(self, input: Tensor, target: Any) -> Tensor:
         return losses.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
@@ -215,8 +231,8 @@ class CTCLoss(_Loss):
         self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
     ) -> None:
         super().__init__(reduction)
-        self.blank = blank
-        self.zero_infinity = zero_infinity
+        self.blank = check_integer("blank", blank, 0)
+        self.zero_infinity = check_bool("zero_infinity", zero_infinity)
 
     def forward(
         self, log_probs: Tensor, targets: Any, input_lengths: Any, target_lengths: Any

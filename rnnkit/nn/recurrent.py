@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rnnkit.recurrent.program.show import Listing
     from rnnkit.recurrent.schedule import Schedule
 
+MOST_LAYERS = 10_000  # each is made in Python: more are a mistake, and would fill the memory
 MERGES = ("concat", "sum", "mean", "separate")
 
 # Of an input, by its rank, without and with `batch_first`.
@@ -103,9 +104,9 @@ class Recurrent(Module):
     Raises:
         ShapeError: a wrong rank or size of x or of a state.
         DTypeError: integers, or a dtype other than that of the parameters.
-        ArgumentError: an option or a length out of range; a wrong number of states; ``lengths``
-            beside a PackedSequence; a ``weight_dropout`` for a cell without ``weight_hh``; layers
-            whose states differ in shape.
+        ArgumentError: an option or a length out of range, such as more than 10,000 layers; a wrong
+            number of states; ``lengths`` beside a PackedSequence; a ``weight_dropout`` for a cell
+            without ``weight_hh``; layers whose states differ in shape.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
 
@@ -127,7 +128,7 @@ class Recurrent(Module):
             raise ArgumentError(f"cell: expected a Cell object, got {type(cell).__name__}")
         self.input_size = cell.input_size
         self.hidden_size = cell.hidden_size
-        self.num_layers = check_size("num_layers", num_layers)
+        self.num_layers = check_size("num_layers", num_layers, MOST_LAYERS)
         self.batch_first = check_bool("batch_first", batch_first)
         self.dropout = check_probability("dropout", dropout)
         self.bidirectional = check_bool("bidirectional", bidirectional)

@@ -255,6 +255,11 @@ class EncoderDecoder(Module):
             the log-probabilities of the next token (N, V), the next state, and the weights of the
             attention (N, S) or None.
         """
+        wanted = len(self.state_axes)
+        if not isinstance(state, tuple | list) or len(state) != wanted:
+            raise ArgumentError(
+                f"state: expected {wanted} items, as start and step return, got {state!r:.40}"
+            )
         kept = 0 if self.attention is None else len(Memory._fields)
         memory = Memory(*state[:kept]) if kept else None
         states, feed = state[kept:], None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_finite
+from rnnkit.autograd.checks import check_finite, check_fits
 from rnnkit.autograd.dtypes import default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, plain_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -37,13 +37,14 @@ def _float_dtype(name: str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     return found
 
 
-def _shape(name: str, shape: Any) -> tuple[int, ...]:
-    """A shape as `sizes` reads it. Raises ShapeError for a negative size."""
+def _shape(name: str, shape: Any, dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """A shape as `sizes` reads it. Raises ShapeError for sizes that no array of a dtype has."""
     found = sizes(name, shape)
-    if found and max(found) > sys.maxsize:
-        raise ShapeError(f"{name}: shape: expected sizes up to {sys.maxsize}, got {found}")
-    if found and min(found) < 0:
+    if any(size < 0 for size in found):
         raise ShapeError(f"{name}: shape: expected sizes of 0 or more, got {found}")
+    most = sys.maxsize // dtype.itemsize
+    if math.prod(size for size in found if size) > most:  # NumPy's count leaves out 0, too
+        raise ShapeError(f"{name}: shape: expected at most {most} elements, got sizes {found}")
     return found
 
 
@@ -64,7 +65,8 @@ def zeros(
     requires_grad: bool = False,
 ) -> Tensor:
     """Zeros of a shape, given as integers or as one sequence."""
-    return _leaf(np.zeros(_shape("zeros", shape), supported_dtype(dtype)), requires_grad)
+    found = supported_dtype(dtype)
+    return _leaf(np.zeros(_shape("zeros", shape, found), found), requires_grad)
 
 
 def ones(
@@ -73,7 +75,8 @@ def ones(
     requires_grad: bool = False,
 ) -> Tensor:
     """Ones of a shape, given as integers or as one sequence."""
-    return _leaf(np.ones(_shape("ones", shape), supported_dtype(dtype)), requires_grad)
+    found = supported_dtype(dtype)
+    return _leaf(np.ones(_shape("ones", shape, found), found), requires_grad)
 
 
 def full(
@@ -83,7 +86,8 @@ def full(
     requires_grad: bool = False,
 ) -> Tensor:
     """A tensor of one value."""
-    return _leaf(_filled("full", _shape("full", (shape,)), value, dtype), requires_grad)
+    found = supported_dtype(dtype)
+    return _leaf(_filled("full", _shape("full", (shape,), found), value, found), requires_grad)
 
 
 def zeros_like(x: Tensor, requires_grad: bool = False) -> Tensor:
@@ -114,7 +118,8 @@ def arange(
     """`start` (default 0) to `stop` (excluded): int64 for integers, else float32.
 
     Raises:
-        ArgumentError: `step` is 0, or one of the numbers is not finite.
+        ArgumentError: `step` is 0, one of the numbers is not finite, an integer does not fit into
+            the dtype, or there are more than an array can have.
     """
     if stop is None:
         start, stop = 0, start
@@ -127,10 +132,17 @@ def arange(
         dtype = np.int64 if whole else default_dtype
     wanted = supported_dtype(dtype)
     if whole and wanted.kind != "f":
+        if wanted.kind in "iu":
+            bounds = np.iinfo(wanted)
+            check_integer("arange: start", start, int(bounds.min), int(bounds.max))
+            check_integer("arange: stop", stop, int(bounds.min) - 1, int(bounds.max) + 1)
+            check_integer("arange: step", step, int(bounds.min), int(bounds.max))
+        check_fits("arange: stop", -int((start - stop) // step), wanted.itemsize)
         return _leaf(np.arange(start, stop, step, dtype=wanted), requires_grad)
     # NumPy's would step by the difference of the first two, which is rounded to the dtype.
     first, size = float(start), float(step)
     count = max(0, math.ceil((float(stop) - first) / size))
+    check_fits("arange: stop", count, 8)
     return _leaf((first + size * np.arange(count)).astype(wanted, copy=False), requires_grad)
 
 
@@ -141,7 +153,7 @@ def rand(
 ) -> Tensor:
     """Uniform in [0, 1), from the library's generator."""
     found = _float_dtype("rand", dtype)
-    return _leaf(generator().random(_shape("rand", shape), dtype=found), requires_grad)
+    return _leaf(generator().random(_shape("rand", shape, found), dtype=found), requires_grad)
 
 
 def randn(
@@ -151,7 +163,7 @@ def randn(
 ) -> Tensor:
     """Standard normal, from the library's generator."""
     found = _float_dtype("randn", dtype)
-    drawn = generator().standard_normal(_shape("randn", shape), dtype=found)
+    drawn = generator().standard_normal(_shape("randn", shape, found), dtype=found)
     return _leaf(np.asarray(drawn), requires_grad)
 
 
@@ -159,13 +171,16 @@ def randint(low: int, high: int, shape: Sequence[int]) -> Tensor:
     """Integers uniform in [low, high), int64, from the library's generator.
 
     Raises:
-        ArgumentError: `high` is not above `low`, or one of them is no integer.
+        ArgumentError: `high` is not above `low`, or one of them is no integer or not of int64.
     """
     low = check_integer("randint: low", low)  # NumPy would round it off
     high = check_integer("randint: high", high)
+    check_integer("randint: low", low, -(2**63), 2**63 - 1)
+    check_integer("randint: high", high, -(2**63), 2**63)
     if not low < high:
         raise ArgumentError(f"randint: high: expected a number above low, {low}, got {high}")
-    return wrap(np.asarray(generator().integers(low, high, _shape("randint", (shape,)))))
+    found = _shape("randint", (shape,), np.dtype(np.int64))
+    return wrap(np.asarray(generator().integers(low, high, found)))
 
 
 def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.node import PartialGradient
 from rnnkit.autograd.primitive import Primitive, primitive
@@ -391,9 +392,11 @@ def one_hot(
 
     Raises:
         DTypeError: `ids` are not integers.
-        ArgumentError: an id is outside [0, num_classes), or that is no integer from 0 on.
+        ArgumentError: an id is outside [0, num_classes), or that is no integer from 0 on, or more
+            than an array can have.
     """
     rows = integer_array("one_hot", ids, "ids")
     num_classes = check_integer("one_hot: num_classes", num_classes, 0)
+    check_fits("one_hot: num_classes", num_classes, 8 * max(1, rows.size))
     ids = ids if isinstance(ids, Tensor) else wrap(rows)
     return _one_hot(ids, num_classes=num_classes, dtype=supported_dtype(dtype))

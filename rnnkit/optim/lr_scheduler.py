@@ -82,18 +82,39 @@ class LRScheduler(_Scheduler):
         self.step()
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
-        """Return the learning rate of parameter group number ``group`` at ``epoch``."""
+        """Return the learning rate of parameter group number ``group`` at ``epoch``.
+
+        Raises ArgumentError where one of them makes no sense.
+        """
         raise NotImplementedError
 
+    def _check(self, epoch: int, initial_lr: float, group: int) -> None:
+        """What an ``lr_at`` is given."""
+        check_number("epoch", epoch, below_high=True)
+        check_number("initial_lr", initial_lr)
+        check_integer("group", group, 0, len(self.optimizer.param_groups) - 1)
+
     def step(self) -> None:
-        """Go to the next epoch and set the learning rates."""
-        self.last_epoch += 1
-        self._set_rates()
+        """Go to the next epoch and set the learning rates.
+
+        Where one of them cannot be told, as by a function that raises, nothing has changed.
+        """
+        self._go_to(self.last_epoch + 1)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from ``state_dict`` and set the learning rates of that epoch."""
+        before = self.last_epoch
         super().load_state_dict(state_dict)
-        self._set_rates()
+        epoch, self.last_epoch = self.last_epoch, before
+        self._go_to(epoch)
+
+    def _go_to(self, epoch: int) -> None:
+        before, self.last_epoch = self.last_epoch, epoch  # which an ``lr_at`` may read
+        try:
+            self._set_rates()
+        except BaseException:
+            self.last_epoch = before
+            raise
 
     def _set_rates(self) -> None:
         groups = self.optimizer.param_groups
@@ -132,6 +153,7 @@ class LambdaLR(LRScheduler):
         return [self._one] * len(self.optimizer.param_groups)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         # Not by its truth: an object that can be called may count as false.
         return initial_lr * (self._each[group] if self._one is None else self._one)(epoch)
 
@@ -158,6 +180,7 @@ class StepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         return initial_lr * self.gamma ** (epoch // self.step_size)
 
 
@@ -177,6 +200,7 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         return initial_lr * self.gamma ** bisect_right(self.milestones, epoch)
 
 
@@ -189,6 +213,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         return initial_lr * self.gamma**epoch
 
 
@@ -209,6 +234,7 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         share = (1 + math.cos(math.pi * epoch / self.T_max)) / 2
         return self.eta_min + (initial_lr - self.eta_min) * share
 
@@ -235,6 +261,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         length = self.T_0
         if self.T_mult == 1:
             epoch %= length
@@ -299,6 +326,7 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         top = self._of_group("max_lr", group)
         start = top / self.div_factor
         return self._annealed(epoch, start, top, start / self.final_div_factor)
@@ -366,6 +394,7 @@ class LinearLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         done = min(epoch, self.total_iters) / self.total_iters
         return initial_lr * (self.start_factor + (self.end_factor - self.start_factor) * done)
 
@@ -410,6 +439,7 @@ class SequentialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
+        self._check(epoch, initial_lr, group)
         position = bisect_right(self.milestones, epoch)
         start = self.milestones[position - 1] if position else 0
         return self.schedulers[position].lr_at(epoch - start, initial_lr, group)

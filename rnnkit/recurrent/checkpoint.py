@@ -109,6 +109,14 @@ rng.release_after_fork(_beginning)
 _distances = count(1)
 
 
+def _forget_other_threads() -> None:
+    """In a forked child, where these come to no end."""
+    _begun[:] = [each for each in _begun if each[0] == get_ident()]
+
+
+rng.in_forked_children(_forget_other_threads)
+
+
 class _Segment(NamedTuple):
     times: range
     carry: Carry  # leaves, or what has a history outside of the layer

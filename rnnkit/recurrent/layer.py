@@ -17,7 +17,7 @@ from rnnkit.autograd.grad_mode import state as thread
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells import Cell
 from rnnkit.cells.base import common_kernel
-from rnnkit.cells.checks import check_tensor
+from rnnkit.cells.checks import check_bool, check_tensor
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import native, observe, tape
 from rnnkit.recurrent.memory import bytes_of, note_segments
@@ -75,10 +75,13 @@ def run_layer(
         ShapeError: a wrong rank or size of x, of a state, of a parameter, of lengths or reset.
         DTypeError: integers, or dtypes that differ between x, the states and the parameters.
         ArgumentError: a wrong number of cells or states, a length out of range, a memory that is no
-            amount of bytes.
+            amount of bytes, a flag that is no bool.
         BackendError: the native path is forced and can't run this cell; the message has the reason.
     """
     cell = _check_cells(cells)
+    batch_first = check_bool("batch_first", batch_first)
+    return_sequences = check_bool("return_sequences", return_sequences)
+    return_steps = check_bool("return_steps", return_steps)
     dtype = cell.dtype
     axes = "(N, T, I)" if batch_first else "(T, N, I)"
     x = check_tensor("x", x, dtype, {3: axes}, last=cell.input_size)

@@ -11,7 +11,9 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor, no_grad
+from rnnkit.autograd.checks import check_list
 from rnnkit.backend import DTYPE_NAMES
+from rnnkit.cells import Cell
 from rnnkit.cells.base import common_kernel
 from rnnkit.cells.checks import check_size, check_tensor
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -20,7 +22,6 @@ from rnnkit.recurrent.program import obstacle
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
-    from rnnkit.cells import Cell
 
 
 class Stepper:
@@ -32,7 +33,8 @@ class Stepper:
     module in evaluation mode on the whole sequence, on the same native path, whatever mode the
     module is in. Nothing is recorded for gradients.
 
-    Weights are taken when the stepper is made; ``refresh()`` takes them again. The module itself
+    Weights are taken when the stepper is made; ``refresh()`` takes them again, and decides anew on
+    which path, of those that the backend in force when it was made allows. The module itself
     may be trained meanwhile, in other threads too. A stepper serves one thread at a time. A child
     that is forked while another thread is in a call finds it in use for good: its state, or the
     weights that were being taken, are from the middle of that call.
@@ -42,11 +44,15 @@ class Stepper:
             into them changes the state, and assigning others is ``reset`` to these.
     """
 
-    __slots__ = ("_batch", "_cells", "_dtype", "_in_use", "_native", "_runner", "_state")
+    __slots__ = (
+        "_batch", "_cells", "_dtype", "_in_use", "_mode", "_native", "_path", "_runner", "_state"
+    )
 
     def __init__(self, cells: Sequence[Cell], batch_size: int = 1) -> None:
-        first = cells[0]
-        self._cells = tuple(cells)
+        self._cells = tuple(check_list("cells", cells, "the Cells of one layer or more"))
+        if not self._cells or not all(isinstance(cell, Cell) for cell in self._cells):
+            raise ArgumentError(f"cells: expected the Cells of one layer or more, got {cells!r}")
+        cells, first = self._cells, self._cells[0]
         self._batch = check_size("batch_size", batch_size)
         self._dtype = first.dtype
         initial = [cell.initial_state_for(self._batch) for cell in cells]
@@ -56,22 +62,31 @@ class Stepper:
         self._in_use = allocate_lock()
         self._native: Callable[[Array, Array | None], Array] | None = None
         self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
+        self._mode = backend.get_backend()
         evaluated = self._evaluated()
+        self._run_by(self._decided(evaluated), evaluated)
+
+    def _decided(self, evaluated: Sequence[Cell]) -> str:
+        """The path for the cells as they are now."""
+        first, dtype = evaluated[0], DTYPE_NAMES[self._dtype]
         decision = backend.decide(
             op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
-            f"I={first.input_size} H={first.hidden_size} L={len(cells)} "
-            f"{DTYPE_NAMES[first.dtype]}",
+            f"I={first.input_size} H={first.hidden_size} L={len(evaluated)} {dtype}",
             kernel=common_kernel(evaluated),
-            dtype=DTYPE_NAMES[first.dtype],
+            dtype=dtype,
             program=partial(obstacle, evaluated, []),
         )
-        if decision.path == "fused":
-            self._runner = _NativeRunner(evaluated, self.state)
-            self._native = self._runner.run
-        elif decision.path == "program":
-            self._runner = _ProgramRunner(evaluated, self.state)
+        return decision.path
+
+    def _run_by(self, path: str, evaluated: tuple[Cell, ...]) -> None:
+        """Have a path take the steps from here on, from the state as it is."""
+        if path == "fused":
+            native = _NativeRunner(evaluated, self._state)
+            self._runner, self._native = native, native.run
         else:
-            self._runner = _TapeRunner(evaluated, self.state)
+            kind = _ProgramRunner if path == "program" else _TapeRunner
+            self._runner, self._native = kind(evaluated, self._state), None
+        self._path = path
 
     @property
     def state(self) -> tuple[Array, ...]:
@@ -161,9 +176,18 @@ class Stepper:
     def refresh(self) -> None:
         """Take the module's weights again, after they have changed.
 
-        Raises DTypeError where they have another dtype by now, which asks for another stream.
+        The path is decided anew: one that something in passing was in the way of, such as a full
+        stack while a step was traced, is taken then. Raises DTypeError where the weights have
+        another dtype by now, which asks for another stream, and BackendError where the backend
+        "native" was in force and cannot run them.
         """
-        self._runner.refresh(self._evaluated())
+        evaluated = self._evaluated()
+        with backend.backend(self._mode):
+            path = self._decided(evaluated)
+        if path == self._path:
+            self._runner.refresh(evaluated)
+        else:
+            self._run_by(path, evaluated)
 
     def _evaluated(self) -> tuple[Cell, ...]:
         """The cells as they are now, checked, in evaluation mode.

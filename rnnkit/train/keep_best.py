@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rnnkit.autograd.checks import check_kind
 from rnnkit.module import Module
 from rnnkit.train.errors import RunError
 from rnnkit.train.objective import Measure
@@ -20,6 +21,8 @@ class KeepBest(Observer):
     """
 
     def __init__(self, model: Module, folder: RunFolder) -> None:
+        check_kind("model", model, Module)
+        check_kind("folder", folder, RunFolder)
         self._model = model
         self._folder = folder
         self._measure = Measure()

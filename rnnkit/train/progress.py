@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, TextIO
 
+from rnnkit.errors import ArgumentError
 from rnnkit.train.objective import Measure
 from rnnkit.train.observers import Observer, Start, Step, Validation
 
@@ -13,7 +14,12 @@ _LINE_SECONDS = 30.0
 
 
 def progress_on(stream: TextIO) -> Observer:
-    """A tqdm bar when ``stream`` is a terminal and tqdm is installed; otherwise plain lines."""
+    """A tqdm bar when ``stream`` is a terminal and tqdm is installed; otherwise plain lines.
+
+    Raises ArgumentError for what is no stream.
+    """
+    if not (hasattr(stream, "isatty") and hasattr(stream, "write")):
+        raise ArgumentError(f"stream: expected a stream of text such as sys.stderr, got {stream!r}")
     if stream.isatty():
         try:
             from tqdm import tqdm

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from rnnkit.autograd.checks import check_bool, check_kind
 from rnnkit.errors import ArgumentError
 from rnnkit.optim import Optimizer
 from rnnkit.optim.lr_scheduler import ReduceLROnPlateau
@@ -122,6 +123,8 @@ def make_schedule(
     A function of the share of the budget used gives the factor of the learning rates, and a
     Schedule is returned as it is. ``higher_is_better``: what a plateau is judged by.
     """
+    check_kind("optimizer", optimizer, Optimizer)
+    higher_is_better = check_bool("higher_is_better", higher_is_better)
     if callable(schedule):
         return Factor(optimizer, schedule)
     if not isinstance(schedule, str) and hasattr(schedule, "before_step"):

@@ -339,7 +339,7 @@ def test_quantiles_are_those_of_the_rows_that_have_the_step(path):
     assert low[6] == middle[6] == rows[6, 1]
     np.testing.assert_allclose(middle[3], np.median(rows[3, [0, 1, 3]]))
     np.testing.assert_allclose(layer.norms(), np.sqrt((rows**2).sum(1)))
-    with pytest.raises(ArgumentError, match=r"q: expected numbers from 0 to 1, got 2\.0"):
+    with pytest.raises(ArgumentError, match=r"q: expected a number >= 0 and <= 1, got 2\.0"):
         layer.quantiles([0.5, 2.0])
 
 

@@ -548,18 +548,17 @@ def test_a_program_keeps_to_its_budget(native, short_blocks, options, parts):
 
 
 def test_both_directions_of_a_program_share_its_budget(native, short_blocks):
+    """One goes back at a time: what a backward pass works in is there once."""
     T, N, H = 500, 16, 32
     x = rk.tensor(np.random.default_rng(0).standard_normal((T, N, 8)).astype(np.float32))
-    shares = []
-    for directions in (1, 2):
-        module = nn.LSTM(8, H, peephole=True, bidirectional=directions == 2)
-        outputs = T * N * directions * H * 4
-        whole, _ = held_by(lambda module=module: module(x))
-        module.memory = budget = (whole - outputs) // 4
-        held, peak = held_by(lambda module=module: module(x))
-        assert peak - 3 * outputs <= 1.05 * budget
-        shares.append((held - outputs) / budget)  # of both, until the first goes back
-    assert shares[0] == pytest.approx(shares[1], rel=0.05)
+    module = nn.LSTM(8, H, peephole=True, bidirectional=True)
+    outputs = T * N * 2 * H * 4
+    whole, _ = held_by(lambda: module(x))
+    module.memory = budget = int((whole - outputs) / 3.4)  # the last segment is nearly whole
+    held, peak = held_by(lambda: module(x))
+    assert held <= outputs + budget
+    # The gradient of the outputs is there once: the native side takes half of it at a time.
+    assert 0.9 * budget <= peak - 2 * outputs <= 1.05 * budget
 
 
 @pytest.mark.parametrize("hidden", [8, 64])

@@ -189,3 +189,32 @@ def test_a_run_that_keeps_values_has_the_bits_of_one_that_does_not(dtype):
     for actual, expected in zip(recorded, whole(module, x), strict=True):
         np.testing.assert_array_equal(actual.data, expected)
     np.testing.assert_array_equal(without_outputs[1].data, recorded[1].data)
+
+
+@pytest.mark.parametrize("error", [OSError, RecursionError])
+@pytest.mark.parametrize("mode", ["auto", "python"])
+def test_refresh_decides_anew_on_the_path(native, error, mode):
+    errors = [error("just now")]
+
+    class Meeting(More):
+        def step(self, x, state):
+            if errors:
+                raise errors.pop()
+            return super().step(x, state)
+
+    module = nn.Recurrent(Meeting(4, SIZE, np.float32))
+    x = np.random.default_rng(0).standard_normal((T, N, 4)).astype(np.float32)
+    with rk.backend(mode):
+        stepper = module.stream(N)
+    assert rk.why(1)[0].path == "python"
+    errors.clear()
+    begun = stepper(x[:4])
+    stepper.refresh()
+    assert rk.why(1)[0].path == ("python" if mode == "python" else "program")
+    ended = stepper(x[4:])
+    with rk.backend("native"):
+        expected = module(x)[0].numpy()
+    np.testing.assert_allclose(np.concatenate([begun, ended]), expected, rtol=1e-5, atol=1e-6)
+    if mode == "auto":  # and has the bits of the program
+        stepper.reset()
+        np.testing.assert_array_equal(stepper(x), expected)

@@ -12,6 +12,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import nn, rng
 from rnnkit.errors import TraceError
+from rnnkit.recurrent import checkpoint
 from rnnkit.recurrent.program.traced import TRACING, TracedStep
 
 
@@ -64,6 +65,29 @@ def test_a_child_traces_though_a_thread_of_its_parent_was_tracing(native, in_chi
         tracing.wait()
         try:
             in_child(lambda: module(x))
+        finally:
+            forked.set()
+
+
+def test_a_child_draws_from_where_it_is_though_a_thread_of_its_parent_was_drawing(in_child):
+    """A run within a budget draws from elsewhere where another thread's has begun at one place."""
+    drawing, forked = Event(), Event()
+
+    def draw():
+        with checkpoint._drawing_alone():
+            drawing.set()
+            forked.wait()
+
+    def begins_at(state):
+        with checkpoint._drawing_alone() as begin:
+            assert begin == state
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(draw)
+        drawing.wait()
+        try:
+            before = rng.get_state()
+            in_child(lambda: begins_at(before))
         finally:
             forked.set()
 

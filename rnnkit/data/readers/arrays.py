@@ -19,8 +19,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from rnnkit.autograd.checks import check_bool, check_list, check_number
 from rnnkit.data.readers.text import opened
 from rnnkit.errors import ArgumentError
+from rnnkit.ops.operands import check_integer
 
 LIMIT = 4 << 30  # bytes of one file's arrays, unless told otherwise
 _MOST_MEMBERS = 10_000
@@ -66,7 +68,14 @@ def read_array(
     Raises:
         ArgumentError: in one line that names the file, when it is missing, is no such file, is
             truncated or larger than its header says, or holds something that is not accepted.
+            Another argument that makes no sense is refused by its name.
     """
+    _check_accepted(kinds, finite, limit)
+    if shape is not None:
+        shape = [
+            None if size is None else check_integer(f"shape[{i}]", size, 0)
+            for i, size in enumerate(check_list("shape", shape, "sizes, or None for any"))
+        ]
     name = os.fspath(path)
     with opened(name) as file:
         array = _read(file, name, os.fstat(file.fileno()).st_size, kinds, limit)
@@ -84,6 +93,7 @@ def read_arrays(
 
     ``limit`` holds for all arrays together, and for what they unpack to.
     """
+    _check_accepted(kinds, finite, limit)
     name = os.fspath(path)
     arrays: dict[str, np.ndarray] = {}
     with opened(name) as file, _damage_named(name), zipfile.ZipFile(file) as archive:
@@ -113,6 +123,7 @@ def map_array(path: str | os.PathLike[str], *, kinds: str = "biuf") -> np.ndarra
 
     Header and size are checked as by ``read_array``; values are not.
     """
+    _check_accepted(kinds)
     name = os.fspath(path)
     with opened(name) as file:
         header = _read_header(file, name)
@@ -122,6 +133,13 @@ def map_array(path: str | os.PathLike[str], *, kinds: str = "biuf") -> np.ndarra
         order = "F" if header.fortran else "C"
         mapped = np.memmap(file, header.dtype, "r", header.length, header.shape, order)  # type: ignore[call-overload]
         return np.asarray(mapped)
+
+
+def _check_accepted(kinds: str, finite: bool = True, limit: int = LIMIT) -> None:
+    if not isinstance(kinds, str) or not set(kinds) <= set("biufU"):
+        raise ArgumentError(f"kinds: expected some of the letters of 'biufU', got {kinds!r}")
+    check_bool("finite", finite)
+    check_number("limit", limit)
 
 
 def _read(file: BinaryIO, name: str, size: int, kinds: str, limit: int) -> np.ndarray:

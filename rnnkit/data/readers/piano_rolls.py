@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_list
 from rnnkit.data.readers.arrays import read_arrays
 from rnnkit.data.readers.json_lines import read_json
 from rnnkit.errors import ArgumentError
@@ -41,11 +42,13 @@ def read_piano_rolls(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray]
 def piano_roll(frames: Sequence[Iterable[int]], where: str = "frames") -> np.ndarray:
     """The roll (T, 88), float32, of the MIDI pitches of each frame.
 
-    Raises ArgumentError, beginning with ``where``, for a pitch that is not on the piano.
+    Raises ArgumentError, beginning with ``where``, for a pitch that is not on the piano, and for
+    what is no list of lists.
     """
+    frames = check_list(where, frames, "a list of frames")
     roll = np.zeros((len(frames), KEYS), np.float32)
     for t, frame in enumerate(frames):
-        for pitch in frame:
+        for pitch in check_list(f"{where}: frame {t}", frame, "a list of pitches"):
             whole = isinstance(pitch, int | np.integer) and not isinstance(pitch, bool)
             if not whole or not LOWEST <= pitch < LOWEST + KEYS:
                 raise ArgumentError(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_bool, check_choice, check_list
 from rnnkit.data.readers.text import read_text
 from rnnkit.errors import ArgumentError
 from rnnkit.rng import release_after_fork
@@ -87,10 +88,10 @@ def read_table(
             column that there is not, rows of different lengths, quotes that do not close, a file
             without rows of numbers; and as ``read_text`` does.
     """
-    if missing not in ("refuse", "carry"):
-        raise ArgumentError(f"missing: expected 'refuse' or 'carry', got {missing!r}")
-    if decimal not in _BY_DECIMAL:
-        raise ArgumentError(f"decimal: expected '.' or ',', got {decimal!r}")
+    check_choice("missing", missing, ("refuse", "carry"))
+    check_choice("decimal", decimal, _BY_DECIMAL)
+    if columns is not None:
+        columns = check_list("columns", columns, "names or numbers of columns")
     path = os.fspath(path)
     names, rows, lines = read_text_table(path, header=header, delimiter=delimiter)
     if not rows:
@@ -130,7 +131,9 @@ def read_text_table(
     doubled quotes.
     """
     name = os.fspath(path)
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+    header = None if header is None else check_bool("header", header)
+    is_one = isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '"\r\n'
+    if delimiter is not None and not is_one:
         raise ArgumentError(f"delimiter: expected a single character, got {delimiter!r}")
     lines_of_text = [line + "\n" for line in read_text(name).split("\n")]
     rows: list[list[str]] = []

@@ -8,6 +8,7 @@ steps, N that of rows, * any further axes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.autograd import Tensor, as_tensor
+from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells.checks import check_bool
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -152,6 +154,10 @@ def pad_packed_sequence(
         raise ArgumentError(
             f"total_length: expected at least {longest}, the longest row, got {total_length}"
         )
+    if total_length is not None and longest:
+        rows, data = int(sequence.batch_sizes.data[0]), sequence.data
+        of_step = rows * math.prod(data.shape[1:]) * data.dtype.itemsize
+        check_fits("total_length", total_length, of_step)
     packing = Packing.of(sequence, total_length)
     return packing.pad(sequence.data, batch_first, padding_value), wrap(packing.lengths)
 

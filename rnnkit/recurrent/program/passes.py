@@ -95,15 +95,16 @@ class Passes:
     def _steps_within(self, memory: int) -> int:
         count = self.steps.count
         tables = self.compiled.backward
-        width = self.compiled.kept.size + (tables.encoder.summands.size if tables else 0)
-        width += 2 * sum(v.size for v in self.layer.step.hoisted)
+        hoisted = sum(v.size for v in self.layer.step.hoisted)
         row = self.N * self.dtype.itemsize
         states = sum(v.size for v in self.layer.step.states)
-        # Both directions are kept, and have the same segments.
-        row *= self.layer.directions
+        # What is kept counts for both directions, which so have the same segments; what a backward
+        # pass works in counts once, as one goes back at a time.
+        kept = (self.compiled.kept.size + hoisted) * self.layer.directions
+        width = kept + hoisted + (tables.encoder.summands.size if tables else 0)
         return segment_within(
-            memory, count, lambda steps: steps * width * row, states * row, self.block,
-            warns=not self.layer.reverse,
+            memory, count, lambda steps: steps * width * row,
+            states * self.layer.directions * row, self.block, warns=not self.layer.reverse,
         )
 
     def _segment(self, k: int) -> Segment:

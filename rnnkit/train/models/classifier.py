@@ -8,7 +8,8 @@ import numpy as np
 
 from rnnkit import nn
 from rnnkit.autograd import Tensor
-from rnnkit.errors import ArgumentError
+from rnnkit.autograd.checks import check_choice
+from rnnkit.cells.checks import check_size
 from rnnkit.losses import cross_entropy
 from rnnkit.module import Module
 from rnnkit.ops import cat
@@ -39,10 +40,11 @@ class SequenceClassifier(Module):
     def __init__(
         self, size: int, classes: int, *, pooling: str = "mean+max", **encoder: Any
     ) -> None:
-        """Raises ArgumentError for a ``pooling`` or a ``cell`` that there is not."""
+        """Raises ArgumentError for a ``pooling`` or a ``cell`` that there is not, or a size below
+        1."""
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ArgumentError(f"pooling: expected one of {', '.join(POOLINGS)}, got {pooling!r}")
+        check_choice("pooling", pooling, POOLINGS)
+        check_size("classes", classes)
         self.pooling = pooling
         self.encoder = RecurrentEncoder(size, **encoder)
         width = self.encoder.size_out

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from rnnkit import nn
+from rnnkit.autograd.checks import check_choice
 from rnnkit.autograd.tensor import Tensor
-from rnnkit.errors import ArgumentError
+from rnnkit.cells.checks import check_bool, check_probability, check_size
 from rnnkit.losses import linear_cross_entropy
 from rnnkit.module import Module
+from rnnkit.nn.recurrent import MOST_LAYERS
 from rnnkit.train.objective import Loss
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+def check_layers(layers: int, hidden: int, embedding: int, dropout: float) -> None:
+    """What recurrent models have in common, by the names of their own arguments."""
+    check_size("layers", layers, MOST_LAYERS)
+    check_size("hidden", hidden)
+    check_size("embedding", embedding)
+    check_probability("dropout", dropout)
 
 
 class LanguageModel(Module):
@@ -37,11 +47,14 @@ class LanguageModel(Module):
         1608.05859; Inan et al. 2017, arXiv 1611.01462), drawn as a head's are. Where ``hidden``
         differs from ``embedding`` a linear layer without bias, ``projection``, stands between.
 
-        Raises ArgumentError when ``cell`` is not one of "rnn", "gru" and "lstm".
+        Raises ArgumentError when ``cell`` is not one of "rnn", "gru" and "lstm", or another
+        argument is out of range.
         """
         super().__init__()
-        if cell not in CELLS:
-            raise ArgumentError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+        check_choice("cell", cell, CELLS)
+        check_size("vocabulary_size", vocabulary_size)
+        check_layers(layers, hidden, embedding, dropout)
+        check_bool("tied", tied)
         self.embedding = nn.Embedding(vocabulary_size, embedding)
         self.recurrent = CELLS[cell](
             embedding, hidden, num_layers=layers, dropout=dropout if layers > 1 else 0.0

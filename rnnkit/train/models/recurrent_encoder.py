@@ -6,9 +6,10 @@ from typing import Any
 
 from rnnkit import nn
 from rnnkit.autograd import Tensor
-from rnnkit.errors import ArgumentError
+from rnnkit.autograd.checks import check_choice
+from rnnkit.cells.checks import check_bool, check_size
 from rnnkit.module import Module
-from rnnkit.train.models.language_model import CELLS
+from rnnkit.train.models.language_model import CELLS, check_layers
 
 
 class RecurrentEncoder(Module):
@@ -35,11 +36,15 @@ class RecurrentEncoder(Module):
     ) -> None:
         """``size``: how many ids there are with ``symbols``, else the features of a step.
 
-        Raises ArgumentError when ``cell`` is not one of "rnn", "gru" and "lstm".
+        Raises ArgumentError when ``cell`` is not one of "rnn", "gru" and "lstm", or another
+        argument is out of range.
         """
         super().__init__()
-        if cell not in CELLS:
-            raise ArgumentError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+        check_choice("cell", cell, CELLS)
+        check_size("size", size)
+        check_layers(layers, hidden, embedding, dropout)
+        symbols = check_bool("symbols", symbols)
+        bidirectional = check_bool("bidirectional", bidirectional)
         self.embedding = nn.Embedding(size, embedding) if symbols else None
         self.recurrent = CELLS[cell](
             embedding if symbols else size,

@@ -8,6 +8,7 @@ import numpy as np
 
 from rnnkit import nn
 from rnnkit.autograd import Tensor
+from rnnkit.cells.checks import check_size
 from rnnkit.losses import cross_entropy
 from rnnkit.module import Module
 from rnnkit.train.models.recurrent_encoder import RecurrentEncoder
@@ -30,8 +31,9 @@ class SequenceTagger(Module):
     class_weights: np.ndarray | None = None
 
     def __init__(self, size: int, classes: int, **encoder: Any) -> None:
-        """Raises ArgumentError for a ``cell`` that there is not."""
+        """Raises ArgumentError for a ``cell`` that there is not, or a size below 1."""
         super().__init__()
+        check_size("classes", classes)
         self.encoder = RecurrentEncoder(size, **encoder)
         self.head = nn.Linear(self.encoder.size_out, classes)
 
