@@ -307,7 +307,12 @@ def prepared(row):
     function = value(call.func)
     asked = function.forward if isinstance(function, nn.Module) else function
     given = {each.arg: value(each.value) for each in call.keywords}
-    bound = inspect.signature(asked).bind(*map(value, call.args), **given)
+    signature = inspect.signature(asked)
+    if isinstance(asked, type) and issubclass(asked, rk.Cell):
+        # Of an inherited one early Pythons 3.11 show __new__, which takes anything.
+        parameters = inspect.signature(asked.__init__).parameters.values()
+        signature = signature.replace(parameters=list(parameters)[1:])
+    bound = signature.bind(*map(value, call.args), **given)
     bound.apply_defaults()
     return function, bound
 

@@ -43,7 +43,8 @@ WANTED = {
 CALLS = [
     *all_pairs(WAYS_HERE, [*WANTED], (False, True), ("a", "b", "ab", "ba"), ("full", 1), (0, 1)),
     *product(
-        ["plain", "restart alone", "steps"], ["everything"], (0, 1), ("a", "ba"), ["full"], (0, 1)
+        ["plain", "restart alone", "steps"],
+        ["everything"], (False, True), ("a", "ba"), ["full"], (0, 1),
     ),
 ]
 
