@@ -14,6 +14,7 @@ JOBS = min(os.cpu_count() or 1, 8)
 # What every call of a layer goes through. Interpreted, it is most of a small layer's training step;
 # compiled as it stands, it takes little more than half of that time.
 COMPILED = [
+    "rnnkit/checks.py",
     "rnnkit/module.py",
     "rnnkit/autograd/accumulate.py",
     "rnnkit/autograd/checks.py",
@@ -26,7 +27,6 @@ COMPILED = [
     "rnnkit/backend/arrays.py",
     "rnnkit/backend/dispatch.py",
     "rnnkit/cells/base.py",
-    "rnnkit/cells/checks.py",
     "rnnkit/nn/recurrent.py",
     "rnnkit/recurrent/layer.py",
     "rnnkit/recurrent/native.py",

@@ -11,7 +11,7 @@
 
 /* Included by rnnkit.h, once rk_sequence is known. */
 
-enum { RK_MOST_STATES = 8, RK_MOST_BASES = 512 };
+enum { RK_MOST_STATES = 32, RK_MOST_BASES = 512 };
 
 /* Kinds of base: what a row's pointer is at step t. */
 typedef enum {

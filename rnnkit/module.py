@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.tensor import FLOATS, HookHandle, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
+from rnnkit.checks import check_bool, check_callable
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:

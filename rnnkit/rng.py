@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import os
 from _thread import _local, allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,47 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.errors import ArgumentError
+from rnnkit.forks import release_after_fork
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-forks = 0
-"""How many lie between this process and the first: what was held before one, in other threads,
-nobody releases. Read as ``rng.forks``, as every layer and its backward pass do."""
-
 _generator: Generator | None = None
 _making = allocate_lock()
 _thread = _local()  # generator: where the thread draws from instead
-
-
-def release_after_fork(lock: Any) -> None:
-    """Have a forked child release it, where a thread that held it is not there to do so.
-
-    An RLock that is held by who forks, as a signal handler may, stays so.
-    """
-
-    def release() -> None:
-        if not (hasattr(lock, "_is_owned") and lock._is_owned()):
-            lock._at_fork_reinit()
-
-    in_forked_children(release)
-
-
-def in_forked_children(call: Callable[[], object]) -> None:
-    """Has a function called in each child, where there is such a thing as a fork."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=call)
-
-
 release_after_fork(_making)
-
-
-def _count_fork() -> None:
-    global forks
-    forks += 1
-
-
-in_forked_children(_count_fork)
 
 
 def generator() -> Generator:

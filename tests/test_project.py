@@ -28,6 +28,7 @@ ROWS = [
     {"ops"},
     {"autograd"},
     {"rng"},
+    {"checks", "forks"},
     {"errors"},
 ]
 ROW_OF = {name: number for number, row in enumerate(ROWS) for name in row}

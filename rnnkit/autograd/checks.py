@@ -1,100 +1,77 @@
-"""The checks of arguments that every part of the library shares.
+"""The checks of tensors and their dtypes that everything above the engine shares.
 
-Each raises an ArgumentError that names the argument, what was expected and what came.
+Each returns the value as the callee wants it, or raises an error that names the argument, what was
+expected and what came.
 """
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.errors import ArgumentError
+from rnnkit.autograd.dtypes import FLOATS
+from rnnkit.autograd.tensor import Tensor, to_array, wrap
+from rnnkit.errors import DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
-def check_number(
+def check_real_dtype(name: str, value: DTypeLike) -> np.dtype[Any]:
+    """float32 or float64; None stands for float32."""
+    try:
+        dtype = np.dtype(np.float32 if value is None else value)
+    except TypeError:
+        raise DTypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+    if dtype not in FLOATS:
+        raise DTypeError(f"{name}: expected float32 or float64, got {dtype}")
+    return dtype
+
+
+def check_tensor(
     name: str,
     value: Any,
-    low: float = 0.0,
-    high: float = math.inf,
+    dtype: np.dtype[Any],
+    ranks: Mapping[int, str] | None = None,
     *,
-    above_low: bool = False,
-    below_high: bool = False,
-) -> None:
-    """Raise ArgumentError unless low <= value <= high; NaN, bools, texts and lists never pass.
+    last: int | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> Tensor:
+    """A tensor of the given dtype; an array is taken without a copy.
 
     Args:
-        above_low, below_high: whether that bound itself is left out.
+        name: the argument, for the message.
+        value: a Tensor or an array.
+        dtype: what the parameters are.
+        ranks: the allowed numbers of axes, each with the text that describes its axes.
+        last: required size of the last axis.
+        shape: required shape, instead of ``ranks`` and ``last``.
+
+    Raises:
+        DTypeError: another dtype, or something that is not an array.
+        ShapeError: another number of axes or another size.
     """
-    try:
-        fits = (value > low if above_low else value >= low) and (
-            value < high if below_high else value <= high
+    if not isinstance(value, Tensor):
+        if not isinstance(value, np.ndarray):
+            kind = type(value).__name__
+            if kind == "Tensor":  # of another library
+                kind = f"{type(value).__module__}.{kind}"
+            raise DTypeError(f"{name}: expected a Tensor or a NumPy array, got {kind}")
+        value = wrap(to_array(value, name=name))
+    array = value._data
+    if array.dtype is not dtype and array.dtype != dtype:
+        raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {array.dtype}")
+    if shape is not None:
+        if array.shape != shape:
+            raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
+        return value
+    if ranks is not None and array.ndim not in ranks:
+        expected = " or ".join(ranks.values())
+        raise ShapeError(f"{name}: expected axes {expected}, got shape {array.shape}")
+    if last is not None and array.shape[-1] != last:
+        raise ShapeError(
+            f"{name}: expected {last} features in the last axis, got shape {array.shape}"
         )
-        # Nor does an array of one number, unless it has no axes: float() would not take it.
-        no_number = isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ()
-        fits = bool(fits) and not no_number
-    except (TypeError, ValueError):  # the latter of arrays of several numbers
-        fits = False
-    if not fits:
-        bounds = []
-        if above_low or low > -math.inf:
-            bounds.append(f" {'>' if above_low else '>='} {low:g}")
-        if below_high or high < math.inf:
-            bounds.append(f" {'<' if below_high else '<='} {high:g}")
-        raise ArgumentError(f"{name}: expected a number{' and'.join(bounds)}, got {value!r}")
-
-
-def check_finite(name: str, value: Any) -> None:
-    """A number of either sign, neither infinite nor NaN."""
-    try:
-        check_number(name, value, -math.inf, above_low=True, below_high=True)
-    except ArgumentError:
-        raise ArgumentError(f"{name}: expected a finite number, got {value!r}") from None
-
-
-def check_bool(name: str, value: Any) -> bool:
-    """A bool, so that a text or a misplaced positional argument doesn't pass for one."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise ArgumentError(f"{name}: expected a bool, got {value!r} ({type(value).__name__})")
-    return bool(value)
-
-
-def check_fits(name: str, count: int, bytes_of_one: int) -> None:
-    """No more than an array can have, whatever memory there is."""
-    most = sys.maxsize // max(1, bytes_of_one)
-    if count > most:
-        raise ArgumentError(f"{name}: expected at most {most}, got {count}")
-
-
-def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """One of some words."""
-    if not isinstance(value, str) or value not in choices:
-        *most, last = [repr(choice) for choice in choices]
-        raise ArgumentError(f"{name}: expected {', '.join(most)} or {last}, got {value!r}")
-
-
-def check_list(name: str, values: Any, what: str) -> list[Any]:
-    """All that can be iterated over, but for a text, as a list."""
-    try:
-        each = None if isinstance(values, str | bytes) else iter(values)
-    except TypeError:
-        each = None
-    if each is None:
-        raise ArgumentError(f"{name}: expected {what}, got {values!r}")
-    return list(each)
-
-
-def check_callable(name: str, value: Any) -> None:
-    """Something that can be called."""
-    if not callable(value):
-        raise ArgumentError(f"{name}: expected a function, got {value!r}")
-
-
-def check_kind(name: str, value: Any, kind: type) -> None:
-    """An object of a class."""
-    if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOaeio" else "a"
-        raise ArgumentError(f"{name}: expected {article} {kind.__name__}, got {value!r}")
+    return value

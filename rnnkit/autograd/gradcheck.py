@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_callable, check_number
 from rnnkit.autograd.grad_mode import enable_grad, no_grad
 from rnnkit.autograd.tape import grad
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.autograd.unchangeable import check_writeable
+from rnnkit.checks import check_bool, check_callable, check_number
 from rnnkit.errors import ArgumentError, DTypeError, GradcheckError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from rnnkit import rng
+from rnnkit import forks
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.errors import DTypeError, ShapeError
 
@@ -106,7 +106,7 @@ class Node:
 
 
 _renewing = allocate_lock()
-rng.release_after_fork(_renewing)
+forks.release_after_fork(_renewing)
 
 
 class ExclusiveNode(Node):
@@ -120,15 +120,15 @@ class ExclusiveNode(Node):
 
     def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
         super().__init__(inputs, n_outputs)
-        self._turn, self._forks = RLock(), rng.forks
+        self._turn, self._forks = RLock(), forks.count
 
     def turn(self) -> RLock:
         """The lock to hold, which is another in a forked child: there a thread of the parent that
         held it is not there to release it."""
-        if self._forks != rng.forks:
+        if self._forks != forks.count:
             with _renewing:
-                if self._forks != rng.forks:
-                    self._turn, self._forks = RLock(), rng.forks
+                if self._forks != forks.count:
+                    self._turn, self._forks = RLock(), forks.count
         return self._turn
 
 

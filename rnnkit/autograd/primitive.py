@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.dtypes import DTYPES, FLOATS
 from rnnkit.autograd.grad_mode import _run_with_errstate, state
 from rnnkit.autograd.node import Node, PartialGradient, next_number
 from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.checks import check_bool, check_callable
 from rnnkit.errors import (
     ArgumentError,
     DTypeError,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd.accumulate import Collector, add_to_grad, own
-from rnnkit.autograd.checks import check_bool, check_list
 from rnnkit.autograd.grad_mode import GradMode
 from rnnkit.autograd.node import check_gradient, run_hooks
 from rnnkit.autograd.tensor import Tensor, to_array, wrap
+from rnnkit.checks import check_bool, check_list
 from rnnkit.errors import ArgumentError, DTypeError, GraphError
-from rnnkit.rng import release_after_fork
+from rnnkit.forks import release_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence

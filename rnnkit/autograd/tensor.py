@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.dtypes import DTYPES, FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
+from rnnkit.checks import check_bool, check_callable
 from rnnkit.errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from rnnkit.backend import extension
+from rnnkit.checks import check_integer
 from rnnkit.errors import ArgumentError, BackendError, warn
 
 MODES = ("auto", "native", "python")
@@ -127,10 +128,9 @@ def why(last: int | None = None) -> list[Decision]:
     Args:
         last: return only this many from the end.
     """
-    if last is not None and (not isinstance(last, int) or last < 0):
-        raise ArgumentError(f"last: expected an integer from 0 on, got {last!r}")
     recent = [*_latest.copy().values(), *_decisions.copy()]
-    return recent if last is None else recent[max(0, len(recent) - last) :]
+    count = len(recent) if last is None else check_integer("last", last, 0)
+    return recent[max(0, len(recent) - count) :]
 
 
 def record(op: Op, path: str, reason: str) -> Decision:

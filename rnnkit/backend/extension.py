@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnkit.checks import check_integer
 from rnnkit.errors import ArgumentError, BackendError
 
 MAX_THREADS = 256
@@ -46,9 +47,7 @@ def set_num_threads(n: int) -> None:
         ArgumentError: ``n`` is not a whole number from 1 to 256.
     """
     global _num_threads
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_THREADS:
-        raise ArgumentError(f"set_num_threads: n must be an int from 1 to {MAX_THREADS}, got {n!r}")
-    _num_threads = n
+    _num_threads = check_integer("n", n, 1, MAX_THREADS)
 
 
 def config() -> dict[str, Any]:

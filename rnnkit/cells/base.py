@@ -13,14 +13,9 @@ import numpy as np
 
 from rnnkit import ops, rng
 from rnnkit.autograd import as_tensor
+from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.cells import noise
-from rnnkit.cells.checks import (
-    check_bool,
-    check_probability,
-    check_real_dtype,
-    check_size,
-    check_tensor,
-)
+from rnnkit.checks import check_bool, check_probability, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import PARAMETER, Module, Parameter
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.cells.base import GatedCell, register_cell
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import linear, tanh, where
 

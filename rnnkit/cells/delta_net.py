@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool, check_size
+from rnnkit.checks import check_bool, check_size
 from rnnkit.ops import exp, linear, minimum, relu, sigmoid
 
 if TYPE_CHECKING:

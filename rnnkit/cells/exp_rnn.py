@@ -20,8 +20,8 @@ import numpy as np
 from rnnkit import rng
 from rnnkit.autograd import Tensor
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool
 from rnnkit.cells.matrix_exp import matrix_exp
+from rnnkit.checks import check_bool
 from rnnkit.ops import abs, linear, relu, sign
 
 if TYPE_CHECKING:

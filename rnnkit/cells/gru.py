@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool
 from rnnkit.ops import linear, sigmoid, tanh
 
 if TYPE_CHECKING:

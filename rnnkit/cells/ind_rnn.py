@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit import rng
-from rnnkit.autograd.checks import check_choice
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool, check_choice
 from rnnkit.ops import linear, relu, tanh
 
 if TYPE_CHECKING:

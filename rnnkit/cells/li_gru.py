@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_number
 from rnnkit.ops import layer_norm, linear, relu, sigmoid
 
 if TYPE_CHECKING:

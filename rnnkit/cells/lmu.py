@@ -21,8 +21,8 @@ import numpy as np
 
 from rnnkit.autograd import Tensor
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_number, check_size
 from rnnkit.cells.matrix_exp import matrix_exp
+from rnnkit.checks import check_number, check_size
 from rnnkit.ops import linear, tanh
 
 if TYPE_CHECKING:

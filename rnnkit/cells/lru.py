@@ -17,7 +17,7 @@ import numpy as np
 
 from rnnkit import rng
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_number, check_size
+from rnnkit.checks import check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import cos, exp, linear, sin
 

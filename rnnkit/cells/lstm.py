@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
-from rnnkit.cells.checks import check_bool, check_number, check_size
+from rnnkit.checks import check_bool, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import clip, linear, sigmoid, tanh
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool
 from rnnkit.ops import linear, sigmoid, where
 
 if TYPE_CHECKING:

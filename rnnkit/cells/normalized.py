@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.cells.base import GatedCell
-from rnnkit.cells.checks import check_number
+from rnnkit.checks import check_number
 
 if TYPE_CHECKING:
     from rnnkit.module import Parameter

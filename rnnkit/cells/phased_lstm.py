@@ -26,7 +26,7 @@ import numpy as np
 
 from rnnkit import rng
 from rnnkit.cells.base import Cell, GatedCell, register_cell
-from rnnkit.cells.checks import check_bool, check_number, check_size
+from rnnkit.checks import check_bool, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import floor, sigmoid, tanh, where
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool
 from rnnkit.ops import linear, sigmoid, tanh
 
 if TYPE_CHECKING:

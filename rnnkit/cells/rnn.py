@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_choice
 from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
+from rnnkit.checks import check_choice
 from rnnkit.ops import relu, tanh
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_choice
 from rnnkit.cells.base import GatedCell, register_cell
+from rnnkit.checks import check_choice
 from rnnkit.ops import exp, maximum, sigmoid, softplus, tanh, where
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 
 from rnnkit import rng
 from rnnkit.cells.base import Cell, register_cell
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool
 from rnnkit.ops import linear, sigmoid
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.tensor import float64_array, plain_array
-from rnnkit.data.batches import check_positive
+from rnnkit.checks import check_fits, check_size
 from rnnkit.errors import ArgumentError, ShapeError
 
 
@@ -27,8 +26,8 @@ def seasonal_naive(history: Any, horizon: int, season: int) -> np.ndarray:
     Raises ArgumentError when a size is not positive, ``history`` is shorter than a season, or
     ``horizon`` more than an array can have.
     """
-    check_positive("horizon", horizon)
-    check_positive("season", season)
+    check_size("horizon", horizon)
+    check_size("season", season)
     known = plain_array("history", history)
     if not known.ndim or len(known) < season:
         raise ArgumentError(f"history: expected {season} moments or more, got {known.shape}")
@@ -42,7 +41,7 @@ def drift(history: Any, horizon: int) -> np.ndarray:
 
     Raises ArgumentError when ``horizon`` is not positive or ``history`` has less than 2 moments.
     """
-    check_positive("horizon", horizon)
+    check_size("horizon", horizon)
     known = float64_array("history", history)
     if not known.ndim or len(known) < 2:
         raise ArgumentError(f"history: expected 2 moments or more, got {known.shape}")
@@ -92,7 +91,7 @@ def mase(forecast: Any, truth: Any, training: Any, season: int = 1) -> float:
 def naive_error(training: Any, season: int = 1) -> np.ndarray:
     """What ``mase`` measures in: the mean absolute error (C,) of the (seasonal) naive forecast of
     one step within the training part (L, C); arguments and errors as there."""
-    check_positive("season", season)
+    check_size("season", season)
     known = float64_array("training", training)
     if known.ndim != 2:
         raise ShapeError(f"training: expected (L, C), got {known.shape}")

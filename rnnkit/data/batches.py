@@ -14,8 +14,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from rnnkit.checks import check_integer
 from rnnkit.errors import ArgumentError
-from rnnkit.ops.operands import check_integer
 
 
 class Batch(Protocol):
@@ -117,17 +117,3 @@ def check_batches(name: str, batches: Any) -> Batches[Any]:
         raise ArgumentError(f"{name}: expected a source of batches, got {batches!r}")
     found: Batches[Any] = batches
     return found
-
-
-def check_seed(seed: int) -> int:
-    """``seed`` as it was given. Raises ArgumentError unless it is an integer of 0 or more."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ArgumentError(f"seed: expected a non-negative integer, got {seed!r}")
-    return int(seed)
-
-
-def check_positive(name: str, value: int) -> int:
-    """``value`` as it was given. Raises ArgumentError unless it is an integer of 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ArgumentError(f"{name}: expected a positive integer, got {value!r}")
-    return int(value)

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnnkit.data.batches import PositionedBatches, check_positive
+from rnnkit.checks import check_size
+from rnnkit.data.batches import PositionedBatches
 from rnnkit.errors import ArgumentError
 
 
@@ -60,8 +61,8 @@ class ContinuousBatches(PositionedBatches[Window]):
                 f"ids: expected a 1-D integer array, got {ids.ndim}-D of {ids.dtype}"
             )
         self.ids = ids
-        self.streams = check_positive("streams", streams)
-        self.length = check_positive("length", length)
+        self.streams = check_size("streams", streams)
+        self.length = check_size("length", length)
         self.stream_length = (len(ids) - 1) // streams
         if self.stream_length < 1:
             raise ArgumentError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_list
+from rnnkit.checks import check_list
 from rnnkit.data.vocabulary import check_ids, check_names, check_record
 from rnnkit.errors import ArgumentError
 

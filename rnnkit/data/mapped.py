@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
+from rnnkit.checks import check_size
 from rnnkit.data.atomic import atomic_file, write_atomically
-from rnnkit.data.batches import check_positive
 from rnnkit.data.readers.arrays import map_array
 from rnnkit.data.readers.text import PIECE, opened, stream_text
 from rnnkit.data.vocabulary import Codec
@@ -79,7 +79,7 @@ class MappedCorpus:
             OSError: the ids cannot be written.
         """
         name = os.fspath(path)
-        piece = check_positive("piece", piece)
+        piece = check_size("piece", piece)
         described = json.dumps(vocabulary.record(), sort_keys=True).encode()
         digest = hashlib.sha256(described).hexdigest()
         with opened(name) as file:

@@ -13,13 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_list, check_number
+from rnnkit.checks import check_bool, check_integer, check_list, check_number, check_size
 from rnnkit.data.atomic import write_atomically
-from rnnkit.data.batches import check_positive
 from rnnkit.data.readers.piano_rolls import KEYS, LOWEST
 from rnnkit.data.readers.text import opened
 from rnnkit.errors import ArgumentError, ShapeError
-from rnnkit.ops.operands import check_integer
 
 _LIMIT = 64 << 20
 _LONGEST = (1 << 28) - 1  # of a number of variable length
@@ -90,8 +88,7 @@ def midi_bytes(
     Raises:
         ArgumentError: one of these, or a note, is out of range.
     """
-    if not isinstance(ticks, int | np.integer) or not 1 <= ticks < 1 << 15:
-        raise ArgumentError(f"ticks: expected 1 to 32767 in a quarter note, got {ticks!r}")
+    check_integer("ticks", ticks, 1, 32767)
     check_number("tempo", tempo, 4, 1_000_000)
     format = check_integer("format", format, 0, 1)
     known = [_checked(note) for note in check_list("notes", notes, "several notes")]
@@ -134,8 +131,8 @@ def roll_notes(
     anew in each. Raises ShapeError when the roll is not (T, 88), ArgumentError when ``ticks`` is no
     positive integer or ``velocity`` not from 1 to 127.
     """
-    ticks = check_positive("ticks", ticks)
-    if check_positive("velocity", velocity) > 127:
+    ticks = check_size("ticks", ticks)
+    if check_size("velocity", velocity) > 127:
         raise ArgumentError(f"velocity: expected 1 to 127, got {velocity}")
     tie = check_bool("tie", tie)
     keys = np.asarray(roll)
@@ -159,7 +156,7 @@ def notes_roll(notes: Iterable[Note], ticks: int = 480) -> np.ndarray:
     it sounds for half of it or longer. Raises ArgumentError for a pitch that is not on the piano
     and for ``ticks`` that are no positive integer.
     """
-    ticks = check_positive("ticks", ticks)
+    ticks = check_size("ticks", ticks)
     known = [_checked(note) for note in check_list("notes", notes, "several notes")]
     length = max((-(-(note.start + note.duration) // ticks) for note in known), default=0)
     roll = np.zeros((length, KEYS), np.float32)
@@ -185,11 +182,7 @@ def _checked(note: Note) -> Note:
         ("start", 0, _LONGEST), ("duration", 1, _LONGEST), ("pitch", 0, 127),
         ("velocity", 1, 127), ("channel", 0, 15),
     ):  # fmt: skip
-        value = getattr(note, name)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise ArgumentError(f"notes: {name}: expected an integer, got {value!r}")
-        if not least <= value <= largest:
-            raise ArgumentError(f"notes: {name}: expected {least} to {largest}, got {value}")
+        check_integer(f"notes: {name}", getattr(note, name), least, largest)
     return Note(*map(int, note))  # NumPy's small integers would overflow in the sums made of them
 
 

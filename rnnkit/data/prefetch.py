@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from rnnkit.data.batches import B, Batches, PositionedBatches, check_batches, check_positive
+from rnnkit.checks import check_size
+from rnnkit.data.batches import B, Batches, PositionedBatches, check_batches
 from rnnkit.errors import ArgumentError
 
 _END: Any = object()
@@ -40,7 +41,7 @@ class Prefetched(PositionedBatches[B]):
         Raises ArgumentError when ``depth`` is not positive.
         """
         self.source = batches
-        self.depth = check_positive("depth", depth)
+        self.depth = check_size("depth", depth)
         self.batches_per_epoch = check_batches("batches", batches).batches_per_epoch
         self._executor: ThreadPoolExecutor | None = None
         self._ahead: deque[tuple[int, Future[B]]] = deque()

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_list
+from rnnkit.checks import check_bool, check_integer, check_list, check_size
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
-    check_positive,
-    check_seed,
     epoch_generator,
 )
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.ops.operands import check_integer
 
 IGNORED = -100  # the ``ignore_index`` of the losses: what stands past the end of classes per step
 
@@ -84,9 +81,9 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
             raise ArgumentError(f"sequences[{int(self.lengths.argmin())}]: no steps in it")
         self.targets = self._check_targets(targets, aligned, target_padding)
         self.aligned = check_bool("aligned", aligned)
-        self.batch_size = check_positive("batch_size", batch_size)
-        self.pool = check_positive("pool", pool)
-        self.seed = check_seed(seed)
+        self.batch_size = check_size("batch_size", batch_size)
+        self.pool = check_size("pool", pool)
+        self.seed = check_integer("seed", seed, 0)
         self.shuffle = check_bool("shuffle", shuffle)
         self.bucket = check_bool("bucket", bucket)
         self.batches_per_epoch = -(-len(self.lengths) // batch_size)

@@ -11,19 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_kind, check_list, check_number
+from rnnkit.autograd.checks import check_real_dtype
 from rnnkit.autograd.tensor import float64_array, plain_array
-from rnnkit.cells.checks import check_real_dtype
+from rnnkit.checks import (
+    check_bool,
+    check_integer,
+    check_kind,
+    check_list,
+    check_number,
+    check_size,
+)
 from rnnkit.data.batches import (
     PositionedBatches,
     SequenceBatch,
-    check_positive,
-    check_seed,
     epoch_generator,
 )
 from rnnkit.data.vocabulary import check_record
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.ops.operands import check_integer
 
 _MOST_ORIGINS = 10_000_000  # of a backtest: a list of them takes some gigabytes
 SCALINGS = ("standard", "minmax", "none")
@@ -128,10 +132,8 @@ class SeriesTransform:
     def __init__(self, scaler: Scaler, lag: int = 0) -> None:
         """``scaler``: of the differences where ``lag`` is not 0."""
         check_kind("scaler", scaler, Scaler)
-        if isinstance(lag, bool) or not isinstance(lag, int) or lag < 0:
-            raise ArgumentError(f"lag: expected 0 or a positive integer, got {lag!r}")
         self.scaler = scaler
-        self.lag = lag
+        self.lag = check_integer("lag", lag, 0)
 
     @classmethod
     def fit(cls, training: Any, scaling: str = "standard", lag: int = 0) -> SeriesTransform:
@@ -241,11 +243,11 @@ class SeriesWindows(PositionedBatches[SequenceBatch]):
         dtype = check_real_dtype("dtype", dtype)
         self.series = check_series("series", series)
         length, width = self.series.shape
-        self.window = check_positive("window", window)
-        self.horizon = check_positive("horizon", horizon)
-        self.batch_size = check_positive("batch_size", batch_size)
-        stride = check_positive("stride", stride)
-        self.seed = check_seed(seed)
+        self.window = check_size("window", window)
+        self.horizon = check_size("horizon", horizon)
+        self.batch_size = check_size("batch_size", batch_size)
+        stride = check_size("stride", stride)
+        self.seed = check_integer("seed", seed, 0)
         self.shuffle = check_bool("shuffle", shuffle)
         if transform is None:
             transform = SeriesTransform(Scaler(np.zeros(width), np.ones(width)))
@@ -373,7 +375,7 @@ def split_series(length: int, validation: float, test: float = 0.0) -> list[tupl
     Raises ArgumentError when a share is not from 0 to 1, a part would be empty or ``length`` is no
     positive integer.
     """
-    length = check_positive("length", length)
+    length = check_size("length", length)
     check_number("validation", validation, high=1.0, above_low=True, below_high=True)
     check_number("test", test, high=1.0, below_high=True)
     test_begin = length - round(length * test)
@@ -408,7 +410,7 @@ def rolling_origins(
     step = horizon if step is None else step
     sizes = (("length", length), ("initial", initial), ("horizon", horizon), ("step", step))
     for name, value in sizes:
-        check_positive(name, value)
+        check_size(name, value)
     if initial + horizon > length:
         raise ArgumentError(
             f"initial: {initial} moments and a horizon of {horizon} do not fit into {length}"

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_fits, check_number
-from rnnkit.data.batches import check_positive, check_seed
+from rnnkit.checks import check_fits, check_integer, check_number, check_size
 from rnnkit.errors import ArgumentError
 
 S = TypeVar("S", str, np.ndarray, list)
@@ -60,10 +59,11 @@ def split_at_random(
     or there is only one item or group.
     """
     _check_share("held_out", held_out)
-    count = check_positive("count", count)
+    count = check_size("count", count)
     number = _group_numbers("groups", groups, count)
     sizes = np.bincount(number)
-    order = np.random.Generator(np.random.PCG64(check_seed(seed))).permutation(len(sizes))
+    seed = check_integer("seed", seed, 0)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(sizes))
     taken = np.cumsum(sizes[order])
     # Not all of them: something is left to learn from.
     last = int(np.abs(taken[:-1] - count * held_out).argmin()) if len(taken) > 1 else 0
@@ -102,18 +102,18 @@ def k_folds(
         ArgumentError: k below 2 or above the number of items or groups; a count that is no positive
             integer; other counts of labels or groups than items.
     """
-    count = check_positive("count", count)
+    count = check_size("count", count)
     number = _group_numbers("groups", groups, count)
     kinds = np.zeros_like(number)
     if labels is not None:
         kinds = _group_numbers("labels", labels, count)
     group_count = int(number.max()) + 1
-    if not 2 <= check_positive("k", k) <= group_count:
+    if not 2 <= check_size("k", k) <= group_count:
         raise ArgumentError(f"k: expected 2 to {group_count}, the items or groups, got {k}")
     # Per group: how many items of each label. Large groups first: small ones even them out.
     contents = np.zeros((group_count, int(kinds.max()) + 1), np.int64)
     np.add.at(contents, (number, kinds), 1)
-    random = np.random.Generator(np.random.PCG64(check_seed(seed)))
+    random = np.random.Generator(np.random.PCG64(check_integer("seed", seed, 0)))
     order = random.permutation(group_count)
     order = order[np.argsort(-contents[order].sum(1), kind="stable")]
     holds = np.zeros((k, contents.shape[1]), np.int64)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_list
+from rnnkit.checks import check_list
 from rnnkit.errors import ArgumentError
 
 

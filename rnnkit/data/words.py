@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_kind, check_list
-from rnnkit.data.batches import check_positive
+from rnnkit.checks import check_bool, check_kind, check_list, check_size
 from rnnkit.data.vocabulary import Vocabulary, check_ids, check_names, check_record
 from rnnkit.errors import ArgumentError
 
@@ -142,9 +141,9 @@ class WordVocabulary:
         """
         if isinstance(texts, str):
             raise ArgumentError("texts: expected a list of texts, got one text")
-        min_count = check_positive("min_count", min_count)
+        min_count = check_size("min_count", min_count)
         asked = tuple(specials)
-        if max_size is not None and check_positive("max_size", max_size) < 1 + len(asked):
+        if max_size is not None and check_size("max_size", max_size) < 1 + len(asked):
             raise ArgumentError(
                 f"max_size: expected at least {1 + len(asked)}, the unknown word and the "
                 f"specials, got {max_size}"

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor, no_grad
-from rnnkit.autograd.checks import check_callable
 from rnnkit.autograd.tensor import plain_array
-from rnnkit.cells.checks import check_number, check_size
+from rnnkit.checks import check_callable, check_integer, check_number, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -85,8 +84,7 @@ def beam_search(
     B = check_size("beam_width", beam_width)
     if check_size("top", top) > B:
         raise ArgumentError(f"top: expected at most {B}, the beam_width, got {top}")
-    if isinstance(end, bool) or not isinstance(end, int | np.integer):
-        raise ArgumentError(f"end: expected a token, got {end!r}")
+    check_integer("end", end)
     check_number("length_penalty", length_penalty, below_high=True)
     penalties = ((5 + np.arange(check_size("max_length", max_length) + 1)) / 6) ** length_penalty
     axes = _axes_like(state, batch_axis)
@@ -228,11 +226,7 @@ def _axes_like(state: Any, axes: Any) -> Any:
         return [_axes_like(each, part) for each, part in zip(state, parts, strict=True)]
     if not isinstance(state, Tensor | np.ndarray):
         return None
-    if isinstance(axes, bool) or not isinstance(axes, int | np.integer):
-        raise ArgumentError(f"batch_axis: expected an int for an array, got {axes!r}")
-    if not -state.ndim <= axes < state.ndim:
-        raise ArgumentError(f"batch_axis: {axes} is out of range for an array of {state.shape}")
-    return int(axes)
+    return check_integer("batch_axis", axes, -state.ndim, state.ndim - 1)
 
 
 def _leaves(state: Any, axes: Any) -> list[tuple[Any, int]]:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool
 from rnnkit.errors import ArgumentError, DTypeError
 
 ORDER = 4

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_callable
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_callable, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.losses.ctc import check_log_probs
 from rnnkit.recurrent.schedule import check_lengths

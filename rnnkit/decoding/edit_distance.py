@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_list
+from rnnkit.checks import check_list
 from rnnkit.errors import ArgumentError, ShapeError
 
 Labels: TypeAlias = "Sequence[Hashable] | np.ndarray[Any, np.dtype[Any]] | Tensor"

@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnkit import rng as library
 from rnnkit.autograd import Tensor
-from rnnkit.cells.checks import check_number, check_size
+from rnnkit.checks import check_number, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_list, check_number
+from rnnkit.checks import check_list, check_number
 from rnnkit.diagnostics.decay import factor_per_step, memory_length, norms_of_rows
 from rnnkit.errors import ArgumentError, GraphError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool
 from rnnkit.diagnostics.layers import LayerTrace
 from rnnkit.diagnostics.names import Names, of_direction
 from rnnkit.diagnostics.report import Report, report_on

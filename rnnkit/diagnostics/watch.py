@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import is_grad_enabled
-from rnnkit.cells.checks import check_number, check_size
+from rnnkit.checks import check_number, check_size
 from rnnkit.diagnostics.layers import LayerTrace
 from rnnkit.diagnostics.names import Names, of_direction
 from rnnkit.errors import ArgumentError, warn

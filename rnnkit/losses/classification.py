@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_number
 from rnnkit.autograd.tensor import plain_array
+from rnnkit.checks import check_integer, check_number
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.cross_entropy import ClassTargets, cross_entropy_of_rows
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like, reduce
 from rnnkit.ops import gather, where
-from rnnkit.ops.operands import check_integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -10,7 +10,7 @@ from rnnkit import backend
 from rnnkit.autograd import Function, Tensor, grad, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import plain_array, wrap
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool, check_integer
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.losses.ctc_recursions import LabelledRows, gradient_in_numpy, losses_in_numpy
 from rnnkit.losses.reduction import check_input, check_reduction, reduce
@@ -91,8 +91,7 @@ def check_log_probs(log_probs: ArrayLike | Tensor, blank: int) -> tuple[Tensor, 
             f"log_probs: expected (T, N, C) or (T, C) with a symbol or more, got shape {x.shape}"
         )
     C = x.shape[-1]
-    if isinstance(blank, bool) or not isinstance(blank, int | np.integer) or not 0 <= blank < C:
-        raise ArgumentError(f"blank: expected an id in [0, {C}), got {blank!r}")
+    check_integer("blank", blank, 0, C - 1)
     return (x.unsqueeze(1), True) if x.ndim == 2 else (x, False)
 
 

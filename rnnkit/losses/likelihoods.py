@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.cells.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses.reduction import check_pair, real_like, reduce
 from rnnkit.ops import exp, log, where

@@ -18,7 +18,7 @@ from rnnkit.autograd import Function, grad, is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend.products import matmul, matmul_into
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_size
 from rnnkit.losses.classification import check_class_targets, check_smoothing
 from rnnkit.losses.cross_entropy import (
     cross_entropy_of_rows,

@@ -30,7 +30,7 @@ import numpy as np
 
 from rnnkit import rng as library
 from rnnkit.autograd import no_grad
-from rnnkit.cells.checks import check_number, check_size
+from rnnkit.checks import check_number, check_size
 from rnnkit.errors import ShapeError
 from rnnkit.losses.ragged import reduce_over_steps
 from rnnkit.losses.reduction import check_input, check_reduction, check_shape, real_like

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.autograd import primitive
-from rnnkit.cells.checks import check_number
+from rnnkit.checks import check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses.reduction import check_pair, real_like, reduce
 from rnnkit.ops import clip, maximum, softplus

@@ -23,14 +23,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rnnkit import rng as library
-from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.tensor import float64_array
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_fits, check_integer, check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses.classification import check_class_ids, cross_entropy
 from rnnkit.losses.reduction import check_linear, check_reduction
 from rnnkit.ops import cat, embedding, linear, where
-from rnnkit.ops.operands import check_integer
 from rnnkit.ops.operands import ids as integer_array
 
 if TYPE_CHECKING:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rnnkit.cells.checks import check_number
+from rnnkit.checks import check_integer, check_number
 from rnnkit.module import Module
 from rnnkit.ops import flatten, log_softmax, relu, sigmoid, softmax, softplus, tanh
-from rnnkit.ops.operands import check_integer
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor

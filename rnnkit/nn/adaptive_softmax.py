@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import as_tensor, no_grad
-from rnnkit.autograd.checks import check_list
-from rnnkit.cells.checks import (
-    check_bool,
-    check_number,
-    check_real_dtype,
-    check_size,
-    check_tensor,
-)
+from rnnkit.autograd.checks import check_real_dtype, check_tensor
+from rnnkit.checks import check_bool, check_list, check_number, check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses.classification import check_class_ids, cross_entropy
 from rnnkit.losses.reduction import reduce

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_choice
-from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.autograd.checks import check_real_dtype, check_tensor
+from rnnkit.checks import check_bool, check_choice, check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_

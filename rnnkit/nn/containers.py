@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
-from rnnkit.autograd.checks import check_list
+from rnnkit.checks import check_list
 from rnnkit.errors import ArgumentError
 from rnnkit.module import MODULE, PARAMETER, Module, Parameter
 

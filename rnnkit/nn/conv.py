@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.autograd.tensor import Tensor, plain_array, wrap
-from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.checks import check_bool, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_

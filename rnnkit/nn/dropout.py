@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rnnkit.cells.checks import check_probability
+from rnnkit.checks import check_probability
 from rnnkit.module import Module
 from rnnkit.ops import dropout
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_real_dtype
 from rnnkit.autograd.tensor import to_array
-from rnnkit.cells.checks import check_real_dtype, check_size
+from rnnkit.checks import check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import normal_

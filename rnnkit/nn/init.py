@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_callable, check_choice, check_finite, check_number
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.cells import RNNCell
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_callable, check_choice, check_finite, check_number, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module
 from rnnkit.nn.gated import gate_blocks, gated_cells

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from rnnkit.nn.linear import Linear
     from rnnkit.nn.recurrent import Recurrent
 
-MOST_STATES = 8
-"""Of a program (RK_MOST_STATES of csrc/program.h): those of the layers, and four."""
 WIDTH = 8
 """Memories are padded to multiples of so many steps: each width is a program of its own."""
 MOST_WIDTHS = 16
@@ -104,11 +102,6 @@ class FeedingCell(Cell):
         if masks:
             a = a * masks[0]
         return cat([a, weights], -1), (*after, a, keys, values, valid)
-
-
-def is_program(decoder: Recurrent) -> bool:
-    """Whether the decoder and a memory have no more states than a program may have."""
-    return sum(len(cells[0].state_names) for cells in decoder.layers) + 4 <= MOST_STATES
 
 
 def run_with_feeding(

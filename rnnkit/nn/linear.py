@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.autograd.checks import check_real_dtype, check_tensor
+from rnnkit.checks import check_bool, check_size
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_
 from rnnkit.ops import linear

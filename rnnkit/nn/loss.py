@@ -8,13 +8,12 @@ import numpy as np
 
 from rnnkit import losses
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_bool, check_number
 from rnnkit.autograd.tensor import FLOATS, default_dtype, plain_array, to_array
+from rnnkit.checks import check_bool, check_integer, check_number
 from rnnkit.errors import DTypeError
 from rnnkit.losses.classification import check_smoothing
 from rnnkit.losses.reduction import check_reduction
 from rnnkit.module import Module
-from rnnkit.ops.operands import check_integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.autograd.unchangeable import check_writeable
-from rnnkit.cells.checks import check_bool, check_number, check_real_dtype, check_size, check_tensor
+from rnnkit.checks import check_bool, check_number, check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import ones_, zeros_

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.autograd.tensor import wrap
-from rnnkit.cells.checks import check_bool, check_real_dtype, check_size, check_tensor
+from rnnkit.checks import check_bool, check_size
 from rnnkit.errors import ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_

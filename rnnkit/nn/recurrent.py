@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rnnkit import ops
+from rnnkit.autograd.checks import check_tensor
 from rnnkit.cells import Cell
 from rnnkit.cells.base import own_copy
-from rnnkit.cells.checks import check_bool, check_probability, check_size, check_tensor
 from rnnkit.cells.noise import dropout_mask
+from rnnkit.checks import check_bool, check_integer, check_probability, check_size
 from rnnkit.errors import ArgumentError, warn
 from rnnkit.module import Module
 from rnnkit.recurrent import Stepper, run_checked_layer
@@ -406,8 +407,7 @@ class Recurrent(Module):
         for name, index, count in (
             ("layer", layer, self.num_layers), ("direction", direction, len(self._layers[0]))
         ):
-            if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count:
-                raise ArgumentError(f"{name}: expected 0 to {count - 1}, got {index!r}")
+            check_integer(name, index, 0, count - 1)
         cell = self._layers[layer][direction]
         former = cell.training
         try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rnnkit.autograd import no_grad
 from rnnkit.autograd.tensor import wrap
-from rnnkit.cells.checks import check_bool, check_probability, check_size
+from rnnkit.checks import check_bool, check_integer, check_probability, check_size
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.losses import linear_cross_entropy
 from rnnkit.module import Module
@@ -26,12 +26,11 @@ from rnnkit.nn.containers import ModuleList
 from rnnkit.nn.dropout import Dropout
 from rnnkit.nn.embedding import Embedding
 from rnnkit.nn.init import normal_
-from rnnkit.nn.input_feeding import is_program, run_with_feeding
+from rnnkit.nn.input_feeding import run_with_feeding
 from rnnkit.nn.linear import Linear
 from rnnkit.nn.ragged import step_mask
 from rnnkit.nn.rnn_gru_lstm import GRU, LSTM, RNN
 from rnnkit.ops import cat, log_softmax, stack, tanh
-from rnnkit.ops.operands import check_integer
 from rnnkit.ops.operands import ids as integer_array
 from rnnkit.rng import generator
 
@@ -310,8 +309,7 @@ class EncoderDecoder(Module):
         if rows != N:
             raise ShapeError(f"target: expected {rows} rows as source has, got {target.shape}")
         inputs = np.concatenate([np.full((1, N), self.start_token), target])[:T]
-        by_steps = self.input_feeding and not is_program(self.decoder)
-        if T > 0 and (sampling > 0.0 or by_steps):
+        if T > 0 and sampling > 0.0:
             return self._run_by_steps(inputs, memory, states, sampling)
         x = self.dropout(self.target_embedding(inputs))
         if not self.input_feeding:

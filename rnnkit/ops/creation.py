@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_finite, check_fits
 from rnnkit.autograd.dtypes import default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, plain_array, wrap
+from rnnkit.checks import check_finite, check_fits, check_integer
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.ops.operands import any_tensor, check_integer, sizes
+from rnnkit.ops.operands import any_tensor, sizes
 from rnnkit.rng import generator
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor
+from rnnkit.checks import check_number
 from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.ops.comparison import (
     equal,
@@ -19,7 +20,7 @@ from rnnkit.ops.comparison import (
     logical_and,
     logical_or,
 )
-from rnnkit.ops.operands import any_tensor, check_number, pair, real
+from rnnkit.ops.operands import any_tensor, pair, real
 from rnnkit.ops.shape import clone, sum_to
 
 if TYPE_CHECKING:

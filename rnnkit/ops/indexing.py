@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.node import PartialGradient
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.checks import check_bool, check_fits, check_integer
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
-from rnnkit.ops.operands import any_tensor, check_bool, check_integer, one_axis, real
+from rnnkit.ops.operands import any_tensor, one_axis, real
 from rnnkit.ops.operands import ids as integer_array
 from rnnkit.ops.shape import clone
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.autograd.primitive import primitive
-from rnnkit.ops.operands import check_bool, check_number, real
+from rnnkit.checks import check_bool, check_number
+from rnnkit.ops.operands import real
 from rnnkit.rng import generator
 
 if TYPE_CHECKING:

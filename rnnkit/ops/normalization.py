@@ -8,9 +8,10 @@ import numpy as np
 
 from rnnkit.autograd.primitive import primitive
 from rnnkit.autograd.tensor import wrap
+from rnnkit.checks import check_number
 from rnnkit.errors import ShapeError
 from rnnkit.ops.elementwise import exp
-from rnnkit.ops.operands import check_number, one_axis, real, same_dtype, sizes
+from rnnkit.ops.operands import one_axis, real, same_dtype, sizes
 from rnnkit.ops.reductions import mean, sum
 from rnnkit.ops.shape import broadcast_to, sum_to
 from rnnkit.ops.sums import sum_array

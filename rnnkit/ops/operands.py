@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool as check_bool
-from rnnkit.autograd.checks import check_number as check_number
 from rnnkit.autograd.dtypes import FLOATS, default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, plain_array, to_array, wrap
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -200,16 +198,3 @@ def sizes(name: str, shape: Any, what: str = "shape") -> tuple[int, ...]:
         return tuple([operator.index(size) for size in shape])
     except TypeError:
         raise DTypeError(f"{name}: {what}: expected integers, got {shape!r}") from None
-
-
-def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
-    """An integer (Python's or NumPy's, but not a bool) from `low` to `high`.
-
-    Raises:
-        ArgumentError: it is something else.
-    """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or (low is not None and value < low) or (high is not None and value > high):
-        wanted = "" if low is None else f" from {low} " + ("on" if high is None else f"to {high}")
-        raise ArgumentError(f"{name}: expected an integer{wanted}, got {value!r}")
-    return int(value)

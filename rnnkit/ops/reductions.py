@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_finite
 from rnnkit.autograd.primitive import primitive
+from rnnkit.checks import check_bool, check_finite
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.comparison import equal
 from rnnkit.ops.creation import full_like
 from rnnkit.ops.elementwise import abs, exp, sqrt, where
-from rnnkit.ops.operands import any_tensor, check_bool, many_axes, one_axis, real
+from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, cat, flip, reshape, split
 from rnnkit.ops.sums import count_along, sum_array
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_list
 from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.primitive import Primitive, primitive
 from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.checks import check_integer, check_list
 from rnnkit.errors import ArgumentError, ShapeError
-from rnnkit.ops.operands import any_tensor, check_integer, many_axes, one_axis, same_dtype, sizes
+from rnnkit.ops.operands import any_tensor, many_axes, one_axis, same_dtype, sizes
 from rnnkit.ops.sums import sum_array
 
 if TYPE_CHECKING:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_list
 from rnnkit.autograd.unchangeable import check_writeable, unchangeable
-from rnnkit.cells.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_list, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.optimizer import (
     Scratch,

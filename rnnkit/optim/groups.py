@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.autograd.checks import check_kind, check_list, check_number
+from rnnkit.checks import check_kind, check_list, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad
-from rnnkit.autograd.checks import check_callable
 from rnnkit.autograd.unchangeable import check_writeable
-from rnnkit.cells.checks import check_number, check_size
+from rnnkit.checks import check_callable, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
 from rnnkit.optim.optimizer import Optimizer, loaded_array, loaded_count

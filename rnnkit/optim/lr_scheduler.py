@@ -12,10 +12,16 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rnnkit.autograd.checks import check_callable, check_choice, check_list
-from rnnkit.cells.checks import check_bool, check_number, check_size
+from rnnkit.checks import (
+    check_bool,
+    check_callable,
+    check_choice,
+    check_integer,
+    check_list,
+    check_number,
+    check_size,
+)
 from rnnkit.errors import ArgumentError
-from rnnkit.ops.operands import check_integer
 from rnnkit.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor, enable_grad
-from rnnkit.autograd.checks import check_bool, check_callable
 from rnnkit.autograd.node import check_gradient
 from rnnkit.autograd.tensor import FLOATS
 from rnnkit.autograd.unchangeable import check_writeable
+from rnnkit.checks import check_bool, check_callable
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module, clear_grad
 

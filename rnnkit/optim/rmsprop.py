@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.cells.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_number
 from rnnkit.optim.optimizer import Optimizer
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.cells.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.optimizer import Optimizer
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rnnkit import backend, rng
+from rnnkit import backend, forks, rng
 from rnnkit.autograd import Tensor, enable_grad, no_grad
 from rnnkit.autograd.function import Context
 from rnnkit.autograd.node import Node, next_number
@@ -105,7 +105,7 @@ _begun: list[tuple[int, dict[str, Any]]] = []
 """By thread: the states in which runs have begun to draw that are not at their end."""
 
 _beginning = allocate_lock()
-rng.release_after_fork(_beginning)
+forks.release_after_fork(_beginning)
 _distances = count(1)
 
 
@@ -114,7 +114,7 @@ def _forget_other_threads() -> None:
     _begun[:] = [each for each in _begun if each[0] == get_ident()]
 
 
-rng.in_forked_children(_forget_other_threads)
+forks.in_forked_children(_forget_other_threads)
 
 
 class _Segment(NamedTuple):

@@ -13,11 +13,12 @@ import numpy as np
 
 from rnnkit import backend, ops
 from rnnkit.autograd import is_grad_enabled
+from rnnkit.autograd.checks import check_tensor
 from rnnkit.autograd.grad_mode import state as thread
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells import Cell
 from rnnkit.cells.base import common_kernel
-from rnnkit.cells.checks import check_bool, check_tensor
+from rnnkit.checks import check_bool
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import native, observe, tape
 from rnnkit.recurrent.memory import bytes_of, note_segments

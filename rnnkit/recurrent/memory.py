@@ -60,7 +60,7 @@ def segment_within(
     budget: int, T: int, segment_bytes: Callable[[int], int], between_bytes: int, together: int = 1,
     warns: bool = True,
 ) -> int:
-    """Steps of the longest segment that a budget allows.
+    """Steps of a segment, of as few segments as a budget allows, as even as they can be.
 
     Args:
         budget: in bytes.
@@ -100,7 +100,9 @@ def segment_within(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if total(middle) <= budget else (low, middle)
-    return low * together
+    # The last segment is not computed again: it is no shorter than need be.
+    segments = -(-most // low)
+    return -(-most // segments) * together
 
 
 def note_segments(decision: Decision, segments: int, steps: int, again: str) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor, no_grad
-from rnnkit.autograd.checks import check_list
+from rnnkit.autograd.checks import check_tensor
 from rnnkit.backend import DTYPE_NAMES
 from rnnkit.cells import Cell
 from rnnkit.cells.base import common_kernel
-from rnnkit.cells.checks import check_size, check_tensor
+from rnnkit.checks import check_list, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent.native import weights_of
 from rnnkit.recurrent.program import obstacle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnkit.autograd.checks import check_number
+from rnnkit.checks import check_number
 from rnnkit.errors import ArgumentError
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_number
+from rnnkit.checks import check_number
 from rnnkit.data.atomic import remove_partial_files, write_atomically
 from rnnkit.train.errors import RunError
 from rnnkit.train.nest import pack, unpack

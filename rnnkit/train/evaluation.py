@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rnnkit.autograd import no_grad
-from rnnkit.autograd.checks import check_kind
+from rnnkit.checks import check_kind
 from rnnkit.data import Batches
 from rnnkit.data.batches import check_batches
 from rnnkit.errors import ArgumentError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_size
 from rnnkit.diagnostics import Observation, watch
 from rnnkit.module import Module
 from rnnkit.train.observers import Observer, Start, Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rnnkit.autograd.checks import check_kind
+from rnnkit.checks import check_kind
 from rnnkit.module import Module
 from rnnkit.train.errors import RunError
 from rnnkit.train.objective import Measure

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_callable
+from rnnkit.checks import check_callable
 from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.module import Module
 

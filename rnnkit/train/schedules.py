@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from rnnkit.autograd.checks import check_bool, check_kind
+from rnnkit.checks import check_bool, check_kind
 from rnnkit.errors import ArgumentError
 from rnnkit.optim import Optimizer
 from rnnkit.optim.lr_scheduler import ReduceLROnPlateau

@@ -11,8 +11,7 @@ from typing import Any
 
 from rnnkit import rng
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_finite, check_kind, check_list, check_number
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_finite, check_kind, check_list, check_number, check_size
 from rnnkit.data import Batches
 from rnnkit.data.batches import check_batches
 from rnnkit.errors import ArgumentError, RnnkitError

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from rnnkit.autograd import no_grad
-from rnnkit.autograd.checks import check_kind
+from rnnkit.checks import check_integer, check_kind
 from rnnkit.data import Vocabulary, WordVocabulary
 from rnnkit.data.words import WordJoiner
 from rnnkit.decoding.sampling import check_temperature, choose
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
-from rnnkit.ops.operands import check_integer
 from rnnkit.train.models.language_model import LanguageModel
 
 

@@ -31,7 +31,7 @@ def test_only_the_engine_is_imported_at_once():
     loaded = run(
         "import sys, rnnkit; print(*{n.split('.')[1] for n in sys.modules if n[:7] == 'rnnkit.'})"
     )
-    assert set(loaded) == {"errors", "autograd", "ops", "rng"}
+    assert set(loaded) == {"errors", "checks", "forks", "autograd", "ops", "rng"}
 
 
 def test_every_public_name_exists():

@@ -157,8 +157,8 @@ def test_a_table_of_another_width_or_dtype(table, width):
 
 def test_too_many_of_anything():
     program = a_program()
-    program["states"] *= 9
-    with pytest.raises(ValueError, match="states: expected at most 8"):
+    program["states"] *= 33
+    with pytest.raises(ValueError, match="states: expected at most 32"):
         make(program)
     program = a_program()
     program["bases"] *= 86

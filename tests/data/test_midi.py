@@ -142,15 +142,15 @@ def test_every_cut_of_a_file_is_noticed_or_harmless(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ticks": 0}, "ticks: expected 1 to 32767"),
+        ({"ticks": 0}, "ticks: expected an integer from 1 to 32767, got 0"),
         ({"tempo": 3}, r"tempo: expected a number >= 4 and <= 1e\+06, got 3"),
         ({"tempo": float("nan")}, "tempo: expected"),
         ({"tempo": "x"}, "tempo: expected .*, got 'x'"),
         ({"format": 2}, "format: expected an integer from 0 to 1"),
-        ({"notes": [Note(0, 1, 128)]}, "pitch: expected 0 to 127, got 128"),
-        ({"notes": [Note(0, 0, 60)]}, "duration: expected 1 to"),
-        ({"notes": [Note(0, 1 << 28, 60)]}, "duration: expected 1 to 268435455, got 268435456"),
-        ({"notes": [Note(1 << 28, 1, 60)]}, "start: expected 0 to 268435455, got 268435456"),
+        ({"notes": [Note(0, 1, 128)]}, "pitch: expected an integer from 0 to 127, got 128"),
+        ({"notes": [Note(0, 0, 60)]}, "duration: expected an integer from 1 to"),
+        ({"notes": [Note(0, 1 << 28, 60)]}, "integer from 1 to 268435455, got 268435456"),
+        ({"notes": [Note(1 << 28, 1, 60)]}, "integer from 0 to 268435455, got 268435456"),
         ({"notes": [Note(0.5, 1, 60)]}, "start: expected an integer"),
     ],
 )
@@ -210,5 +210,5 @@ def test_ticks_are_positive_integers(ticks):
         lambda: notes_roll(PIECE, ticks),
         lambda: roll_notes(np.ones((2, 88)), ticks),
     ):
-        with pytest.raises(ArgumentError, match=r"^ticks: expected (a positive int|1 to 32767)"):
+        with pytest.raises(ArgumentError, match=r"^ticks: expected (an int|at least 1).*, got"):
             call()

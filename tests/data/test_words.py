@@ -150,9 +150,9 @@ def test_nonsense_is_refused():
     with pytest.raises(ArgumentError, match="got one text"):
         WordVocabulary.of("a b c")
     for wrong in (0, float("nan"), "2"):
-        with pytest.raises(ArgumentError, match="min_count: expected a positive integer"):
+        with pytest.raises(ArgumentError, match="min_count: expected"):
             WordVocabulary.of([], min_count=wrong)
-    with pytest.raises(ArgumentError, match="max_size: expected a positive integer"):
+    with pytest.raises(ArgumentError, match=r"max_size: expected an int, got 2\.5"):
         WordVocabulary.of([], max_size=2.5)
     with pytest.raises(ArgumentError, match="max_size"):
         WordVocabulary.of([], max_size=2, specials=["pad", "end"])

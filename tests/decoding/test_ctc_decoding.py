@@ -228,7 +228,7 @@ def test_scores_that_are_none(score):
         ({"lengths": [4, 5]}, ArgumentError, "lengths: expected from 0 to 4"),
         ({"lengths": [4]}, ShapeError, r"lengths: expected shape \(2,\)"),
         ({"lengths": [4.0, 4.0]}, DTypeError, "lengths: expected integers"),
-        ({"blank": 3}, ArgumentError, r"blank: expected an id in \[0, 3\)"),
+        ({"blank": 3}, ArgumentError, "blank: expected an integer from 0 to 2"),
         ({"beam_width": 0}, ArgumentError, "beam_width: expected at least 1"),
         ({"beam_width": 2.0}, ArgumentError, "beam_width: expected an int"),
         ({"top": 0}, ArgumentError, "top: expected at least 1"),

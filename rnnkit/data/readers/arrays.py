@@ -19,10 +19,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from rnnkit.autograd.checks import check_bool, check_list, check_number
+from rnnkit.checks import check_bool, check_integer, check_list, check_number
 from rnnkit.data.readers.text import opened
 from rnnkit.errors import ArgumentError
-from rnnkit.ops.operands import check_integer
 
 LIMIT = 4 << 30  # bytes of one file's arrays, unless told otherwise
 _MOST_MEMBERS = 10_000

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_list
+from rnnkit.checks import check_list
 from rnnkit.data.readers.arrays import read_arrays
 from rnnkit.data.readers.json_lines import read_json
 from rnnkit.errors import ArgumentError

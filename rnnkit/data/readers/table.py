@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnnkit.autograd.checks import check_bool, check_choice, check_list
+from rnnkit.checks import check_bool, check_choice, check_list
 from rnnkit.data.readers.text import read_text
 from rnnkit.errors import ArgumentError
-from rnnkit.rng import release_after_fork
+from rnnkit.forks import release_after_fork
 
 _LIMIT_LOCK = threading.Lock()
 release_after_fork(_LIMIT_LOCK)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from rnnkit.data.batches import check_positive
+from rnnkit.checks import check_size
 from rnnkit.errors import ArgumentError
 
 PIECE = 1 << 22  # bytes of a text that are read at a time
@@ -35,7 +35,7 @@ def stream_text(path: str | os.PathLike[str], piece: int = PIECE) -> Iterator[st
     ``piece``: bytes read at a time. Raises ArgumentError as ``read_text`` does, when it gets there.
     """
     name = os.fspath(path)
-    piece = check_positive("piece", piece)
+    piece = check_size("piece", piece)
     decoder = codecs.getincrementaldecoder("utf-8")()
     done, blank, begun, carried = 0, True, False, ""
     with opened(name) as file:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd import Tensor
-from rnnkit.cells.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 

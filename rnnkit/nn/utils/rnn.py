@@ -16,11 +16,9 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.autograd import Tensor, as_tensor
-from rnnkit.autograd.checks import check_fits
 from rnnkit.autograd.tensor import wrap
-from rnnkit.cells.checks import check_bool
+from rnnkit.checks import check_bool, check_fits, check_integer
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.ops.operands import check_integer
 from rnnkit.recurrent.packed import PackedSequence, Packing, pad_rows
 from rnnkit.recurrent.schedule import check_lengths
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from rnnkit.cells.checks import check_number
+from rnnkit.checks import check_number
 from rnnkit.errors import ArgumentError
 
 __all__ = ["exponential", "inverse_sigmoid", "linear"]

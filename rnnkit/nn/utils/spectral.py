@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rnnkit.cells.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.nn.gated import gate_blocks, gated_cells
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from rnnkit import ops
 from rnnkit.autograd import Tensor, as_tensor
-from rnnkit.autograd.checks import check_callable
-from rnnkit.cells.checks import check_bool, check_size
+from rnnkit.checks import check_bool, check_callable, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module
 from rnnkit.nn.recurrent import Recurrent

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit import rng
+from rnnkit import forks, rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
 from rnnkit.cells.base import original_of
@@ -95,7 +95,7 @@ def _sizes(cell: Cell, drawn: Sequence[Tensor]) -> Iterator[int]:
 
 TRACING = RLock()
 """Held by who traces a step, or makes something of a traced one, which adds to its trace."""
-rng.release_after_fork(TRACING)
+forks.release_after_fork(TRACING)
 
 PASSING = (OSError, RecursionError)
 """What a step may meet at one time and not at another: the cause of a TraceError that is not to be

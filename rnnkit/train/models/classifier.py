@@ -8,8 +8,7 @@ import numpy as np
 
 from rnnkit import nn
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_choice
-from rnnkit.cells.checks import check_size
+from rnnkit.checks import check_choice, check_size
 from rnnkit.losses import cross_entropy
 from rnnkit.module import Module
 from rnnkit.ops import cat

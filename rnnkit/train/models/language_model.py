@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rnnkit import nn
-from rnnkit.autograd.checks import check_choice
 from rnnkit.autograd.tensor import Tensor
-from rnnkit.cells.checks import check_bool, check_probability, check_size
+from rnnkit.checks import check_bool, check_choice, check_probability, check_size
 from rnnkit.losses import linear_cross_entropy
 from rnnkit.module import Module
 from rnnkit.nn.recurrent import MOST_LAYERS

@@ -6,8 +6,7 @@ from typing import Any
 
 from rnnkit import nn
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.checks import check_choice
-from rnnkit.cells.checks import check_bool, check_size
+from rnnkit.checks import check_bool, check_choice, check_size
 from rnnkit.module import Module
 from rnnkit.train.models.language_model import CELLS, check_layers
 
