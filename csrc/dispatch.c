@@ -5,9 +5,9 @@
 
 extern const rk_kernels rk_kernels_generic;
 #if defined(__x86_64__)
+#include <cpuid.h>
 extern const rk_kernels rk_kernels_avx2, rk_kernels_avx512;
 #ifdef RK_AMX_BUILT
-#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 extern const rk_kernels rk_kernels_amx;
@@ -34,6 +34,28 @@ const rk_kernels *const *rk_kernels_built(void)
     return built;
 }
 
+#if defined(__x86_64__)
+/* What the processor has and the system saves, by CPUID and XGETBV: the runtime libraries of some compilers
+   leave __builtin_cpu_supports without an answer. */
+enum { AVX2_WITH_FMA = 1, AVX512_WITH_DQ = 2 };
+
+static int vector_units(void)
+{
+    enum { FMA = 1 << 12, SYSTEM_SAVES = 1 << 27, AVX2 = 1 << 5, AVX512F = 1 << 16, AVX512DQ = 1 << 17 };
+    enum { YMM = 0x6, ZMM = 0xe6 }; /* registers, of those that the system saves */
+    unsigned a, b, c, d, saved, high, units = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & SYSTEM_SAVES) || !(c & FMA)) return 0;
+    __asm__ __volatile__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if ((saved & YMM) != YMM || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+#ifdef __APPLE__
+    saved |= ZMM; /* from their first use on */
+#endif
+    if (b & AVX2) units |= AVX2_WITH_FMA;
+    if ((b & AVX512F) && (b & AVX512DQ) && (saved & ZMM) == ZMM) units |= AVX512_WITH_DQ;
+    return (int)units;
+}
+#endif
+
 #ifdef RK_AMX_BUILT
 /* Of arch_prctl: ARCH_GET_XCOMP_SUPP, ARCH_REQ_XCOMP_PERM, and the state of the tile registers. */
 enum { GET_SUPPORTED = 0x1021, REQUEST = 0x1023, TILE_DATA = 18 };
@@ -52,15 +74,11 @@ static int has_amx(void)
 int rk_isa_supported(const char *isa)
 {
 #if defined(__x86_64__)
-    /* The compiler's run-time check includes the operating system's part (XGETBV). */
-    __builtin_cpu_init();
 #ifdef RK_AMX_BUILT
     if (!strcmp(isa, "amx")) return rk_isa_supported("avx512") && has_amx();
 #endif
-    if (!strcmp(isa, "avx512"))
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("fma");
-    if (!strcmp(isa, "avx2")) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!strcmp(isa, "avx512")) return vector_units() & AVX512_WITH_DQ;
+    if (!strcmp(isa, "avx2")) return vector_units() & AVX2_WITH_FMA;
 #elif defined(__aarch64__)
     if (!strcmp(isa, "neon")) return 1;
 #endif

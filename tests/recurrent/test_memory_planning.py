@@ -46,7 +46,7 @@ def test_a_program_is_not_said_to_need_more_than_it_does(native, T):
 
 
 @pytest.mark.filterwarnings("ignore:memory")
-def test_the_longest_segment_that_a_budget_allows():
+def test_the_fewest_even_segments_that_a_budget_allows():
     for T in (1, 2, 7, 100):
         for step, between in ((10, 1), (1, 10), (7, 5)):
             for budget in range(1, 1200, 37):
@@ -57,9 +57,11 @@ def test_the_longest_segment_that_a_budget_allows():
                 fitting = [steps for steps, total in totals.items() if total <= budget]
                 found = segment_within(budget, T, lambda steps, step=step: steps * step, between)
                 if fitting:
-                    # Not always the very longest: the count of segments goes in jumps.
+                    # Not always the very fewest: their count goes in jumps.
                     assert totals[found] <= budget
-                    assert found >= max(fitting) - max(1, between // step)
+                    segments = -(-T // found)
+                    assert segments <= -(-T // max(1, max(fitting) - max(1, between // step)))
+                    assert found == -(-T // segments)
                 else:
                     assert totals[found] == min(totals.values())
 

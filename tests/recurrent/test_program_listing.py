@@ -211,7 +211,7 @@ def test_there_is_no_such_layer():
     module = nn.LSTM(I, H, num_layers=2)
     module.program(1)
     for arguments, name in (((2,), "layer"), ((-1,), "layer"), ((0, 1), "direction")):
-        with pytest.raises(ArgumentError, match=f"{name}: expected 0 to"):
+        with pytest.raises(ArgumentError, match=f"{name}: expected an integer from 0 to"):
             module.program(*arguments)
 
 
