@@ -47,7 +47,8 @@ typedef struct {
  * With lengths, row n of the run is row order[n] of every array of the caller, and the rows are in the
  * order of falling length: step t has the first active[t] of them. Where the direction is reversed, row n
  * takes its first step lag[n] steps later than the longest in the order of the grids, so that it begins at
- * its own end. Rows past their end are neither read nor written.
+ * its own end. Rows past their end are not read; the forward pass zeroes those of y and c, as far as the longest
+ * row goes.
  *
  * All of a run's steps, one after the other, have rows_before[T] rows in all; what is kept for backward has
  * that many, in that order.

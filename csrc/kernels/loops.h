@@ -115,6 +115,20 @@ static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1)
     if (listed) R(multiply_input)(r, share, listed, R(rows_listed)(x), R(rows_listed)(out));
 }
 
+/* Zero step t of a grid of outputs for this thread's rows that have ended, and its units. Of the reverse direction, which
+   begins with the longest row, it is the step that has the same time as step t of the other. */
+static void R(clear_ended)(const R(run) *r, const R(share) *share, const rk_grid *grid, idx t)
+{
+    const rk_sequence *s = r->s;
+    const rk_schedule *schedule = &s->schedule;
+    if (!grid->at || grid->of_run) return;
+    idx at = schedule->lag ? schedule->length[0] - 1 - 2 * schedule->begins - t : t;
+    idx j0 = share->u0 * VL, width = min_idx(share->u1 * VL, s->H) - j0;
+    idx n = share->n0 + R(rows_of_share)(share, active_rows(s, t)) * share->n_step;
+    for (; n < share->n1; n += share->n_step)
+        memset((real *)grid->at + at * grid->t + callers_row(s, n) * grid->n + j0, 0, (size_t)width * sizeof(real));
+}
+
 /* One step of a cell for this thread's `n_rows` rows. `g` are the step's rows of gates, which hold the
    input product; the step leaves there what backward needs. */
 typedef void (*R(forward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g);
@@ -131,6 +145,10 @@ VEC_INLINE void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step
             real *g = R(gates_of_step)(r, t0, t);
             if (!s->schedule.order && !any_restarts(s, t)) dense(r, share, t, n_rows, g);
             else if (n_rows) any(r, share, t, n_rows, g);
+            if (s->schedule.order) {
+                R(clear_ended)(r, share, &s->y, t);
+                R(clear_ended)(r, share, &s->c, t);
+            }
             if (R(end_of_step)(r, share, (long)t + 1, t + 1 == t1)) return;
         }
     }

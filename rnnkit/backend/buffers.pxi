@@ -101,6 +101,14 @@ cdef class Buffers:
         shape[0], shape[1], shape[2] = a, b, c
         return numpy.PyArray_EMPTY(ndim, shape, self.number, 0)
 
+    cdef object part(self, object memory, char *at, idx a, idx b, idx c):
+        """An array of three axes in the memory of another, from a place on."""
+        cdef numpy.npy_intp shape[3]
+        shape[0], shape[1], shape[2] = a, b, c
+        array = numpy.PyArray_SimpleNewFromData(3, shape, self.number, at)
+        numpy.set_array_base(array, memory)
+        return array
+
     cdef int check(self, Py_buffer *view, str name, int ndim) except -1:
         if view.format == NULL or strcmp(view.format, self.format):
             raise TypeError(f"{name}: expected format {self.format!r}, got {view.format!r}")

@@ -280,8 +280,9 @@ cdef class Layer:
     cdef object room_for_steps(self, idx width, bint of_rows):
         """An array laid out as x, with zeros where no row reaches.
 
-        of_rows: threads write it row by row, those of one between those of another: it begins on a cache
-        line where rows are ragged, since a line that two write to goes back and forth.
+        of_rows: the forward pass writes it row by row, and zeros where rows have ended before the longest.
+        It begins on a cache line where rows are ragged: those of one thread are between those of another, and a
+        line that two write to goes back and forth.
         """
         cdef idx N = self.s[0].N
         cdef idx first = N if self.batch_first else self.T
@@ -294,9 +295,11 @@ cdef class Layer:
         memory = self.buffers.room(1, room)
         cdef char *begin = <char *>self.buffers.flat(memory, "memory", room, True)
         cdef char *at = <char *>aligned(begin) if of_rows else begin
-        self.schedule.clear(at, width * itemsize, self.batch_first)
-        cdef idx start = (at - begin) // itemsize
-        return memory[start:start + size].reshape(first, second, width)
+        if of_rows:
+            self.schedule.clear_after(at, width * itemsize, self.batch_first)
+        else:
+            self.schedule.clear(at, width * itemsize, self.batch_first)
+        return self.buffers.part(memory, at, first, second, width)
 
     cdef idx kept_size(self):
         """Elements of the vector for what all directions keep; a few are lost to alignment."""

@@ -164,18 +164,30 @@ cdef class Schedule:
 
     cdef void clear(self, char *cells, idx width, bint batch_first) noexcept:
         """The same for cells of `width` bytes."""
-        cdef idx i, n, t, row, T = self.T, N = self.N
+        cdef idx i, n, t, T = self.T, N = self.N
+        self.clear_after(cells, width, batch_first)
+        if not self.ragged:
+            return
         if batch_first:
             for n in range(N):
-                t = self.length[n] if self.ragged else self.steps
-                row = self.order[n] if self.ragged else n
-                memset(cells + (row * T + t) * width, 0, (T - t) * width)
+                t = self.length[n]
+                memset(cells + (self.order[n] * T + t) * width, 0, (self.steps - t) * width)
             return
         # In the order of memory.
-        for t in range(self.steps if self.ragged else 0):
+        for t in range(self.steps):
             for i in range(self.active[t], N):
                 memset(cells + (t * N + self.order[i]) * width, 0, width)
-        memset(cells + self.steps * N * width, 0, (T - self.steps) * N * width)
+
+    cdef void clear_after(self, char *cells, idx width, bint batch_first) noexcept:
+        """Only what comes after the end of the longest row."""
+        cdef idx n, T = self.T, N = self.N
+        if self.steps == T:
+            return
+        if not batch_first:
+            memset(cells + self.steps * N * width, 0, (T - self.steps) * N * width)
+            return
+        for n in range(N):
+            memset(cells + (n * T + self.steps) * width, 0, (T - self.steps) * width)
 
     cdef void fill(self, rk_schedule *schedule, int direction) noexcept:
         if self.ragged:

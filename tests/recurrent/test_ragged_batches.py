@@ -24,6 +24,7 @@ from recurrent_contract import (
 )
 
 import rnnkit as rk
+from rnnkit import nn
 from rnnkit.cells import CELLS, LSTMCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent import run_layer
@@ -264,6 +265,32 @@ def test_a_row_is_what_it_is_alone_and_without_padding(
             assert_same_bits(found, expected)
         else:
             assert_close(found, expected, 1e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("memory", ["full", "segments"])
+@pytest.mark.parametrize(("T", "N", "H"), [(37, 9, 5), (9, 3, 300)])  # rows, units for each thread
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+@pytest.mark.filterwarnings("ignore:memory")  # segments as short as can be
+def test_what_no_row_reaches_is_zero(threads, kind, T, N, H, memory, batch_first):
+    """Whatever was in the memory, and in either direction."""
+    lengths = np.arange(N) * (T - 3) // (N - 1)
+    x = rk.tensor(np.ones((N, T, 4) if batch_first else (T, N, 4)), requires_grad=True)
+    module = getattr(nn, kind)(4, H, batch_first=batch_first, bidirectional=True, dtype="float64")
+    module.memory = 1 if memory == "segments" else "full"
+    for count in (1, 2):
+        threads(count)
+        filled = [np.full((T * N * 2 * H + 8,), np.nan) for _ in range(4)]
+        del filled  # for others to have
+        y, _, steps = module(x, lengths=lengths, return_steps=True)
+        (d_x,) = rk.grad(y.sum(), x)
+        shown = {"y": y, "d_x": d_x, **{name: of[0] for name, of in steps.items() if of}}
+        assert ("c" in shown) == (kind == "LSTM")
+        for name, tensor in shown.items():
+            by_row = tensor.data if batch_first else tensor.data.swapaxes(0, 1)
+            for row, length in zip(by_row, lengths, strict=True):
+                assert not row[length:].any(), name
+                assert row[:length].all(), name
 
 
 @BOTH
