@@ -51,6 +51,14 @@ def in_pieces(monkeypatch, steps):
 
 
 @pytest.fixture
+def on_the_tape():
+    """Runs cells there that could be programs, too, whose segments are not those of `in_pieces`."""
+    with rk.backend("python"):
+        yield
+    assert segments_run()
+
+
+@pytest.fixture
 def short_blocks(monkeypatch):
     """Has programs form sums over steps two by two: segments are whole blocks of these."""
     monkeypatch.setattr(hoisted, "SHORTEST_BLOCK", 2)
@@ -327,7 +335,7 @@ def run_own(cells, memory, steps, again=1, **call):
 )
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("name", OWN_CELLS)
-def test_cells_of_ones_own(monkeypatch, name, directions, call):
+def test_cells_of_ones_own(on_the_tape, monkeypatch, name, directions, call):
     """Also where a parameter has other uses before and behind: sums go on in the same order."""
     cells = tuple(OWN_CELLS[name](4, 4) for _ in range(directions))
     for cell in cells:
@@ -338,7 +346,7 @@ def test_cells_of_ones_own(monkeypatch, name, directions, call):
         assert_same_bits(run_own(cells, 1, steps, **call), expected)
 
 
-def test_one_cell_in_both_directions(monkeypatch):
+def test_one_cell_in_both_directions(on_the_tape, monkeypatch):
     cell = Delay(4, 4).to("float64")
     expected = run_own((cell, cell), "full", None)
     in_pieces(monkeypatch, 3)
@@ -364,7 +372,7 @@ def test_what_was_changed_after_the_forward_pass_does_not_count(monkeypatch):
     assert_same_bits(*found)
 
 
-def test_hooks_on_the_states_see_every_gradient_once(monkeypatch):
+def test_hooks_on_the_states_see_every_gradient_once(on_the_tape, monkeypatch):
     class Clipping(Cell):
         def step(self, x, state):
             h = (state[0] * 1.5 + x).tanh()
@@ -391,7 +399,7 @@ def test_hooks_on_the_states_see_every_gradient_once(monkeypatch):
     assert_same_bits({"second": actual["second"]}, {"second": actual["first"]})
 
 
-def test_a_tensor_that_only_some_steps_use_is_refused_by_name(monkeypatch):
+def test_a_tensor_that_only_some_steps_use_is_refused_by_name(on_the_tape, monkeypatch):
     extra = rk.tensor(np.ones(4, np.float32), requires_grad=True)
 
     class Late(Cell):
@@ -459,7 +467,7 @@ def test_only_what_has_something_behind_it_requires_a_gradient(monkeypatch, step
 
 
 @pytest.mark.parametrize("late", ["output", "state"])
-def test_what_only_some_steps_compute_from_parameters_is_refused(monkeypatch, late):
+def test_what_only_some_steps_compute_from_parameters_is_refused(on_the_tape, monkeypatch, late):
     """A gradient would be missing."""
 
     class Late(Cell):
