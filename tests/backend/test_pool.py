@@ -127,8 +127,10 @@ def test_a_child_forked_in_a_signal_handler_leaves_the_run(N, H):
 
 
 LONG_RUN = """
+import signal
 import numpy as np, rnnkit as rk
 from rnnkit import nn
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell has put behind
 rk.set_num_threads(2)
 model = nn.LSTM(8, {H})
 x = rk.zeros({T}, {N}, 8)
