@@ -506,6 +506,9 @@ def test_a_size_that_is_larger_than_what_is_there():
     for size in ("window", "horizon"):
         with pytest.raises(ArgumentError, match="part: moments 0 to 9 hold no target"):
             data.SeriesWindows(np.ones((9, 1)), **{"window": 3, "batch_size": 2, size: 10**18})
+    for size in ("window", "horizon", "stride"):
+        with pytest.raises(ArgumentError, match=f"^{size}: expected at most {2**63 - 1}, got 1000"):
+            data.SeriesWindows(np.ones((9, 1)), **{"window": 3, "batch_size": 2, size: 10**30})
 
 
 def test_integers_beyond_64_bits():

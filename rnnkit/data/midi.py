@@ -132,8 +132,7 @@ def roll_notes(
     positive integer or ``velocity`` not from 1 to 127.
     """
     ticks = check_size("ticks", ticks)
-    if check_size("velocity", velocity) > 127:
-        raise ArgumentError(f"velocity: expected 1 to 127, got {velocity}")
+    check_integer("velocity", velocity, 1, 127)
     tie = check_bool("tie", tie)
     keys = np.asarray(roll)
     if keys.ndim != 2 or keys.shape[1] != KEYS:

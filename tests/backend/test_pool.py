@@ -126,6 +126,13 @@ def test_a_child_forked_in_a_signal_handler_leaves_the_run(N, H):
     ], result.stderr
 
 
+def end_alarms(former):
+    """Put the handler back. One that is due would set the timer again, which would then end all."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, former)
+
+
 LONG_RUN = """
 import signal
 import numpy as np, rnnkit as rk
@@ -183,8 +190,7 @@ def test_a_run_asks_seldom_where_the_answer_takes_long():
             model(x)
             whole = time.monotonic() - start
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        end_alarms(former)
     assert taken
     assert sum(taken) < whole / 2  # of the time between 100 chunks of steps it would be nearly all
 
@@ -208,8 +214,7 @@ def test_a_backward_pass_hears_signals(cell):
             signal.setitimer(signal.ITIMER_REAL, 0.001)
             total.backward()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        end_alarms(former)
     assert len(heard) > 3
 
 
@@ -230,8 +235,7 @@ def test_a_program_within_a_run_has_the_bits_of_one_by_itself():
             signal.setitimer(signal.ITIMER_REAL, 0.001)
             outer(rk.zeros(200, 32, 8))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        end_alarms(former)
     assert found
     for each in found:
         np.testing.assert_array_equal(each, expected)

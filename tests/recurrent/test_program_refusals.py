@@ -270,7 +270,7 @@ def of_many_products(cell, x, state):
 
 TOO_MUCH = {
     "33 states": (lambda: Wide(lambda c, x, s: (x + s[32], (x, *s[:-1])), 33),
-                    "more than a program can hold: states: expected at most 32, got 33"),
+                  "more than a program can hold: states: expected at most 32, got 33"),
     "a state without elements": (lambda: Wide(lambda c, x, s: (x, s), 1, (0,)),
                                  "h0: a row has no elements"),
     "many products of the input": (lambda: Wide(of_many_products),
