@@ -10,7 +10,7 @@ NATIVE := setup.py pyproject.toml \
 	$(shell find rnnkit -name '*.pyx' -o -name '*.px[di]') $(shell find csrc -name '*.[ch]')
 COMPILED := $(shell sed -n 's/^    "\(rnnkit.*\.py\)",$$/\1/p' setup.py)
 
-.PHONY: help train test bench lint style warnings wheel clean
+.PHONY: help train test bench lint style warnings interpreted wheel clean
 
 help:
 	@echo 'make train   train a language model with the defaults (ARGS="--cell gru notes.txt")'
@@ -41,6 +41,11 @@ style: $(READY)
 warnings: $(READY)
 	CFLAGS=-Werror $(BIN)/python setup.py --quiet build_ext --force \
 		--build-temp build/lint --build-lib build/lint
+
+# Of the Python that is compiled as it stands; the extension stays.
+interpreted:
+	find rnnkit -name '*.so' ! -name '_native.*' -delete
+	rm -f $(READY)
 
 wheel: $(READY)
 	$(BIN)/python -m build

@@ -24,8 +24,8 @@ COMPILED = [
     "rnnkit/autograd/primitive.py",
     "rnnkit/autograd/tape.py",
     "rnnkit/autograd/tensor.py",
-    "rnnkit/backend/arrays.py",
     "rnnkit/backend/dispatch.py",
+    "rnnkit/backend/extension.py",
     "rnnkit/cells/base.py",
     "rnnkit/nn/recurrent.py",
     "rnnkit/recurrent/layer.py",
@@ -46,7 +46,8 @@ COMPILED = [
 def compiled(path: str) -> Extension:
     """An extension module of a file of Python, which is imported in its stead.
 
-    A file.pxd beside it lists the attributes of classes that then keep them in a C structure.
+    A file.pxd beside it lists the attributes of classes that then keep them in a C structure, and
+    gives variables types.
     """
     # The warnings would be about what Cython writes.
     name = path.removesuffix(".py").replace("/", ".")
@@ -54,7 +55,11 @@ def compiled(path: str) -> Extension:
         name, [path], depends=glob(path.removesuffix(".py") + ".pxd"),
         extra_compile_args=["-O2", "-g0", "-w"],
     )
-    extension.cython_directives = {"annotation_typing": False}
+    extension.cython_directives = {
+        "annotation_typing": False,
+        "auto_pickle": False,
+        "nonecheck": True,  # of what a .pxd gives a type
+    }
     return extension
 
 

@@ -26,8 +26,8 @@ def pytest_configure():
         source = compiled.with_name(compiled.name.partition(".")[0] + ".py")
         if source.exists() and source.stat().st_mtime > compiled.stat().st_mtime:
             raise pytest.UsageError(
-                f"{source} has changed since it was compiled: delete {compiled.name}, and it is "
-                "interpreted; `make` compiles all of them again"
+                f"{source} has changed since it was compiled: `make interpreted` takes away what "
+                "is compiled of Python, `make` compiles it again"
             )
 
 

@@ -107,19 +107,29 @@ class Collector:
 _PRIVATE = 0x1 | 0x4 | 0x400  # NumPy's flags: contiguous in C order, owns its data, writeable
 
 
+def _references_of_its_own() -> int:
+    """What getrefcount tells of an object that one list, or tensor, and one variable refer to."""
+    holder = [object()]
+    only = holder[0]
+    return getrefcount(only)
+
+
+_ALONE = _references_of_its_own()
+
+
 def own(holder: list[Tensor]) -> Tensor:
     """The one tensor in `holder` without its history, copied unless nothing else can refer to it.
-
-    Two references are the holder's (or the slot's) and that of getrefcount's argument.
     """
+    gradient = holder[0]
+    array = gradient._data
     if (
-        holder[0]._data.flags.num & _PRIVATE == _PRIVATE
-        and getrefcount(holder[0]) <= 2
-        and getrefcount(holder[0]._data) <= 2
+        array.flags.num & _PRIVATE != _PRIVATE
+        or getrefcount(gradient) > _ALONE
+        or getrefcount(array) > _ALONE
     ):
-        plain = type(holder[0]) is Tensor and not holder[0]._requires_grad
-        return holder[0] if plain else wrap(holder[0]._data)
-    return wrap(holder[0]._data.copy())
+        return wrap(array.copy())
+    plain = type(gradient) is Tensor and not gradient._requires_grad
+    return gradient if plain else wrap(array)
 
 
 def add_to_grad(leaf: Tensor, gradient: Tensor) -> None:

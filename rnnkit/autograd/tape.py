@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
 
 
+_number = attrgetter("number")
 _adding = RLock()
 """Held by who adds to a ``grad``: threads may share parameters, and have losses of their own."""
 release_after_fork(_adding)
@@ -59,7 +60,9 @@ def history(roots: Iterable[Tensor], since: int = 0) -> list[Node]:
                 "state carried from one training step to the next"
             )
         stack += [tensor.grad_fn for tensor in node.inputs if tensor is not None]
-    return sorted(seen, key=attrgetter("number"), reverse=True)
+    nodes = list(seen)
+    nodes.sort(key=_number, reverse=True)
+    return nodes
 
 
 def _leading_to(targets: Container[Slot], nodes: list[Node]) -> dict[Node, list[bool]]:
@@ -351,11 +354,11 @@ def _set_apart(gradients: list[Tensor | None]) -> None:
 
 
 def _fits(gradient: Any, root: Tensor) -> bool:
-    return (
-        isinstance(gradient, Tensor)
-        and gradient._data.shape == root._data.shape
-        and gradient._data.dtype == root._data.dtype
-    )
+    if not isinstance(gradient, Tensor):
+        return False
+    given: Tensor = gradient
+    array, like = given._data, root._data
+    return array.shape == like.shape and (array.dtype is like.dtype or array.dtype == like.dtype)
 
 
 def _seed(root: Tensor, gradient: Any, what: str) -> Tensor:

@@ -98,7 +98,22 @@ def _has_a_dtype(data: Any) -> bool:
     return isinstance(data, np.ndarray | Tensor)
 
 
-class Tensor(DeclaredMethods):
+class Fields:
+    """What a tensor holds. A class of its own, as it is a C structure where it is compiled, which
+    `Tensor`, that gets its operators later, could not be.
+    """
+
+    __slots__ = ("_data", "_grad", "_hooks", "_output", "_requires_grad", "grad_fn")
+
+    _data: Array
+    _grad: Tensor | None
+    _hooks: dict[int, Hook] | None
+    _output: int
+    _requires_grad: bool
+    grad_fn: Node | None
+
+
+class Tensor(Fields, DeclaredMethods):
     """An n-dimensional array that takes part in automatic differentiation.
 
     ``data`` is the NumPy array; every op makes a new Tensor and, where an input requires a
@@ -124,27 +139,12 @@ class Tensor(DeclaredMethods):
         ShapeError: `data` is a ragged sequence.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_data",
-        "_grad",
-        "_hooks",
-        "_output",
-        "_requires_grad",
-        "grad_fn",
-    )
+    __slots__ = ("__weakref__",)
 
     # Lets `array * tensor` reach Tensor.__rmul__ instead of a loop over the array's elements.
     __array_ufunc__ = None
     __array_priority__ = 1000.0
     __hash__ = object.__hash__
-
-    _data: Array
-    _grad: Tensor | None
-    _hooks: dict[int, Hook] | None
-    _output: int
-    _requires_grad: bool
-    grad_fn: Node | None
 
     def __init__(
         self,
@@ -434,12 +434,12 @@ def _tell(tensor: Tensor, detaches: bool) -> None:
         reader(tensor, detaches)
 
 
-_new = Tensor.__new__
+_Plain = Tensor
 
 
 def wrap(array: Array) -> Tensor:
     """A Tensor around an ndarray of a supported dtype, unchecked and shared: for code inside."""
-    tensor = _new(Tensor)
+    tensor = _Plain.__new__(_Plain)
     tensor._data = array
     tensor._grad = None
     tensor._hooks = None

@@ -22,9 +22,6 @@ from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strcmp, strlen
 
-from rnnkit.backend.arrays import dense as _dense
-from rnnkit.backend.arrays import rows as _rows
-
 numpy.import_array()
 
 cdef extern from *:
@@ -393,6 +390,7 @@ def keep_freed_memory():
     return bool(rk_keep_freed_memory())
 
 
+include "arrays.pxi"
 include "buffers.pxi"
 
 

@@ -126,7 +126,7 @@ cdef class Buffers:
             self.check(view, name, ndim)
             return view
         self.give_back_last()
-        return self.take(_rows(array) if by_rows else _dense((array,))[0], name, ndim, False)
+        return self.take(rows(array) if by_rows else dense((array,))[0], name, ndim, False)
 
     cdef void give_back_last(self) noexcept:
         self.count -= 1

@@ -9,7 +9,7 @@ import numpy as np
 from rnnkit.backend import dispatch, extension
 
 if TYPE_CHECKING:
-    from rnnkit.backend.arrays import Array
+    from rnnkit.backend._native import Array
 
 
 def dropout(x: Array, seed: int, threshold: int, scale: float) -> Array | None:

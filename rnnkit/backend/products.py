@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.backend import dispatch, extension
-from rnnkit.backend.arrays import dense, lined_up
 
 if TYPE_CHECKING:
-    from rnnkit.backend.arrays import Array
+    from rnnkit.backend._native import Array
 
 SMALLEST = 8192
 
@@ -87,9 +86,9 @@ def _is_native(a: Array, b: Array) -> bool:
 def _multiply(a: Array, b: Array, bias: Array | None, c: Array, adds: bool) -> None:
     native = extension.native()
     assert native is not None
-    (bias,) = dense((bias,))
+    (bias,) = native.dense((bias,))
     native.matmul(
-        lined_up(a), lined_up(b), bias, c, extension.DTYPE_NAMES[c.dtype],
+        native.lined_up(a), native.lined_up(b), bias, c, extension.DTYPE_NAMES[c.dtype],
         extension.get_num_threads(), adds,
     )
 

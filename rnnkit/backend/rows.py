@@ -13,7 +13,7 @@ import numpy as np
 from rnnkit.backend import dispatch, extension
 
 if TYPE_CHECKING:
-    from rnnkit.backend.arrays import Array
+    from rnnkit.backend._native import Array
 
 SMALLEST = 1024
 

@@ -163,9 +163,10 @@ class Cell(Module):
     @property
     def dtype(self) -> np.dtype[Any]:
         """dtype of the parameters (float32 for a cell that has none)."""
-        for name, kind in self._kinds.items():  # its own come first, and are soon found
-            if kind is PARAMETER and self.__dict__[name] is not None:
-                return self.__dict__[name]._data.dtype
+        own = self.__dict__
+        for name, kind in own["_kinds"].items():  # its own come first, and are soon found
+            if kind is PARAMETER and own[name] is not None:
+                return own[name]._data.dtype
         for parameter in self.parameters():
             return parameter.dtype
         return np.dtype(np.float32)

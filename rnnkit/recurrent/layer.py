@@ -130,7 +130,7 @@ def run_checked_layer(
         ),
         kernel,
         dtype,
-        (lambda: "it runs within a step that is traced") if is_traced
+        _within_a_trace if is_traced
         else None if kernel is not None else partial(obstacle, cells, held),
     )
     run: observe.Run = tape.run_layer
@@ -145,6 +145,10 @@ def run_checked_layer(
     if observe.here.observers:
         run = observe.observed(run, decision.path)
     return run(cells, x, state, restart, options)
+
+
+def _within_a_trace() -> str:
+    return "it runs within a step that is traced"
 
 
 def _within_memory(

@@ -20,7 +20,6 @@ from rnnkit.autograd import is_grad_enabled
 from rnnkit.autograd.function import Alias
 from rnnkit.autograd.tensor import wrap
 from rnnkit.autograd.unchangeable import is_unchangeable
-from rnnkit.backend.arrays import dense
 from rnnkit.errors import BackendError
 from rnnkit.recurrent import tape
 from rnnkit.recurrent.memory import note_segments, segment_within
@@ -80,7 +79,9 @@ def run_layer(
 
 def weights_of(cell: Cell) -> tuple[Array | None, ...]:
     """w_ih, w_hh, b_ih and b_hh as the kernels take them; the biases may be None."""
-    return dense([None if t is None else t.data for t in _weight_tensors(cell)])
+    arrays = [None if t is None else t.data for t in _weight_tensors(cell)]
+    dense: tuple[Array | None, ...] = _extension().dense(arrays)
+    return dense
 
 
 class _Packed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import is_
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -55,8 +54,11 @@ class Held:
             return False
         for module, names, values in self._modules:
             attributes = vars(cell if module is None else module)
-            if list(attributes) != names or not all(map(is_, attributes.values(), values)):
+            if list(attributes) != names:
                 return False
+            for i, value in enumerate(attributes.values()):
+                if value is not values[i]:
+                    return False
         for tensor, shape, dtype in self._tensors:
             array = tensor._data
             if array.dtype is not dtype or array.shape != shape:

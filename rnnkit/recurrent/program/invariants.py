@@ -10,7 +10,7 @@ import numpy as np
 from rnnkit.autograd import Tensor, enable_grad, grad, no_grad
 from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import dense
+from rnnkit.backend._native import dense
 from rnnkit.recurrent.program.prologue import Prologue, leaf
 
 if TYPE_CHECKING:

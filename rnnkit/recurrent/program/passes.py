@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit import backend
-from rnnkit.backend.arrays import dense, room, rows
+from rnnkit.backend._native import dense, new_arrays, rows
 from rnnkit.errors import BackendError
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.hoisted import Graphs, steps_of_block
@@ -161,7 +161,7 @@ class Passes:
         initial = self.initial
         n_segments = len(self.starts)
         for k in range(n_segments):
-            final = [np.empty((1, self.N, *v.shape), self.dtype) for v in self.layer.step.after]
+            final = new_arrays([(1, self.N, *v.shape) for v in self.layer.step.after], self.dtype)
             self._forward_segment(self._segment(k), outputs, initial, final)
             initial = final
             if k + 1 < n_segments:
@@ -219,9 +219,9 @@ class Passes:
         flows = [(array, "time_first") for array in self.flowed]
         size = tables.encoder.sums.size
         row_sums = np.zeros(self.N * size, self.dtype) if size else None
-        sums = room(variant.sums_shapes, self.dtype)
-        d_matrices = room(variant.matrix_shapes, self.dtype)
-        d_biases = room(variant.bias_shapes, self.dtype)
+        sums = new_arrays(variant.sums_shapes, self.dtype)
+        d_matrices = new_arrays(variant.matrix_shapes, self.dtype)
+        d_biases = new_arrays(variant.bias_shapes, self.dtype)
         self.d_x, self.d_drawn = None, []
         if self.drawn:
             of_drawn = self.needs[layer.at_drawn]
@@ -238,7 +238,7 @@ class Passes:
             start = self.between[k - 1] if k else self.initial
             if self.present != segment:
                 again = again or self._outputs()[0]
-                scratch = [np.empty((self.N, *v.shape), self.dtype) for v in step.after]
+                scratch = new_arrays([(self.N, *v.shape) for v in step.after], self.dtype)
                 self._forward_segment(segment, again, start, scratch)
             invariants = invariants or self.invariants.native(tables.invariants)
             n_rows = self.steps.rows_of(first, last)
@@ -247,7 +247,7 @@ class Passes:
                 for v in variant.d_graphs
             ]
             d_rows = tuple([self._room_for_rows(value, n_rows) for value in variant.d_rows])
-            d_initial = tuple([np.empty((1, self.N, *v.shape), self.dtype) for v in step.states])
+            d_initial = new_arrays([(1, self.N, *v.shape) for v in step.states], self.dtype)
             self.native.backward(
                 first, last - first, self.rows, self.operands, invariants,
                 self._given(variant.backward_given, {**given, **self.computed}),
@@ -329,9 +329,9 @@ class Passes:
         if value is None:
             return None
         if value is self.layer.step.x and self.d_x is None and n_rows == self.steps.T * self.N:
-            self.d_x = np.empty(self.x.shape, self.dtype)
+            (self.d_x,) = new_arrays((self.x.shape,), self.dtype)
             return self.d_x.reshape(n_rows, value.size)
-        return np.empty((n_rows, value.size), self.dtype)
+        return new_arrays(((n_rows, value.size),), self.dtype)[0]
 
     def _given_gradients(self, d_outputs: list[Array | None]) -> dict[Value, Placed]:
         """The gradients that come for what is shown of every step."""

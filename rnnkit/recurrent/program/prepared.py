@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from rnnkit import backend
 from rnnkit.autograd.unchangeable import is_unchangeable
-from rnnkit.backend.arrays import lined_up
+from rnnkit.backend._native import lined_up
 from rnnkit.recurrent.program.invariants import Invariants
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.backend.arrays import rows
+from rnnkit.backend._native import new_arrays, rows
 
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
@@ -61,7 +61,7 @@ class Steps:
         """For what has so many features at every step, laid out as x; zero past a row's end."""
         shape = (self.N, self.T, width) if self.batch_first else (self.T, self.N, width)
         if self._schedule is None:
-            return np.empty(shape, self.dtype)
+            return new_arrays((shape,), self.dtype)[0]
         return self._schedule.empty(shape, self.dtype, self.batch_first)
 
     def _times(self, first: int, last: int) -> slice:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend.arrays import dense, rows
+from rnnkit.backend._native import dense, rows
 from rnnkit.backend.products import always_native
 from rnnkit.recurrent.program.prepared import Prepared
 from rnnkit.recurrent.program.run import traced

@@ -24,6 +24,7 @@ class Value:
         kind: "sequence" (an input of every step), "state" (before the step), "flow" (the gradient
             of a state after the step), "invariant" or "operation".
         shape: of a row; of the whole where there are no rows.
+        size: elements of that.
         rows: ROWS_FIRST, ROWS_LAST (a matrix whose last axis is the batch) or None.
         serial: whether it depends on a state, so that it cannot be computed for all steps at once.
         of: the operation that gives it, or None.
@@ -31,7 +32,7 @@ class Value:
         name: for people.
     """
 
-    __slots__ = ("dtype", "kind", "name", "number", "of", "rows", "serial", "shape")
+    __slots__ = ("dtype", "kind", "name", "number", "of", "rows", "serial", "shape", "size")
 
     def __init__(
         self,
@@ -47,17 +48,13 @@ class Value:
     ) -> None:
         self.kind = kind
         self.shape = shape
+        self.size = math.prod(shape)
         self.dtype = dtype
         self.rows = rows
         self.serial = serial
         self.of = of
         self.number = number
         self.name = name
-
-    @property
-    def size(self) -> int:
-        """Elements of a row, or of the whole."""
-        return math.prod(self.shape)
 
 
 class Operation:

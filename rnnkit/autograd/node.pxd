@@ -1,0 +1,8 @@
+cimport cython
+from rnnkit.autograd.tensor cimport Fields
+
+cdef class Node:
+    cdef public object inputs, n_outputs, number, _hooks, _retained
+
+cdef class ExclusiveNode(Node):
+    cdef public object _forks, _turn

@@ -1,0 +1,26 @@
+cimport cython
+from rnnkit.autograd.tensor cimport Fields, wrap
+from rnnkit.autograd.node cimport Node
+from rnnkit.autograd.accumulate cimport Collector, own, add_to_grad
+
+@cython.locals(node=Node)
+cpdef slot_of(Fields tensor)
+@cython.locals(seen=set, stack=list, node=Node, tensor=Fields)
+cpdef list history(roots, since=*)
+@cython.locals(found=dict, node=Node, needs=list, tensor=Fields)
+cdef dict _leading_to(targets, list nodes)
+@cython.locals(nodes=list, useful=dict, collector=Collector)
+cdef Collector _walk(roots, seeds, targets, dict captured, retain_graph, create_graph)
+@cython.locals(useful=dict)
+cpdef walk_on(Collector collector, list nodes, targets, retain_graph)
+@cython.locals(node=Node, slots=list, arrived=list, needs=list, tensor=Fields)
+cdef _visit(list nodes, dict useful, dict captured, Collector collector, retain_graph)
+cdef _show(Node node, list slots, list arrived, dict captured, Collector collector)
+@cython.locals(slots=dict, node=Node, tensor=Fields)
+cdef _distribute(Collector collector, inputs, list needs, gradients)
+cdef _retains(retain_graph, create_graph)
+@cython.locals(holder=list)
+cdef _accumulate(Fields leaf, Collector collector, create_graph)
+cdef _add_to_grad(Fields tensor, list holder, create_graph)
+@cython.locals(given=Fields)
+cdef bint _fits(gradient, Fields root)

@@ -1,0 +1,6 @@
+cimport cython
+from rnnkit.autograd.node cimport ExclusiveNode
+from rnnkit.autograd.tensor cimport Fields, wrap
+
+cdef class LayerNode(ExclusiveNode):
+    cdef public object _began
