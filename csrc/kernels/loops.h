@@ -133,7 +133,7 @@ static void R(clear_ended)(const R(run) *r, const R(share) *share, const rk_grid
    input product; the step leaves there what backward needs. */
 typedef void (*R(forward_step))(R(run) *r, const R(share) *share, idx t, idx n_rows, real *g);
 
-/* `dense` runs a step of which no row has ended and none restarts, `any` whatever step there is. */
+/* `dense` runs a step of which no row of the thread's has ended and none restarts, `any` whatever step there is. */
 VEC_INLINE void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step) dense, R(forward_step) any)
 {
     const rk_sequence *s = r->s;
@@ -143,7 +143,7 @@ VEC_INLINE void R(forward_loop)(R(run) *r, const R(share) *share, R(forward_step
         for (idx t = t0; t < t1; t++) {
             idx n_rows = R(rows_of_share)(share, active_rows(s, t));
             real *g = R(gates_of_step)(r, t0, t);
-            if (!s->schedule.order && !any_restarts(s, t)) dense(r, share, t, n_rows, g);
+            if (!s->schedule.order && !R(share_restarts)(r, share, t)) dense(r, share, t, n_rows, g);
             else if (n_rows) any(r, share, t, n_rows, g);
             if (s->schedule.order) {
                 R(clear_ended)(r, share, &s->y, t);
@@ -388,7 +388,7 @@ VEC_INLINE void R(collect_d_h)(const R(run) *r, const R(share) *share, const int
                                idx u, idx u1, const real *carry)
 {
     const rk_sequence *s = r->s;
-    if (!dense && (s->schedule.order || any_restarts(s, t + 1))) {
+    if (!dense && (s->schedule.order || R(share_restarts)(r, share, t + 1))) {
         R(collect_any_d_h)(r, share, t, n_rows, u, u1, carry);
         return;
     }
@@ -420,7 +420,8 @@ VEC_INLINE void R(backward_loop)(R(run) *r, const R(share) *share, R(backward_st
     const rk_sequence *s = r->s;
     for (idx t = s->T - 1; t >= 0; t--) {
         idx n_rows = R(rows_of_share)(share, active_rows(s, t));
-        if (!s->schedule.order && !any_restarts(s, t) && !any_restarts(s, t + 1)) dense(r, share, t, n_rows);
+        if (!s->schedule.order && !R(share_restarts)(r, share, t) && !R(share_restarts)(r, share, t + 1))
+            dense(r, share, t, n_rows);
         else if (n_rows) any(r, share, t, n_rows);
         if (R(end_of_step)(r, share, (long)(s->T - t), t % STEPS_BETWEEN_QUESTIONS == 0)) return;
     }

@@ -176,6 +176,16 @@ VEC_INLINE idx R(rows_of_share)(const R(share) *share, idx active)
     return share->n_step == 1 ? rows : (rows + share->n_step - 1) / share->n_step;
 }
 
+/* Whether one of this thread's rows restarts before step t; those of a ragged batch are not looked at. */
+VEC_INLINE int R(share_restarts)(const R(run) *r, const R(share) *share, idx t)
+{
+    const unsigned char *restarts = restarts_of_step(r->s, 0, t);
+    if (!restarts || r->s->schedule.order) return restarts != NULL;
+    for (idx n = share->n0; n < share->n1; n++)
+        if (restarts[n]) return 1;
+    return 0;
+}
+
 /* From one of a thread's rows to the next. */
 VEC_INLINE idx R(row_step)(const R(share) *share, const int dense) { return dense ? 1 : share->n_step; }
 

@@ -47,8 +47,8 @@ VEC_INLINE int any_restarts(const rk_sequence *s, idx t)
 /* Whether all rows take all steps and none restarts. */
 VEC_INLINE int is_dense(const rk_sequence *s) { return !s->schedule.order && !s->schedule.restart; }
 
-/* What runs at each step is compiled twice: its constant `dense` tells that all rows take the step and none
-   restarts on the way. */
+/* What runs at each step is compiled twice: its constant `dense` tells that all rows take the step and none of a
+   thread's restarts on the way. */
 VEC_INLINE idx rows_before_step(const rk_sequence *s, const int dense, idx t)
 {
     return dense ? t * s->N : rows_before(s, t);
