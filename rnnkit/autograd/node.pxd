@@ -4,5 +4,8 @@ from rnnkit.autograd.tensor cimport Fields
 cdef class Node:
     cdef public object inputs, n_outputs, number, _hooks, _retained
 
+    @cython.locals(output=Fields)
+    cpdef made(self, outputs, constant=*)
+
 cdef class ExclusiveNode(Node):
     cdef public object _forks, _turn

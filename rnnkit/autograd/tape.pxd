@@ -5,7 +5,7 @@ from rnnkit.autograd.accumulate cimport Collector, own, add_to_grad
 
 @cython.locals(node=Node)
 cpdef slot_of(Fields tensor)
-@cython.locals(seen=set, stack=list, node=Node, tensor=Fields)
+@cython.locals(seen=set, stack=list, nodes=list, node=Node, root=Fields, tensor=Fields)
 cpdef list history(roots, since=*)
 @cython.locals(found=dict, node=Node, needs=list, tensor=Fields)
 cdef dict _leading_to(targets, list nodes)

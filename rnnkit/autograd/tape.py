@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd.accumulate import Collector, add_to_grad, own
-from rnnkit.autograd.grad_mode import GradMode
+from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.node import check_gradient, run_hooks
 from rnnkit.autograd.tensor import Tensor, to_array, wrap
 from rnnkit.checks import check_bool, check_list
@@ -246,10 +246,13 @@ def backward(
         )
     seed = _seed(root, gradient, "gradient")
     retain = _retains(retain_graph, create_graph)
-    with GradMode(create_graph):
+    before, state.enabled = state.enabled, create_graph
+    try:
         collector = _walk([root], [seed], None, {}, retain, create_graph)
         for leaf in collector.leaves():
             _accumulate(leaf, collector, create_graph)
+    finally:
+        state.enabled = before
 
 
 def grad(
@@ -304,7 +307,8 @@ def grad(
         slot: None for i, slot in enumerate(slots) if slot is not wanted[i]
     }
     found: dict[Slot, Tensor] = {}
-    with GradMode(create_graph):
+    before, state.enabled = state.enabled, create_graph
+    try:
         collector = _walk(roots, seeds, targets, captured, retain, create_graph)
         for slot in targets:
             # One reference is the list's.
@@ -314,6 +318,8 @@ def grad(
             if isinstance(slot, Tensor) and slot._hooks:
                 holder[0] = run_hooks(slot._hooks, holder[0])
             found[slot] = holder[0] if create_graph else own(holder)  # type: ignore[arg-type]
+    finally:
+        state.enabled = before
     results = [found.get(slot) for slot in slots]
     if len(found) < len(targets) and not allow_unused:
         unused = next(i for i, slot in enumerate(slots) if slot not in found)
@@ -328,9 +334,11 @@ def grad(
 
 def _differentiable(name: str, given: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """The tensors of an argument of `grad`, checked."""
-    if not hasattr(given, "__iter__"):
+    if isinstance(given, Tensor):
+        given = (given,)
+    elif not isinstance(given, (list, tuple)) and not hasattr(given, "__iter__"):
         raise DTypeError(f"{name}: expected a Tensor or several, got {type(given).__name__}")
-    tensors = [given] if isinstance(given, Tensor) else list(given)
+    tensors = list(given)
     for tensor in tensors:
         if isinstance(tensor, Tensor) and tensor._requires_grad:
             continue

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
+    import numpy as np
+
     from rnnkit.autograd import Tensor
     from rnnkit.recurrent.options import Result
     from rnnkit.recurrent.program.show import Listing
@@ -265,7 +267,8 @@ class Recurrent(Module):
                 x, state, reset=reset, reset_state=reset_state,
                 return_sequences=return_sequences, return_steps=return_steps,
             )
-        x = check_tensor("x", x, first.dtype, AXES[self.batch_first], last=self.input_size)
+        dtype = first.dtype
+        x = check_tensor("x", x, dtype, AXES[self.batch_first], last=self.input_size)
         batch = 0 if self.batch_first else 1
         shape = x._data.shape
         single = len(shape) == 2
@@ -275,8 +278,8 @@ class Recurrent(Module):
         return_sequences = check_bool("return_sequences", return_sequences)
         return_steps = check_bool("return_steps", return_steps)
         T, N = shape[1 - batch], shape[batch]
-        states = self._states_of_layers("", state, N, single)
-        restarts = self._states_of_layers("reset_state: ", reset_state, N, single)
+        states = self._states_of_layers("", state, dtype, N, single)
+        restarts = self._states_of_layers("reset_state: ", reset_state, dtype, N, single)
         options = self._options(make_schedule(T, N, lengths, reset, self.batch_first, single))
         results: list[Result] = []
         y: Tensor = x
@@ -416,7 +419,9 @@ class Recurrent(Module):
         finally:
             cell.train(former)
 
-    def _states_of_layers(self, prefix: str, state: Any, N: int, single: bool) -> list[Any]:
+    def _states_of_layers(
+        self, prefix: str, state: Any, dtype: np.dtype[Any], N: int, single: bool
+    ) -> list[Any]:
         """The initial state of each layer, checked; None where the cells shall choose."""
         if state is None:
             return [None] * self.num_layers
@@ -424,7 +429,7 @@ class Recurrent(Module):
         L, D = self.num_layers, len(self._layers[0])
         batch = (L * D,) if single else (L * D, N)
         given = first.unpack_state(state, (prefix or "state: ")[:-2])
-        dtype, shapes = first.dtype, first.state_shapes
+        shapes = first.state_shapes
         checked = [
             check_tensor(prefix + name, given[i], dtype, shape=batch + shapes[i])
             for i, name in enumerate(first.state_names)

@@ -53,11 +53,11 @@ class Held:
         if not self._lasts or self._cell() is not cell or self._kind is not type(cell):
             return False
         for module, names, values in self._modules:
-            attributes = vars(cell if module is None else module)
-            if list(attributes) != names:
+            attributes = (cell if module is None else module).__dict__
+            if len(attributes) != len(names):
                 return False
-            for i, value in enumerate(attributes.values()):
-                if value is not values[i]:
+            for i, (name, value) in enumerate(attributes.items()):
+                if value is not values[i] or name is not names[i]:
                     return False
         for tensor, shape, dtype in self._tensors:
             array = tensor._data

@@ -5,6 +5,7 @@ from rnnkit.recurrent.program.steps cimport Steps
 cdef class Passes:
     cdef public object cell, layer, variant, compiled, back_from, x, drawn, needs, dtype, N, prepared
     cdef public object operands, graphs, initial, restart, block, starts, native, between
+    cdef public list state_shapes
     cdef public object present, rows, computed, d_x, d_drawn, flowed
     cdef public Invariants invariants
     cdef public Steps steps

@@ -56,6 +56,7 @@ class Passes:
         self.dtype = self.x.dtype
         self.steps = steps = Steps(self.x, layer.options, layer.reverse)
         self.N = steps.N
+        self.state_shapes = [(1, steps.N, *v.shape) for v in layer.step.states]
         self.prepared = made = prepared(
             cell, variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors],
             self.dtype,
@@ -161,7 +162,7 @@ class Passes:
         initial = self.initial
         n_segments = len(self.starts)
         for k in range(n_segments):
-            final = new_arrays([(1, self.N, *v.shape) for v in self.layer.step.after], self.dtype)
+            final = new_arrays(self.state_shapes, self.dtype)
             self._forward_segment(self._segment(k), outputs, initial, final)
             initial = final
             if k + 1 < n_segments:
@@ -212,7 +213,7 @@ class Passes:
         d_final = dense(d_outputs[len(d_outputs) - layer.n_states :])
         d_restart: list[Array] = []
         if self.restart:
-            d_restart = [np.zeros((1, self.N, *v.shape), self.dtype) for v in step.states]
+            d_restart = [np.zeros(shape, self.dtype) for shape in self.state_shapes]
         seen = layer.options.seen
         if seen is not None:
             self.flowed = [np.zeros((self.steps.T, self.N, v.size), self.dtype) for v in step.after]
@@ -238,7 +239,7 @@ class Passes:
             start = self.between[k - 1] if k else self.initial
             if self.present != segment:
                 again = again or self._outputs()[0]
-                scratch = new_arrays([(self.N, *v.shape) for v in step.after], self.dtype)
+                scratch = new_arrays(self.state_shapes, self.dtype)
                 self._forward_segment(segment, again, start, scratch)
             invariants = invariants or self.invariants.native(tables.invariants)
             n_rows = self.steps.rows_of(first, last)
@@ -247,7 +248,7 @@ class Passes:
                 for v in variant.d_graphs
             ]
             d_rows = tuple([self._room_for_rows(value, n_rows) for value in variant.d_rows])
-            d_initial = new_arrays([(1, self.N, *v.shape) for v in step.states], self.dtype)
+            d_initial = new_arrays(self.state_shapes, self.dtype)
             self.native.backward(
                 first, last - first, self.rows, self.operands, invariants,
                 self._given(variant.backward_given, {**given, **self.computed}),
