@@ -135,7 +135,7 @@ class FunctionNode(ExclusiveNode):
         ctx: Context,
         n_outputs: int,
     ) -> None:
-        super().__init__(ctx.inputs, n_outputs)
+        self.begin(ctx.inputs, n_outputs)
         self._function = function
         self._ctx: Context | None = ctx
         self._prepared = ctx.needs_input_grad

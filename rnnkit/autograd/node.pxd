@@ -4,8 +4,11 @@ from rnnkit.autograd.tensor cimport Fields
 cdef class Node:
     cdef public object inputs, n_outputs, number, _hooks, _retained
 
+    cpdef begin(self, inputs, n_outputs)
     @cython.locals(output=Fields)
     cpdef made(self, outputs, constant=*)
 
 cdef class ExclusiveNode(Node):
     cdef public object _forks, _turn
+
+    cpdef begin(self, inputs, n_outputs)

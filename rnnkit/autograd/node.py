@@ -42,6 +42,10 @@ class Node:
     _retained: dict[int, ref[Tensor]] | None
 
     def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
+        self.begin(inputs, n_outputs)
+
+    def begin(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
+        """What every node begins with; a constructor of its own calls it."""
         self.inputs = inputs
         self.n_outputs = n_outputs
         self.number = next_number()
@@ -118,8 +122,8 @@ class ExclusiveNode(Node):
 
     __slots__ = ("_forks", "_turn")
 
-    def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
-        super().__init__(inputs, n_outputs)
+    def begin(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
+        Node.begin(self, inputs, n_outputs)
         self._turn, self._forks = RLock(), forks.count
 
     def turn(self) -> RLock:

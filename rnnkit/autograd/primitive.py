@@ -13,7 +13,7 @@ import numpy as np
 
 from rnnkit.autograd.dtypes import DTYPES, FLOATS
 from rnnkit.autograd.grad_mode import _run_with_errstate, state
-from rnnkit.autograd.node import Node, PartialGradient, next_number
+from rnnkit.autograd.node import Node, PartialGradient
 from rnnkit.autograd.tensor import Tensor, wrap
 from rnnkit.checks import check_bool, check_callable
 from rnnkit.errors import (
@@ -178,11 +178,7 @@ class PrimitiveNode(Node):
         out: Any,
         n_outputs: int,
     ) -> None:
-        self.inputs = inputs
-        self.n_outputs = n_outputs
-        self.number = next_number()
-        self._hooks = None
-        self._retained = None
+        self.begin(inputs, n_outputs)
         self._primitive = primitive
         self._params = params
         self._out = out

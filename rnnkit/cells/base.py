@@ -334,9 +334,9 @@ class Cell(Module):
         Parameters can be replaced after construction. Those of ``parameter_shapes`` are checked
         here, before anything native is called.
         """
-        dtype = self.dtype
+        dtype, own = self.dtype, self.__dict__
         for name, shape in self._shapes.items():
-            parameter = getattr(self, name)
+            parameter = own[name]
             if parameter is None:
                 if shape is not None:
                     raise ShapeError(f"{name}: expected shape {shape}, got None")
@@ -451,9 +451,9 @@ def _in_evaluation(module: Any) -> Any:
 def common_kernel(cells: Sequence[Cell]) -> str | None:
     """The kernel of all of these cells; None where they have none, or another, or another variant:
     the options of some have then been changed."""
-    first, *others = cells
+    first = cells[0]
     kernel = first.kernel
-    for other in others:
+    for other in cells[1:]:
         if (other.kernel, other.kernel_variant) != (kernel, first.kernel_variant):
             return None
     return kernel
@@ -473,7 +473,13 @@ class FusedKernel:
     def __get__(self, cell: GatedCell | None, owner: type[GatedCell]) -> str | None:
         if cell is None:
             return self._name
-        return self._name if cell.is_plain and EQUATIONS.isdisjoint(vars(cell)) else None
+        own = cell.__dict__
+        if any(own["zoneout"]) or (own["recurrent_dropout"] and own["training"]):
+            return None
+        for name in EQUATIONS:
+            if name in own:
+                return None
+        return self._name if cell.is_plain else None
 
 
 class GatedCell(Cell):
@@ -502,9 +508,12 @@ class GatedCell(Cell):
         input_gate: name of the gate that lets new values in; None where there is none, or where it
             is 1 minus the forget gate.
         zoneout: one probability for each state.
+        is_plain: whether ``step``, apart from regularisers, computes what a kernel without options
+            does.
     """
 
     gates: int
+    is_plain: bool = True
     forget_gate: ClassVar[str | None] = None
     input_gate: ClassVar[str | None] = None
 
@@ -549,11 +558,6 @@ class GatedCell(Cell):
             "bias_ih": (rows,) if self.bias else None,
             "bias_hh": (rows,) if self.bias else None,
         }
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether ``step``, in the present mode, computes what a kernel without options does."""
-        return not (any(self.zoneout) or (self.recurrent_dropout and self.training))
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -141,12 +141,12 @@ class LSTMCell(GatedCell):
 
     @property
     def state_shapes(self) -> tuple[tuple[int, ...], ...]:
-        return (self.output_size,), (self.hidden_size,)
+        return (self.proj_size or self.hidden_size,), (self.hidden_size,)
 
     @property
-    def is_plain(self) -> bool:
-        others = self.proj_size or self.peephole or self.coupled or self.cell_clip is not None
-        return not others and super().is_plain
+    def is_plain(self) -> bool:  # type: ignore[override]
+        options = self.proj_size or self.peephole or self.coupled or self.cell_clip is not None
+        return not options
 
     @property
     def gate_ranges(self) -> Mapping[str, tuple[float, float]]:

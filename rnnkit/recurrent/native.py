@@ -246,7 +246,7 @@ class FusedLayer(LayerNode):
         options: Options,
         n_outputs: int,
     ) -> None:
-        super().__init__(inputs, n_outputs)
+        self.begin(inputs, n_outputs)
         self._layer = layer
         self._cells, self._n_states, self._options = tuple(cells), n_states, options
 

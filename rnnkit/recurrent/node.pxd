@@ -4,3 +4,5 @@ from rnnkit.autograd.tensor cimport Fields, wrap
 
 cdef class LayerNode(ExclusiveNode):
     cdef public object _began
+
+    cpdef begin(self, inputs, n_outputs)

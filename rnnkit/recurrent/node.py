@@ -23,8 +23,8 @@ class LayerNode(ExclusiveNode):
 
     __slots__ = ("_began",)
 
-    def __init__(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
-        super().__init__(inputs, n_outputs)
+    def begin(self, inputs: Sequence[Tensor | None], n_outputs: int) -> None:
+        ExclusiveNode.begin(self, inputs, n_outputs)
         self._began = False  # to overwrite what was kept
 
     def back(

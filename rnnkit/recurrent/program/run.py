@@ -276,7 +276,7 @@ class ProgramLayer(LayerNode):
     def __init__(
         self, passes: Passes, inputs: Sequence[Tensor], needs: tuple[bool, ...], n_outputs: int
     ) -> None:
-        super().__init__(inputs, n_outputs)
+        self.begin(inputs, n_outputs)
         self._needs = needs
         self._passes: Passes | None = passes
 
