@@ -31,6 +31,7 @@ COMPILED = [
     "rnnkit/recurrent/layer.py",
     "rnnkit/recurrent/native.py",
     "rnnkit/recurrent/node.py",
+    "rnnkit/recurrent/schedule.py",
     "rnnkit/recurrent/stream.py",
     "rnnkit/recurrent/program/held.py",
     "rnnkit/recurrent/program/hoisted.py",
