@@ -53,7 +53,7 @@ def compiled(path: str) -> Extension:
     # The warnings would be about what Cython writes.
     name = path.removesuffix(".py").replace("/", ".")
     extension = Extension(
-        name, [path], depends=glob(path.removesuffix(".py") + ".pxd"),
+        name, [path], depends=glob("rnnkit/**/*.pxd", recursive=True),  # they refer to each other
         extra_compile_args=["-O2", "-g0", "-w"],
     )
     extension.cython_directives = {

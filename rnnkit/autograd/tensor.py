@@ -434,7 +434,7 @@ def _tell(tensor: Tensor, detaches: bool) -> None:
         reader(tensor, detaches)
 
 
-_Plain = Tensor
+_Plain = Tensor  # known to be a type (tensor.pxd), so that making one is a call of C
 
 
 def wrap(array: Array) -> Tensor:
