@@ -210,7 +210,7 @@ class SegmentsNode(Node):
         directions: list[_Direction],
         outputs: _Outputs,
     ) -> None:
-        super().__init__(inputs, outputs.count)
+        self.begin(inputs, outputs.count)
         self._pieces: Pieces | None = pieces
         self._directions = directions
         self._outputs = outputs

@@ -1,4 +1,3 @@
-cimport cython
 from rnnkit.autograd.tensor cimport Fields, wrap
 
 cpdef run_checked_layer(cells, Fields x, state, restart, options)

@@ -1,6 +1,5 @@
-cimport cython
 from rnnkit.autograd.node cimport ExclusiveNode
-from rnnkit.autograd.tensor cimport Fields, wrap
+from rnnkit.autograd.tensor cimport wrap
 
 cdef class LayerNode(ExclusiveNode):
     cdef public object _began

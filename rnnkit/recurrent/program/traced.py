@@ -13,7 +13,7 @@ import numpy as np
 from rnnkit import forks, rng
 from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
-from rnnkit.cells.base import Cell, original_of
+from rnnkit.cells.base import original_of
 from rnnkit.errors import ShapeError, TraceError
 from rnnkit.module import Module, Parameter
 from rnnkit.recurrent.program.rows import without_batch
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rnnkit.autograd.tensor import Array
+    from rnnkit.cells import Cell
     from rnnkit.recurrent.program.plan import Compiled
     from rnnkit.recurrent.program.variant import Variant
 
@@ -352,8 +353,6 @@ class TracedStep:
         Raises:
             ShapeError: it is not.
         """
-        if not self.drawn and type(cell).draw is Cell.draw and "draw" not in cell.__dict__:
-            return ()
         drawn = cell.drawn_for(steps, batch)
         if drawn or self.drawn:
             expected = _kinds_of(self.drawn)
