@@ -35,7 +35,6 @@ def check_tensor(
     value: Any,
     dtype: np.dtype[Any],
     ranks: Mapping[int, str] | None = None,
-    *,
     last: int | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> Tensor:
@@ -60,13 +59,14 @@ def check_tensor(
                 kind = f"{type(value).__module__}.{kind}"
             raise DTypeError(f"{name}: expected a Tensor or a NumPy array, got {kind}")
         value = wrap(to_array(value, name=name))
-    array = value._data
+    tensor: Tensor = value
+    array = tensor._data
     if array.dtype is not dtype and array.dtype != dtype:
         raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {array.dtype}")
     if shape is not None:
         if array.shape != shape:
             raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
-        return value
+        return tensor
     if ranks is not None and array.ndim not in ranks:
         expected = " or ".join(ranks.values())
         raise ShapeError(f"{name}: expected axes {expected}, got shape {array.shape}")
@@ -74,4 +74,4 @@ def check_tensor(
         raise ShapeError(
             f"{name}: expected {last} features in the last axis, got shape {array.shape}"
         )
-    return value
+    return tensor

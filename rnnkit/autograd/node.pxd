@@ -5,6 +5,8 @@ cdef class Node:
     cdef public object inputs, n_outputs, number, _hooks, _retained
 
     cpdef begin(self, inputs, n_outputs)
+    cpdef gradients(self, d_outputs, list needs, retain_graph, collector)
+    cpdef free(self)
     @cython.locals(output=Fields)
     cpdef made(self, outputs, constant=*)
 

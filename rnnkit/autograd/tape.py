@@ -59,9 +59,12 @@ def history(roots: Iterable[Tensor], since: int = 0) -> list[Node]:
                 "retain_graph=True to the first pass to go through it again, and detach() the "
                 "state carried from one training step to the next"
             )
-        stack += [tensor.grad_fn for tensor in node.inputs if tensor is not None]
+        for tensor in node.inputs:
+            if tensor is not None and tensor.grad_fn is not None:
+                stack.append(tensor.grad_fn)
     nodes = list(seen)
-    nodes.sort(key=_number, reverse=True)
+    if len(nodes) > 1:
+        nodes.sort(key=_number, reverse=True)
     return nodes
 
 
@@ -285,6 +288,69 @@ def grad(
     """
     check_bool("allow_unused", allow_unused)
     roots, wanted = _differentiable("outputs", outputs), _differentiable("inputs", inputs)
+    seeds = _seeds(roots, grad_outputs)
+    retain = _retains(retain_graph, create_graph)
+    slots = [slot_of(tensor) for tensor in wanted]
+    found = _gradients(roots, seeds, wanted, slots, retain, create_graph)
+    results = [found.get(slot) for slot in slots]
+    if len(found) < len(slots):
+        unused = [i for i, slot in enumerate(slots) if slot not in found]
+        if unused and not allow_unused:
+            raise GraphError(
+                f"inputs[{unused[0]}] was not used in computing the outputs; pass "
+                "allow_unused=True to get None for it"
+            )
+        if not create_graph:
+            _set_apart(results)
+    return tuple(results)
+
+
+def _gradients(
+    roots: list[Tensor], seeds: list[Tensor], wanted: list[Tensor], slots: list[Slot],
+    retain: bool, create_graph: bool,
+) -> dict[Slot, Tensor]:
+    """Of what is wanted, by slot; nothing where the roots do not depend on it."""
+    captured: dict[Slot, Tensor | None] = {
+        slot: None for i, slot in enumerate(slots) if slot is not wanted[i]
+    }
+    found: dict[Slot, Tensor] = {}
+    before, state.enabled = state.enabled, create_graph
+    try:
+        collector = _walk(roots, seeds, set(slots), captured, retain, create_graph)
+        for i, slot in enumerate(slots):
+            if slot in found:
+                continue
+            # One reference is the list's.
+            holder = [captured.pop(slot) if slot in captured else collector.take(slot)]
+            if holder[0] is None:
+                continue
+            tensor = wanted[i]
+            if slot is tensor and tensor._hooks:
+                holder[0] = run_hooks(tensor._hooks, holder[0])
+            found[slot] = holder[0] if create_graph else own(holder)  # type: ignore[arg-type]
+    finally:
+        state.enabled = before
+    return found
+
+
+def _differentiable(name: str, given: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """The tensors of an argument of `grad`, checked."""
+    if isinstance(given, Tensor):
+        given = (given,)
+    elif not isinstance(given, (list, tuple)) and not hasattr(given, "__iter__"):
+        raise DTypeError(f"{name}: expected a Tensor or several, got {type(given).__name__}")
+    tensors = list(given)
+    for i, each in enumerate(tensors):
+        if not isinstance(each, Tensor):
+            raise DTypeError(f"{name}[{i}]: expected a Tensor, got {type(each).__name__}")
+        tensor: Tensor = each
+        if not tensor._requires_grad:
+            raise GraphError(f"{name}[{i}] does not require a gradient")
+    return tensors
+
+
+def _seeds(roots: list[Tensor], grad_outputs: Any) -> list[Tensor]:
+    """A gradient of each root, from the argument of `grad`."""
     given: list[Any]
     if grad_outputs is None:
         given = [None] * len(roots)
@@ -296,58 +362,10 @@ def grad(
         raise ArgumentError(
             f"grad_outputs: expected one per output ({len(roots)}), got {len(given)}"
         )
-    seeds = [
+    return [
         given[i] if _fits(given[i], root) else _seed(root, given[i], f"grad_outputs[{i}]")
         for i, root in enumerate(roots)
     ]
-    retain = _retains(retain_graph, create_graph)
-    slots = [tensor if tensor.grad_fn is None else slot_of(tensor) for tensor in wanted]
-    targets = dict.fromkeys(slots)  # in their order
-    captured: dict[Slot, Tensor | None] = {
-        slot: None for i, slot in enumerate(slots) if slot is not wanted[i]
-    }
-    found: dict[Slot, Tensor] = {}
-    before, state.enabled = state.enabled, create_graph
-    try:
-        collector = _walk(roots, seeds, targets, captured, retain, create_graph)
-        for slot in targets:
-            # One reference is the list's.
-            holder = [captured.pop(slot) if slot in captured else collector.take(slot)]
-            if holder[0] is None:
-                continue
-            if isinstance(slot, Tensor) and slot._hooks:
-                holder[0] = run_hooks(slot._hooks, holder[0])
-            found[slot] = holder[0] if create_graph else own(holder)  # type: ignore[arg-type]
-    finally:
-        state.enabled = before
-    results = [found.get(slot) for slot in slots]
-    if len(found) < len(targets) and not allow_unused:
-        unused = next(i for i, slot in enumerate(slots) if slot not in found)
-        raise GraphError(
-            f"inputs[{unused}] was not used in computing the outputs; pass allow_unused=True to "
-            "get None for it"
-        )
-    if len(found) < len(slots) and not create_graph:
-        _set_apart(results)
-    return tuple(results)
-
-
-def _differentiable(name: str, given: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    """The tensors of an argument of `grad`, checked."""
-    if isinstance(given, Tensor):
-        given = (given,)
-    elif not isinstance(given, (list, tuple)) and not hasattr(given, "__iter__"):
-        raise DTypeError(f"{name}: expected a Tensor or several, got {type(given).__name__}")
-    tensors = list(given)
-    for tensor in tensors:
-        if isinstance(tensor, Tensor) and tensor._requires_grad:
-            continue
-        i = next(i for i, each in enumerate(tensors) if each is tensor)
-        place = f"{name}[{i}]"
-        if not isinstance(tensor, Tensor):
-            raise DTypeError(f"{place}: expected a Tensor, got {type(tensor).__name__}")
-        raise GraphError(f"{place} does not require a gradient")
-    return tensors
 
 
 def _set_apart(gradients: list[Tensor | None]) -> None:

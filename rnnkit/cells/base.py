@@ -85,7 +85,7 @@ class Cell(Module):
     kernel: ClassVar[str | None] = None
     variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
 
-    _held: Any  # see recurrent/program/held.py
+    _held: Any  # see recurrent/held.py
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _shapes: dict[str, tuple[int, ...] | None]
 
@@ -446,17 +446,6 @@ def _in_evaluation(module: Any) -> Any:
         if isinstance(part, Module) and name != "_original":
             other.__dict__[name] = _in_evaluation(part)
     return other
-
-
-def common_kernel(cells: Sequence[Cell]) -> str | None:
-    """The kernel of all of these cells; None where they have none, or another, or another variant:
-    the options of some have then been changed."""
-    first = cells[0]
-    kernel = first.kernel
-    for other in cells[1:]:
-        if (other.kernel, other.kernel_variant) != (kernel, first.kernel_variant):
-            return None
-    return kernel
 
 
 class FusedKernel:

@@ -4,6 +4,7 @@ layer.py    checks the arguments, asks ``rnnkit.backend`` for the path
 options.py  how a layer is to be run, beyond its cells, its input and its state
 schedule.py  ragged batches, and rows whose state restarts on the way
 tape.py     the pure-Python path: the cell's step, recorded on the tape
+held.py     what a cell holds, found out once for as long as it holds the same things
 native.py   the fused kernels: the whole loop in C
 node.py     what the tape records of a layer that runs natively
 program/    any other cell: its step traced, and run natively over time

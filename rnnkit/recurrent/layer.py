@@ -17,10 +17,10 @@ from rnnkit.autograd.checks import check_tensor
 from rnnkit.autograd.grad_mode import state as thread
 from rnnkit.autograd.tensor import wrap
 from rnnkit.cells import Cell
-from rnnkit.cells.base import common_kernel
 from rnnkit.checks import check_bool
 from rnnkit.errors import ArgumentError
 from rnnkit.recurrent import native, observe, tape
+from rnnkit.recurrent.held import common_kernel, held_by
 from rnnkit.recurrent.memory import bytes_of, note_segments
 from rnnkit.recurrent.options import Options, Result
 from rnnkit.recurrent.program import obstacle, runner
@@ -29,7 +29,6 @@ from rnnkit.recurrent.schedule import make_schedule
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
-    from rnnkit.recurrent.program.held import Held
 
 
 def run_layer(
@@ -100,44 +99,43 @@ def run_layer(
         bytes_of(memory),
     )
     result = run_checked_layer(cells, x, state, reset_state, options)
-    return result if return_steps else result[:2]
+    both = result.y, result.final
+    return (*both, result.steps) if return_steps else both
 
 
 def run_checked_layer(
     cells: Sequence[Cell], x: Tensor, state: State | None, restart: State | None, options: Options
 ) -> Result:
     """``run_layer`` for a caller that has checked all arguments itself."""
-    cell = cells[0]
-    if thread.tracer is not None:
-        thread.tracer.refuse_layer(cell.short_name, (x, *(state or ())))
-    dtype = backend.DTYPE_NAMES[cell.dtype]
-    first, second, I = x.data.shape
+    tracer = thread.tracer
+    if tracer is not None:
+        tracer.refuse_layer(cells[0].short_name, (x, *(state or ())))
+    held = [held_by(cell) for cell in cells]
+    of_first = held[0]
+    first, second, I = x._data.shape
     N, T = (first, second) if options.batch_first else (second, first)
     if state is None:
         state = _initial_state(cells, N)
-    for each in cells:
-        each.check_parameters()
     schedule = options.schedule
     more = "" if schedule is None else schedule.describes
-    held: list[Held] = []
     # A step that is traced has to show its operations.
-    is_traced = thread.tracer is not None
-    kernel = None if is_traced else common_kernel(cells)
+    kernel = common_kernel(held) if tracer is None else None
+    dtype = of_first.dtype_name
     decision = backend.decide(
         (
             "{} layer T={} N={} I={} H={} {}{}",
-            (cell.short_name, T, N, I, cell.hidden_size, dtype, more),
+            (of_first.short_name, T, N, I, of_first.hidden_size, dtype, more),
         ),
         kernel,
         dtype,
-        _within_a_trace if is_traced
+        _within_a_trace if tracer is not None
         else None if kernel is not None else partial(obstacle, cells, held),
     )
     run: observe.Run = tape.run_layer
     if decision.path == "fused":
         if not observe.here.observers:
-            return native.run_layer(cells, x, state, restart, options, decision)
-        run = partial(native.run_layer, decision=decision)
+            return native.run_layer(cells, x, state, restart, options, decision, held)
+        run = partial(native.run_layer, decision=decision, held=held)
     elif decision.path == "program":
         run = partial(runner().run_layer, decision=decision, held=held)
     elif options.memory is not None and is_grad_enabled() and T and N:

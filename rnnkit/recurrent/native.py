@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.held import Held
     from rnnkit.recurrent.observe import LayerRun
     from rnnkit.recurrent.options import Options
 
@@ -49,16 +50,25 @@ def run_layer(
     restart: State | None,
     options: Options,
     decision: backend.Decision,
+    held: Sequence[Held],
 ) -> Result:
-    """As ``recurrent.run_checked_layer``; the state is not None."""
-    inputs = [x, *state]
-    for cell in cells:
-        inputs += _weight_tensors(cell)
+    """As ``recurrent.run_checked_layer``; the state is not None.
+
+    Args:
+        decision: for ``why()``.
+        held: by the cells as they are now.
+    """
+    inputs: list[Tensor | None] = [x, *state]
+    for d, cell in enumerate(cells):
+        of_cell = held[d]
+        if of_cell.weights is None:
+            of_cell.weights = _weight_tensors(cell)
+        inputs += of_cell.weights
     if restart is not None:
         inputs += restart
     keep = is_grad_enabled() and True in [t is not None and t._requires_grad for t in inputs]
     arrays = [None if t is None else t._data for t in inputs]
-    layer = _native_layer(cells, arrays, len(state), options, keep)
+    layer = _native_layer(cells, held, arrays, len(state), options, keep)
     if keep and layer.n_segments > 1:
         note_segments(decision, layer.n_segments, layer.segment, "all but the last run")
     outputs = [wrap(array) for array in layer.forward(keep)]
@@ -126,6 +136,7 @@ def stored_bytes(cell: Cell, T: int, N: int, D: int = 1) -> int:
 
 def _native_layer(
     cells: Sequence[Cell],
+    held: Sequence[Held],
     arrays: Sequence[Array | None],
     n_states: int,
     options: Options,
@@ -144,10 +155,11 @@ def _native_layer(
     segment = 0
     if not wants_y or (keep and options.memory is not None):
         segment = _segment(cells, x, options, keep, not wants_y)
+    first = held[0]
     return _extension().Layer(
-        *_kernel_of(cells[0]), backend.get_num_threads(), options.batch_first, x, initial, weights,
-        wants_y, options.steps, None if schedule is None else schedule.native, restart, segment,
-        _packed(cells, weights),
+        first.kernel, first.kernel_variant, first.dtype_name, backend.get_num_threads(),
+        options.batch_first, x, initial, weights, wants_y, options.steps,
+        None if schedule is None else schedule.native, restart, segment, _packed(cells, weights),
     )
 
 

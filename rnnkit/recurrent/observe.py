@@ -295,8 +295,8 @@ def _probe(
     with enable_grad():
         starts = [wrap(each.data).requires_grad_() for each in state]
         begin = None if restart is None else tuple([each.detach() for each in restart])
-        _, final, _ = run(cells, x.detach(), tuple(starts), begin, options)
-    h_n = final[0]
+        result = run(cells, x.detach(), tuple(starts), begin, options)
+    h_n = result.final[0]
     if not h_n.requires_grad:
         return
     seeds = np.random.default_rng(0).standard_normal(h_n.shape)

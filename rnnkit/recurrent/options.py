@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
@@ -38,7 +38,7 @@ PLAIN = {flag: Options(batch_first=flag) for flag in (False, True)}
 """The options of most calls, by ``batch_first``."""
 
 
-class Result(NamedTuple):
+class Result:
     """What a layer gives.
 
     Attributes:
@@ -48,6 +48,7 @@ class Result(NamedTuple):
         steps: per state name a tensor like y, the state after every step; None unless asked for.
     """
 
-    y: Tensor
-    final: State
-    steps: State | None = None
+    __slots__ = ("final", "steps", "y")
+
+    def __init__(self, y: Tensor, final: State, steps: State | None = None) -> None:
+        self.y, self.final, self.steps = y, final, steps

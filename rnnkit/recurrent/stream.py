@@ -14,9 +14,9 @@ from rnnkit.autograd import Tensor, no_grad
 from rnnkit.autograd.checks import check_tensor
 from rnnkit.backend import DTYPE_NAMES
 from rnnkit.cells import Cell
-from rnnkit.cells.base import common_kernel
 from rnnkit.checks import check_list, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
+from rnnkit.recurrent.held import common_kernel, held_by
 from rnnkit.recurrent.native import weights_of
 from rnnkit.recurrent.program import obstacle
 
@@ -69,12 +69,13 @@ class Stepper:
     def _decided(self, evaluated: Sequence[Cell]) -> str:
         """The path for the cells as they are now."""
         first, dtype = evaluated[0], DTYPE_NAMES[self._dtype]
+        held = [held_by(cell) for cell in evaluated]
         decision = backend.decide(
             op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
             f"I={first.input_size} H={first.hidden_size} L={len(evaluated)} {dtype}",
-            kernel=common_kernel(evaluated),
+            kernel=common_kernel(held),
             dtype=dtype,
-            program=partial(obstacle, evaluated, []),
+            program=partial(obstacle, evaluated, held),
         )
         return decision.path
 

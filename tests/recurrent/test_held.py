@@ -13,9 +13,9 @@ import pytest
 
 import rnnkit as rk
 from rnnkit import nn
-from rnnkit.errors import TraceError
+from rnnkit.errors import ShapeError, TraceError
 from rnnkit.recurrent import run_layer
-from rnnkit.recurrent.program.held import held_by
+from rnnkit.recurrent.held import held_by
 
 
 class Inner(nn.Module):
@@ -134,8 +134,16 @@ def test_a_tensor_of_another_shape_or_dtype_is_another():
     cell = Plain(3, 3)
     for array in (np.zeros((2, 3), np.float32), np.zeros((2, 3))):
         held = held_by(cell)
-        cell.weight.data = array
+        cell.inner.shift.data = array
         assert held_by(cell) is not held
+
+
+def test_a_parameter_that_no_longer_fits_is_refused():
+    cell = Plain(3, 3)
+    held_by(cell)
+    cell.weight.data = np.zeros((2, 3), np.float32)
+    with pytest.raises(ShapeError, match=r"weight: expected shape \(3, 3\), got \(2, 3\)"):
+        held_by(cell)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import rnnkit as rk
 from rnnkit import nn, ops
 from rnnkit.nn.attention import Memory
 from rnnkit.recurrent import run_layer
+from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.program.run import traced
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -160,7 +161,7 @@ def test_what_is_handed_on_is_not_kept():
     cell = Kept()
     network = nn.Recurrent(cell)
     network(randn(T, N, I))[0].sum().backward()
-    for compiled in traced(cell).step.compiled.values():
+    for compiled in traced(cell, held_by(cell)).compiled.values():
         assert sum(value.size for value in compiled.kept.fields) <= H
     listing = network.program()
     assert "m' = m" in str(listing)

@@ -6,6 +6,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import nn, ops
 from rnnkit.recurrent import run_layer
+from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.program.rows import RULES
 from rnnkit.recurrent.program.run import traced
 
@@ -573,7 +574,7 @@ def test_every_operation_is_reached():
     reached = set()
     for name in CASES:
         cell, _ = run(name, *arrays(name, "float32", T=2, N=2), "native")
-        for compiled in traced(cell).step.compiled.values():
+        for compiled in traced(cell, held_by(cell)).compiled.values():
             for tables in (compiled.forward, compiled.backward):
                 if tables is not None:
                     reached |= {names[row[0]] for row in tables.encoder.instructions}

@@ -14,6 +14,7 @@ from rnnkit.autograd.primitive import PRIMITIVES
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops import linear
 from rnnkit.recurrent import run_layer
+from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.program import obstacle
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -78,7 +79,7 @@ def test_what_a_step_does_without_recording_gets_no_gradient(name):
 
     cell = Cut(dtype="float64")
     cell.row = [cell.b]
-    assert obstacle([cell], []) is None
+    assert obstacle([cell], [held_by(cell)]) is None
     for parameter in cell.parameters():
         parameter.data[...] *= 0.7  # it has been traced: a tensor that is detached is no constant
     found = []

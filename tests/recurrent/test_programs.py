@@ -26,6 +26,7 @@ from recurrent_contract import (
 import rnnkit as rk
 from rnnkit.errors import GraphError
 from rnnkit.recurrent import run_layer
+from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.program import obstacle
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -44,7 +45,7 @@ EVERYTHING = {"lengths": "mixed", "reset": True, "reset_state": True, "return_st
 def test_they_run_as_programs(name, options):
     layer = make_layer(Case(name, options, (2, 3, 4, 5), 2))
     assert layer.cells[0].kernel is None
-    assert obstacle(layer.cells, []) is None
+    assert obstacle(layer.cells, list(map(held_by, layer.cells))) is None
     forward(layer, "native")
     if name != "exp_rnn":  # whose matrix exponential is all that is remembered
         assert last_layer().path == "program"

@@ -7,7 +7,6 @@ picks.py     what indices and slices pick of a row
 order.py     what depends on the order of a row's elements; running sums
 products.py  products over more axes of a row, in parts
 settings.py  what else a step may depend on
-held.py      what a cell holds: its settings, its tensors, and its traced step
 traced.py    a traced step and, by the engine's own rules, its gradients
 draft.py     the operations that are needed, simplified, in stages
 encode.py    where every value stands; the tables of csrc/program.h
@@ -34,7 +33,7 @@ from rnnkit.errors import TraceError
 
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
-    from rnnkit.recurrent.program.held import Held
+    from rnnkit.recurrent.held import Held
 
 
 @cache
@@ -45,11 +44,12 @@ def runner() -> Any:
     return run
 
 
-def obstacle(cells: Sequence[Cell], into: list[Held]) -> str | None:
-    """Why cells cannot run as programs, or None; what they hold, with their traced steps, is then
-    added to ``into``."""
+def obstacle(cells: Sequence[Cell], held: Sequence[Held]) -> str | None:
+    """Why cells that hold this cannot run as programs; or None, and there are their traced steps.
+    """
     try:
-        into += [runner().traced(cell) for cell in cells]
+        for i, cell in enumerate(cells):
+            runner().traced(cell, held[i])
     except TraceError as error:
         return str(error)
     return None

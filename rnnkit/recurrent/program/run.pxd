@@ -1,6 +1,8 @@
 cimport cython
 from rnnkit.autograd.tensor cimport Fields, wrap
-from rnnkit.recurrent.program.held cimport Held, held_by
+from rnnkit.recurrent.held cimport Held
+from rnnkit.recurrent.node cimport LayerNode
+from rnnkit.recurrent.options cimport Result
 from rnnkit.recurrent.program.passes cimport Passes
 
 cdef class DirectionOfLayer:
@@ -9,7 +11,13 @@ cdef class DirectionOfLayer:
 
     cpdef variant(self, tuple needs)
 
-cpdef Held traced(cell)
+cdef class ProgramLayer(LayerNode):
+    cdef public object _needs, _passes
+
+    cpdef free(self)
+    cpdef back(self, list d_outputs, needs, retain)
+
+cpdef traced(cell, Held held)
 @cython.locals(layer=DirectionOfLayer, passes=Passes, tensor=Fields)
 cpdef run_direction(
     cell, Held held, Fields x, state, restart, options, reverse, directions, decision, list room=*)

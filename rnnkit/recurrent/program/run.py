@@ -18,12 +18,12 @@ from rnnkit.errors import TraceError
 from rnnkit.module import Parameter
 from rnnkit.ops import split
 from rnnkit.recurrent import tape
+from rnnkit.recurrent.held import tensors_of
 from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.node import LayerNode
 from rnnkit.recurrent.options import PLAIN, Result
-from rnnkit.recurrent.program.held import held_by
 from rnnkit.recurrent.program.passes import Passes
-from rnnkit.recurrent.program.traced import PASSING, TRACING, TracedStep, tensors_of
+from rnnkit.recurrent.program.traced import PASSING, TRACING, TracedStep
 from rnnkit.recurrent.program.variant import Needs, Variant
 
 if TYPE_CHECKING:
@@ -32,27 +32,26 @@ if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.held import Held
     from rnnkit.recurrent.options import Options
-    from rnnkit.recurrent.program.held import Held
 
 _traced: WeakKeyDictionary[Cell, dict[Any, TracedStep | TraceError]] = WeakKeyDictionary()
 MOST_SETTINGS = 16
 """Of a cell, whose traced steps are kept; the oldest give way, where a setting moves on and on."""
 
 
-def traced(cell: Cell) -> Held:
-    """What a cell holds as it is now, with its traced step; traced once for each of its settings.
+def traced(cell: Cell, held: Held) -> TracedStep:
+    """The traced step of a cell that holds this; traced once for each of its settings.
 
     Raises:
         TraceError: it cannot be traced; the message names the line.
     """
-    held = held_by(cell)
     if held.step is None:
-        held.step = _found_or_traced(cell, held.settings)
+        held.step = _found_or_traced(cell, held.settings_of(cell))
     if isinstance(held.step, TraceError):
         # Each time anew: an error that is raised again and again remembers all these ways.
         raise TraceError(str(held.step))
-    return held
+    return held.step
 
 
 def _found_or_traced(cell: Cell, settings: Any) -> TracedStep | TraceError:

@@ -12,11 +12,12 @@ import numpy as np
 from rnnkit import backend, ops
 from rnnkit.autograd import enable_grad
 from rnnkit.errors import TraceError
+from rnnkit.recurrent.held import tensors_of
 from rnnkit.recurrent.program.encode import KINDS
 from rnnkit.recurrent.program.plan import Compiled
 from rnnkit.recurrent.program.prologue import Prologue
 from rnnkit.recurrent.program.trace import TracedArray
-from rnnkit.recurrent.program.traced import TRACING, TracedStep, tensors_of
+from rnnkit.recurrent.program.traced import TRACING, TracedStep
 from rnnkit.recurrent.program.values import VIEWS
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from rnnkit import backend
 from rnnkit.autograd.tensor import wrap
 from rnnkit.backend._native import dense, rows
 from rnnkit.backend.products import always_native
+from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.program.prepared import Prepared
 from rnnkit.recurrent.program.run import traced
 from rnnkit.recurrent.program.steps import placed_drawn
-from rnnkit.recurrent.program.traced import TRACING, TracedStep
+from rnnkit.recurrent.program.traced import TRACING
 from rnnkit.recurrent.program.variant import Variant
 
 if TYPE_CHECKING:
@@ -59,10 +60,9 @@ class _Layer:
     def __init__(self, cell: Cell, state: tuple[Array, ...]) -> None:
         self._cell = cell
         self._state = state
-        found = traced(cell)
+        found = held_by(cell)
         held = found.tensors
-        assert isinstance(found.step, TracedStep)
-        self._step = found.step
+        self._step = traced(cell, found)
         with TRACING:
             self._variant = variant = Variant(self._step, list(held))
         # Copies: weights that change are others when they are taken again, and not before.

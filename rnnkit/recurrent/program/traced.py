@@ -15,7 +15,8 @@ from rnnkit.autograd import Tensor, grad
 from rnnkit.autograd.grad_mode import enable_grad
 from rnnkit.cells.base import original_of
 from rnnkit.errors import ShapeError, TraceError
-from rnnkit.module import Module, Parameter
+from rnnkit.module import Parameter
+from rnnkit.recurrent.held import tensors_of
 from rnnkit.recurrent.program.rows import without_batch
 from rnnkit.recurrent.program.settings import (
     changed,
@@ -35,17 +36,6 @@ if TYPE_CHECKING:
     from rnnkit.cells import Cell
     from rnnkit.recurrent.program.plan import Compiled
     from rnnkit.recurrent.program.variant import Variant
-
-
-def tensors_of(module: Module) -> dict[str, Tensor]:
-    """Every tensor that a module and its submodules hold, by path."""
-    found: dict[str, Tensor] = {}
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            found[name] = value
-        elif isinstance(value, Module) and name != "_original":
-            found |= {f"{name}.{path}": tensor for path, tensor in tensors_of(value).items()}
-    return found
 
 
 def _alike(tensor: Tensor, array: Array) -> Tensor:

@@ -1,0 +1,2 @@
+cdef class Result:
+    cdef public object y, final, steps
