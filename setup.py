@@ -55,6 +55,8 @@ def compiled(path: str) -> Extension:
     name = path.removesuffix(".py").replace("/", ".")
     extension = Extension(
         name, [path], depends=glob("rnnkit/**/*.pxd", recursive=True),  # they refer to each other
+        include_dirs=[numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
         extra_compile_args=["-O2", "-g0", "-w"],
     )
     extension.cython_directives = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnnkit.autograd import arrays
 from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.node import Node, PartialGradient
 from rnnkit.autograd.tensor import Tensor, wrap
@@ -104,9 +105,6 @@ class Collector:
             self.slots[slot] = present
 
 
-_PRIVATE = 0x1 | 0x4 | 0x400  # NumPy's flags: contiguous in C order, owns its data, writeable
-
-
 def _references_of_its_own() -> int:
     """What getrefcount tells of an object that one list, or tensor, and one variable refer to."""
     holder = [object()]
@@ -123,7 +121,7 @@ def own(holder: list[Tensor]) -> Tensor:
     gradient = holder[0]
     array = gradient._data
     if (
-        array.flags.num & _PRIVATE != _PRIVATE
+        not arrays.is_private(array)
         or getrefcount(gradient) > _ALONE
         or getrefcount(array) > _ALONE
     ):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd import arrays
 from rnnkit.autograd.dtypes import FLOATS
 from rnnkit.autograd.tensor import Tensor, to_array, wrap
 from rnnkit.errors import DTypeError, ShapeError
@@ -61,12 +62,12 @@ def check_tensor(
         value = wrap(to_array(value, name=name))
     tensor: Tensor = value
     array = tensor._data
+    if shape is not None and arrays.fits(array, shape, dtype):
+        return tensor
     if array.dtype is not dtype and array.dtype != dtype:
         raise DTypeError(f"{name}: expected {dtype} as the parameters are, got {array.dtype}")
     if shape is not None:
-        if array.shape != shape:
-            raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
-        return tensor
+        raise ShapeError(f"{name}: expected shape {shape}, got {array.shape}")
     if ranks is not None and array.ndim not in ranks:
         expected = " or ".join(ranks.values())
         raise ShapeError(f"{name}: expected axes {expected}, got shape {array.shape}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd import arrays
 from rnnkit.autograd.dtypes import DTYPES, FLOATS, supported_dtype
 from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.node import ExclusiveNode, PartialGradient, check_gradient
@@ -86,22 +87,22 @@ class Function:
                 arrays of supported dtypes.
         """
         enabled = state.enabled
-        arrays: list[Any] = []
+        values: list[Any] = []
         needs = []
         for tensor in inputs:
             if tensor is None:
-                arrays.append(None)
+                values.append(None)
                 needs.append(False)
                 continue
             if not isinstance(tensor, Tensor):
                 raise DTypeError(
-                    f"{cls.__name__}: input {len(arrays)}: expected a Tensor or None, got "
+                    f"{cls.__name__}: input {len(values)}: expected a Tensor or None, got "
                     f"{type(tensor).__name__}; what is no tensor goes by keyword"
                 )
-            arrays.append(tensor._data)
+            values.append(tensor._data)
             needs.append(enabled and tensor._requires_grad)
         ctx = Context(inputs, tuple(needs))
-        result = cls.forward(ctx, *arrays, **params)
+        result = cls.forward(ctx, *values, **params)
         several = type(result) is tuple
         outputs = [cls._output(array) for array in (result if several else (result,))]
         if True in needs:
@@ -153,7 +154,7 @@ class FunctionNode(ExclusiveNode):
         assert ctx is not None
         wanted = tuple(needs)
         if wanted != self._prepared:
-            wanted = tuple([a and b for a, b in zip(needs, self._prepared, strict=True)])
+            wanted = tuple([need and self._prepared[i] for i, need in enumerate(needs)])
         given = d_outputs if self.n_outputs else (d_outputs,)
         with self.turn():
             ctx.needs_input_grad = wanted
@@ -167,19 +168,16 @@ class FunctionNode(ExclusiveNode):
                 f"{len(result)}"
             )
         gradients: list[Gradient] = []
-        for tensor, need, gradient in zip(ctx.inputs, wanted, result, strict=True):
-            if not need or gradient is None:
+        for i, gradient in enumerate(result):
+            if not wanted[i] or gradient is None:
                 gradients.append(None)
                 continue
+            tensor = ctx.inputs[i]
             assert tensor is not None
-            fits = (
-                type(gradient) is Tensor
-                and (array := gradient._data).dtype is (like := tensor._data).dtype
-                and array.shape == like.shape
-            )
             # The message costs more than the check.
+            fits = type(gradient) is Tensor and arrays.alike(gradient._data, tensor._data)
             if not fits and not isinstance(gradient, PartialGradient):
-                what = f"{self.name}.backward: gradient {len(gradients)}"
+                what = f"{self.name}.backward: gradient {i}"
                 check_gradient(gradient, tensor, what)
             gradients.append(gradient)
         return gradients

@@ -1,6 +1,8 @@
 cimport cython
 from rnnkit.autograd.tensor cimport Fields
 
+cimport rnnkit.autograd.arrays as arrays
+
 cdef class Node:
     cdef public object inputs, n_outputs, number, _hooks, _retained
 

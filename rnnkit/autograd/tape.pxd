@@ -1,4 +1,5 @@
 cimport cython
+cimport rnnkit.autograd.arrays as arrays
 from rnnkit.autograd.tensor cimport Fields, wrap
 from rnnkit.autograd.node cimport Node
 from rnnkit.autograd.accumulate cimport Collector, own, add_to_grad

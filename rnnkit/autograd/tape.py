@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.autograd import arrays
 from rnnkit.autograd.accumulate import Collector, add_to_grad, own
 from rnnkit.autograd.grad_mode import state
 from rnnkit.autograd.node import check_gradient, run_hooks
@@ -383,8 +384,7 @@ def _fits(gradient: Any, root: Tensor) -> bool:
     if not isinstance(gradient, Tensor):
         return False
     given: Tensor = gradient
-    array, like = given._data, root._data
-    return array.shape == like.shape and (array.dtype is like.dtype or array.dtype == like.dtype)
+    return arrays.alike(given._data, root._data)
 
 
 def _seed(root: Tensor, gradient: Any, what: str) -> Tensor:

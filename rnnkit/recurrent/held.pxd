@@ -1,4 +1,5 @@
 cimport cython
+cimport rnnkit.autograd.arrays as arrays
 from rnnkit.autograd.tensor cimport Fields
 
 cdef class Held:

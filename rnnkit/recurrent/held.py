@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from rnnkit.autograd import Tensor
+from rnnkit.autograd import Tensor, arrays
 from rnnkit.backend import DTYPE_NAMES
 from rnnkit.module import Module
 from rnnkit.recurrent.program.settings import is_lasting, settings_of
@@ -72,8 +72,7 @@ class Held:
                 if value is not values[i] or name is not names[i]:
                     return False
         for tensor, shape, dtype in self._tensors:
-            array = tensor._data
-            if array.dtype is not dtype or array.shape != shape:
+            if not arrays.fits(tensor._data, shape, dtype):
                 return False
         return True
 

@@ -1,4 +1,5 @@
 cimport cython
+from rnnkit.autograd.grad_mode cimport is_grad_enabled
 from rnnkit.autograd.node cimport ExclusiveNode
 from rnnkit.autograd.tensor cimport Fields, wrap
 

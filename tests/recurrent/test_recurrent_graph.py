@@ -177,7 +177,7 @@ def test_a_program_goes_away_without_the_garbage_collector(native, name, options
 
 
 @pytest.mark.parametrize("retain", [False, True])
-@pytest.mark.parametrize("make, runs", [
+@pytest.mark.parametrize(("make", "runs"), [
     (lambda: nn.LSTM(5, 7), "_layer"), (lambda: nn.LSTM(5, 7, peephole=True), "_passes"),
 ], ids=["fused", "program"])  # fmt: skip
 def test_a_backward_pass_that_was_broken_off(native, monkeypatch, make, runs, retain):

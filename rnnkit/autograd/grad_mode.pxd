@@ -1,0 +1,1 @@
+cpdef is_grad_enabled()
