@@ -19,6 +19,7 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
+from cpython.unicode cimport PyUnicode_AsUTF8
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset, strcmp, strlen
 
@@ -357,7 +358,7 @@ cdef int dtype_code(str dtype) except -1:
 
 cdef const rk_cell *find_cell(str name, int dtype) except NULL:
     cdef const rk_cell *cell = kernels.cells[dtype]
-    cdef bytes wanted = name.encode()
+    cdef const char *wanted = PyUnicode_AsUTF8(name)
     while cell.name != NULL:
         if not strcmp(cell.name, wanted):
             return cell
@@ -444,7 +445,7 @@ cdef int fill_sizes(rk_sequence *s, const rk_cell *kernel, str variant, idx T, i
     if n_threads > 1 and N < 4 * n_threads and <double>T * N * H * (H + I) > MATTERS:
         with nogil:
             s.barrier_time = rk_barrier_time()
-    cdef bytes wanted = variant.encode()
+    cdef const char *wanted = PyUnicode_AsUTF8(variant)
     for i in range(RK_VARIANTS):
         if kernel.variants[i] != NULL and not strcmp(kernel.variants[i], wanted):
             s.variant = i

@@ -35,6 +35,11 @@ cdef void return_workspace(void *memory, size_t size) noexcept:
     spare, spare_size = memory, size
 
 
+cdef inline void *memory_of(object array) noexcept:
+    """Of an array that was made here, whose size is known; None: NULL."""
+    return NULL if array is None else numpy.PyArray_DATA(array)
+
+
 cdef enum:
     MOST_BUFFERS = 32
     CACHE_LINE = 64
@@ -46,6 +51,7 @@ cdef class Buffers:
     cdef Py_buffer *views     # MOST_BUFFERS; apart, since Python would clear them with the object
     cdef int count
     cdef bytes format
+    cdef const char *format_of_lent
     cdef int number           # NumPy's, of the dtype
     cdef idx itemsize
 
@@ -55,6 +61,7 @@ cdef class Buffers:
         if self.views == NULL:
             raise MemoryError
         self.format = b"f" if dtype == RK_FLOAT32 else b"d"
+        self.format_of_lent = self.format
         self.number = numpy.NPY_FLOAT32 if dtype == RK_FLOAT32 else numpy.NPY_FLOAT64
         self.itemsize = 4 if dtype == RK_FLOAT32 else 8
 
@@ -88,7 +95,7 @@ cdef class Buffers:
         if numpy.PyArray_SIZE(array) == 0:  # whose strides may be anything
             return False
         PyBuffer_FillInfo(view, array, numpy.PyArray_DATA(array), numpy.PyArray_NBYTES(array), False, 0)
-        view.format = self.format
+        view.format = <char *>self.format_of_lent
         view.itemsize = self.itemsize
         view.ndim = numpy.PyArray_NDIM(array)
         view.shape = <Py_ssize_t *>numpy.PyArray_DIMS(array)
@@ -99,7 +106,7 @@ cdef class Buffers:
         """A new array of up to three axes."""
         cdef numpy.npy_intp shape[3]
         shape[0], shape[1], shape[2] = a, b, c
-        return numpy.PyArray_EMPTY(ndim, shape, self.number, 0)
+        return numpy.PyArray_SimpleNew(ndim, shape, self.number)
 
     cdef object part(self, object memory, char *at, idx a, idx b, idx c):
         """An array of three axes in the memory of another, from a place on."""
@@ -110,7 +117,7 @@ cdef class Buffers:
         return array
 
     cdef int check(self, Py_buffer *view, str name, int ndim) except -1:
-        if view.format == NULL or strcmp(view.format, self.format):
+        if view.format != self.format_of_lent and (view.format == NULL or strcmp(view.format, self.format)):
             raise TypeError(f"{name}: expected format {self.format!r}, got {view.format!r}")
         if ndim >= 0 and view.ndim != ndim:
             raise ValueError(f"{name}: expected {ndim} axes, got {view.ndim}")
@@ -122,6 +129,9 @@ cdef class Buffers:
         """To be read: of a copy where the array is not contiguous and aligned; or, by rows, where its last
         axis is not contiguous or others are not whole elements."""
         cdef Py_buffer *view = self.get(array, name, 0)
+        if view.format == self.format_of_lent and numpy.PyArray_IS_C_CONTIGUOUS(array):
+            self.check(view, name, ndim)
+            return view
         if PyBuffer_IsContiguous(view, b"C") and <uintptr_t>view.buf % <size_t>self.itemsize == 0:
             self.check(view, name, ndim)
             return view

@@ -61,7 +61,7 @@ cdef class Layer:
     cdef readonly idx segment, n_segments
     cdef size_t kept          # elements that a direction keeps
     cdef object kept_array    # what all directions keep
-    cdef object y
+    cdef list returned        # what `forward` returned, whose memory `backward` reads
     cdef object between_array
     cdef object outputs_array
     cdef char *between        # states between segments, and what flows between them
@@ -119,29 +119,30 @@ cdef class Layer:
         cdef idx k, size
         cdef list returned = []
         if self.wants_y:
-            self.y = self.room_for_steps(width, True)
-            y_at = self.grid(self.y, "y", width, True)
-            returned.append(self.y)
+            y = self.room_for_steps(width, True)
+            y_at = self.own_grid(y, width)
+            returned.append(y)
         if self.wants_c:
             c = self.room_for_steps(width, True)
-            c_at = self.grid(c, "c", width, True)
+            c_at = self.own_grid(c, width)
             returned.append(c)
         final[1] = NULL
         for i in range(n_states):
             state = self.buffers.room(3, self.directions, s.N, s.H)
-            final[i] = self.states(state, "final", True)
+            final[i] = <char *>memory_of(state)
             returned.append(state)
+        self.returned = returned
         if keep and self.kept:
             self.kept_array = self.buffers.room(1, self.kept_size())
             kept = self.kept_at(self.kept_array)
         if self.n_segments > 1:
             size = self.n_segments * n_states * self.directions * s.N * s.H
             self.between_array = self.buffers.room(1, size)
-            self.between = <char *>self.buffers.flat(self.between_array, "between", size, True)
+            self.between = <char *>memory_of(self.between_array)
         if not self.wants_y:
             size = self.directions * self.segment * s.N * s.H
             self.outputs_array = self.buffers.room(1, size)
-            outputs = <char *>self.buffers.flat(self.outputs_array, "outputs", size, True)
+            outputs = <char *>memory_of(self.outputs_array)
         for d in range(self.directions):
             s = &self.s[d]
             s.h_n = self.state_of(final[0], d)
@@ -199,10 +200,10 @@ cdef class Layer:
         cdef int i
         for i in range(n_states):
             d_final[i] = self.states_in(d_outputs[n_steps + i], "d_final")
-            d_initial[i] = self.states(grads[1 + i], "d_initial", True)
+            d_initial[i] = <char *>memory_of(grads[1 + i])
             if self.restarts:
-                d_restart[i] = self.states(grads[first_restart + i], "d_restart", True)
-        cdef rk_grid d_x_at = self.grid(grads[0], "d_x", s.I, True)
+                d_restart[i] = <char *>memory_of(grads[first_restart + i])
+        cdef rk_grid d_x_at = self.own_grid(grads[0], s.I)
         cdef rk_grid d_h_at = rk_grid(NULL, 0, 0, 0)
         cdef rk_grid d_c_all_at = rk_grid(NULL, 0, 0, 0)
         if d_steps:
@@ -214,7 +215,11 @@ cdef class Layer:
         cdef char *work = NULL
         if self.kept:
             kept = self.kept_at(self.kept_array)
-            work = kept if overwrite else self.kept_at(self.buffers.room(1, self.kept_size()))
+            if overwrite:
+                work = kept
+            else:
+                work_array = self.buffers.room(1, self.kept_size())
+                work = self.kept_at(work_array)
         cdef rk_sequence part
         cdef int d
         cdef idx k, last = self.n_segments - 1
@@ -233,7 +238,10 @@ cdef class Layer:
             s.d_c_0 = self.state_of(d_initial[1], d)
             s.d_h_r = self.state_of(d_restart[0], d)
             s.d_c_r = self.state_of(d_restart[1], d)
-            self.matrices(grads, first_weight + d * WEIGHTS_EACH, &s.d_w_ih, &s.d_w_hh, &s.d_b_ih, &s.d_b_hh)
+            s.d_w_ih = memory_of(grads[first_weight + d * WEIGHTS_EACH])
+            s.d_w_hh = memory_of(grads[first_weight + d * WEIGHTS_EACH + 1])
+            s.d_b_ih = memory_of(grads[first_weight + d * WEIGHTS_EACH + 2])
+            s.d_b_hh = memory_of(grads[first_weight + d * WEIGHTS_EACH + 3])
             for k in range(last, -1, -1):
                 self.cut(&part, d, k)
                 self.use_kept(work, d, &part, &part.d_gates, &part.d_extra)
@@ -293,7 +301,7 @@ cdef class Layer:
         cdef idx size = N * self.T * width
         cdef idx room = size + CACHE_LINE // itemsize if of_rows else size
         memory = self.buffers.room(1, room)
-        cdef char *begin = <char *>self.buffers.flat(memory, "memory", room, True)
+        cdef char *begin = <char *>memory_of(memory)
         cdef char *at = <char *>aligned(begin) if of_rows else begin
         if of_rows:
             self.schedule.clear_after(at, width * itemsize, self.batch_first)
@@ -305,8 +313,8 @@ cdef class Layer:
         """Elements of the vector for what all directions keep; a few are lost to alignment."""
         return self.directions * self.kept + CACHE_LINE // self.buffers.itemsize
 
-    cdef char *kept_at(self, vector) except NULL:
-        return <char *>aligned(self.buffers.flat(vector, "kept", self.kept_size(), True))
+    cdef char *kept_at(self, vector) noexcept:
+        return <char *>aligned(memory_of(vector))
 
     cdef void cut(self, rk_sequence *part, int d, idx k) noexcept:
         """Segment k of a direction's run."""
@@ -425,16 +433,11 @@ cdef class Layer:
             raise ValueError(f"{name}: expected {expected} arrays, got {len(arrays)}")
         return 0
 
-    cdef int matrices(self, list arrays, int first, void **w_ih, void **w_hh, void **b_ih,
-                      void **b_hh) except -1:
-        """Room for the gradients of one direction's weights."""
-        cdef rk_sequence *s = &self.s[0]
-        cdef idx rows = self.kernel.n_gates * s.H
-        w_ih[0] = self.buffers.dense(arrays[first], "d_w_ih", rows, s.I, True)
-        w_hh[0] = self.buffers.dense(arrays[first + 1], "d_w_hh", rows, s.H, True)
-        b_ih[0] = self.buffers.dense(arrays[first + 2], "d_b_ih", 0, rows, True)
-        b_hh[0] = self.buffers.dense(arrays[first + 3], "d_b_hh", 0, rows, True)
-        return 0
+    cdef rk_grid own_grid(self, array, idx width) noexcept:
+        """That of an array from `room_for_steps`; None: none."""
+        cdef idx t = width if self.batch_first else self.s[0].N * width
+        cdef idx n = self.T * width if self.batch_first else width
+        return rk_grid(memory_of(array), t, n, 0)
 
     cdef rk_grid grid(self, array, str name, idx width, bint writable) except *:
         if array is None:
@@ -473,14 +476,8 @@ cdef class Layer:
         grid.at = <char *>grid.at + start * self.buffers.itemsize
         return grid
 
-    cdef char *states(self, array, str name, bint writable) except? NULL:
-        """A contiguous (D, N, H) array; None: NULL."""
-        if array is None:
-            return NULL
-        return self.states_of(self.buffers.take(array, name, 3, writable), name)
-
     cdef char *states_in(self, array, str name) except? NULL:
-        """That of an array that is read, or of a copy that a kernel can take."""
+        """A contiguous (D, N, H) array that is read, or a copy of another; None: NULL."""
         if array is None:
             return NULL
         return self.states_of(self.buffers.take_in(array, name, 3), name)
