@@ -89,7 +89,9 @@ def check_finite(name: str, value: Any) -> None:
 
 def check_bool(name: str, value: Any) -> bool:
     """A bool, so that a text or a misplaced positional argument doesn't pass for one."""
-    if not isinstance(value, (bool, np.bool_)):
+    if value is True or value is False:
+        return bool(value)
+    if not isinstance(value, np.bool_):
         raise ArgumentError(f"{name}: expected a bool, got {value!r} ({type(value).__name__})")
     return bool(value)
 
@@ -110,6 +112,8 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 def check_list(name: str, values: Any, what: str) -> list[Any]:
     """All that can be iterated over, but for a text, as a list."""
+    if isinstance(values, (list, tuple)):
+        return list(values)
     try:
         each = None if isinstance(values, str | bytes) else iter(values)
     except TypeError:

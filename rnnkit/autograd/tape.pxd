@@ -1,4 +1,5 @@
 cimport cython
+from rnnkit.checks cimport check_bool, check_list
 cimport rnnkit.autograd.arrays as arrays
 from rnnkit.autograd.tensor cimport Fields, wrap
 from rnnkit.autograd.node cimport Node

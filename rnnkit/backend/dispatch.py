@@ -194,17 +194,15 @@ def decide(
     mode = get_backend()
     if mode == "python":
         return record(op, "python", "backend 'python' is in force")
-    obstacle = _obstacle(kernel, dtype)
+    native: Any = extension.native()
+    obstacle = _missing() if native is None else _obstacle(native, kernel, dtype)
     if obstacle is None:
-        isa = extension.native().isa_in_use()  # type: ignore[union-attr]
-        return record(op, "fused", f"fused {kernel} kernel, {isa}")
-    if kernel is None and program is not None and extension.native() is not None:
+        return record(op, "fused", f"fused {kernel} kernel, {native.isa_in_use()}")
+    if kernel is None and program is not None and native is not None:
         obstacle_to_program = program()
-        if obstacle_to_program is not None:
-            obstacle += f", and no program: {obstacle_to_program}"
-        else:
-            isa = extension.native().isa_in_use()  # type: ignore[union-attr]
-            return record(op, "program", f"traced program, {isa}")
+        if obstacle_to_program is None:
+            return record(op, "program", f"traced program, {native.isa_in_use()}")
+        obstacle += f", and no program: {obstacle_to_program}"
     if mode == "native":
         raise BackendError(f"{_text(op)}: backend 'native' is in force but {obstacle}")
     _warn_once_if_missing()
@@ -215,17 +213,14 @@ def _text(op: Op) -> str:
     return op if isinstance(op, str) else op[0].format(*op[1])
 
 
-_able: set[tuple[str | None, str]] = set()  # kernel and dtype of calls that met no obstacle
+_able: set[tuple[str, str]] = set()  # kernel and dtype of calls that met no obstacle
 
 
-def _obstacle(kernel: str | None, dtype: str) -> str | None:
-    native = extension.native()
-    if native is None:
-        return _missing()
-    if (kernel, dtype) in _able:
-        return None
+def _obstacle(native: Any, kernel: str | None, dtype: str) -> str | None:
     if kernel is None:
         return "there is no fused kernel for this cell"
+    if (kernel, dtype) in _able:
+        return None
     if not native.has_kernel(kernel, dtype):
         return f"there is no fused kernel {kernel!r} for dtype {dtype}"
     _able.add((kernel, dtype))

@@ -1,4 +1,5 @@
 cimport cython
+from rnnkit.checks cimport check_bool
 from rnnkit.autograd.checks cimport check_tensor
 from rnnkit.autograd.tensor cimport Fields
 from rnnkit.recurrent.layer cimport run_checked_layer

@@ -425,14 +425,14 @@ class Recurrent(Module):
         """The initial state of each layer, checked; None where the cells shall choose."""
         if state is None:
             return [None] * self.num_layers
-        first = self._layers[0][0]
-        L, D = self.num_layers, len(self._layers[0])
+        layers = self._layers
+        first, L, D = layers[0][0], len(layers), len(layers[0])
         batch = (L * D,) if single else (L * D, N)
         given = first.unpack_state(state, (prefix or "state: ")[:-2])
-        shapes = first.state_shapes
+        shapes, names = first.state_shapes, first.state_names
         checked = [
-            check_tensor(prefix + name, given[i], dtype, shape=batch + shapes[i])
-            for i, name in enumerate(first.state_names)
+            check_tensor(prefix + names[i], given[i], dtype, shape=batch + shape)
+            for i, shape in enumerate(shapes)
         ]
         if single:
             checked = [each.unsqueeze(1) for each in checked]

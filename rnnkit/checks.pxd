@@ -1,0 +1,2 @@
+cpdef check_bool(name, value)
+cpdef list check_list(name, values, what)
