@@ -17,6 +17,7 @@ from rnnkit.checks import check_bool, check_integer, check_probability, check_si
 from rnnkit.errors import ArgumentError, warn
 from rnnkit.module import Module
 from rnnkit.recurrent import Stepper, run_checked_layer
+from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.memory import bytes_of
 from rnnkit.recurrent.options import PLAIN, Options
 from rnnkit.recurrent.packed import PackedSequence, Packing
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Self
 
-    import numpy as np
-
     from rnnkit.autograd import Tensor
+    from rnnkit.recurrent.held import Held
     from rnnkit.recurrent.options import Result
     from rnnkit.recurrent.program.show import Listing
     from rnnkit.recurrent.schedule import Schedule
@@ -267,7 +267,12 @@ class Recurrent(Module):
                 x, state, reset=reset, reset_state=reset_state,
                 return_sequences=return_sequences, return_steps=return_steps,
             )
-        dtype = first.dtype
+        for layer_cells in self._layers:
+            for cell in layer_cells:
+                if cell.training is not self.training:
+                    cell.train(self.training)
+        held = held_by(first)
+        dtype = held.dtype
         x = check_tensor("x", x, dtype, AXES[self.batch_first], last=self.input_size)
         batch = 0 if self.batch_first else 1
         shape = x._data.shape
@@ -278,32 +283,35 @@ class Recurrent(Module):
         return_sequences = check_bool("return_sequences", return_sequences)
         return_steps = check_bool("return_steps", return_steps)
         T, N = shape[1 - batch], shape[batch]
-        states = self._states_of_layers("", state, dtype, N, single)
-        restarts = self._states_of_layers("reset_state: ", reset_state, dtype, N, single)
+        states = self._states_of_layers("", state, held, N, single)
+        restarts = self._states_of_layers("reset_state: ", reset_state, held, N, single)
         options = self._options(make_schedule(T, N, lengths, reset, self.batch_first, single))
         results: list[Result] = []
         y: Tensor = x
         for layer, cells in enumerate(self._layers):
             if layer > 0:
                 y = self._input_of_next(y, cells[0])
-            for cell in cells:
-                if cell.training is not self.training:
-                    cell.train(self.training)
             if layer == self.num_layers - 1 and not return_sequences:
                 options = replace(options, sequences=False)
             if return_steps and not options.steps:
                 options = replace(options, steps=True)
-            if self.training:
+            if self.training and (self.input_dropout or self.weight_dropout):
                 y, cells = self._with_dropped_inputs(y), self._with_dropped_weights(cells)
-            result = run_checked_layer(cells, y, states[layer], restarts[layer], options)
+            result = run_checked_layer(
+                cells, y, states[layer], restarts[layer], options,
+                held if cells[0] is first else None,
+            )
             results.append(result)
             y = result.y
         last = results[0].final
         if self.num_layers > 1:
             finals = [result.final for result in results]
             last = tuple([ops.cat(list(parts), 0) for parts in zip(*finals, strict=True)])
-        merged = self._merged(y.squeeze(0 if not return_sequences else batch) if single else y)
-        final = first.pack_state(tuple([each.squeeze(1) for each in last]) if single else last)
+        if single:
+            y = y.squeeze(0 if not return_sequences else batch)
+            last = tuple([each.squeeze(1) for each in last])
+        merged = self._merged(y)
+        final = first.pack_state(last)
         if return_steps:
             return merged, final, self._steps_by_name(results, single)
         return merged, final
@@ -420,7 +428,7 @@ class Recurrent(Module):
             cell.train(former)
 
     def _states_of_layers(
-        self, prefix: str, state: Any, dtype: np.dtype[Any], N: int, single: bool
+        self, prefix: str, state: Any, held: Held, N: int, single: bool
     ) -> list[Any]:
         """The initial state of each layer, checked; None where the cells shall choose."""
         if state is None:
@@ -429,10 +437,9 @@ class Recurrent(Module):
         first, L, D = layers[0][0], len(layers), len(layers[0])
         batch = (L * D,) if single else (L * D, N)
         given = first.unpack_state(state, (prefix or "state: ")[:-2])
-        shapes, names = first.state_shapes, first.state_names
         checked = [
-            check_tensor(prefix + names[i], given[i], dtype, shape=batch + shape)
-            for i, shape in enumerate(shapes)
+            check_tensor(prefix + name, given[i], held.dtype, shape=batch + shape)
+            for i, (name, shape) in enumerate(held.states)
         ]
         if single:
             checked = [each.unsqueeze(1) for each in checked]

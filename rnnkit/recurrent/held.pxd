@@ -4,7 +4,8 @@ from rnnkit.autograd.tensor cimport Fields
 
 cdef class Held:
     cdef public object _cell, _kind, _lasts, _modules, _settings, _tensors, dtype, dtype_name
-    cdef public object hidden_size, kernel, kernel_variant, layers, short_name, step, tensors, weights
+    cdef public object hidden_size, kernel, kernel_variant, layers, short_name, states, step, tensors
+    cdef public object weights
 
     @cython.locals(attributes=dict, names=list, values=list, i=Py_ssize_t, tensor=Fields)
     cpdef bint is_of(self, cell)

@@ -24,6 +24,7 @@ class Held:
     Attributes:
         short_name, hidden_size, dtype, kernel, kernel_variant: the cell's.
         dtype_name: as the kernels name it.
+        states: name and shape of each state.
         weights: of a cell with a kernel, as ``recurrent/native.py`` takes them; None: nobody has
             asked yet.
         step: the traced step, or why there is none; None: nobody has asked yet.
@@ -32,8 +33,8 @@ class Held:
 
     __slots__ = (
         "_cell", "_kind", "_lasts", "_modules", "_settings", "_tensors", "dtype", "dtype_name",
-        "hidden_size", "kernel", "kernel_variant", "layers", "short_name", "step", "tensors",
-        "weights",
+        "hidden_size", "kernel", "kernel_variant", "layers", "short_name", "states", "step",
+        "tensors", "weights",
     )
 
     def __init__(self, cell: Cell) -> None:
@@ -55,6 +56,7 @@ class Held:
         self.short_name, self.hidden_size = cell.short_name, cell.hidden_size
         self.dtype = cell.dtype
         self.dtype_name = DTYPE_NAMES[self.dtype]
+        self.states = tuple(zip(cell.state_names, cell.state_shapes, strict=True))
         self.kernel, self.kernel_variant = cell.kernel, cell.kernel_variant
         self.weights: tuple[Tensor | None, ...] | None = None
         self.step: TracedStep | TraceError | None = None

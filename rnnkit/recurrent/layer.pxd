@@ -4,6 +4,6 @@ from rnnkit.autograd.tensor cimport Fields, wrap
 from rnnkit.recurrent.options cimport Result
 from rnnkit.recurrent.held cimport Held, common_kernel, held_by
 
-@cython.locals(held=list, of_first=Held)
-cpdef run_checked_layer(cells, Fields x, state, restart, options)
+@cython.locals(held=list)
+cpdef run_checked_layer(cells, Fields x, state, restart, options, Held of_first=*)
 cdef _initial_state(cells, N)

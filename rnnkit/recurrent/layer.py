@@ -29,6 +29,7 @@ from rnnkit.recurrent.schedule import make_schedule
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
     from rnnkit.cells.base import State
+    from rnnkit.recurrent.held import Held
 
 
 def run_layer(
@@ -104,14 +105,20 @@ def run_layer(
 
 
 def run_checked_layer(
-    cells: Sequence[Cell], x: Tensor, state: State | None, restart: State | None, options: Options
+    cells: Sequence[Cell], x: Tensor, state: State | None, restart: State | None,
+    options: Options, of_first: Held | None = None,
 ) -> Result:
-    """``run_layer`` for a caller that has checked all arguments itself."""
+    """``run_layer`` for a caller that has checked all arguments itself.
+
+    Args:
+        of_first: what the first of the cells holds now, where that is known.
+    """
     tracer = thread.tracer
     if tracer is not None:
         tracer.refuse_layer(cells[0].short_name, (x, *(state or ())))
-    held = [held_by(cell) for cell in cells]
-    of_first = held[0]
+    if of_first is None:
+        of_first = held_by(cells[0])
+    held = [of_first] if len(cells) == 1 else [of_first, held_by(cells[1])]
     first, second, I = x._data.shape
     N, T = (first, second) if options.batch_first else (second, first)
     if state is None:
