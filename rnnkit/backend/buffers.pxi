@@ -102,6 +102,19 @@ cdef class Buffers:
         view.strides = <Py_ssize_t *>numpy.PyArray_STRIDES(array)
         return True
 
+    cdef bint is_plain(self, object array, bint writable) noexcept:
+        """Whether it is an array that lies as every kernel takes it."""
+        return (numpy.PyArray_CheckExact(array) and numpy.PyArray_TYPE(array) == self.number
+                and numpy.PyArray_ISCARRAY_RO(array) and self.count < MOST_BUFFERS
+                and (not writable or numpy.PyArray_ISWRITEABLE(array)))
+
+    cdef void *hold(self, object array) noexcept:
+        """The memory of such an array, which stays for the time of the call."""
+        cdef void *memory = numpy.PyArray_DATA(array)
+        PyBuffer_FillInfo(&self.views[self.count], array, memory, 0, False, 0)
+        self.count += 1
+        return memory
+
     cdef object room(self, int ndim, idx a, idx b=1, idx c=1):
         """A new array of up to three axes."""
         cdef numpy.npy_intp shape[3]
@@ -146,12 +159,16 @@ cdef class Buffers:
         """As `dense`, to be read: of a copy where the array is not so; None: NULL."""
         if array is None:
             return NULL
+        if self.is_plain(array, False) and is_of_size(array, rows, cols):
+            return self.hold(array)
         return self.sized(self.take_in(array, name, 2 if rows else 1), name, rows, cols)
 
     cdef void *dense(self, object array, str name, idx rows, idx cols, bint writable) except? NULL:
         """A C-contiguous (rows, cols) matrix, or a vector of cols where rows is 0; None: NULL."""
         if array is None:
             return NULL
+        if self.is_plain(array, writable) and is_of_size(array, rows, cols):
+            return self.hold(array)
         return self.sized(self.take(array, name, 2 if rows else 1, writable), name, rows, cols)
 
     cdef void *sized(self, Py_buffer *view, str name, idx rows, idx cols) except NULL:
@@ -171,6 +188,8 @@ cdef class Buffers:
         """A C-contiguous array of that many elements, whatever its axes; None: NULL."""
         if array is None:
             return NULL
+        if self.is_plain(array, writable) and numpy.PyArray_SIZE(array) == size and size:
+            return self.hold(array)
         cdef Py_buffer *view = self.take(array, name, -1, writable)
         cdef idx count = 1
         for axis in range(view.ndim - 1, -1, -1):
@@ -200,6 +219,14 @@ cdef class Buffers:
     cdef void *flat(self, object array, str name, size_t size, bint writable) except? NULL:
         """A contiguous vector of that size; None: NULL."""
         return self.dense(array, name, 0, <idx>size, writable)
+
+
+cdef bint is_of_size(array, idx rows, idx cols) noexcept:
+    """Whether it is a (rows, cols) matrix, or a vector of cols where rows is 0."""
+    cdef int last = numpy.PyArray_NDIM(array) - 1
+    if last != (1 if rows else 0) or numpy.PyArray_DIM(array, last) != cols or cols == 0:
+        return False
+    return rows == 0 or numpy.PyArray_DIM(array, 0) == rows
 
 
 cdef int check_strides(const Py_buffer *view, str name, int axes, idx itemsize) except -1:
