@@ -142,10 +142,8 @@ cdef class Buffers:
         """To be read: of a copy where the array is not contiguous and aligned; or, by rows, where its last
         axis is not contiguous or others are not whole elements."""
         cdef Py_buffer *view = self.get(array, name, 0)
-        if view.format == self.format_of_lent and numpy.PyArray_IS_C_CONTIGUOUS(array):
-            self.check(view, name, ndim)
-            return view
-        if PyBuffer_IsContiguous(view, b"C") and <uintptr_t>view.buf % <size_t>self.itemsize == 0:
+        cdef bint is_dense = view.format == self.format_of_lent and numpy.PyArray_IS_C_CONTIGUOUS(array)
+        if is_dense or PyBuffer_IsContiguous(view, b"C") and <uintptr_t>view.buf % <size_t>self.itemsize == 0:
             self.check(view, name, ndim)
             return view
         self.give_back_last()

@@ -221,7 +221,7 @@ cdef class Layer:
                 work_array = self.buffers.room(1, self.kept_size())
                 work = self.kept_at(work_array)
         cdef rk_sequence part
-        cdef int d
+        cdef int d, first
         cdef idx k, last = self.n_segments - 1
         cdef bint outputs_gone
         for d in range(self.directions):
@@ -238,10 +238,9 @@ cdef class Layer:
             s.d_c_0 = self.state_of(d_initial[1], d)
             s.d_h_r = self.state_of(d_restart[0], d)
             s.d_c_r = self.state_of(d_restart[1], d)
-            s.d_w_ih = memory_of(grads[first_weight + d * WEIGHTS_EACH])
-            s.d_w_hh = memory_of(grads[first_weight + d * WEIGHTS_EACH + 1])
-            s.d_b_ih = memory_of(grads[first_weight + d * WEIGHTS_EACH + 2])
-            s.d_b_hh = memory_of(grads[first_weight + d * WEIGHTS_EACH + 3])
+            first = first_weight + d * WEIGHTS_EACH
+            s.d_w_ih, s.d_w_hh = memory_of(grads[first]), memory_of(grads[first + 1])
+            s.d_b_ih, s.d_b_hh = memory_of(grads[first + 2]), memory_of(grads[first + 3])
             for k in range(last, -1, -1):
                 self.cut(&part, d, k)
                 self.use_kept(work, d, &part, &part.d_gates, &part.d_extra)
