@@ -14,7 +14,7 @@ from rnnkit.recurrent.program.settings import is_lasting, settings_of
 if TYPE_CHECKING:
     from rnnkit.cells import Cell
     from rnnkit.errors import TraceError
-    from rnnkit.recurrent.program.run import DirectionOfLayer
+    from rnnkit.recurrent.program.direction import DirectionOfLayer
     from rnnkit.recurrent.program.traced import TracedStep
 
 

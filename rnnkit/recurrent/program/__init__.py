@@ -12,11 +12,13 @@ draft.py     the operations that are needed, simplified, in stages
 encode.py    where every value stands; the tables of csrc/program.h
 plan.py      the forward and the backward program, and what is kept between them
 variant.py   a traced step for one kind of call
+planned.py   what its passes do
 steps.py     where the rows of a run's steps stand
 prologue.py  what is computed before the loop, with ordinary tensors
 invariants.py  what no step of a run changes, and its gradients
 prepared.py  what a run needs of these before its first step, kept where nothing can change
 hoisted.py   what is computed for many steps at once, and its gradients
+direction.py  what runs of one direction of a layer have in common
 passes.py    the forward and the backward pass of a direction
 run.py       a layer of a traced cell over a sequence
 stream.py    the same, step by step, with a carried state

@@ -1,13 +1,17 @@
 cimport cython
 from rnnkit.recurrent.program.invariants cimport Invariants
+from rnnkit.recurrent.program.direction cimport DirectionOfLayer
+from rnnkit.recurrent.program.planned cimport Planned
 from rnnkit.recurrent.program.steps cimport Steps
 
 cdef class Passes:
-    cdef public object cell, layer, variant, compiled, back_from, x, drawn, needs, dtype, N, prepared
+    cdef public object cell, variant, x, drawn, needs, dtype, N, prepared
     cdef public object operands, graphs, initial, restart, block, starts, native, between
     cdef public list state_shapes
     cdef public object present, rows, computed, d_x, d_drawn, flowed
+    cdef public DirectionOfLayer layer
     cdef public Invariants invariants
+    cdef public Planned planned
     cdef public Steps steps
 
     cpdef _segment(self, k)
@@ -17,15 +21,16 @@ cdef class Passes:
     cpdef _forward_segment(self, segment, outputs, initial, final)
     cpdef tuple forward(self, y=*)
     cpdef _forget(self)
-    @cython.locals(outputs=list, shown=list)
+    @cython.locals(layer=DirectionOfLayer, outputs=list, shown=list)
     cpdef tuple _outputs(self, y=*)
+    @cython.locals(layer=DirectionOfLayer, planned=Planned)
     cpdef list backward(self, list d_outputs, needs, retain)
     cpdef _add_rows(self, segment, d_rows)
     cpdef _show_flows(self, seen)
     @cython.locals(outputs=list, drawn=dict)
     cpdef tuple _outputs_of_inputs(self)
     cpdef _room_for_rows(self, value, n_rows)
-    @cython.locals(given=dict)
+    @cython.locals(layer=DirectionOfLayer, given=dict)
     cpdef dict _given_gradients(self, list d_outputs)
     cpdef tuple _given_or_zero(self, d, width)
     cpdef tuple _d_y(self, d, width)

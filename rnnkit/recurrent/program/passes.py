@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit import backend
+from rnnkit.backend._native import Passes as NativePasses
 from rnnkit.backend._native import dense, new_arrays, rows
-from rnnkit.errors import BackendError
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.program.hoisted import Graphs, steps_of_block
 from rnnkit.recurrent.program.prepared import prepared
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.recurrent.observe import LayerRun
-    from rnnkit.recurrent.program.run import DirectionOfLayer
+    from rnnkit.recurrent.program.direction import DirectionOfLayer
     from rnnkit.recurrent.program.steps import Placed
     from rnnkit.recurrent.program.values import Value
     from rnnkit.recurrent.program.variant import Variant
@@ -49,35 +49,31 @@ class Passes:
         needs: Sequence[bool],
     ) -> None:
         self.cell, self.layer, self.variant = cell, layer, variant
-        self.compiled = variant.compiled
-        self.back_from = variant.back_from  # ``variant`` becomes that of the last backward pass
-        self.x, self.drawn = arrays[0], arrays[layer.at_drawn]
+        self.planned = variant.planned  # or, after a backward pass, what that has done
+        self.x, self.drawn = arrays[0], arrays[self.layer.at_drawn]
         self.needs = needs
         self.dtype = self.x.dtype
-        self.steps = steps = Steps(self.x, layer.options, layer.reverse)
+        self.steps = steps = Steps(self.x, self.layer.options, self.layer.reverse)
         self.N = steps.N
-        self.state_shapes = [(1, steps.N, *v.shape) for v in layer.step.states]
+        self.state_shapes = [(1, steps.N, *v.shape) for v in self.layer.step.states]
         self.prepared = made = prepared(
-            cell, variant, layer.names, arrays[layer.at_tensors], needs[layer.at_tensors],
-            self.dtype,
+            cell, variant, self.layer.names, arrays[self.layer.at_tensors],
+            needs[self.layer.at_tensors], self.dtype,
         )
         self.invariants, self.operands = made.invariants, made.operands
-        self.block = steps_of_block(steps.N, layer.step.largest)
+        self.block = steps_of_block(steps.N, self.layer.step.largest)
         self.graphs = None
         if variant.products is None:
             self.graphs = Graphs(variant, steps, self.block, self.invariants)
-        self.initial: Sequence[Array] = dense(arrays[layer.at_states])
-        self.restart = dense(arrays[layer.at_restarts]) if layer.restarts else ()
-        extension = backend.native()
-        if extension is None:
-            raise BackendError("the native extension is not loaded")
-        schedule = layer.options.schedule
-        self.native = extension.Passes(
-            variant.plan, backend.DTYPE_NAMES[self.dtype], backend.get_num_threads(), steps.count,
-            steps.N, None if schedule is None else schedule.native, layer.reverse,
+        self.initial: Sequence[Array] = dense(arrays[self.layer.at_states])
+        self.restart = dense(arrays[self.layer.at_restarts]) if self.layer.restarts else ()
+        schedule = self.layer.options.schedule
+        self.native = NativePasses(
+            self.planned.native, backend.DTYPE_NAMES[self.dtype], backend.get_num_threads(),
+            steps.count, steps.N, None if schedule is None else schedule.native, self.layer.reverse,
             steps.layout if steps.lengths is None else "packed", self.block, made.packed,
         )
-        memory, steps_of_segment = layer.options.memory, steps.count
+        memory, steps_of_segment = self.layer.options.memory, steps.count
         if memory is not None and variant.training:
             steps_of_segment = self._steps_within(memory)
         self.starts = range(0, steps.count, steps_of_segment)  # of each segment the first step
@@ -95,13 +91,14 @@ class Passes:
 
     def _steps_within(self, memory: int) -> int:
         count = self.steps.count
-        tables = self.compiled.backward
+        compiled = self.planned.compiled
+        tables = compiled.backward
         hoisted = sum(v.size for v in self.layer.step.hoisted)
         row = self.N * self.dtype.itemsize
         states = sum(v.size for v in self.layer.step.states)
         # What is kept counts for both directions, which so have the same segments; what a backward
         # pass works in counts once, as one goes back at a time.
-        kept = (self.compiled.kept.size + hoisted) * self.layer.directions
+        kept = (compiled.kept.size + hoisted) * self.layer.directions
         width = kept + hoisted + (tables.encoder.summands.size if tables else 0)
         return segment_within(
             memory, count, lambda steps: steps * width * row,
@@ -145,7 +142,7 @@ class Passes:
         ])
         self.native.forward(
             first, last - first, self.rows, self.operands, self.prepared.given,
-            self._given(variant.forward_given, self.computed), tuple(outputs), tuple(initial),
+            self._given(self.planned.forward_given, self.computed), tuple(outputs), tuple(initial),
             self.restart, tuple(final),
         )
         self.present = segment
@@ -204,9 +201,9 @@ class Passes:
     ) -> list[Array | None]:
         """Gradients of the inputs."""
         layer, step = self.layer, self.layer.step
-        self.variant = variant = self.back_from(tuple([d is not None for d in d_outputs]))
-        self.compiled = compiled = variant.compiled
-        self.native.follow(variant.plan)
+        self.planned = planned = self.variant.back_from(tuple([d is not None for d in d_outputs]))
+        self.native.follow(planned.native)
+        compiled = planned.compiled
         tables = compiled.backward
         assert tables is not None
         given = self._given_gradients(d_outputs)
@@ -220,9 +217,9 @@ class Passes:
         flows = [(array, "time_first") for array in self.flowed]
         size = tables.encoder.sums.size
         row_sums = np.zeros(self.N * size, self.dtype) if size else None
-        sums = new_arrays(variant.sums_shapes, self.dtype)
-        d_matrices = new_arrays(variant.matrix_shapes, self.dtype)
-        d_biases = new_arrays(variant.bias_shapes, self.dtype)
+        sums = new_arrays(planned.sums_shapes, self.dtype)
+        d_matrices = new_arrays(planned.matrix_shapes, self.dtype)
+        d_biases = new_arrays(planned.bias_shapes, self.dtype)
         self.d_x, self.d_drawn = None, []
         if self.drawn:
             of_drawn = self.needs[layer.at_drawn]
@@ -245,13 +242,13 @@ class Passes:
             n_rows = self.steps.rows_of(first, last)
             hoisted = [
                 (v, self.steps.placed(np.empty((n_rows, v.size), self.dtype), first, last))
-                for v in variant.d_graphs
+                for v in planned.d_graphs
             ]
-            d_rows = tuple([self._room_for_rows(value, n_rows) for value in variant.d_rows])
+            d_rows = tuple([self._room_for_rows(value, n_rows) for value in planned.d_rows])
             d_initial = new_arrays(self.state_shapes, self.dtype)
             self.native.backward(
                 first, last - first, self.rows, self.operands, invariants,
-                self._given(variant.backward_given, {**given, **self.computed}),
+                self._given(planned.backward_given, {**given, **self.computed}),
                 (*outputs, *[placed for _, placed in hoisted], *flows),
                 tuple(start), self.restart, d_final, d_initial, tuple(d_restart),
                 row_sums, sums, d_rows, d_matrices, d_biases, k + 1 < len(self.starts),
@@ -262,10 +259,10 @@ class Passes:
                 self.graphs.back(hoisted, first, last, self._add_to_input, self._add_to_flow)
         for i, (value, _) in enumerate(compiled.outer_sums):
             self.invariants.sums[value] = sums[i]
-        for i, source in enumerate(variant.d_matrices):
+        for i, source in enumerate(planned.d_matrices):
             if source is not None:
                 self.invariants.add_gradient(source, d_matrices[i])
-        for i, source in enumerate(variant.d_biases):
+        for i, source in enumerate(planned.d_biases):
             if source is not None:
                 self.invariants.add_gradient(source, d_biases[i])
         if row_sums is not None:
@@ -286,7 +283,7 @@ class Passes:
         of_states = needs[layer.at_states]
         return [
             d_x, *[d if of_states[i] else None for i, d in enumerate(d_initial)], *d_restart,
-            *self.invariants.gradients(variant.d_invariants), *d_drawn,
+            *self.invariants.gradients(planned.d_invariants), *d_drawn,
         ]
 
     def _add_rows(self, segment: Segment, d_rows: Sequence[Array | None]) -> None:
@@ -316,7 +313,7 @@ class Passes:
         step = self.layer.step
         outputs: list[Placed] = []
         drawn = {}
-        for value in self.variant.d_inputs:
+        for value in self.planned.d_inputs:
             if value is step.x:
                 self.d_x = self.steps.empty(value.size)
                 outputs.append((self.d_x, self.steps.layout))
@@ -336,7 +333,7 @@ class Passes:
 
     def _given_gradients(self, d_outputs: list[Array | None]) -> dict[Value, Placed]:
         """The gradients that come for what is shown of every step."""
-        layer, step, gradients = self.layer, self.layer.step, self.compiled.gradients
+        layer, step, gradients = self.layer, self.layer.step, self.planned.compiled.gradients
         assert gradients is not None
         given: dict[Value, Placed] = {}
         if gradients.d_y is not None:
@@ -372,7 +369,7 @@ class Passes:
     def _add_row_sums(self, sums: Array) -> None:
         """Sums of rows, which the loop has left for each row of the batch."""
         total = sums if self.N == 1 else np.add.reduce(sums.reshape(self.N, -1), axis=0)
-        for value, part in self.compiled.row_sums:
+        for value, part in self.planned.compiled.row_sums:
             self.invariants.sums[value] = total[part].reshape(value.shape)
 
     def _add_to_input(self, value: Value, first: int, last: int, d: Array) -> None:

@@ -38,9 +38,10 @@ class Prepared:
         needs: Sequence[bool], dtype: Any, serves: bool,
     ) -> None:
         self.invariants = invariants = Invariants(variant, names, arrays, needs, dtype)
-        forward = variant.compiled.forward
+        planned = variant.planned
+        forward = planned.compiled.forward
         self.given = invariants.native(forward.invariants)
-        self.operands = tuple([lined_up(invariants.array(each)) for each in variant.operands])
+        self.operands = tuple([lined_up(invariants.array(each)) for each in planned.operands])
         self.packed: Any = None
         if serves:
             extension = backend.native()

@@ -4,13 +4,8 @@ from rnnkit.autograd.tensor cimport Fields, wrap
 from rnnkit.recurrent.held cimport Held
 from rnnkit.recurrent.node cimport LayerNode
 from rnnkit.recurrent.options cimport Result
+from rnnkit.recurrent.program.direction cimport DirectionOfLayer
 from rnnkit.recurrent.program.passes cimport Passes
-
-cdef class DirectionOfLayer:
-    cdef public object _variants, at_drawn, at_restarts, at_states, at_tensors, directions, n_states
-    cdef public object names, options, paths, restarts, reverse, step, y_is_state, y_wanted
-
-    cpdef variant(self, tuple needs)
 
 cdef class ProgramLayer(LayerNode):
     cdef public object _needs, _passes

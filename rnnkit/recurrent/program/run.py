@@ -22,6 +22,7 @@ from rnnkit.recurrent.held import tensors_of
 from rnnkit.recurrent.memory import note_segments
 from rnnkit.recurrent.node import LayerNode
 from rnnkit.recurrent.options import PLAIN, Result
+from rnnkit.recurrent.program.direction import DirectionOfLayer
 from rnnkit.recurrent.program.passes import Passes
 from rnnkit.recurrent.program.traced import PASSING, TRACING, TracedStep
 from rnnkit.recurrent.program.variant import Needs, Variant
@@ -204,62 +205,6 @@ def _layer(
         if plain:
             held.layers[kind] = found
     return found
-
-
-class DirectionOfLayer:
-    """What runs of a direction have in common, besides arrays."""
-
-    __slots__ = (
-        "_variants", "at_drawn", "at_restarts", "at_states", "at_tensors", "directions", "n_states",
-        "names", "options", "paths", "restarts", "reverse", "step", "y_is_state", "y_wanted",
-    )
-
-    def __init__(
-        self, step: TracedStep, options: Options, reverse: bool, restarts: bool, paths: list[str],
-        captured: list[int], directions: int,
-    ) -> None:
-        self.directions = directions
-        self.step, self.options, self.reverse = step, options, reverse
-        self.n_states, self.restarts = len(step.states), restarts
-        self.paths = paths
-        self.names: tuple[str | int, ...] = (*paths, *captured)
-        # Where the inputs of a run are: x, states, restarts, tensors, what is drawn.
-        first_tensor = 1 + self.n_states * (1 + restarts)
-        first_drawn = first_tensor + len(self.names)
-        self.at_states = slice(1, 1 + self.n_states)
-        self.at_restarts = slice(1 + self.n_states, first_tensor)
-        self.at_tensors = slice(first_tensor, first_drawn)
-        self.at_drawn = slice(first_drawn, None)
-        self.y_is_state = step.y_is_state
-        self.y_wanted = options.sequences or self.y_is_state < 0
-        self._variants: dict[tuple[bool, ...], Variant] = {}
-
-    def variant(self, needs: tuple[bool, ...]) -> Variant:
-        """Of the step, where these inputs need gradients."""
-        found = self._variants.get(needs)
-        if found is None:
-            found = self._variants[needs] = self._found_or_made(needs)
-        return found
-
-    def _found_or_made(self, needs: tuple[bool, ...]) -> Variant:
-        options = self.options
-        seen = options.seen is not None
-        lengths = None if options.schedule is None else options.schedule.lengths
-        idle = lengths is not None and not lengths.all()
-        key = (needs, self.names, self.y_wanted, options.steps, seen, idle)
-        found = self.step.variants.get(key)
-        if found is None:
-            of: Needs | None = None
-            if any(needs):
-                initial = needs[self.at_states]
-                restart = needs[self.at_restarts] or initial
-                states = [any(each) for each in zip(initial, restart, strict=True)]
-                of = Needs(needs[0], states, needs[self.at_drawn], needs[self.at_tensors])
-            with TRACING:
-                found = self.step.variants[key] = Variant(
-                    self.step, self.names, of, self.y_wanted, options.steps, seen, idle
-                )
-        return found
 
 
 class ProgramLayer(LayerNode):

@@ -82,8 +82,8 @@ class _Layer:
         sizes = T, N, backend.get_num_threads()
         if self._sizes != sizes:
             self._passes = self._make_passes(
-                self._variant.plan, self._dtype, sizes[2], T, N, None, False, "time_first", T,
-                self._prepared.packed,
+                self._variant.planned.native, self._dtype, sizes[2], T, N, None, False,
+                "time_first", T, self._prepared.packed,
             )
             self._sizes = sizes
         multiplied, given = self._inputs(x)
@@ -98,6 +98,7 @@ class _Layer:
     def _inputs(self, x: Array) -> tuple[tuple[Array, ...], tuple[Placed, ...]]:
         """The rows that products before the loop are made of, and the program's other inputs."""
         step, variant = self._step, self._variant
+        given = variant.planned.forward_given
         T, N, _ = x.shape
         arrays = {step.x: x}
         placed: dict[Value, Placed] = {step.x: (x, "time_first")}
@@ -112,11 +113,11 @@ class _Layer:
             inputs = {value: wrap(_as_rows(arrays[value])) for value in variant.inputs}
             with always_native():
                 prologue = self._prepared.invariants.prologue.for_inputs(inputs)
-                for value in variant.forward_given:
+                for value in given:
                     if value not in placed:
                         computed = prologue.sequence(value)._data.reshape(T, N, -1)
                         placed[value] = rows(computed), "time_first"
-        return multiplied, tuple([placed[value] for value in variant.forward_given])
+        return multiplied, tuple([placed[value] for value in given])
 
 
 def _as_rows(array: Array) -> Array:

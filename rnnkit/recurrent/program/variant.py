@@ -6,16 +6,15 @@ All that can be known before there are numbers is found here, once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rnnkit import backend
 from rnnkit.autograd import Tensor, no_grad
 from rnnkit.autograd.tensor import wrap
 from rnnkit.recurrent.program.plan import Compiled
+from rnnkit.recurrent.program.planned import Planned
 from rnnkit.recurrent.program.trace import TracedArray
 from rnnkit.recurrent.program.traced import TRACING
 
@@ -80,22 +79,13 @@ class Variant:
         idle: whether a row has no steps.
 
     Attributes:
-        compiled: the programs.
+        planned: what its passes do, where all gradients come that may.
         products: the hoisted values, where each is a product; None where one is not.
         rows: the inputs that these multiply.
-        operands: their matrices and biases.
-        plan: the programs and products as the native side takes them.
-        forward_given, backward_given: the inputs of the programs that are no such products.
-        d_rows, d_matrices, d_biases: of ``rows``, and of the matrix and bias of each product, those
-            that get a gradient; None in place of the others.
-        matrix_shapes, bias_shapes: of these gradients; ``sums_shapes``: of sums of products.
-        d_inputs, d_graphs: of the inputs of every step, those whose gradient the backward program
-            gives: x and what is drawn; and hoisted values that are no such products.
         places: of the invariants that a run is given, among its tensors.
         inputs: those among x and what is drawn of which hoisted values are computed.
         watched: the states after the step of which hoisted values are computed, where these are
             seen: by number, what stood for each in the trace.
-        d_invariants: whose gradients the backward pass gives, and the values that are these.
         constant_outputs: places of the run's outputs that depend on nothing that needs a gradient.
         needed_after: by number, whether a state after the step does; empty where nothing does.
     """
@@ -124,7 +114,7 @@ class Variant:
                 *[v for v in tracer.tensor_of if self.source(v).requires_grad],
             )
         self._key = wanted, y_wanted, steps_wanted, training, seen
-        self._back_from: dict[tuple[bool, ...], Variant] = {}
+        self._back_from: dict[tuple[bool, ...], Planned] = {}
         for value in tracer.tensor_of:
             place = self.source(value).place
             if place >= 0:
@@ -138,7 +128,7 @@ class Variant:
         of_rows = all(each.call is None for each in self.watched.values())
         self.products = self._as_products(step.hoisted) if of_rows else None
         self.rows = list(dict.fromkeys([each.rows for each in self.products or ()]))
-        self._take(compiled(step, *self._key))
+        self.planned = Planned(self, compiled(step, *self._key))
         needed: list[bool] = []
         self.needed_after: list[bool] = []
         if training:
@@ -148,31 +138,22 @@ class Variant:
             needed = [self._depends(step._y, before)] * y_wanted + states * steps_wanted + states
         self.constant_outputs = frozenset(i for i, need in enumerate(needed) if not need)
 
-    def back_from(self, given: tuple[bool, ...]) -> Variant:
+    def back_from(self, given: tuple[bool, ...]) -> Planned:
         """The same forward pass, and the backward pass where these of the run's outputs have
         gradients; made once."""
         found = self._back_from.get(given)
         if found is None:
             with TRACING:
-                found = self._back_from[given] = self._made_for(given)
+                found = self._back_from[given] = self._planned_for(given)
         return found
 
-    def _made_for(self, given: tuple[bool, ...]) -> Variant:
+    def _planned_for(self, given: tuple[bool, ...]) -> Planned:
         step, (_, y_wanted, *_) = self.step, self._key
         n, states = len(step.states), given[y_wanted:]  # of every step, and final ones
         d_y, flowing = step.flowing(y_wanted and given[0], [any(states[i::n]) for i in range(n)])
         if all(flowing) and (d_y or not y_wanted):
-            return self
-        other = copy(self)
-        other._take(compiled(step, *self._key, (y_wanted and d_y, flowing)))
-        return other
-
-    def _take(self, programs: Compiled) -> None:
-        self.compiled = programs
-        self._make_plan()
-        self.d_invariants: list[tuple[Source, Value]] = []
-        if self.training:
-            self.d_invariants = [(self.source(v), d) for v, d in programs.results.invariants]
+            return self.planned
+        return Planned(self, compiled(step, *self._key, (y_wanted and d_y, flowing)))
 
     def _needed_states(self, first: Sequence[bool]) -> tuple[list[bool], list[bool]]:
         """Which states depend, before and after any step, on something that needs a gradient."""
@@ -290,66 +271,6 @@ class Variant:
             matrix, bias = of_step[0], of_step[1] if len(of_step) > 1 else None
             found.append(Product(value, rows, matrix, call.primitive.name == "linear", bias))
         return found
-
-    def _make_plan(self) -> None:
-        number_of = {each.value: i for i, each in enumerate(self.products or ())}
-        self.operands: list[Source] = []
-        places: dict[int, int] = {}  # of these
-
-        def place(source: Source | None) -> int:
-            if source is None:
-                return -1
-            if id(source.tensor) not in places:
-                places[id(source.tensor)] = len(self.operands)
-                self.operands.append(source)
-            return places[id(source.tensor)]
-
-        def numbers(values: Sequence[Value]) -> tuple[int, ...]:
-            return tuple([number_of.get(value, -1) for value in values])
-
-        found = self.compiled
-        forward, backward = found.forward, found.backward
-        self.forward_given = [v for v in forward.sequences if v not in number_of]
-        of_backward = backward.sequences if backward else []
-        self.backward_given = [v for v in of_backward if v not in number_of]
-        gradients = set(found.sequence_gradients)
-        products = [each for each in self.products or () if each.value in gradients]
-        needed = {each.rows for each in products if self.requires_grad(each.rows)}
-        self.d_rows = [value if value in needed else None for value in self.rows]
-
-        def of_gradient(each: Product, source: Source | None) -> Source | None:
-            wanted = each in products and source is not None and source.requires_grad
-            return source if wanted else None
-
-        self.d_matrices = [of_gradient(each, each.matrix) for each in self.products or ()]
-        self.d_biases = [of_gradient(each, each.bias) for each in self.products or ()]
-        self.matrix_shapes = [each and each.tensor.shape for each in self.d_matrices]
-        self.bias_shapes = [each and each.tensor.shape for each in self.d_biases]
-        self.sums_shapes = [
-            (a.stop - a.start, b.stop - b.start) for _, (a, b) in found.outer_sums
-        ]
-        inputs = (self.step.x, *self.step.drawn)
-        self.d_inputs = [v for v in found.sequence_gradients if v in inputs]
-        others = [v for v in found.sequence_gradients if v not in inputs]
-        assert found.sequence_gradients == [*self.d_inputs, *others]
-        self.d_graphs = [v for v in others if v not in number_of]
-        extension = backend.native()
-        assert extension is not None
-        self.plan = extension.Plan(
-            forward.native, backward.native if backward else None, found.state_places,
-            found.kept.size,
-            tuple([
-                (self.rows.index(each.rows), place(each.matrix), each.transposed, place(each.bias),
-                 each.value.size)
-                for each in self.products or ()
-            ]),
-            numbers(forward.sequences), numbers(of_backward),
-            numbers(found.sequence_gradients) + (-1,) * found.shown_flows,
-            tuple([
-                (a.start, a.stop - a.start, b.start, b.stop - b.start)
-                for _, (a, b) in found.outer_sums
-            ]),
-        )  # fmt: skip
 
 
 @cache
