@@ -6,7 +6,6 @@ Initialisation, dropout, shuffling and sampling all draw from it, so that one se
 from __future__ import annotations
 
 import functools
-import operator
 from _thread import _local, allocate_lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnkit.checks import check_integer
 from rnnkit.errors import ArgumentError
 from rnnkit.forks import release_after_fork
 
@@ -110,12 +110,7 @@ def manual_seed(seed: int) -> Generator:
     Raises:
         ArgumentError: `seed` is not a non-negative integer.
     """
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        raise ArgumentError(f"seed: expected an integer, got {type(seed).__name__}") from None
-    if number < 0:
-        raise ArgumentError(f"seed: expected a non-negative integer, got {number}")
+    number = check_integer("seed", seed, 0)
     current = generator()
     current.bit_generator.state = np.random.PCG64(number).state
     return current

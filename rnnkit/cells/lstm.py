@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit.cells.base import FusedKernel, GatedCell, register_cell
-from rnnkit.checks import check_bool, check_number, check_size
+from rnnkit.checks import check_bool, check_integer, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.ops import clip, linear, sigmoid, tanh
 
@@ -186,9 +186,7 @@ class LSTMCell(GatedCell):
 
 
 def _check_proj_size(value: Any, hidden_size: int) -> int:
-    if isinstance(value, int | np.integer) and value == 0 and not isinstance(value, bool):
-        return 0
-    size = check_size("proj_size", value)
+    size = check_integer("proj_size", value, 0)
     if size >= hidden_size:
         raise ArgumentError(
             f"proj_size: expected less than hidden_size, which is {hidden_size}, got {size}"

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rnnkit.checks import check_list
+from rnnkit.checks import check_integer, check_list
 from rnnkit.errors import ArgumentError
 
 
@@ -95,12 +95,8 @@ class Vocabulary:
 
 def check_ids(ids: Iterable[int], count: int) -> list[int]:
     """``ids`` as a list. Raises ArgumentError unless all are integers from 0 to count - 1."""
-    found = []
-    for i in check_list("ids", ids, f"ids from 0 to {count - 1}"):
-        if not isinstance(i, int | np.integer) or not 0 <= i < count:
-            raise ArgumentError(f"ids: expected ids from 0 to {count - 1}, got {i}")
-        found.append(int(i))
-    return found
+    given = check_list("ids", ids, f"ids from 0 to {count - 1}")
+    return [check_integer("ids", i, 0, count - 1) for i in given]
 
 
 def check_record(record: Any, kind: str) -> Mapping[str, Any]:

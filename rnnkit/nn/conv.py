@@ -17,7 +17,7 @@ import numpy as np
 
 from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.autograd.tensor import Tensor, plain_array, wrap
-from rnnkit.checks import check_bool, check_size
+from rnnkit.checks import check_bool, check_integer, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import uniform_
@@ -139,14 +139,13 @@ class Conv1d(_Windows):
     ) -> None:
         C, O = check_size("in_channels", in_channels), check_size("out_channels", out_channels)
         k = check_size("kernel_size", kernel_size)
-        if isinstance(padding, bool) or not isinstance(padding, (int, np.integer)) or padding < 0:
-            raise ArgumentError(f"padding: expected an int from 0, got {padding!r}")
+        padding = check_integer("padding", padding, 0)
         if check_bool("causal", causal) and padding:
             raise ArgumentError(f"padding: expected 0 for a causal convolution, got {padding}")
-        before = check_size("dilation", dilation) * (k - 1) if causal else int(padding)
-        super().__init__(k, stride, before, int(padding), dilation)
+        before = check_size("dilation", dilation) * (k - 1) if causal else padding
+        super().__init__(k, stride, before, padding, dilation)
         self.in_channels, self.out_channels = C, O
-        self.padding = int(padding)
+        self.padding = padding
         self.causal = bool(causal)
         dtype = check_real_dtype("dtype", dtype)
         self.weight = Parameter(np.empty((O, C, k), dtype))

@@ -8,8 +8,8 @@ import numpy as np
 
 from rnnkit.autograd.checks import check_real_dtype
 from rnnkit.autograd.tensor import to_array
-from rnnkit.checks import check_size
-from rnnkit.errors import ArgumentError, ShapeError
+from rnnkit.checks import check_integer, check_size
+from rnnkit.errors import ShapeError
 from rnnkit.module import Module, Parameter
 from rnnkit.nn.init import normal_
 from rnnkit.ops import embedding
@@ -54,13 +54,8 @@ class Embedding(Module):
         self.num_embeddings = check_size("num_embeddings", num_embeddings)
         self.embedding_dim = check_size("embedding_dim", embedding_dim)
         if padding_idx is not None:
-            is_int = isinstance(padding_idx, int | np.integer) and not isinstance(padding_idx, bool)
-            if not is_int or not -num_embeddings <= padding_idx < num_embeddings:
-                raise ArgumentError(
-                    f"padding_idx: expected a row in [{-num_embeddings}, {num_embeddings}), "
-                    f"got {padding_idx!r}"
-                )
-            padding_idx = int(padding_idx) % num_embeddings
+            V = self.num_embeddings
+            padding_idx = check_integer("padding_idx", padding_idx, -V, V - 1) % V
         self.padding_idx = padding_idx
         dtype = check_real_dtype("dtype", dtype)
         self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))

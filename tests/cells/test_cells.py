@@ -140,7 +140,7 @@ def test_wrong_options():
         (lambda: RNNCell(3, 4, nonlinearity="relU"), ArgumentError, "'tanh' or 'relu', got 'relU'"),
         (lambda: LSTMCell(3, "4"), ArgumentError, "hidden_size: expected an int, got '4'"),
         (lambda: LSTMCell(3, 4, proj_size=4), ArgumentError, "less than hidden_size, .* 4, got 4"),
-        (lambda: LSTMCell(3, 4, proj_size=-1), ArgumentError, "proj_size: .* at least 1, got -1"),
+        (lambda: LSTMCell(3, 4, proj_size=-1), ArgumentError, "proj_size: .* from 0 on, got -1"),
         (lambda: LSTMCell(3, 4, proj_size=False), ArgumentError, "proj_size: expected an int"),
         (lambda: LSTMCell(3, 4, peephole="yes"), ArgumentError, "peephole: expected a bool"),
         (lambda: LSTMCell(3, 4, coupled=1), ArgumentError, "coupled: expected a bool"),

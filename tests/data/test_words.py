@@ -145,7 +145,7 @@ def test_nonsense_is_refused():
     with pytest.raises(ArgumentError, match="no such symbol"):
         vocabulary.encode("a", start=True)
     for wrong in (2, -1, 0.5):
-        with pytest.raises(ArgumentError, match="ids from 0 to 1"):
+        with pytest.raises(ArgumentError, match="ids: expected an integer from 0 to 1"):
             vocabulary.decode([wrong])
     with pytest.raises(ArgumentError, match="got one text"):
         WordVocabulary.of("a b c")
@@ -187,7 +187,7 @@ def test_labels_outside_the_set_are_refused():
         LabelSet.of([1, "a"])
     with pytest.raises(ArgumentError, match="list of labels"):
         LabelSet.of("ab")
-    with pytest.raises(ArgumentError, match="ids from 0 to 1"):
+    with pytest.raises(ArgumentError, match="ids: expected an integer from 0 to 1"):
         labels.decode([2])
     for names in ([], ["a", "a"], [1]):
         with pytest.raises(ArgumentError, match="names"):

@@ -182,7 +182,7 @@ def test_shapes_initialisation_and_reprs():
         (lambda: nn.Conv1d(0, 1, 1), "in_channels: expected at least 1"),
         (lambda: nn.Conv1d(1, 1, 1.5), "kernel_size: expected an int"),
         (lambda: nn.Conv1d(1, 1, 1, 0), "stride: expected at least 1"),
-        (lambda: nn.Conv1d(1, 1, 1, padding=-1), "padding: expected an int from 0, got -1"),
+        (lambda: nn.Conv1d(1, 1, 1, padding=-1), "padding: expected an integer from 0 on, got -1"),
         (lambda: nn.Conv1d(1, 1, 3, padding=1, causal=True), "padding: expected 0 for a causal"),
         (lambda: nn.Conv1d(1, 1, 3, bias=1), "bias: expected a bool"),
         (lambda: nn.MaxPool1d(0), "kernel_size: expected at least 1"),
