@@ -58,9 +58,7 @@ class Adam(Optimizer):
     ) -> None:
         lr, step = group["lr"], state["step"]
         beta1, beta2 = group["betas"]
-        grad = self._after_decay(data, grad, group)
-        mean = self._moved_mean(data, grad, state, beta1)
-        square = self._moved_square(data, grad, state, beta2)
+        _, mean, square = self._averages(data, grad, state, group)
         work = self._scratch.like(data, "work")
 
         np.sqrt(square, out=work)
@@ -90,16 +88,20 @@ class Adam(Optimizer):
         mean += work
         return mean
 
-    def _moved_square(
-        self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], beta: float
-    ) -> np.ndarray:
+    def _averages(
+        self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The gradient to go by, and the averages of it and of its square, moved on."""
+        beta1, beta2 = group["betas"]
+        grad = self._after_decay(data, grad, group)
+        mean = self._moved_mean(data, grad, state, beta1)
         square = self._state_array(state, "exp_avg_sq", data)
         work = self._scratch.like(data, "work")
-        square *= beta
-        np.multiply(grad, 1 - beta, out=work)
+        square *= beta2
+        np.multiply(grad, 1 - beta2, out=work)
         work *= grad
         square += work
-        return square
+        return grad, mean, square
 
     def _native_step(
         self, data: np.ndarray, state: dict[str, Any], group: dict[str, Any]

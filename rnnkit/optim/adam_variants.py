@@ -74,9 +74,7 @@ class NAdam(Adam):
     ) -> None:
         lr, step = group["lr"], state["step"]
         beta1, beta2 = group["betas"]
-        grad = self._after_decay(data, grad, group)
-        mean = self._moved_mean(data, grad, state, beta1)
-        square = self._moved_square(data, grad, state, beta2)
+        grad, mean, square = self._averages(data, grad, state, group)
         now, ahead = [
             beta1 * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (step, step + 1)
         ]
@@ -129,9 +127,7 @@ class RAdam(Adam):
     ) -> None:
         step = state["step"]
         beta1, beta2 = group["betas"]
-        grad = self._after_decay(data, grad, group)
-        mean = self._moved_mean(data, grad, state, beta1)
-        square = self._moved_square(data, grad, state, beta2)
+        _, mean, square = self._averages(data, grad, state, group)
         rate = group["lr"] / (1 - beta1**step)
         work = self._scratch.like(data, "work")
 
