@@ -179,7 +179,7 @@ class Tracer:
             array, which a detached one shares.
     """
 
-    def __init__(self, dtype: np.dtype[Any], hoists: bool, rows: int) -> None:
+    def __init__(self, dtype: np.dtype[Any], rows: int) -> None:
         from rnnkit.recurrent.program import products
         from rnnkit.recurrent.program.order import RULES
         from rnnkit.recurrent.program.picks import of_any_rows
@@ -188,7 +188,6 @@ class Tracer:
         self._of_any_rows = of_any_rows
         self._products = products
         self.dtype = dtype
-        self.hoists = hoists
         self.rows = rows
         self.operations: list[Operation] = []
         self.sequences: list[Value] = []
@@ -341,7 +340,7 @@ class Tracer:
             results = Value(
                 "operation", shape, self.dtype, serial=any(value.serial for value in values)
             )
-            if not self.hoists or not self._hoist(results, primitive, values):
+            if not self._hoist(results, primitive, values):
                 return self._products.in_parts(self, primitive.name, inputs)
         elif primitive.name == "einsum":
             return self._products.contracted(self, inputs, **params)
@@ -356,7 +355,7 @@ class Tracer:
         several = isinstance(results, tuple)
         recorded = state.enabled and primitive.differentiable
         trained = recorded and any(t._requires_grad for t in given)
-        if not several and self.hoists and self._hoist(results, primitive, values):
+        if not several and self._hoist(results, primitive, values):
             key = _key(primitive, given, params, recorded)
             if key not in self._results:
                 call = Call(primitive, inputs, params, None, recorded)

@@ -142,16 +142,16 @@ class TracedStep:
 
     _own: Sequence[Array] = ()  # of the second trace, the numbers that nobody else has
 
-    def __init__(self, cell: Cell, hoists: bool = True) -> None:
+    def __init__(self, cell: Cell) -> None:
         own, cell = cell, _apart(cell)
         others = {path: _other_numbers(tensor) for path, tensor in tensors_of(cell).items()}
         twin = TracedStep.__new__(TracedStep)
         twin._own = [other._data for other in others.values()]
         # Around both: a step that draws from a generator of its cell is then not the same.
         with generators_unchanged(cell):
-            twin._trace(cell.with_tensors(others), hoists, 1)
+            twin._trace(cell.with_tensors(others), 1)
             # What both come by was there before: its gradient may be wanted, now or later.
-            self._trace(cell, hoists, 0, twin._free_tensors())
+            self._trace(cell, 0, twin._free_tensors())
         self._refuse_numbers(own, twin)
         self.compiled: dict[Any, Compiled] = {}
         self.variants: dict[Any, Variant] = {}
@@ -255,17 +255,13 @@ class TracedStep:
                     "them"
                 )
 
-    def _trace(
-        self, cell: Cell, hoists: bool, number: int, trained: Sequence[Tensor] = ()
-    ) -> None:
+    def _trace(self, cell: Cell, number: int, trained: Sequence[Tensor] = ()) -> None:
         """The first trace (number 0), or the second. It takes nothing from the generator: the run
         draws for itself."""
         with rng.drawing_apart():
-            self._trace_apart(cell, hoists, number, trained)
+            self._trace_apart(cell, number, trained)
 
-    def _trace_apart(
-        self, cell: Cell, hoists: bool, number: int, trained: Sequence[Tensor]
-    ) -> None:
+    def _trace_apart(self, cell: Cell, number: int, trained: Sequence[Tensor]) -> None:
         held = tensors_of(cell)
         self.cell_tensors = {id(t): path for path, t in held.items()}
         self._held = held  # so that their ids stay theirs
@@ -280,7 +276,7 @@ class TracedStep:
             array.flags.writeable = False
         tensors = tensors_in(cell, number == 1), tensors_in(original)
         rows = numbers_of_rows(_sizes(cell, drawn))[number]
-        self.tracer = tracer = Tracer(cell.dtype, hoists, rows)
+        self.tracer = tracer = Tracer(cell.dtype, rows)
         tracer.train([*held.values(), *trained])
         tracer.holders = {id(tensor._data): tensor for tensor in held.values()}
         x = tracer.leaf("sequence", (cell.input_size,), "x", serial=False)
