@@ -11,7 +11,7 @@
  *     workspace whose size each kernel reports, and every function returns a status;
  *   - sizes are checked by the caller: T, N, H >= 1 and I >= 1 (an empty call never gets here);
  *   - inputs may alias each other; outputs alias nothing, except for d_gates, which may be gates itself, and
-     h_n, c_n, d_h_0 and d_c_0, which may be h_0, c_0, d_h_n and d_c_n.
+ *     h_n, c_n, d_h_0 and d_c_0, which may be h_0, c_0, d_h_n and d_c_n.
  */
 #ifndef RNNKIT_H
 #define RNNKIT_H

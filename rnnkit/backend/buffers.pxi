@@ -198,12 +198,8 @@ cdef class Buffers:
             raise ValueError(f"{name}: expected {size} elements, got {count}")
         return view.buf
 
-    cdef rk_grid grid(self, object array, str name, const rk_sequence *s, idx width,
-                      bint writable) except *:
-        """A (T, N, width) array whose last axis is contiguous."""
-        return self.grid_of(self.take(array, name, 3, writable), name, s, width)
-
     cdef rk_grid grid_of(self, Py_buffer *view, str name, const rk_sequence *s, idx width) except *:
+        """That of a (T, N, width) array whose last axis is contiguous."""
         if view.shape[0] != s.T or view.shape[1] != s.N or view.shape[2] != width:
             raise ValueError(
                 f"{name}: expected {(s.T, s.N, width)}, got "

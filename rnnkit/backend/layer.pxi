@@ -208,9 +208,9 @@ cdef class Layer:
         cdef rk_grid d_c_all_at = rk_grid(NULL, 0, 0, 0)
         if d_steps:
             self.length(d_steps, "d_steps", n_states)
-            d_h_at = self.grid(d_steps[0], "d_h", width, True)
+            d_h_at = self.grid_out(d_steps[0], "d_h", width)
             if n_states > 1:
-                d_c_all_at = self.grid(d_steps[1], "d_c_all", width, True)
+                d_c_all_at = self.grid_out(d_steps[1], "d_c_all", width)
         cdef char *kept = NULL
         cdef char *work = NULL
         if self.kept:
@@ -438,10 +438,11 @@ cdef class Layer:
         cdef idx n = self.T * width if self.batch_first else width
         return rk_grid(memory_of(array), t, n, 0)
 
-    cdef rk_grid grid(self, array, str name, idx width, bint writable) except *:
+    cdef rk_grid grid_out(self, array, str name, idx width) except *:
+        """That of an array that is written; None: none."""
         if array is None:
             return rk_grid(NULL, 0, 0, 0)
-        return self.grid_of(self.buffers.take(array, name, 3, writable), name, width)
+        return self.grid_of(self.buffers.take(array, name, 3, True), name, width)
 
     cdef rk_grid grid_in(self, array, str name, idx width) except *:
         """That of an array that is read, or of a copy that a kernel can take."""
