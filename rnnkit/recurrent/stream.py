@@ -191,16 +191,15 @@ class Stepper:
             self._run_by(path, evaluated)
 
     def _evaluated(self) -> tuple[Cell, ...]:
-        """The cells as they are now, checked, in evaluation mode.
+        """The cells as they are now, in evaluation mode.
 
         Copies: the module itself may be in training meanwhile, in another thread.
         """
-        self._check_parameters()
+        self._check_dtype()
         return tuple([cell.in_evaluation() for cell in self._cells])
 
-    def _check_parameters(self) -> None:
+    def _check_dtype(self) -> None:
         for cell in self._cells:
-            cell.check_parameters()
             if cell.dtype != self._dtype:
                 raise DTypeError(
                     f"parameters: expected {self._dtype}, as when the stream was made, got "
@@ -212,7 +211,7 @@ class Stepper:
 
         It is made anew: with the module's weights as they are by now.
         """
-        self._check_parameters()
+        self._check_dtype()
         other = Stepper(self._cells, self._batch)
         other.reset(self.state)
         return other
