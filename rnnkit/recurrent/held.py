@@ -25,6 +25,7 @@ class Held:
         short_name, hidden_size, dtype, kernel, kernel_variant: the cell's.
         dtype_name: as the kernels name it.
         states: name and shape of each state.
+        tensors: all that it and its submodules hold, by path.
         weights: of a cell with a kernel, as ``recurrent/native.py`` takes them; None: nobody has
             asked yet.
         step: the traced step, or why there is none; None: nobody has asked yet.

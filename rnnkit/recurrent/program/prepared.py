@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from rnnkit import backend
 from rnnkit.autograd.unchangeable import is_unchangeable
-from rnnkit.backend._native import lined_up
+from rnnkit.backend._native import Packed, lined_up
 from rnnkit.recurrent.program.invariants import Invariants
 
 if TYPE_CHECKING:
@@ -42,11 +42,7 @@ class Prepared:
         forward = planned.compiled.forward
         self.given = invariants.native(forward.invariants)
         self.operands = tuple([lined_up(invariants.array(each)) for each in planned.operands])
-        self.packed: Any = None
-        if serves:
-            extension = backend.native()
-            assert extension is not None
-            self.packed = extension.Packed(forward.native, backend.DTYPE_NAMES[dtype])
+        self.packed = Packed(forward.native, backend.DTYPE_NAMES[dtype]) if serves else None
 
 
 class _Kept(NamedTuple):

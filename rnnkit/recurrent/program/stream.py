@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend._native import dense, rows
+from rnnkit.backend._native import Passes, dense, rows
 from rnnkit.backend.products import always_native
 from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.program.prepared import Prepared
@@ -70,9 +70,6 @@ class _Layer:
         needs = [False] * len(arrays)
         self._prepared = Prepared(variant, list(held), arrays, needs, cell.dtype, True)
         self._dtype = backend.DTYPE_NAMES[cell.dtype]
-        extension = backend.native()
-        assert extension is not None
-        self._make_passes = extension.Passes
         self._sizes: tuple[int, int, int] | None = None
         self._passes: Any = None
 
@@ -81,7 +78,7 @@ class _Layer:
         T, N, _ = x.shape
         sizes = T, N, backend.get_num_threads()
         if self._sizes != sizes:
-            self._passes = self._make_passes(
+            self._passes = Passes(
                 self._variant.planned.native, self._dtype, sizes[2], T, N, None, False,
                 "time_first", T, self._prepared.packed,
             )
