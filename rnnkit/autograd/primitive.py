@@ -297,5 +297,3 @@ def _supported(name: str, array: Array, kind: type = _ndarray) -> Array:
             f"{dtype.name}"
         )
     return array.astype(dtype)
-
-

@@ -380,7 +380,7 @@ class Cell(Module):
 
     def in_evaluation(self) -> Cell:
         """A copy in evaluation mode, with the modules that the cell holds; all else is shared."""
-        other: Cell = _in_evaluation(self)
+        other: Cell = own_copy(self, training=False)
         other.__dict__.setdefault("_original", self)
         return other
 
@@ -430,21 +430,16 @@ def _with_tensors(module: Any, tensors: Mapping[str, Tensor | None]) -> Any:
     return other
 
 
-def own_copy(module: Any) -> Any:
-    """A copy with the same tensors, to which others can be assigned, and to its parts as well."""
+def own_copy(module: Any, **changes: Any) -> Any:
+    """A copy with the same tensors, to which others can be assigned, and to its parts as well.
+
+    ``changes`` are attributes that all of them get.
+    """
     other = copy.copy(module)
+    other.__dict__.update(changes)
     for name, part in vars(module).items():
         if isinstance(part, Module) and name != "_original":
-            other.__dict__[name] = own_copy(part)
-    return other
-
-
-def _in_evaluation(module: Any) -> Any:
-    other = copy.copy(module)
-    other.__dict__["training"] = False
-    for name, part in vars(module).items():
-        if isinstance(part, Module) and name != "_original":
-            other.__dict__[name] = _in_evaluation(part)
+            other.__dict__[name] = own_copy(part, **changes)
     return other
 
 

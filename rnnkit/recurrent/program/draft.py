@@ -58,7 +58,7 @@ class Draft:
         self._drop_unused()
         self._sort()
         self.uses = self._count_uses()
-        self.stage = self._stages()
+        self.stage = self._product_depths()
 
     @property
     def n_stages(self) -> int:
@@ -261,13 +261,6 @@ class Draft:
                 stack.append((value, True))
                 stack += [(v, False) for v in reversed(self.definitions[value].inputs)]
         self.definitions = ordered
-
-    def _stages(self) -> dict[Value, int]:
-        stage: dict[Value, int] = {}
-        for value, definition in self.definitions.items():
-            before = max((stage.get(v, 0) for v in definition.inputs), default=0)
-            stage[value] = before + (definition.name == "product")
-        return stage
 
     def root(self, value: Value) -> Value:
         """The value that a view shows."""

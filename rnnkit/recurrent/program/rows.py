@@ -178,7 +178,7 @@ def _reshape(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     (x,) = values
     need_rows_first("reshape", x)
     shape = _row_shape(t, "reshape", tuple(params["shape"]), x.size)
-    return x if shape == x.shape else t.emit("reshape", [x], shape, shape=shape)
+    return shaped(t, x, shape)
 
 
 @rule("permute")
@@ -387,10 +387,13 @@ def reduced(
     """``name`` over axes of a row."""
     kept = tuple([1 if i in axes else n for i, n in enumerate(x.shape)])
     out = t.emit(name, [x], kept, dtype=dtype, axes=tuple(sorted(axes)))
-    if keepdims:
-        return out
+    return out if keepdims else _without_axes(t, out, axes)
+
+
+def _without_axes(t: Tracer, x: Value, axes: Shape) -> Value:
+    """A value without those of its axes, which have size 1."""
     shape = tuple([n for i, n in enumerate(x.shape) if i not in axes])
-    return t.emit("reshape", [out], shape, shape=shape)
+    return t.emit("reshape", [x], shape, shape=shape)
 
 
 def row_axes(name: str, axes: Any) -> Shape:
@@ -443,9 +446,7 @@ RULES["max"], RULES["min"] = _extreme("max"), _extreme("min")
 
 
 def mean_of(t: Tracer, x: Value, axes: Shape, keepdims: bool) -> Value:
-    count = 1
-    for axis in axes:
-        count *= x.shape[axis]
+    count = math.prod([x.shape[axis] for axis in axes])
     total = reduced(t, "reduce_sum", x, axes, keepdims)
     return elementwise(t, "div", [total, t.constant(count)])
 
@@ -474,8 +475,7 @@ def _sum_to(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     ])
     if axes:
         x = reduced(t, "reduce_sum", x, axes, True)
-    if x.shape != row:
-        x = t.emit("reshape", [x], row, shape=row)
+    x = shaped(t, x, row)
     if of_rows:
         return x
     if not t.backward:
@@ -516,10 +516,7 @@ def _logsumexp(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
     y = elementwise(t, "exp", [elementwise(t, "sub", [x, shift])])
     total = reduced(t, "reduce_sum", y, axes, True)
     out = elementwise(t, "add", [elementwise(t, "log", [total]), shift])
-    if params["keepdims"]:
-        return out
-    shape = tuple([n for i, n in enumerate(x.shape) if i not in axes])
-    return t.emit("reshape", [out], shape, shape=shape)
+    return out if params["keepdims"] else _without_axes(t, out, axes)
 
 
 @rule("layer_norm")

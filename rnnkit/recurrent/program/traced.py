@@ -581,4 +581,3 @@ def _is_wanted(tensor: Any, n_sequences: int) -> bool:
     if value.kind == "sequence":
         return value.number < n_sequences
     return value.kind == "invariant"
-
