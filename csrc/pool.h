@@ -3,8 +3,8 @@
  *
  * rk_parallel runs task(arg, tid, n) for tid = 0 .. n-1, tid 0 on the calling thread, and returns
  * when all are done. n is n_threads or 1: a caller that finds the pool taken by another thread, or for
- * whom the system has not so many threads, runs alone. Workers start when first needed, spin briefly for the next task and then sleep. After a
- * fork the child starts afresh.
+ * whom the system has not so many threads, runs alone. Workers start when first needed, spin briefly for
+ * the next task and then sleep. After a fork the child starts afresh.
  */
 #ifndef RNNKIT_POOL_H
 #define RNNKIT_POOL_H

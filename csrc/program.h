@@ -33,7 +33,7 @@ typedef struct {
     int32_t kind, index;
 } rk_base;
 
-/* Operations; X(name, number of operands). */
+/* Operations, by how many operands they have; the others say below what they take. */
 #define RK_UNARY_OPS(X)                                                                            \
     X(copy) X(neg) X(abs) X(sign) X(floor) X(square) X(sqrt) X(exp) X(expm1) X(log) X(log1p) X(sin) X(cos)    \
     X(tanh) X(sigmoid) X(relu) X(softplus) X(logical_not) X(isfinite) X(isnan)

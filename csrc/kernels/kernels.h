@@ -1,6 +1,6 @@
 /*
  * All kernels, for one instruction set: include its vec header first and define ISA_NAME (as in
- * dispatch.c's table). A new cell is one file in cells/ and one line in CELLS below.
+ * dispatch.c's table). A new cell is one file in cells/, its line in all_for_real.h and one in CELLS below.
  */
 #include <stdatomic.h>
 #include <stddef.h>
@@ -36,7 +36,7 @@ enum {
     PRODUCT_BLOCK = 512,          /* k's of a matrix product that are packed together, */
     LEAST_PRODUCT_BLOCK = 128,    /* or so many where what more would take leaves the second cache */
     TILES_TOGETHER = 32,          /* tiles whose rows are packed together, where all panels of b are packed before */
-    MOST_BLOCKS = 8,              /* such blocks between two barriers, */
+    MOST_BLOCKS = 8,              /* blocks of rows of a weight gradient between two barriers, */
     ROUND_BYTES = 256 << 10,      /* whose packed features take no more than that, or one */
     ITEMS_FOR_A_THREAD = 4,       /* pieces of work that threads take as they come to it, or fewer that are */
     WORK_FOR_AN_ITEM = 4000000,   /* of so many multiply-adds */

@@ -464,7 +464,7 @@ ctypedef rk_status (*kernel_function)(const rk_sequence *) noexcept nogil
 
 cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) except -1:
     cdef size_t size = 0
-    cdef void *memory = borrow_workspace(workspace_size + 64, &size)
+    cdef void *memory = borrow_workspace(workspace_size + CACHE_LINE, &size)
     cdef rk_status status
     s.workspace = aligned(memory)
     with nogil:

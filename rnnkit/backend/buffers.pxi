@@ -1,5 +1,8 @@
 # What a kernel works on: memory lent for a call, and arrays that are checked as they are taken.
 
+cdef enum:
+    CACHE_LINE = 64
+
 # Fresh pages are dear: one workspace is kept for the next call unless it is very large. The GIL
 # guards these two.
 cdef size_t KEEP_AT_MOST = 64 << 20
@@ -21,9 +24,14 @@ cdef void *borrow_workspace(size_t size, size_t *got) except NULL:
     return memory
 
 
+cdef inline size_t whole_lines(size_t size) noexcept nogil:
+    """Bytes, or a place, up to the next whole cache line."""
+    return (size + CACHE_LINE - 1) & ~<size_t>(CACHE_LINE - 1)
+
+
 cdef inline void *aligned(void *memory) noexcept nogil:
-    """The first cache line that begins in a block allocated 64 bytes too large."""
-    return <void *>((<uintptr_t>memory + 63) & ~<uintptr_t>63)
+    """The first cache line that begins in a block allocated one too large."""
+    return <void *>whole_lines(<size_t>memory)
 
 
 cdef void return_workspace(void *memory, size_t size) noexcept:
@@ -42,7 +50,6 @@ cdef inline void *memory_of(object array) noexcept:
 
 cdef enum:
     MOST_BUFFERS = 32
-    CACHE_LINE = 64
 
 
 cdef class Buffers:

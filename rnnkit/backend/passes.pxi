@@ -569,7 +569,7 @@ cdef class Left:
 
 cdef size_t room(idx n_rows, idx width, idx itemsize) noexcept:
     """Bytes of so many rows, to whole cache lines."""
-    return (<size_t>n_rows * width * itemsize + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+    return whole_lines(<size_t>n_rows * width * itemsize)
 
 
 cdef int execute(rk_program_run *r, int code, bint backward) except -1:

@@ -361,7 +361,7 @@ cdef class Packed:
             self.ready = False
             PyMem_RawFree(self.memory)
             self.memory, self.of = NULL, NULL
-            self.memory = PyMem_RawMalloc(kernels.executor[self.code].packed_size(&self.program.program) + 64)
+            self.memory = PyMem_RawMalloc(kernels.executor[self.code].packed_size(&self.program.program) + CACHE_LINE)
             if self.memory == NULL:
                 raise MemoryError
             self.of = kernels

@@ -97,10 +97,9 @@ cdef class Stepper:
             s.I = self.input_size(i)
             s.packed = self.packed[i]
             size = max(size, self.kernel.forward_workspace(&s))
-        size = (size + 63) & ~<size_t>63
-        cdef size_t between = <size_t>(steps * s.N * s.H * self.held.itemsize)
-        between = (between + 63) & ~<size_t>63
-        cdef void *memory = PyMem_RawMalloc(size + 2 * between + 64)
+        size = whole_lines(size)
+        cdef size_t between = whole_lines(<size_t>(steps * s.N * s.H * self.held.itemsize))
+        cdef void *memory = PyMem_RawMalloc(size + 2 * between + CACHE_LINE)
         if memory == NULL:
             raise MemoryError
         PyMem_RawFree(self.memory)
@@ -161,7 +160,7 @@ cdef class Stepper:
         cdef idx state_size = s.N * s.H * self.held.itemsize
         cdef char *work = <char *>aligned(self.memory)
         cdef char *between = work + self.workspace_size
-        cdef size_t between_size = (<size_t>(self.steps * state_size) + 63) & ~<size_t>63
+        cdef size_t between_size = whole_lines(<size_t>(self.steps * state_size))
         cdef rk_grid y = s.y
         cdef int i
         s.workspace = work

@@ -317,7 +317,7 @@ cdef int take_labelled_rows(rk_ctc *c, Loans loans, str dtype, int n_threads, x,
 cdef int run_ctc(rk_ctc *c, size_t (*workspace)(const rk_ctc *) noexcept nogil,
                  void (*run)(const rk_ctc *) noexcept nogil) except -1:
     cdef size_t size = 0
-    cdef void *memory = borrow_workspace(workspace(c) + 64, &size)
+    cdef void *memory = borrow_workspace(workspace(c) + CACHE_LINE, &size)
     c.workspace = aligned(memory)
     with nogil:
         run(c)
