@@ -20,6 +20,11 @@ FUSED = tuple(name for name, cell in CELLS.items() if cell.kernel is not None)
 """The cells that the suites go over: those with a kernel to be timed."""
 
 
+def usual(cell: str) -> dict[str, Any]:
+    """The options of a shipped cell's first variant."""
+    return dict(CELLS[cell].variants[0])
+
+
 class Shape(NamedTuple):
     N: int
     T: int

@@ -15,7 +15,7 @@ from rnnkit.cells import CELLS
 from .comparison import MODES, compare_sides, compiled_line, settings_line
 from .grid import GRID, QUICK_GRID, TINY_GRID, deepbench
 from .limits import limits_or_none
-from .problem import FUSED, Problem, Shape
+from .problem import FUSED, Problem, Shape, usual
 from .report import (
     Row,
     Table,
@@ -73,10 +73,9 @@ def problems(options: Options) -> Iterator[tuple[Problem, tuple[str, ...]]]:
                     yield Problem(name, shape, dtype, dict(variant)), MODES
             if options.size == "full":
                 for shape, modes in deepbench(name):
-                    usual = dict(CELLS[name].variants[0])
                     fitting = tuple(mode for mode in modes if _fits_in_a_minute(name, shape, mode))
                     if fitting:
-                        yield Problem(name, shape, dtype, usual, source="DeepBench"), fitting
+                        yield Problem(name, shape, dtype, usual(name), source="DeepBench"), fitting
 
 
 def _fits_in_a_minute(name: str, shape: Shape, mode: str) -> bool:

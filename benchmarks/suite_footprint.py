@@ -97,7 +97,7 @@ def installed_bytes(name: str) -> int:
     """Bytes of a package's files; of an rnnkit used from its sources, what it would install."""
     own = Path(rk.__file__).parent
     if name == "rnnkit" and own.parent == ROOT:
-        source_only = {".c", ".pyx", ".pyc"}
+        source_only = {".c", ".pyx", ".pxi", ".pxd", ".pyc"}
         return sum(
             path.stat().st_size
             for path in own.rglob("*")

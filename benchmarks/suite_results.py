@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rnnkit as rk
-from rnnkit.cells import CELLS
 
 from .grid import GRID, QUICK_GRID, TINY_GRID
-from .problem import FUSED, Problem, Shape
+from .problem import FUSED, Problem, Shape, usual
 from .report import Row, Table
 from .sides import prepare_rnnkit, rnnkit_side
 from .suite_stream import rnnkit_stepper
@@ -41,7 +40,7 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
             for claim, holds in claims.items():
                 failing = []
                 for shape in GRIDS[options.size]:
-                    problem = Problem(cell, shape, dtype, dict(CELLS[cell].variants[0]))
+                    problem = Problem(cell, shape, dtype, usual(cell))
                     if not holds(problem, options.threads):
                         failing.append(str(shape))
                 emit(

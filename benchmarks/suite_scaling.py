@@ -9,10 +9,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from rnnkit.cells import CELLS
-
 from .comparison import compare_sides
-from .problem import FUSED, Problem, Shape
+from .problem import FUSED, Problem, Shape, usual
 from .report import (
     Row,
     Table,
@@ -128,7 +126,7 @@ def _head(cell: str, options: Options, axis: str, value: int) -> Row:
 
 
 def _problem(cell: str, shape: Shape) -> Problem:
-    return Problem(cell, shape, "float32", dict(CELLS[cell].variants[0]), source="scaling")
+    return Problem(cell, shape, "float32", usual(cell), source="scaling")
 
 
 def _base(axis: str, options: Options) -> Shape:

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rnnkit.cells import CELLS
-
 from .comparison import MODES, compare_sides, settings_line
 from .limits import limits_or_none
-from .problem import FUSED, Problem, Shape
+from .problem import FUSED, Problem, Shape, usual
 from .report import (
     Row,
     Table,
@@ -76,8 +74,7 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
 
 
 def _problem(cell: str, shape: Shape, **how: Any) -> Problem:
-    variant = dict(CELLS[cell].variants[0])
-    return Problem(cell, shape, "float32", variant, source="sequences", **how)
+    return Problem(cell, shape, "float32", usual(cell), source="sequences", **how)
 
 
 def _head(options: Options) -> Row:

@@ -7,12 +7,10 @@ the same sequence from the zero state first and must agree with one another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-
-from rnnkit.cells import CELLS
+from typing import TYPE_CHECKING
 
 from .comparison import settings_line
-from .problem import FUSED, Problem, Shape
+from .problem import FUSED, Problem, Shape, usual
 from .report import Row, Table, means, of_threads, others, speedup_text, times
 from .sides import DisagreementError, Stepper, check_equal, peer_module, prepare_rnnkit
 from .timing import compare, plans, spread
@@ -34,7 +32,7 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
     """Emits a row for each cell and hidden size; the input is as wide as the hidden state."""
     for cell in options.cells or FUSED:
         for H in HIDDEN[options.size]:
-            problem = Problem(cell, Shape(1, CHECKED_STEPS, H, H), "float32", _usual(cell))
+            problem = Problem(cell, Shape(1, CHECKED_STEPS, H, H), "float32", usual(cell))
             steppers = [rnnkit_stepper(problem, options.threads)]
             for peer in options.peers:
                 steppers += peer_module(peer).make_steppers(problem, options.threads)
@@ -72,10 +70,6 @@ def rnnkit_stepper(problem: Problem, threads: int) -> Stepper:
         lambda y: y,
         lambda: prepare_rnnkit("native", threads),
     )
-
-
-def _usual(cell: str) -> dict[str, Any]:
-    return dict(CELLS[cell].variants[0])
 
 
 def _check(problem: Problem, steppers: list[Stepper]) -> None:
