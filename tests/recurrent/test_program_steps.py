@@ -389,7 +389,12 @@ MADE_FOR_THE_BATCH = {
     "a part of a stack": lambda x: ops.stack([x, rk.ones(*x.shape, dtype=x.dtype)], 1)[:, :, :2]
     .reshape(-1, 4),
     "what is added": lambda x: ops.cat([x, x[:, :1]], 1) + rk.ones(x.shape[0], 4, dtype=x.dtype),
+    "what a matrix multiplies": lambda x: x[:, :1]
+    * (MATRIX @ rk.ones(x.shape[0], 4, 1, dtype=x.dtype)).reshape(-1, 4),
+    "an operand of einsum": lambda x: x[:, :1]
+    * ops.einsum("ab,nb->na", MATRIX, rk.ones(x.shape[0], 4, dtype=x.dtype)),
 }  # fmt: skip
+MATRIX = rk.tensor(np.arange(16.0).reshape(4, 4) / 8)
 
 
 @pytest.mark.parametrize("name", MADE_FOR_THE_BATCH)

@@ -408,7 +408,11 @@ class Tracer:
                 f"{where()}: {name} takes a tensor {array.shape} that is not from the batch"
             )
         row = self.constant(array[0], array.dtype)
-        return self.tensor(self.emit("copy", [row], row.shape))
+        rows = self.tensor(self.emit("copy", [row], row.shape))
+        data: Any = rows._data
+        lay_out = PRIMITIVES["broadcast_to"]
+        data.call = Call(lay_out, (self.tensor_of[row],), {"shape": array.shape}, None, False)
+        return rows
 
     def _call_for_real(
         self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]
