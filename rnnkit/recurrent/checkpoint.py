@@ -286,8 +286,6 @@ class SegmentsNode(Node):
         )
 
         def seed(key: Key, tensor: Tensor) -> None:
-            if tensor.requires_grad and key[0] in self._outputs.constant:
-                raise unforeseen
             gradient = self._outputs.part(d_outputs, key, direction)
             if gradient is not None and tensor.requires_grad:
                 collector.add(slot_of(tensor), gradient)
@@ -307,6 +305,8 @@ class SegmentsNode(Node):
                         raise unforeseen
                     _hand_over(collector, leaf, tensor)
             for key, tensor in self._outputs.of(run, segment.times, segment is segments[-1]):
+                if tensor.requires_grad and key[0] in self._outputs.constant:
+                    raise unforeseen
                 if key not in elsewhere:
                     seed(key, tensor)
             roots = _roots(run)

@@ -466,6 +466,28 @@ def test_only_what_has_something_behind_it_requires_a_gradient(monkeypatch, step
         np.testing.assert_array_equal(actual, np.broadcast_to(expected, actual.shape))
 
 
+def test_an_output_may_be_a_state_that_only_began_with_a_gradient(on_the_tape, monkeypatch):
+    """Which rows of it restart, or end, is not looked at one by one: the state may need one."""
+
+    class Parted(Cell):
+        state_names = ("h", "c")
+
+        def step(self, x, state):
+            h = x * 2
+            return h, (h, state[1] + x)
+
+    begin = [rk.ones(1, 2, 4).requires_grad_() for _ in range(2)]
+    reset = np.arange(12).reshape(6, 2) == 5
+    found = []
+    for memory in ("full", 1):
+        if memory == 1:
+            in_pieces(monkeypatch, 2)
+        _, (_, c) = run_layer((Parted(4, 4),), rk.ones(6, 2, 4), begin, reset=reset, memory=memory)
+        (d,) = rk.grad(c.sum(), begin[1:])
+        found.append(d.numpy())
+    np.testing.assert_array_equal(found[1], found[0])
+
+
 @pytest.mark.parametrize("late", ["output", "state"])
 def test_what_only_some_steps_compute_from_parameters_is_refused(on_the_tape, monkeypatch, late):
     """A gradient would be missing."""
