@@ -326,6 +326,13 @@ def test_what_a_refused_step_has_put_into_the_cell_is_gone_again():
         assert not hasattr(cell.parts[0], "last")
 
 
+def test_an_error_in_the_library_is_told_by_the_line_that_called_it():
+    """Compiled modules, too, whose files have no whole paths."""
+    wrong = nn.Linear(H, H, dtype="float64")
+    text = str(nn.Recurrent(Written(of_hidden(lambda c, x, h: wrong(x) + h))).program())
+    assert re.search(rf"cannot be traced: {FILE}:\d+: DTypeError", text), text
+
+
 def test_a_rule_that_fails_is_no_matter_where_no_gradient_is_asked_for(monkeypatch):
     def rule(*_):
         raise ZeroDivisionError("no derivative today")

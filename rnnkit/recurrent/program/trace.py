@@ -56,8 +56,12 @@ def numbers_of_rows(sizes: Iterable[int]) -> tuple[int, int]:
     return found[0], found[1]
 
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+# What was compiled names its files from the package on.
+_PACKAGE = (
+    os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep,
+    os.path.join("rnnkit", ""),
+)
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep, os.path.join("numpy", "")
 
 
 class TracedArray:
@@ -111,8 +115,9 @@ class TracedArray:
 
 def is_of_user(file: str) -> bool:
     """Whether a file may hold a cell's step."""
-    if file.startswith(_PACKAGE):
-        return (os.sep + "cells" + os.sep) in file[len(_PACKAGE) - 1 :]
+    for package in _PACKAGE:
+        if file.startswith(package):
+            return (os.sep + "cells" + os.sep) in file[len(package) - 1 :]
     return not file.startswith(_NUMPY)
 
 
