@@ -326,6 +326,15 @@ def test_what_a_refused_step_has_put_into_the_cell_is_gone_again():
         assert not hasattr(cell.parts[0], "last")
 
 
+def test_a_gradient_of_a_parameter_within_a_step_is_of_the_whole_batch():
+    def learning(c, x, h):
+        (d,) = rk.grad(x @ c.W, [c.W], [ops.ones_like(x)], create_graph=True, allow_unused=True)
+        return x if d is None else x * d.sum()
+
+    text = str(nn.Recurrent(Written(of_hidden(learning))).program())
+    assert "matmul mixes rows of the batch" in text
+
+
 def test_an_error_in_the_library_is_told_by_the_line_that_called_it():
     """Compiled modules, too, whose files have no whole paths."""
     wrong = nn.Linear(H, H, dtype="float64")

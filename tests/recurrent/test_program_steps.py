@@ -413,6 +413,18 @@ def test_what_is_made_for_the_batch_before_a_product(name):
     np.testing.assert_array_equal(steps, y.numpy())
 
 
+def test_a_product_before_the_loop_has_its_gradient_by_every_view():
+    """Also by one that is all of it."""
+
+    class Viewed(Own):
+        def step(self, x, state):
+            x = ops.linear(x, self.W)
+            h = (x + x.reshape(-1, 5) * x[:, :5] + (state[0] * self.b.reshape(5)) @ self.U.T).tanh()
+            return h, (h,)
+
+    check(Viewed(dtype="float64"), "float64")
+
+
 def test_nothing_warns_of_a_logarithm_of_zero():
     """Neither tracing, which has no numbers, nor a run of numbers that are zero."""
 

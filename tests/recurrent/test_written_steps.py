@@ -136,6 +136,25 @@ class GradientMemory(
         return (B @ tanh(A @ q)).squeeze(2), (A, B, a, b)
 
 
+class Energies(
+    Written, states={"h": (H,), "g": (H,)},
+    shapes={"W": (H, I), "V": (H, I), "U": (H, H), "A": (H, I), "scale": (H,)},
+):
+    """How energies change with the input, by way of products before the loop, and with the state.
+    """
+
+    def step(self, x, state):
+        h, g = state
+        energy = ops.logsumexp(x @ self.W.T, -1, keepdims=True) + (x * x).sum(-1, keepdims=True)
+        (d_x,) = rk.grad(energy, [x], [ops.ones_like(energy)], create_graph=True)
+        fit = ops.einsum("nh,hi->ni", h, self.A) * x
+        (d_h,) = rk.grad(fit, [h], [ops.ones_like(fit)], create_graph=True)
+        kept = self.scale * tanh(g)
+        (d_g,) = rk.grad(kept, [g], [ops.ones_like(kept)], create_graph=True)
+        h = tanh(linear(d_x, self.V) + linear(h, self.U) + d_h)
+        return h, (h, h + d_g)
+
+
 class Hyper(
     Written, states={"h": (H,), "z": (2,)},
     shapes={"W": (H, I), "U": (H, H), "Z": (3, 2, 2), "D": (3, H, 2), "P": (2, H + I), "R": (2, 2)},

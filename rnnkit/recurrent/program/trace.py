@@ -204,6 +204,7 @@ class Tracer:
         self.backward = False
         self._alive: list[Any] = []
         self._stand_ins: dict[int, Tensor] = {}
+        self._ends: list[Tensor] = []
         self._same: dict[tuple[Any, ...], Value] = {}
         self._constants: dict[Any, Value] = {}
         self._trainable: set[int] = set()
@@ -273,8 +274,17 @@ class Tracer:
             self.tensor_of[value] = tensor
             self._alive.append(tensor)
             found = self.tensor(value, tensor._requires_grad or id(tensor) in self._trainable)
+            if found._requires_grad and not self.backward:
+                # A step that asks for its gradient is refused by the rule that sums over rows.
+                PrimitiveNode(PRIMITIVES["clone"], (tensor,), {}, None, 0).made([found])
+                self._ends.append(found)
             self._stand_ins[id(tensor)] = found
         return found
+
+    def _stood_for(self, tensor: Tensor) -> Tensor:
+        """The real tensor for a stand-in; any other as it is."""
+        data: Any = tensor._data
+        return self.tensor_of.get(data.value, tensor) if type(data) is TracedArray else tensor
 
     def constant(self, number: float | np.ndarray[Any, Any], dtype: Any = None) -> Value:
         """An invariant that a rule needs."""
@@ -315,6 +325,9 @@ class Tracer:
 
     def call(self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
         """What a primitive gives; see ``Primitive.__call__``."""
+        if not self.backward:
+            # Where the step itself asks for gradients, rules take what stands for a tensor.
+            inputs = tuple([self._stood_for(t) for t in inputs])
         is_for_batch = _is_for_batch(primitive, inputs, params, self.rows)
         if primitive.name == "getitem":
             params = {"key": self._of_any_rows(params["key"], self.rows)}
@@ -364,7 +377,11 @@ class Tracer:
             key = _key(primitive, given, params, recorded)
             if key not in self._results:
                 call = Call(primitive, inputs, params, None, recorded)
-                self._results[key] = self._hoisted(results, call, trained)
+                self._results[key] = found = self._hoisted(results, call, trained)
+                if trained:
+                    # The step may ask for gradients itself, which go on through it.
+                    PrimitiveNode(primitive, given, params, None, 0).made([found])
+                    self._ends.append(found)
             return self._results[key]
         outputs = [self.tensor(value) for value in (results if several else (results,))]
         for i, output in enumerate(outputs):
@@ -484,6 +501,11 @@ class Tracer:
         data: Any = leaf._data
         data.call = self.input_calls[data.value] = call
         return leaf
+
+    def end_step(self) -> None:
+        """From here on gradients end at what is hoisted, and at what stands for real tensors."""
+        for tensor in self._ends:
+            tensor.grad_fn = None
 
 
 def _key(

@@ -306,6 +306,7 @@ class TracedStep:
             raise TraceError(f"{_line_of_step(cell)}: the step changes attributes: {names}")
         if rng.get_state() != after_draw:
             raise TraceError("the step draws from the generator: that is what draw() is for")
+        tracer.end_step()
         self.x = tracer.value_of(x)
         self.states = [tracer.value_of(state) for state in states]
         self.drawn = [tracer.value_of(each) for each in drawn_leaves]
