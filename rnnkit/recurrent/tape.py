@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rnnkit import ops
+from rnnkit import ops, rng
 from rnnkit.autograd import grad
 from rnnkit.cells.base import own_copy
 from rnnkit.recurrent.options import Result
@@ -307,7 +307,10 @@ def _run_empty(
         x_t = x.reshape(first * second, I)[:0]
         output, after = cell.checked_result(step(x_t, before, *drawn))
         if options.seen is not None:
-            options.seen.directions[direction].watch((slice(0), slice(0)), output, after)
+            seen = options.seen.directions[direction]
+            seen.watch((slice(0), slice(0)), output, after)
+            with rng.drawing_apart():  # for its gates; the run has drawn nothing
+                seen.drawn = cell.drawn_for(seen.T, seen.N)
         outputs.append(output)
         states.append(after)
 

@@ -1,6 +1,7 @@
 """What a trace records: the same on both paths, and what the equations and the tape say."""
 
 import math
+from contextlib import nullcontext
 from threading import Thread
 
 import numpy as np
@@ -562,6 +563,25 @@ def test_gates_are_those_of_the_masks_that_the_run_drew(path, options):
             )
             if not kept.any():
                 np.testing.assert_allclose(h[t][there], (o[t] * np.tanh(c[t]))[there], rtol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"recurrent_dropout": 0.4, "zoneout": 0.3}], ids=str)
+@pytest.mark.parametrize(("rows", "lengths"), [(N, [0] * N), (0, None)])
+def test_a_batch_without_steps_has_gates_too(path, options, rows, lengths):
+    net = nn.GRU(I, H, bidirectional=True, **options)
+    x, generators = rk.zeros((T, rows, I)), []
+    with rk.backend(path):
+        for trace in (nullcontext(), rk.diagnostics.trace(net)):
+            rk.manual_seed(0)
+            with trace:
+                net(x, lengths=lengths)
+            generators.append(rk.rng.get_state())
+    assert generators[0] == generators[1]
+    for layer in trace:
+        assert {name: gate.shape for name, gate in layer.gates.items()} == dict.fromkeys(
+            "rzn", (T, rows, H)
+        )
+        assert not any(gate.any() for gate in layer.gates.values())
 
 
 def test_a_probe_is_there_for_those_who_asked_for_it():
