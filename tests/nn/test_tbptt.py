@@ -215,8 +215,8 @@ class Tagger(nn.Module):
         self.recurrent = nn.GRU(12, 24)
         self.head = nn.Linear(24, 9)
 
-    def forward(self, ids, state=None):
-        y, state = self.recurrent(self.embedding(ids), state)
+    def forward(self, ids, state=None, **options):
+        y, state = self.recurrent(self.embedding(ids), state, **options)
         return self.head(y), state
 
 
@@ -234,6 +234,18 @@ def test_a_model_around_the_layer_learns():
             optimizer.step()
             losses.append(loss.item())
     assert np.mean(losses[-12:]) < 0.3 * np.mean(losses[:12])
+
+
+def test_ids_have_a_batch_axis_or_none(path):
+    model, ids = Tagger(), np.random.default_rng(0).integers(0, 9, (T, N))
+    options = {"lengths": [6, 0, 13], "reset": np.eye(T, N, dtype=bool)}
+    whole, _ = model(ids, **options)
+    chunks = list(tbptt(model, ids, k1=4, k2=6, **options))
+    for chunk in chunks:
+        np.testing.assert_allclose(chunk.y.data, whole.data[chunk.steps], rtol=1e-5, atol=1e-6)
+    alone, _ = model(ids[:, 2])
+    for y, steps, _ in tbptt(model, ids[:, 2], k1=4):
+        np.testing.assert_allclose(y.data, alone.data[steps], rtol=1e-5, atol=1e-6)
 
 
 def test_a_cell_of_ones_own():
