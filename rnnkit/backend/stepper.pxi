@@ -136,6 +136,10 @@ cdef class Stepper:
             s.y = buffers.grid_of(view, "y", &s, s.H)
         if share_memory(inputs, view):
             return self.run(x.copy(), y)
+        for i in range(self.held.count):
+            if share_memory(&self.held.views[i], view):
+                y[...] = self.run(x)  # a kernel reads the state of a step while it writes its output
+                return y
         self.check_unused()
         if s.T > self.steps:
             self.make_room(s.T)

@@ -412,6 +412,23 @@ def test_a_wrong_out(path, size):
         stepper(np.ones((2, 5), np.float32), out=np.zeros((2, 6)))
 
 
+@pytest.mark.parametrize("options", [{}, {"peephole": True}], ids=str)
+def test_an_out_that_is_part_of_the_state(path, options):
+    module = nn.LSTM(5, 6, num_layers=2, **options)
+    x = rk.randn(4, 3, 5).data
+    stepper, other = module.stream(3), module.stream(3)
+    for step in x[:2]:
+        expected = other(step)
+        h, c = (each.copy() for each in other.state)
+        stepper(step, out=stepper.state[0][-1])  # which it is after the step anyway
+        np.testing.assert_array_equal(stepper.state[0][-1], expected)
+        np.testing.assert_array_equal(stepper.state[0], h)
+        np.testing.assert_array_equal(stepper.state[1], c)
+    expected = other(x[2:])
+    np.testing.assert_array_equal(stepper(x[2:], out=stepper.state[1]), expected)
+    np.testing.assert_array_equal(stepper.state[0], other.state[0])
+
+
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"peephole": True}])
 @pytest.mark.parametrize("shift", [-1, 0, 1])
 def test_an_out_that_shares_memory_with_the_input(path, options, shift):
