@@ -92,7 +92,7 @@ class DirectionRun:
             step: the derivative of what ``backward`` was called on, along every path. Several
             passes add up; empty before the first, and without the states that depend on nothing
             that requires a gradient.
-        drawn: what the cell drew for the run, where that is known.
+        drawn: what the cell drew for the run.
     """
 
     __slots__ = (
@@ -113,8 +113,7 @@ class DirectionRun:
         self.gates: dict[str, Array] = {}
         self.d_states: dict[str, Array] = {}
         self._needed: set[str] = set()
-        # What a fused kernel runs draws nothing.
-        self.drawn: tuple[Tensor, ...] | None = () if path == "fused" else None
+        self.drawn: tuple[Tensor, ...] = ()
 
     def need(self, names: Iterable[str]) -> None:
         """These states depend on something that requires a gradient: theirs are recorded."""
@@ -151,9 +150,8 @@ class DirectionRun:
     def keep_gates(self, x: Array, initial: Sequence[Array], restart: Sequence[Array]) -> None:
         """The gates of every step, from what the step took; x is (T, N, I)."""
         cell, schedule = self.cell, self.schedule
-        if not cell.gate_names or (type(cell).draw is not Cell.draw and self.drawn is None):
+        if not cell.gate_names:
             return
-        drawn = self.drawn or ()
         values_of: Any = cell.gate_values
         times = range(self.T)
         before = list(initial)
@@ -167,7 +165,7 @@ class DirectionRun:
                         before = list(map(partial(_where_rows, restarting), restart, before))
                 if active is not None:
                     x_t = np.where(active, x_t, x_t.dtype.type(0))
-                now = [each[t if each.shape[0] > 1 else 0] for each in drawn]
+                now = [each[t if each.shape[0] > 1 else 0] for each in self.drawn]
                 found = values_of(wrap(x_t), tuple(map(wrap, before)), *now)
                 for name, value in zip(cell.gate_names, found, strict=True):
                     if name not in self.gates:
