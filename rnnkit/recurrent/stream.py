@@ -128,7 +128,7 @@ class Stepper:
         else:
             y = self._checked_out(out, shape)
             # Of a block, one step's output is written before the next one reads the state.
-            in_state = y.ndim == 3 and any([np.may_share_memory(y, own) for own in self._state])
+            in_state = y.ndim == 3 and any(np.may_share_memory(y, own) for own in self._state)
             if in_state or not (y.flags.aligned and y.dtype.isnative):  # as no kernel writes
                 y[...] = self(array)
                 return y

@@ -412,6 +412,18 @@ def test_a_wrong_out(path, size):
         stepper(np.ones((2, 5), np.float32), out=np.zeros((2, 6)))
 
 
+def test_a_tensor_with_an_out_gives_the_out(path):
+    stepper, out = nn.GRU(5, 6).stream(2), np.zeros((2, 6), np.float32)
+    assert stepper(rk.randn(2, 5), out=out) is out
+    assert out.any()
+
+
+def test_what_is_no_cells_makes_no_stepper():
+    for cells in ([], [nn.Linear(2, 2)]):
+        with pytest.raises(ArgumentError, match="cells: expected the Cells of one layer or more"):
+            rk.recurrent.Stepper(cells)
+
+
 @pytest.mark.parametrize("options", [{}, {"peephole": True}], ids=str)
 def test_an_out_that_is_part_of_the_state(path, options):
     module = nn.LSTM(5, 6, num_layers=2, **options)
