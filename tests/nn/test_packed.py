@@ -288,3 +288,23 @@ def test_live_pytorch_agrees(path):
 def test_what_holds_no_sequences_is_refused_by_name(value):
     with pytest.raises(DTypeError, match=r"^sequences: expected Tensors or arrays"):
         pad_sequence(value)
+
+
+@pytest.mark.parametrize("order", [None, []])
+def test_a_packed_sequence_of_no_steps(order):
+    packed = rk.nn.utils.rnn.PackedSequence(np.zeros((0, 3), np.float32), [], order)
+    assert packed.lengths.shape == (0,)
+    for total_length, steps in ((None, 0), (4, 4)):
+        padded, lengths = pad_packed_sequence(packed, total_length=total_length)
+        assert padded.shape == (steps, 0, 3)
+        assert lengths.shape == (0,)
+
+
+def test_what_is_no_list_of_integers_is_refused():
+    data = np.zeros((3, 2), np.float32)
+    with pytest.raises(DTypeError, match="batch_sizes: expected integers, got float64"):
+        rk.nn.utils.rnn.PackedSequence(data, [2.0, 1.0])
+    with pytest.raises(ShapeError, match=r"batch_sizes: expected 1 axis, got shape \(1, 2\)"):
+        rk.nn.utils.rnn.PackedSequence(data, [[2, 1]])
+    with pytest.raises(ShapeError, match=r"sequences\[1\]: expected at least 1 axis, got a number"):
+        rk.nn.utils.rnn.pad_sequence([data, np.array(1, np.float32)])

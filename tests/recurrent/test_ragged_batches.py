@@ -28,6 +28,7 @@ from rnnkit import nn
 from rnnkit.cells import CELLS, LSTMCell
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.recurrent import run_layer
+from rnnkit.recurrent.schedule import make_schedule
 
 BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
 EACH = pytest.mark.parametrize(("name", "options"), VARIANTS)
@@ -565,3 +566,15 @@ def test_wrong_arguments(path, call, kind, message):
 def test_wrong_resets_with_the_batch_first(path):
     with pytest.raises(ShapeError, match=re.escape("reset: expected shape (N, T) = (3, 5)")):
         run_layer((LSTMCell(4, 2),), f32(3, 5, 4), batch_first=True, reset=FLAGS)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_room_for_outputs_has_zeros_where_no_row_reaches(native, monkeypatch, batch_first):
+    lengths = np.array([1, 4, 0])
+    monkeypatch.setattr(np, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
+    shape = (3, 4, 5) if batch_first else (4, 3, 5)
+    room = make_schedule(4, 3, lengths, None, False).empty(shape, np.dtype("float32"), batch_first)
+    there = np.arange(4)[:, None] < lengths
+    there = there.T if batch_first else there
+    assert not room[~there].any()
+    assert np.isnan(room[there]).all()
