@@ -81,7 +81,10 @@ class GradMode:
         # The last, but for generators, which may be left in another order, or another thread.
         for i in range(len(entered) - 1, -1, -1):
             if entered[i][0] is self:
-                state.enabled = entered.pop(i)[1]
+                before = entered.pop(i)[1]
+                if i < len(entered):  # what is left later must not bring this mode back
+                    entered[i] = (entered[i][0], before)
+                state.enabled = before
                 return
 
     def __call__(self, function: _F) -> _F:

@@ -103,7 +103,10 @@ class backend:  # noqa: N801 - used as `with rk.backend("python"):`
         entered = _override.entered
         for i in range(len(entered) - 1, -1, -1):
             if entered[i][0] is self:
-                _override.mode = entered.pop(i)[1]
+                before = entered.pop(i)[1]
+                if i < len(entered):
+                    entered[i] = (entered[i][0], before)
+                _override.mode = before
                 return
 
 

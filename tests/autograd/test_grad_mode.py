@@ -126,6 +126,24 @@ def test_a_generator_that_another_thread_ends_leaves_its_mode_alone(make):
     assert (rk.is_grad_enabled(), rk.get_backend()) == (True, "auto")
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("left_meanwhile", [False, True])
+def test_generators_that_end_in_any_order_leave_the_mode_as_it_was(first, left_meanwhile):
+    def numbers():
+        with rk.no_grad(), rk.backend("python"):
+            yield 1
+
+    begun = [numbers(), numbers()]
+    with rk.no_grad(), rk.backend("native"):
+        for each in begun:
+            next(each)
+        if not left_meanwhile:
+            begun.pop(first).close()
+    for each in begun[first:] + begun[:first]:
+        each.close()
+    assert (rk.is_grad_enabled(), rk.get_backend()) == (True, "auto")
+
+
 def test_threads_compute_at_the_same_time():
     results = []
 
