@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, ShapeError
 
 
 def check_number(
@@ -26,6 +26,8 @@ def check_number(
 ) -> None:
     """Raise ArgumentError unless low <= value <= high; NaN, bools, texts and lists never pass.
 
+    Nor do integers beyond the range of floats, with which nothing could be computed.
+
     Args:
         above_low, below_high: whether that bound itself is left out.
     """
@@ -36,10 +38,11 @@ def check_number(
         # Nor does an array of one number, unless it has no axes: float() would not take it.
         no_number = isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ()
         fits = bool(fits) and not no_number
+        beyond = type(value) is int and abs(value) > sys.float_info.max
     except (TypeError, ValueError):  # the latter of arrays of several numbers
-        fits = False
-    if not fits:
-        bounds = []
+        fits = beyond = False
+    if not fits or beyond:
+        bounds = [" in the range of a float"] if beyond else []
         if above_low or low > -math.inf:
             bounds.append(f" {'>' if above_low else '>='} {low:g}")
         if below_high or high < math.inf:
@@ -101,6 +104,13 @@ def check_fits(name: str, count: int, bytes_of_one: int) -> None:
     most = sys.maxsize // max(1, bytes_of_one)
     if count > most:
         raise ArgumentError(f"{name}: expected at most {most}, got {count}")
+
+
+def check_elements(name: str, shape: Sequence[int], bytes_of_one: int) -> None:
+    """No more of them than an array can have, whatever memory there is; or ShapeError."""
+    most = sys.maxsize // bytes_of_one
+    if math.prod([size for size in shape if size]) > most:  # NumPy's count leaves out 0, too
+        raise ShapeError(f"{name}: expected at most {most} elements, got sizes {tuple(shape)}")
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.tensor import FLOATS, HookHandle, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
-from rnnkit.checks import check_bool, check_callable
+from rnnkit.checks import check_bool, check_callable, check_elements
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+def new_parameter(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Parameter:
+    """A Parameter of memory that was not touched yet; ``name`` is what it will be called.
+
+    Raises ShapeError for a shape that no array has, whatever memory there is.
+    """
+    check_elements(name, shape, dtype.itemsize)
+    return Parameter(np.empty(shape, dtype))
 
 
 class UnexpectedShapeError(ShapeError):

@@ -430,6 +430,8 @@ def test_nested_lists_of_different_lengths():
         lambda: rk.where(ragged, x, x),
         lambda: rk.masked_fill(x, x > 0, ragged),
         lambda: rk.full((2,), ragged),
+        lambda: x[ragged],
+        lambda: decoding.choose(ragged, 1.0),
         lambda: losses.mse(ragged, x),
         lambda: nn.CrossEntropyLoss(ragged),
         lambda: data.naive(ragged, 1),
@@ -484,6 +486,19 @@ HUGE = [
     ("total_length", lambda n: nn.utils.rnn.pad_packed_sequence(
         nn.utils.rnn.pack_sequence([rk.ones(2, 3)]), total_length=n)),
     ("count", lambda n: losses.LogUniformSampler(5).sample(n, None)),
+    ("(in_features|weight)", lambda n: nn.Linear(n, 4)),
+    ("(out_features|weight)", lambda n: nn.Linear(4, n)),
+    ("(num_embeddings|weight)", lambda n: nn.Embedding(n, 4)),
+    ("(kernel_size|weight)", lambda n: nn.Conv1d(3, 4, n)),
+    ("(normalized_shape|weight)", lambda n: nn.LayerNorm((4, n))),
+    ("num_features", lambda n: nn.BatchNorm1d(n, affine=False)),
+    ("(attention_size|weight)", lambda n: nn.AttentionPool(3, n)),
+    ("(attention_size|weight_query)", lambda n: nn.AdditiveAttention(3, 4, n)),
+    ("(key_size|weight)", lambda n: nn.MultiplicativeAttention(3, n)),
+    ("(input_size|weight_ih)", lambda n: nn.GRU(n, 4)),
+    ("(hidden_size|weight_ih)", lambda n: nn.LSTM(3, n)),
+    ("beam_width", lambda n: decoding.beam_search(
+        print, rk.ones(2, 3), start=0, end=1, beam_width=n, max_length=3)),
 ]
 
 
@@ -519,6 +534,36 @@ def test_integers_beyond_64_bits():
         rk.arange(10**30, 10**30 + 2)
     np.testing.assert_array_equal(rk.arange(254, 256, dtype="uint8").data, [254, 255])
     np.testing.assert_array_equal(rk.arange(3, 0, -1).data, [3, 2, 1])
+
+
+BEYOND = [
+    ("add", lambda n: rk.tensor(1.0) + n),
+    ("pow", lambda n: n ** rk.tensor([2.0])),
+    ("equal", lambda n: rk.arange(3) == n),
+    ("where", lambda n: rk.where(rk.ones(2) > 0, rk.ones(2), n)),
+    ("clip", lambda n: rk.ones(2).clip(-n, n)),
+    ("var: correction", lambda n: rk.ones(2).var(correction=n)),
+    ("full: value", lambda n: rk.full((2,), n)),
+    ("lr", lambda n: optim.Adam([nn.Parameter([1.0])], lr=n)),
+    ("norm_type", lambda n: nn.utils.clip_grad_norm_(rk.ones(2), 1.0, n)),
+    ("a, b", lambda n: nn.init.uniform_(rk.ones(2), -1e308, 1e308)),
+]
+
+
+@pytest.mark.parametrize(("name", "call"), BEYOND, ids=[name for name, _ in BEYOND])
+def test_a_number_that_no_float_holds_is_refused_by_its_name(name, call):
+    for number in (10**400, np.iinfo("int64").max * 10**300):
+        with pytest.raises(RnnkitError, match=rf"^{name}: expected"):
+            call(number)
+    assert (rk.tensor(1.0) + 10**38).item() == np.float32(1e38)
+    check_number("lr", 10**308)
+    with pytest.raises(ArgumentError, match=r"^lr: expected a number in the range of a float"):
+        check_number("lr", 10**309)
+
+
+def test_a_norm_of_several_orders():
+    with pytest.raises(ArgumentError, match=r"^norm: p: expected a number >= 0, got array"):
+        rk.ones(2).norm(np.ones(2))
 
 
 def test_flags_of_modules_are_bools():

@@ -15,7 +15,7 @@ from rnnkit import ops, rng
 from rnnkit.autograd import as_tensor
 from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.cells import noise
-from rnnkit.checks import check_bool, check_probability, check_size
+from rnnkit.checks import check_bool, check_elements, check_probability, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import PARAMETER, Module, Parameter
 
@@ -135,6 +135,8 @@ class Cell(Module):
         dtype = check_real_dtype("dtype", dtype)
         self._shapes = self.parameter_shapes()
         for name, shape in self._shapes.items():
+            if shape is not None:
+                check_elements(name, shape, dtype.itemsize)
             parameter = None if shape is None else Parameter(np.zeros(shape, dtype))
             self.register_parameter(name, parameter)
         self.reset_parameters()

@@ -9,7 +9,13 @@ import numpy as np
 
 from rnnkit.autograd import Tensor, no_grad
 from rnnkit.autograd.tensor import plain_array
-from rnnkit.checks import check_callable, check_integer, check_number, check_size
+from rnnkit.checks import (
+    check_callable,
+    check_elements,
+    check_integer,
+    check_number,
+    check_size,
+)
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -86,10 +92,12 @@ def beam_search(
         raise ArgumentError(f"top: expected at most {B}, the beam_width, got {top}")
     check_integer("end", end)
     check_number("length_penalty", length_penalty, below_high=True)
-    penalties = ((5 + np.arange(check_size("max_length", max_length) + 1)) / 6) ** length_penalty
+    check_size("max_length", max_length)
     axes = _axes_like(state, batch_axis)
     first = _first_tokens(start, state, axes)
     N = len(first)
+    check_elements("beam_width", (N, B), 8)
+    longest = _penalty(max_length, length_penalty)
     found = [_Found(top) for _ in range(N)]
     rows = np.arange(N)  # of the batch, that are not done
     tokens = np.repeat(first, B)
@@ -107,12 +115,12 @@ def beam_search(
             log_probabilities[:, :, end] = -np.inf
             scores, parents, nexts = _best(scores, log_probabilities)
             for place, beam in np.argwhere(_among_best(ends, scores)):
-                score = ends[place, beam] / penalties[length]
+                score = ends[place, beam] / _penalty(length, length_penalty)
                 found[rows[place]].add(score, written[place, beam])
             written = np.take_along_axis(written, parents[:, :, None], 1)
             written = np.concatenate([written, nexts[:, :, None]], 2)
             # A sum only falls as a sequence grows, and the longest has the largest penalty.
-            hopes = scores[:, 0] / penalties[-1]
+            hopes = scores[:, 0] / longest
             alive = [found[row].may_take(hope) for row, hope in zip(rows, hopes, strict=True)]
             places = np.flatnonzero(alive)
             kept = (places[:, None] * B + parents[places]).reshape(-1)
@@ -122,7 +130,7 @@ def beam_search(
             tokens = nexts[places].reshape(-1)
     for place, row in enumerate(rows):
         for score, ids in zip(scores[place], written[place], strict=True):
-            found[row].fill_up(score / penalties[max_length], ids)
+            found[row].fill_up(score / longest, ids)
     return [each.hypotheses for each in found]
 
 
@@ -146,6 +154,10 @@ def greedy_search(
     )
     nothing = Hypothesis(np.zeros(0, np.int64), -np.inf)
     return [hypotheses[0] if hypotheses else nothing for hypotheses in found]
+
+
+def _penalty(length: int, alpha: float) -> float:
+    return float(((5 + np.float64(length)) / 6) ** alpha)
 
 
 class _Found:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit import rng as library
-from rnnkit.autograd import Tensor
+from rnnkit.autograd.tensor import plain_array
 from rnnkit.checks import check_number, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from rnnkit.autograd import Tensor
     from rnnkit.autograd.tensor import Array
 
 
@@ -52,7 +53,7 @@ def choose(
     if top_p is not None:
         check_number("top_p", top_p, high=1.0, above_low=True)
     source = library.given_or_own(rng)
-    scores = np.asarray(logits.data if isinstance(logits, Tensor) else logits)
+    scores = plain_array("logits", logits)
     if scores.dtype.kind != "f":
         raise DTypeError(f"logits: expected floats, got {scores.dtype}")
     if not scores.ndim or not scores.shape[-1]:

@@ -14,7 +14,7 @@ from rnnkit.autograd import Tensor
 from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.checks import check_bool, check_choice, check_size
 from rnnkit.errors import ArgumentError, ShapeError
-from rnnkit.module import Module, Parameter
+from rnnkit.module import Module, Parameter, new_parameter
 from rnnkit.nn.init import uniform_
 from rnnkit.nn.ragged import masked_softmax, step_mask, without_padding
 from rnnkit.ops import linear, tanh
@@ -165,12 +165,12 @@ class AdditiveAttention(Attention):
         self.key_size = K = check_size("key_size", key_size)
         self.attention_size = A = check_size("attention_size", attention_size)
         dtype = check_real_dtype("dtype", dtype)
-        self.weight_query = Parameter(np.empty((A, Q), dtype))
-        self.weight_key = Parameter(np.empty((A, K), dtype))
+        self.weight_query = new_parameter("weight_query", (A, Q), dtype)
+        self.weight_key = new_parameter("weight_key", (A, K), dtype)
         self.register_parameter(
-            "bias", Parameter(np.empty(A, dtype)) if check_bool("bias", bias) else None
+            "bias", new_parameter("bias", (A,), dtype) if check_bool("bias", bias) else None
         )
-        self.weight_score = Parameter(np.empty(A, dtype))
+        self.weight_score = new_parameter("weight_score", (A,), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -241,7 +241,7 @@ class MultiplicativeAttention(Attention):
         dtype = check_real_dtype("dtype", dtype)
         general = score == "general"
         self.register_parameter(
-            "weight", Parameter(np.empty((query_size, key_size), dtype)) if general else None
+            "weight", new_parameter("weight", (query_size, key_size), dtype) if general else None
         )
         self.reset_parameters()
 

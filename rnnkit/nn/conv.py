@@ -19,7 +19,7 @@ from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.autograd.tensor import Tensor, plain_array, wrap
 from rnnkit.checks import check_bool, check_integer, check_size
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
-from rnnkit.module import Module, Parameter
+from rnnkit.module import Module, Parameter, new_parameter
 from rnnkit.nn.init import uniform_
 from rnnkit.nn.ragged import step_mask, without_padding
 from rnnkit.ops import cat, linear, stack
@@ -148,9 +148,9 @@ class Conv1d(_Windows):
         self.padding = padding
         self.causal = bool(causal)
         dtype = check_real_dtype("dtype", dtype)
-        self.weight = Parameter(np.empty((O, C, k), dtype))
+        self.weight = new_parameter("weight", (O, C, k), dtype)
         self.register_parameter(
-            "bias", Parameter(np.empty(O, dtype)) if check_bool("bias", bias) else None
+            "bias", new_parameter("bias", (O,), dtype) if check_bool("bias", bias) else None
         )
         self.reset_parameters()
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from rnnkit.autograd.checks import check_real_dtype
 from rnnkit.autograd.tensor import to_array
-from rnnkit.checks import check_integer, check_size
+from rnnkit.checks import check_bool, check_integer, check_size
 from rnnkit.errors import ShapeError
-from rnnkit.module import Module, Parameter
+from rnnkit.module import Module, Parameter, new_parameter
 from rnnkit.nn.init import normal_
 from rnnkit.ops import embedding
 
@@ -58,7 +58,7 @@ class Embedding(Module):
             padding_idx = check_integer("padding_idx", padding_idx, -V, V - 1) % V
         self.padding_idx = padding_idx
         dtype = check_real_dtype("dtype", dtype)
-        self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))
+        self.weight = new_parameter("weight", (num_embeddings, embedding_dim), dtype)
         self.reset_parameters()
 
     @classmethod
@@ -78,7 +78,7 @@ class Embedding(Module):
         rows, size = table.shape
         made = cls(rows, size, padding_idx, dtype=check_real_dtype("embeddings", table.dtype))
         made.weight.data[...] = table
-        made.weight.requires_grad = not freeze
+        made.weight.requires_grad = not check_bool("freeze", freeze)
         return made
 
     def reset_parameters(self) -> None:

@@ -63,8 +63,10 @@ def uniform_(tensor: AnyTensor, a: float = 0.0, b: float = 1.0) -> AnyTensor:
     """Fill with U(a, b)."""
     check_finite("a", a)
     check_finite("b", b)
-    if a > b:
-        raise ArgumentError(f"a, b: expected finite numbers a <= b, got {a!r} and {b!r}")
+    if a > b or not math.isfinite(b - a):
+        raise ArgumentError(
+            f"a, b: expected finite numbers a <= b, and b - a finite, got {a!r} and {b!r}"
+        )
     return _fill(tensor, generator().uniform(a, b, _array(tensor).shape))
 
 

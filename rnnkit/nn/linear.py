@@ -8,7 +8,7 @@ import numpy as np
 
 from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.checks import check_bool, check_size
-from rnnkit.module import Module, Parameter
+from rnnkit.module import Module, Parameter, new_parameter
 from rnnkit.nn.init import uniform_
 from rnnkit.ops import linear
 
@@ -51,10 +51,9 @@ class Linear(Module):
         self.in_features = check_size("in_features", in_features)
         self.out_features = check_size("out_features", out_features)
         dtype = check_real_dtype("dtype", dtype)
-        self.weight = Parameter(np.empty((out_features, in_features), dtype))
-        self.register_parameter(
-            "bias", Parameter(np.empty(out_features, dtype)) if check_bool("bias", bias) else None
-        )
+        self.weight = new_parameter("weight", (out_features, in_features), dtype)
+        made = new_parameter("bias", (out_features,), dtype) if check_bool("bias", bias) else None
+        self.register_parameter("bias", made)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

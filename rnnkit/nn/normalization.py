@@ -9,9 +9,9 @@ import numpy as np
 from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.autograd.tensor import Tensor
 from rnnkit.autograd.unchangeable import check_writeable
-from rnnkit.checks import check_bool, check_number, check_size
+from rnnkit.checks import check_bool, check_elements, check_number, check_size
 from rnnkit.errors import ArgumentError, ShapeError
-from rnnkit.module import Module, Parameter
+from rnnkit.module import Module, Parameter, new_parameter
 from rnnkit.nn.init import ones_, zeros_
 from rnnkit.nn.ragged import step_mask
 from rnnkit.ops import layer_norm, sqrt
@@ -73,7 +73,7 @@ class LayerNorm(Module):
         for name, wanted in (("weight", True), ("bias", check_bool("bias", bias))):
             made = elementwise_affine and wanted
             self.register_parameter(
-                name, Parameter(np.empty(self.normalized_shape, dtype)) if made else None
+                name, new_parameter(name, self.normalized_shape, dtype) if made else None
             )
         self.reset_parameters()
 
@@ -153,8 +153,9 @@ class BatchNorm1d(Module):
         self.track_running_stats = check_bool("track_running_stats", track_running_stats)
         dtype = check_real_dtype("dtype", dtype)
         for name in ("weight", "bias"):
-            made = Parameter(np.empty(num_features, dtype)) if affine else None
+            made = new_parameter(name, (num_features,), dtype) if affine else None
             self.register_parameter(name, made)
+        check_elements("num_features", (num_features,), dtype.itemsize)
         for name in ("running_mean", "running_var"):
             statistic = Tensor(np.empty(num_features, dtype)) if track_running_stats else None
             self.register_buffer(name, statistic)

@@ -22,7 +22,7 @@ from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.autograd.tensor import wrap
 from rnnkit.checks import check_bool, check_size
 from rnnkit.errors import ShapeError
-from rnnkit.module import Module, Parameter
+from rnnkit.module import Module, new_parameter
 from rnnkit.nn.init import uniform_
 from rnnkit.nn.ragged import masked_softmax, step_mask, without_padding
 from rnnkit.ops import cat, linear, tanh, where
@@ -131,9 +131,9 @@ class AttentionPool(Module):
         self.size = check_size("size", size)
         self.attention_size = check_size("attention_size", attention_size)
         dtype = check_real_dtype("dtype", dtype)
-        self.weight = Parameter(np.empty((attention_size, size), dtype))
-        self.bias = Parameter(np.empty(attention_size, dtype))
-        self.weight_score = Parameter(np.empty(attention_size, dtype))
+        self.weight = new_parameter("weight", (attention_size, size), dtype)
+        self.bias = new_parameter("bias", (attention_size,), dtype)
+        self.weight_score = new_parameter("weight_score", (attention_size,), dtype)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rnnkit.autograd.dtypes import default_dtype, supported_dtype
 from rnnkit.autograd.tensor import Tensor, plain_array, wrap
-from rnnkit.checks import check_finite, check_fits, check_integer
+from rnnkit.checks import check_elements, check_finite, check_fits, check_integer
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.ops.operands import any_tensor, sizes
 from rnnkit.rng import generator
@@ -42,9 +41,7 @@ def _shape(name: str, shape: Any, dtype: np.dtype[Any]) -> tuple[int, ...]:
     found = sizes(name, shape)
     if any(size < 0 for size in found):
         raise ShapeError(f"{name}: shape: expected sizes of 0 or more, got {found}")
-    most = sys.maxsize // dtype.itemsize
-    if math.prod(size for size in found if size) > most:  # NumPy's count leaves out 0, too
-        raise ShapeError(f"{name}: shape: expected at most {most} elements, got sizes {found}")
+    check_elements(f"{name}: shape", found, dtype.itemsize)
     return found
 
 
@@ -56,7 +53,10 @@ def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: npt.DTypeLike)
     dtype, number = supported_dtype(dtype), number.item()
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
         raise DTypeError(f"{name}: value: expected a number of {dtype}, got {value!r}")
-    return np.full(shape, number, dtype)
+    try:
+        return np.full(shape, number, dtype)
+    except OverflowError:  # an integer beyond the range of floats
+        raise DTypeError(f"{name}: value: expected a number of {dtype}, got {value!r}") from None
 
 
 def zeros(

@@ -357,4 +357,7 @@ def _number(bound: Operand) -> float | None:
         is_number = bound.ndim == 0 and bound.dtype.kind in "biuf"
     else:
         is_number = isinstance(bound, int | float)
-    return float(bound) if is_number else None
+    try:
+        return float(bound) if is_number else None
+    except OverflowError:  # an integer beyond the range of floats
+        return None

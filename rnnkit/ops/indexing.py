@@ -11,7 +11,7 @@ import numpy as np
 from rnnkit.autograd.dtypes import supported_dtype
 from rnnkit.autograd.node import PartialGradient
 from rnnkit.autograd.primitive import Primitive, primitive
-from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.autograd.tensor import Tensor, plain_array, wrap
 from rnnkit.checks import check_bool, check_fits, check_integer
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.elementwise import where
@@ -51,7 +51,7 @@ def _plain_key(key: Any) -> Any:
     if isinstance(key, Tensor):
         return key._data.copy()
     if isinstance(key, list | range):
-        array = np.asarray([_plain_key(item) for item in key])
+        array = plain_array("key", [_plain_key(item) for item in key])
         return array if array.size else array.astype(np.intp)
     return key.copy() if isinstance(key, np.ndarray) else key
 

@@ -45,14 +45,17 @@ def real(name: str, x: Any) -> Tensor:
 
 def pair(name: str, a: Any, b: Any) -> tuple[Tensor, ...]:
     """Two operands as `same_dtype` makes them, quickly in the usual cases."""
-    if isinstance(a, Tensor):
-        if isinstance(b, Tensor):
-            if a._data.dtype == b._data.dtype:
-                return a, b
-        elif type(b) in _PLAIN and a._data.dtype.kind == "f":
-            return a, wrap(_array(b, a._data.dtype))
-    elif type(a) in _PLAIN and isinstance(b, Tensor) and b._data.dtype.kind == "f":
-        return wrap(_array(a, b._data.dtype)), b
+    try:
+        if isinstance(a, Tensor):
+            if isinstance(b, Tensor):
+                if a._data.dtype == b._data.dtype:
+                    return a, b
+            elif type(b) in _PLAIN and a._data.dtype.kind == "f":
+                return a, wrap(_array(b, a._data.dtype))
+        elif type(a) in _PLAIN and isinstance(b, Tensor) and b._data.dtype.kind == "f":
+            return wrap(_array(a, b._data.dtype)), b
+    except OverflowError:  # an integer beyond the range of floats, which is refused below
+        pass
     return same_dtype(name, a, b)
 
 
@@ -129,6 +132,8 @@ def _cast(name: str, operand: Any, dtype: np.dtype[Any]) -> Tensor:
         return operand if operand._data.dtype == dtype else operand.astype(dtype)
     array = np.asarray(operand)
     if array.ndim == 0 and array.dtype.kind not in "biuf":
+        if isinstance(operand, int):
+            raise DTypeError(f"{name}: expected a number in the range of {dtype}, got {operand}")
         raise DTypeError(f"{name}: expected a real number, got {array.dtype.name}")
     if dtype.kind in "iub" and array.dtype != dtype:
         return wrap(_exact(array, dtype))

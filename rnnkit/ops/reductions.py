@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rnnkit.autograd.primitive import primitive
-from rnnkit.checks import check_bool, check_finite
+from rnnkit.checks import check_bool, check_finite, check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.comparison import equal
 from rnnkit.ops.creation import full_like
@@ -62,8 +62,7 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
     """Sum of squared deviations from the mean over n - `correction`; NaN where that is not > 0."""
     x = real("var", x)
-    if type(correction) is not int:
-        check_finite("var: correction", correction)
+    check_finite("var: correction", correction)
     axes = many_axes("var", axis, x.ndim)
     deviation = x - _mean(x, axis=axes, keepdims=True)
     total = _sum(deviation * deviation, axis=axes, keepdims=keepdims)
@@ -87,6 +86,8 @@ def norm(x: Tensor, p: float = 2, axis: Axis = None, keepdims: bool = False) -> 
         ArgumentError: another p.
     """
     x = real("norm", x)
+    if type(p) not in (int, float):
+        check_number("norm: p", p)
     if p == 2:
         total = sum(x * x, axis, keepdims)
         zero = equal(total, 0.0)

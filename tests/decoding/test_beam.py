@@ -227,8 +227,9 @@ def test_an_end_that_is_the_only_token():
     def step(tokens, state):
         return np.zeros((len(tokens), 1)), state
 
-    found = beam_search(step, None, start=0, end=0, beam_width=3, max_length=3, top=3)
-    assert [each.tokens.tolist() for each in found[0]] == [[]]
+    for most in (3, 2**62):  # of which nothing is made
+        found = beam_search(step, None, start=0, end=0, beam_width=3, max_length=most, top=3)
+        assert [each.tokens.tolist() for each in found[0]] == [[]]
 
 
 def test_longer_ones_win_with_a_penalty():

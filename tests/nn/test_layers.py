@@ -232,5 +232,7 @@ def test_an_embedding_of_vectors_that_are_given():
     assert nn.Embedding.from_pretrained(vectors, freeze=False).weight.requires_grad
     with pytest.raises(ShapeError, match=r"embeddings: expected \(V, E\), got shape \(3,\)"):
         nn.Embedding.from_pretrained(np.zeros(3))
+    with pytest.raises(ArgumentError, match=r"^freeze: expected a bool, got 'no'"):
+        nn.Embedding.from_pretrained(vectors, freeze="no")
     with pytest.raises(DTypeError, match="embeddings: expected float32 or float64, got int64"):
         nn.Embedding.from_pretrained(np.zeros((3, 2), int))

@@ -40,13 +40,18 @@ def clip_grad_norm_(
     check_bool("error_if_nonfinite", error_if_nonfinite)
     if isinstance(norm_type, str) and norm_type == "inf":
         norm_type = math.inf
-    if not isinstance(norm_type, int | float | np.number) or not norm_type > 0:
-        raise ArgumentError(f"norm_type: expected a positive number or inf, got {norm_type!r}")
+    try:
+        check_number("norm_type", norm_type, above_low=True)
+    except ArgumentError:
+        raise ArgumentError(
+            f"norm_type: expected a positive number or inf, got {norm_type!r}"
+        ) from None
+    norm_type = float(norm_type)
     with np.errstate(all="ignore"):
         grads = _grads(parameters)
         kernels = backend.kernels_for("clip_grad_norm_", _obstacle(grads, norm_type))
         if kernels is None:
-            total_norm = _total_norm(grads, float(norm_type))
+            total_norm = _total_norm(grads, norm_type)
         else:
             total_norm = _native_norm(kernels, grads)
         if error_if_nonfinite and not math.isfinite(total_norm):
