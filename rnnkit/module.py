@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from rnnkit.autograd import Tensor
-from rnnkit.autograd.tensor import FLOATS, HookHandle, supported_dtype
+from rnnkit.autograd.tensor import FLOATS, HookHandle, plain_array, supported_dtype
 from rnnkit.autograd.unchangeable import is_unchangeable, unchangeable
 from rnnkit.checks import check_bool, check_callable, check_elements
 from rnnkit.errors import ArgumentError, DTypeError, ShapeError
@@ -407,7 +407,11 @@ class Module:
         for name, tensor in targets.items():
             if name in state_dict:
                 value = state_dict[name]
-                array = value.data if isinstance(value, Tensor) else np.asarray(value)
+                try:
+                    array = plain_array(name, value)
+                except ShapeError as error:
+                    problems.append(str(error))
+                    continue
                 problem = _misfit(array, tensor.data)
                 twin = first_names.setdefault(id(tensor), name)
                 if not problem and twin != name and not _are_equal(arrays[twin], array):

@@ -289,13 +289,18 @@ def test_loading_lists_every_misfit_and_changes_nothing():
     state["second.factor"] = np.zeros(2, np.int64)
     state["second.seen"] = np.zeros(1)
     state["mask"] = np.array([1, 300])
+    state["shift"] = [[1.0], [1.0, 2.0]]
     with pytest.raises(ArgumentError) as caught:
         net.load_state_dict(state)
     lines = str(caught.value).split("\n  ")
+    with pytest.raises(ValueError, match="inhomogeneous") as of_numpy:
+        np.asarray(state["shift"])
+    ragged = str(of_numpy.value)
     assert lines == [
         "Net: state_dict does not fit, nothing was loaded:",
         "missing: first.seen",
         "unexpected: extra",
+        "shift: expected a rectangular array of numbers, " + ragged,
         "mask: expected integers that fit uint8, got larger ones in int64",
         "first.factor: expected shape (2,), got (2, 1)",
         "second.factor: expected floating numbers, got int64",

@@ -25,7 +25,7 @@ from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.checks import check_callable, check_number, check_size
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
-from rnnkit.optim.optimizer import Optimizer, loaded_array, loaded_count
+from rnnkit.optim.optimizer import Optimizer, loaded_array, loaded_count, loaded_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -263,8 +263,11 @@ class LBFGS(Optimizer):
             name: loaded_count(f"state {index}: {name}", saved[name], problems)
             for name in _COUNTS
         }
-        state |= {name: float(saved[name]) for name in _NUMBERS}
-        pairs = np.asarray(saved["ro"]).size
+        state |= {
+            name: loaded_number(f"state {index}: {name}", saved[name], problems, -math.inf)
+            for name in _NUMBERS
+        }
+        pairs = len(saved["ro"]) if np.iterable(saved["ro"]) else 0
         rows = self._rows()
         shapes = dict.fromkeys(_VECTORS, rows[0][1])
         shapes |= {name: (pairs, *shape) for name, shape in rows}

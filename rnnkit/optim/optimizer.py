@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,10 +12,10 @@ import numpy as np
 from rnnkit import backend
 from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.autograd.node import check_gradient
-from rnnkit.autograd.tensor import FLOATS
+from rnnkit.autograd.tensor import FLOATS, plain_array
 from rnnkit.autograd.unchangeable import check_writeable
-from rnnkit.checks import check_bool, check_callable
-from rnnkit.errors import ArgumentError
+from rnnkit.checks import check_bool, check_callable, check_number
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, clear_grad
 
 if TYPE_CHECKING:
@@ -309,7 +311,7 @@ class Optimizer:
                 state[name] = loaded_count(f"state {index}: {name}", saved[name], problems)
                 continue
             if name in self.state_numbers:
-                state[name] = _loaded_number(f"state {index}: {name}", saved[name], problems)
+                state[name] = loaded_number(f"state {index}: {name}", saved[name], problems)
                 continue
             state[name] = loaded_array(
                 f"state {index}: {name}", saved[name], data.shape, data.dtype, problems
@@ -389,20 +391,19 @@ def loaded_count(name: str, value: Any, problems: list[str]) -> int:
         count = int(value)
     except (TypeError, ValueError, OverflowError):
         count = -1
-    if count < 0 or count != value:
+    if not 0 <= count <= sys.maxsize or count != value:
         problems.append(f"{name}: expected an integer of 0 or more, got {value!r}")
     return count
 
 
-def _loaded_number(name: str, value: Any, problems: list[str]) -> float:
-    """``value`` as a number of 0 or more; any other adds to ``problems``."""
+def loaded_number(name: str, value: Any, problems: list[str], low: float = 0.0) -> float:
+    """``value`` as a finite number from ``low``; any other adds to ``problems``."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number < float("inf"):
-        problems.append(f"{name}: expected a number of 0 or more, got {value!r}")
-    return number
+        check_number(name, value, low, above_low=low == -math.inf, below_high=True)
+    except ArgumentError as error:
+        problems.append(str(error))
+        return 0.0
+    return float(value)
 
 
 def loaded_array(
@@ -410,7 +411,11 @@ def loaded_array(
 ) -> np.ndarray:
     """A copy of ``value`` in this dtype; what is not real or of another shape adds to ``problems``.
     """
-    array = np.asarray(value)
+    try:
+        array = plain_array(name, value)
+    except ShapeError as error:
+        problems.append(str(error))
+        return np.zeros(shape, dtype)
     if array.size == 0 and 0 in shape:
         array = array.reshape(shape)  # lists of no numbers do not tell all sizes
     if array.shape != shape or array.dtype.kind != "f":

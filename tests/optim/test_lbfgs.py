@@ -320,12 +320,24 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     saved = optimizer.state_dict()
     saved["state"][0]["old_dirs"] = np.zeros((3, 4))
     saved["state"][0]["n_iter"] = math.inf
+    saved["state"][0]["func_evals"] = 10**400
+    saved["state"][0]["t"] = "far"
+    saved["state"][0]["H_diag"] = None
+    saved["state"][0]["d"] = [[1.0], [1.0, 2.0]]
     saved["state"][1] = {}
     with pytest.raises(ArgumentError) as caught:
         optimizer.load_state_dict(saved)
     assert "state 0: old_dirs: expected a real array of shape (3, 5)" in str(caught.value)
     assert "state 0: n_iter: expected an integer of 0 or more, got inf" in str(caught.value)
+    assert "state 0: func_evals: expected an integer of 0 or more, got 1000" in str(caught.value)
+    assert "state 0: t: expected a number > -inf and < inf, got 'far'" in str(caught.value)
+    assert "state 0: H_diag: expected a number > -inf and < inf, got None" in str(caught.value)
+    assert "state 0: d: expected a rectangular array of numbers" in str(caught.value)
     assert "state 1: expected all of it in state 0" in str(caught.value)
+    saved = optimizer.state_dict()
+    saved["state"][0]["ro"] = None
+    with pytest.raises(ArgumentError, match=r"state 0: ro: expected a real array of shape \(0,\)"):
+        optimizer.load_state_dict(saved)
     saved = optimizer.state_dict()
     del saved["state"][0]["t"]
     saved["state"][0]["speed"] = 1
