@@ -99,7 +99,7 @@ def check_bool(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_fits(name: str, count: int, bytes_of_one: int) -> None:
+def check_fits(name: str, count: float, bytes_of_one: int) -> None:
     """No more than an array can have, whatever memory there is."""
     most = sys.maxsize // max(1, bytes_of_one)
     if count > most:

@@ -547,6 +547,9 @@ BEYOND = [
     ("lr", lambda n: optim.Adam([nn.Parameter([1.0])], lr=n)),
     ("norm_type", lambda n: nn.utils.clip_grad_norm_(rk.ones(2), 1.0, n)),
     ("a, b", lambda n: nn.init.uniform_(rk.ones(2), -1e308, 1e308)),
+    ("arange: stop", lambda n: rk.arange(0.0, 3.0, 1e-320)),
+    ("metrics", lambda n: lr_scheduler.ReduceLROnPlateau(
+        optim.SGD([nn.Parameter([1.0])])).step(n)),
 ]
 
 
@@ -559,6 +562,25 @@ def test_a_number_that_no_float_holds_is_refused_by_its_name(name, call):
     check_number("lr", 10**308)
     with pytest.raises(ArgumentError, match=r"^lr: expected a number in the range of a float"):
         check_number("lr", 10**309)
+
+
+def test_numbers_without_a_sign_have_a_negative():
+    one, x = np.uint8(1), rk.tensor([-3.0, 0.5], requires_grad=True)
+    losses.huber_loss(x, rk.zeros(2), "sum", delta=one).backward()
+    assert x.grad.tolist() == [-1.0, 0.5]
+    x.grad.data[:] = -3.0, 0.5
+    nn.utils.clip_grad_value_(x, one)
+    assert x.grad.tolist() == [-1.0, 0.5]
+    inverse_sigmoid = nn.utils.scheduled_sampling.inverse_sigmoid
+    assert inverse_sigmoid(np.uint64(3), 2.0) == inverse_sigmoid(3, 2.0)
+
+
+def test_words_that_are_none():
+    for wrong in (np.ones(2), 1.0):
+        with pytest.raises(ArgumentError, match=r"^attention: expected one of"):
+            nn.EncoderDecoder(5, 6, 3, 4, start_token=1, attention=wrong)
+        with pytest.raises(ArgumentError, match=r"^no_decay: no parameter is called"):
+            optim.parameter_groups(nn.Linear(3, 4), 0.1, [wrong])
 
 
 def test_a_norm_of_several_orders():

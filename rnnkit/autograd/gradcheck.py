@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit.autograd.grad_mode import enable_grad, no_grad
 from rnnkit.autograd.tape import grad
-from rnnkit.autograd.tensor import Tensor, wrap
+from rnnkit.autograd.tensor import Tensor, to_array, wrap
 from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.checks import check_bool, check_callable, check_number
 from rnnkit.errors import ArgumentError, DTypeError, GradcheckError
@@ -94,7 +94,10 @@ def gradgradcheck(
         random = np.random.default_rng(0)
         seeds = [wrap(np.asarray(random.normal(size=y.shape))) for y in outputs]
     else:
-        seeds = _one_or_several("grad_outputs", grad_outputs)
+        given = _one_or_several("grad_outputs", grad_outputs)
+        seeds = [
+            wrap(to_array(seed, name=f"grad_outputs[{i}]")) for i, seed in enumerate(given)
+        ]
         if len(seeds) != len(outputs):
             raise ArgumentError(
                 f"grad_outputs: expected {len(outputs)}, one per float output of fn, got "

@@ -90,7 +90,7 @@ def huber_loss(
 
 def _huber(error: Tensor, bend: float) -> Tensor:
     """0.5 e^2 up to the bend, and straight lines from there."""
-    near = clip(error, -bend, bend)
+    near = clip(error, -float(bend), bend)
     return near * (error - near * 0.5)
 
 

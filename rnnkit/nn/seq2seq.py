@@ -135,7 +135,9 @@ class EncoderDecoder(Module):
         E, H = check_size("embedding_dim", embedding_dim), check_size("hidden_size", hidden_size)
         if not isinstance(cell, str) or cell not in CELLS:
             raise ArgumentError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
-        if attention not in (*ATTENTIONS, None):
+        if attention is not None and (
+            not isinstance(attention, str) or attention not in ATTENTIONS
+        ):
             raise ArgumentError(
                 f"attention: expected one of {', '.join(ATTENTIONS)} or None, got {attention!r}"
             )

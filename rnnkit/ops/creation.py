@@ -141,9 +141,10 @@ def arange(
         return _leaf(np.arange(start, stop, step, dtype=wanted), requires_grad)
     # NumPy's would step by the difference of the first two, which is rounded to the dtype.
     first, size = float(start), float(step)
-    count = max(0, math.ceil((float(stop) - first) / size))
+    count = max(0.0, (float(stop) - first) / size)
     check_fits("arange: stop", count, 8)
-    return _leaf((first + size * np.arange(count)).astype(wanted, copy=False), requires_grad)
+    values = first + size * np.arange(math.ceil(count))
+    return _leaf(values.astype(wanted, copy=False), requires_grad)
 
 
 def rand(

@@ -39,7 +39,8 @@ def parameter_groups(
     named = list(module.named_parameters(remove_duplicate=False))
     spared = {id(param) for _, param in named if param.ndim < 2}
     for pattern in no_decay:
-        found = [id(param) for name, param in named if fnmatchcase(name, pattern)]
+        is_text = isinstance(pattern, str)
+        found = [id(param) for name, param in named if is_text and fnmatchcase(name, pattern)]
         if not found:
             raise ArgumentError(f"no_decay: no parameter is called {pattern!r}")
         spared.update(found)

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnkit.autograd import Tensor, enable_grad
+from rnnkit.autograd.tensor import plain_array
 from rnnkit.autograd.unchangeable import check_writeable
 from rnnkit.checks import check_callable, check_number, check_size
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.optim.line_search import MOST_EVALUATIONS, Point, strong_wolfe
 from rnnkit.optim.optimizer import Optimizer, loaded_array, loaded_count, loaded_number
 
@@ -267,7 +268,10 @@ class LBFGS(Optimizer):
             name: loaded_number(f"state {index}: {name}", saved[name], problems, -math.inf)
             for name in _NUMBERS
         }
-        pairs = len(saved["ro"]) if np.iterable(saved["ro"]) else 0
+        try:
+            pairs = plain_array("ro", saved["ro"]).size
+        except ShapeError:  # told below
+            pairs = 0
         rows = self._rows()
         shapes = dict.fromkeys(_VECTORS, rows[0][1])
         shapes |= {name: (pairs, *shape) for name, shape in rows}

@@ -504,7 +504,7 @@ class ReduceLROnPlateau(_Scheduler):
         """
         try:
             metric = float("" if isinstance(metrics, str | bytes) else metrics)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ArgumentError(f"metrics: expected a number, got {metrics!r}") from None
         self._floors()
         self.last_epoch += 1

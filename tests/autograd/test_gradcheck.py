@@ -164,8 +164,12 @@ def test_given_grad_outputs_are_used():
             y.register_hook(lambda g: seen.append(g.data.copy()))
         return y
 
-    rk.gradgradcheck(fn, double(1), [rk.tensor(np.array([7.0]))])
+    given = rk.tensor(np.array([7.0]))
+    rk.gradgradcheck(fn, double(1), [given])
     assert any(g[0] == 7.0 for g in seen)
+    assert not given.requires_grad
+    with pytest.raises(DTypeError, match=r"^grad_outputs\[0\]: expected"):
+        rk.gradgradcheck(fn, double(1), ["no"])
 
 
 @pytest.mark.parametrize("check", [rk.gradcheck, rk.gradgradcheck])

@@ -335,9 +335,10 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
     assert "state 0: d: expected a rectangular array of numbers" in str(caught.value)
     assert "state 1: expected all of it in state 0" in str(caught.value)
     saved = optimizer.state_dict()
-    saved["state"][0]["ro"] = None
-    with pytest.raises(ArgumentError, match=r"state 0: ro: expected a real array of shape \(0,\)"):
-        optimizer.load_state_dict(saved)
+    for wrong, said in (("no", r"real array of shape \(1,\)"), ([[1], [1, 2]], "rectangular")):
+        saved["state"][0]["ro"] = wrong
+        with pytest.raises(ArgumentError, match=rf"state 0: ro: expected a {said}"):
+            optimizer.load_state_dict(saved)
     saved = optimizer.state_dict()
     del saved["state"][0]["t"]
     saved["state"][0]["speed"] = 1

@@ -75,7 +75,7 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """
     check_number("clip_value", clip_value)
     for grad in _grads(parameters):
-        np.clip(grad, -clip_value, clip_value, out=grad)
+        np.clip(grad, -float(clip_value), float(clip_value), out=grad)
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[np.ndarray]:

@@ -68,7 +68,7 @@ def inverse_sigmoid(step: float, k: float) -> float:
     """
     _check_step(step)
     check_number("k", k, 1, below_high=True)
-    return 1.0 / (1.0 + k * math.exp(-step / k))
+    return 1.0 / (1.0 + k * math.exp(-float(step) / k))
 
 
 def _check_step(step: float) -> None:
