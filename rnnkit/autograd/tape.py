@@ -269,7 +269,8 @@ def grad(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of `outputs` with respect to `inputs`, without touching any ``grad``.
 
-    Only the operations between the two are walked. Inputs may be leaves or results.
+    Only the operations between the two are walked. Inputs may be leaves or results; what their
+    hooks make of a gradient is what is returned.
 
     Args:
         outputs: tensors to differentiate; their gradients add up.

@@ -93,9 +93,15 @@ def _has_a_dtype(data: Any) -> bool:
     """Whether its numbers are of a kind of their own, and not just Python's."""
     if hasattr(data, "__array__") or isinstance(data, memoryview) or hasattr(data, "typecode"):
         return True
+    row: Sequence[Any] = ()
     while isinstance(data, list | tuple) and data:
-        data = data[0]
-    return isinstance(data, np.ndarray | Tensor)
+        row, data = data, data[0]
+    if not isinstance(data, np.ndarray | Tensor):
+        return False
+    if data.ndim:
+        return True
+    # Beside these there may be Python's numbers, for which NumPy makes float64 of all.
+    return any(isinstance(one, np.ndarray | Tensor) and one.dtype == np.float64 for one in row)
 
 
 class Fields:
