@@ -14,7 +14,7 @@ from rnnkit.autograd import Tensor, enable_grad
 from rnnkit.autograd.node import check_gradient
 from rnnkit.autograd.tensor import FLOATS, plain_array
 from rnnkit.autograd.unchangeable import check_writeable
-from rnnkit.checks import check_bool, check_callable, check_number
+from rnnkit.checks import check_bool, check_callable, check_list, check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Module, clear_grad
 
@@ -94,7 +94,10 @@ class Optimizer:
                 f"param group: expected a dict with the key 'params', got {param_group!r}"
             )
         params = param_group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
+        if isinstance(params, Tensor):
+            params = [params]
+        else:
+            params = check_list("params", params, "a Tensor or several")
         options = {name: value for name, value in param_group.items() if name != "params"}
         unknown = [name for name in options if name not in {*self.defaults, *SCHEDULE_OPTIONS}]
         if unknown:
@@ -134,8 +137,8 @@ class Optimizer:
         ``clip_grad_norm_(..., error_if_nonfinite=True)`` is the place to stop them.
 
         Raises ArgumentError for a parameter that is frozen and has a gradient, ShapeError or
-        DTypeError for one whose ``data`` has become another than its gradient is of. Nothing is
-        changed in that case, the counts of steps included.
+        DTypeError for one whose ``data`` has become another than its gradient or its state is of.
+        Nothing is changed in that case, the counts of steps included.
         """
         loss = None
         if closure is not None:
@@ -150,7 +153,14 @@ class Optimizer:
                 if param.grad is not None:
                     check_writeable(f"params[{index}]", param.data)
                     check_gradient(param.grad, param, f"params[{index}].grad")
-                    due.append((param.data, param.grad.data, self.state.setdefault(index, {})))
+                    state = self.state.setdefault(index, {})
+                    for name, value in state.items():
+                        if isinstance(value, np.ndarray) and value.shape != param.data.shape:
+                            raise ShapeError(
+                                f"params[{index}]: expected shape {value.shape}, as its {name} "
+                                f"has, got {param.data.shape}"
+                            )
+                    due.append((param.data, param.grad.data, state))
                 index += 1
             if due:
                 ready.append((group, due))

@@ -595,3 +595,25 @@ def test_what_holds_no_parameters_is_refused_by_name(params):
 def test_a_number_of_iterations_of_another_kind_is_refused_by_name(value):
     with pytest.raises(ArgumentError, match=r"^max_iter: expected an int"):
         optim.LBFGS([rk.Parameter([1.0])], max_iter=value)
+
+
+@pytest.mark.parametrize("params", [None, 3, "x"])
+def test_a_group_that_holds_no_parameters_is_refused_by_name(params):
+    with pytest.raises(ArgumentError, match=r"^params: expected a Tensor or several, got"):
+        optim.SGD([{"params": params}])
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("shape", [(3,), (2, 1)])
+def test_a_parameter_of_another_shape_than_its_state_is_refused(cls, shape):
+    param = Parameter([1.0, 2.0])
+    optimizer = cls([param], **({"momentum": 0.9} if cls is optim.SGD else {}))
+    param.grad = rk.ones(2)
+    optimizer.step()
+    before = copy.deepcopy(optimizer.state)
+    param.data, param.grad = np.ones(shape, np.float32), None
+    param.grad = rk.ones(shape)
+    with pytest.raises(ShapeError, match=r"^params\[0\]: expected shape \(2,\), as its \w+ has"):
+        optimizer.step()
+    np.testing.assert_array_equal(param.data, np.ones(shape))
+    np.testing.assert_equal(optimizer.state, before)
