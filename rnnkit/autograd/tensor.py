@@ -185,7 +185,7 @@ class Tensor(Fields, DeclaredMethods):
         if type(value) is not np.ndarray:
             value = np.asarray(value)
         if value.dtype not in DTYPES or (self._requires_grad and value.dtype not in FLOATS):
-            raise DTypeError(f"data: expected a supported dtype, got {value.dtype.name}")
+            raise DTypeError(f"data: expected a supported dtype, got {value.dtype}")
         self._data = value
 
     @property

@@ -160,6 +160,8 @@ def test_data_of_a_parameter_stays_differentiable(value):
     p = rk.ones(2, requires_grad=True)
     with pytest.raises(DTypeError, match="data"):
         p.data = value
+    with pytest.raises(DTypeError, match=r"^data: expected a supported dtype, got >f4"):
+        p.data = np.ones(2, ">f4")
 
 
 def test_grad_is_checked():
