@@ -147,6 +147,7 @@ class Optimizer:
                 loss = closure()
         index = 0
         ready = []
+        arrays = (*self.state_arrays, *self.optional_arrays)[:1]  # of one shape, as all others
         for group in self.param_groups:
             due = []
             for param in group["params"]:
@@ -154,13 +155,14 @@ class Optimizer:
                     check_writeable(f"params[{index}]", param.data)
                     check_gradient(param.grad, param, f"params[{index}].grad")
                     state = self.state.setdefault(index, {})
-                    for name, value in state.items():
-                        if isinstance(value, np.ndarray) and value.shape != param.data.shape:
+                    data = param.data
+                    for name in arrays:
+                        if name in state and state[name].shape != data.shape:
                             raise ShapeError(
-                                f"params[{index}]: expected shape {value.shape}, as its {name} "
-                                f"has, got {param.data.shape}"
+                                f"params[{index}]: expected shape {state[name].shape}, as its "
+                                f"{name} has, got {data.shape}"
                             )
-                    due.append((param.data, param.grad.data, state))
+                    due.append((data, param.grad.data, state))
                 index += 1
             if due:
                 ready.append((group, due))
