@@ -264,6 +264,20 @@ def test_labels_of_characters_do_not_go_with_words(tmp_path):
         TagTask.prepare([path], TagSettings(**SMALL, unit="words"))
 
 
+def test_examples_are_counted_as_in_the_file(tmp_path):
+    records = [{"text": f"word{n}", "label": "ab"[n % 2]} for n in range(40)]
+    path = write_lines(tmp_path / "data.jsonl", [*records, {"text": "  ", "label": "a"}])
+    with pytest.raises(ArgumentError, match=r"data\.jsonl: example 41: there is no step in it"):
+        ClassifyTask.prepare([path], ClassifySettings(**SMALL, unit="words"))
+
+
+def test_numbers_that_cannot_be_scaled_are_said_of_their_file(tmp_path):
+    records = [{"sequence": [n * 1e300, 0.5], "label": "ab"[n % 2]} for n in range(9)]
+    path = write_lines(tmp_path / "data.jsonl", records)
+    with pytest.raises(ArgumentError, match=r"data\.jsonl: training: channel 0: too large"):
+        ClassifyTask.prepare([path], ClassifySettings(**SMALL))
+
+
 def test_files_of_one_data_set_are_of_one_kind(tmp_path, kinds):
     settings = ClassifySettings(**SMALL)
     both = ClassifyTask.prepare([kinds["text"], kinds["text"]], settings)
@@ -276,8 +290,9 @@ def test_a_label_that_was_never_learnt_is_named(tmp_path, kinds):
     task = ClassifyTask.prepare([kinds["text"]], ClassifySettings(**SMALL | {"epochs": 0.1}))
     folder = RunFolder.create(tmp_path / "run")
     task.train(folder)
-    other = write_lines(tmp_path / "other.jsonl", [{"text": "sun", "label": "hot"}])
-    with pytest.raises(ArgumentError, match=r"other\.jsonl: labels.*got 'hot'"):
+    records = [{"text": "sun", "label": label} for label in (*task.parts.labels.names, "hot")]
+    other = write_lines(tmp_path / "other.jsonl", records)
+    with pytest.raises(ArgumentError, match=rf"other\.jsonl: example {len(records)}: .*got 'hot'"):
         load_run(folder.path).evaluate([other])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,21 +82,28 @@ class InputCodec:
         return len(self.codec.shift) if isinstance(self.codec, Scaler) else len(self.codec)
 
     def encode(
-        self, kind: str, sequences: Sequence[Any], source: str, before: int = 0
+        self,
+        kind: str,
+        sequences: Sequence[Any],
+        source: str,
+        places: Iterable[int] | None = None,
     ) -> list[np.ndarray]:
         """Each as int64 ids (L,) or float32 features (L, C).
 
-        ``source`` names them in messages, where they are counted from ``before`` + 1.
+        In messages ``source`` names them, and ``places`` which of its examples each is, from 0
+        (default: the first ones).
 
         Raises ArgumentError for sequences of another kind and for one without a step.
         """
         if kind != self.kind:
             raise ArgumentError(f"{source}: expected inputs of kind {self.kind!r}, got {kind!r}")
         found = []
-        for place, sequence in enumerate(sequences, before + 1):
-            encoded = self._encode(sequence, f"{source}: example {place}")
+        places = range(len(sequences)) if places is None else places
+        for place, sequence in zip(places, sequences, strict=True):
+            where = f"{source}: example {place + 1}"
+            encoded = self._encode(sequence, where)
             if not len(encoded):
-                raise ArgumentError(f"{source}: example {place}: there is no step in it")
+                raise ArgumentError(f"{where}: there is no step in it")
             found.append(encoded)
         return found
 

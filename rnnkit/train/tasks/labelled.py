@@ -147,7 +147,8 @@ class LoadedLabelled(Loaded):
             sequences, kind, source = iter(inputs), self.parts.inputs.kind, "inputs"
         done = 0
         while block := list(islice(sequences, _PREDICTED_TOGETHER)):
-            encoded = self.parts.inputs.encode(kind, block, source, done)
+            places = range(done, done + len(block))
+            encoded = self.parts.inputs.encode(kind, block, source, places)
             done += len(block)
             yield from self._scores_of(encoded)
 
@@ -188,13 +189,16 @@ class LabelledTask(Task):
         if len(labels) < 2:
             raise ArgumentError(f"{source}: expected two labels or more, got {labels.names[0]!r}")
         training, held_out = _split(data, source)
-        inputs = InputCodec.fit(
-            data.kind,
-            [data.sequences[row] for row in training],
-            unit=settings.unit,
-            numbers=settings.numbers,
-            vocabulary=settings.vocabulary,
-        )
+        try:
+            inputs = InputCodec.fit(
+                data.kind,
+                [data.sequences[row] for row in training],
+                unit=settings.unit,
+                numbers=settings.numbers,
+                vocabulary=settings.vocabulary,
+            )
+        except ArgumentError as error:
+            raise ArgumentError(f"{source}: {error}") from None
         self.parts = LabelledParts(inputs, labels)
         self._sequences = len(data.sequences)
         self._digest = _digest(data)
@@ -242,22 +246,22 @@ class LabelledTask(Task):
     ) -> RaggedBatches:
         """Batches of some of the data. Raises ArgumentError for what the parts do not know."""
         _check_sort(data, cls.per_step, source)
-        sequences = parts.inputs.encode(data.kind, [data.sequences[row] for row in rows], source)
-        try:
-            targets: Any = [
-                parts.labels.encode(data.labels[row] if cls.per_step else [data.labels[row]])
-                for row in rows
-            ]
-        except ArgumentError as error:
-            raise ArgumentError(f"{source}: {error}") from None
-        if cls.per_step:
-            for sequence, target in zip(sequences, targets, strict=True):
-                if len(sequence) != len(target):
-                    raise ArgumentError(
-                        f"{source}: {len(target)} labels for {len(sequence)} steps; "
-                        "labels go with characters, so leave --unit words out"
-                    )
-        else:
+        chosen = [data.sequences[row] for row in rows]
+        sequences = parts.inputs.encode(data.kind, chosen, source, rows)
+        targets: Any = []
+        for row, sequence in zip(rows, sequences, strict=True):
+            where = f"{source}: example {row + 1}"
+            names = data.labels[row] if cls.per_step else [data.labels[row]]
+            try:
+                targets.append(parts.labels.encode(names))
+            except ArgumentError as error:
+                raise ArgumentError(f"{where}: {error}") from None
+            if cls.per_step and len(names) != len(sequence):
+                raise ArgumentError(
+                    f"{where}: {len(names)} labels for {len(sequence)} steps; "
+                    "labels go with characters, so leave --unit words out"
+                )
+        if not cls.per_step:
             targets = np.concatenate(targets)
         return RaggedBatches(sequences, targets, batch_size=settings.batch, seed=settings.seed)
 
