@@ -62,7 +62,7 @@ def run(
 def _interrupted(folder: RunFolder, how: str) -> int:
     note(how)
     if os.path.exists(folder.settings):
-        note(f"to go on: rnnkit resume {folder.path}")
+        note(f"to go on: {folder.command('resume')}")
     return INTERRUPTED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,10 @@ class RunFolder:
     def has_model(self) -> bool:
         """Whether a model was saved."""
         return os.path.exists(self.model)
+
+    def command(self, name: str) -> str:
+        """What is typed into a shell for the command ``name`` of this run."""
+        return f"rnnkit {name} {shlex.quote(self.path)}"
 
     def files(self) -> list[str]:
         """The names of what was saved, sorted."""

@@ -142,12 +142,13 @@ def test_a_network_that_loses_is_told_so(tmp_path):
     walk = np.cumsum(np.random.default_rng(0).normal(size=(150, 1)), 0)
     path = write_csv(tmp_path / "walk.csv", walk, ("price",))
     settings = dataclasses.replace(SMALL, season=None, epochs=1, lr=1e-6)
-    task = train(tmp_path / "run", [path], settings)
-    *_, verdict, more = task.show(RunFolder(tmp_path / "run"))
+    folder = tmp_path / "my run"
+    task = train(folder, [path], settings)
+    *_, verdict, more = task.show(RunFolder(folder))
     assert "the network LOSES to " in verdict
-    assert more.endswith(f"rnnkit predict {tmp_path / 'run'} INPUT")
+    assert more.endswith(f"rnnkit predict '{folder}' INPUT")
     with pytest.warns(UserWarning, match="price: the network LOSES to (naive|drift)"):
-        figures = ForecastTask.load(tmp_path / "run").evaluate()
+        figures = ForecastTask.load(folder).evaluate()
     assert "seasonal" not in str(figures)
 
 

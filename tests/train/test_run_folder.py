@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import stat
 
 import numpy as np
@@ -97,6 +98,12 @@ def test_a_new_run_never_takes_the_folder_of_another(tmp_path):
             make(str(tmp_path / "file"))
     assert json.loads((tmp_path / "runs/a-1/settings.json").read_text()) == {"x": 1}
     assert RunFolder.create(second.path).files() == []
+
+
+def test_a_command_is_written_as_a_shell_reads_it():
+    assert RunFolder("runs/notes-1").command("resume") == "rnnkit resume runs/notes-1"
+    path = "runs/it's mine-1"
+    assert shlex.split(RunFolder(path).command("sample")) == ["rnnkit", "sample", path]
 
 
 def test_settings_name_files_whose_names_are_no_text(tmp_path):

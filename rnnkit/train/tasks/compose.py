@@ -296,7 +296,7 @@ class ComposeTask(Task):
         piece = "".join(loaded.sample(output=path, seed=self.settings.seed))
         yield f"a piece of its own is in {path}; it begins:"
         yield "  " + piece.split("\n")[0]
-        yield f"more: rnnkit sample {folder.path} --output another.mid"
+        yield f"more: {folder.command('sample')} --output another.mid"
 
     @classmethod
     def build(cls, settings: ComposeSettings, parts: np.ndarray | None) -> Composer:

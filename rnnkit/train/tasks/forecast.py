@@ -338,7 +338,7 @@ class ForecastTask(Task):
         part = "the test part" if self.settings.test else "the validation part (no test part)"
         yield f"backtest on {part}, which training never saw:"
         yield from self.backtest(loaded.model, folder).lines()
-        yield f"\nmore: rnnkit predict {folder.path} INPUT"
+        yield f"\nmore: {folder.command('predict')} INPUT"
 
     def backtest(self, model: Forecaster, folder: RunFolder | None = None) -> Backtest:
         """Forecast from every origin of the last part with ``model``, or, with ``refits``, with
@@ -400,7 +400,7 @@ class ForecastTask(Task):
             if not kept.has_model():
                 raise RunError(
                     f"{folder.path}: refit {number} has not been trained; to train it: "
-                    f"rnnkit resume {folder.path}"
+                    f"{folder.command('resume')}"
                 )
             model = load_model(kept, lambda: self.build(settings, self.columns))
             yield _windows(self.series, task.columns, settings, part), forecast_with(model)

@@ -318,7 +318,7 @@ class LabelledTask(Task):
                     f"  {names[true]!r} taken for {names[taken]!r}: {wrong[true, taken]:,} "
                     f"of {counts[true].sum():,}"
                 )
-        yield f"\nmore: rnnkit predict {folder.path} INPUT"
+        yield f"\nmore: {folder.command('predict')} INPUT"
 
 
 def read_files(files: Sequence[str | os.PathLike[str]]) -> tuple[Labelled, str]:

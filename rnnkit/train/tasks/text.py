@@ -257,7 +257,7 @@ class TextTask(Task):
         yield f"a sample at temperature {_SAMPLE_TEMPERATURE}:\n"
         for line in text.split("\n"):
             yield textwrap.fill(line, width) if len(line) > width else line
-        yield f"\nmore: rnnkit sample {folder.path} --prompt 'The '"
+        yield f"\nmore: {folder.command('sample')} --prompt 'The '"
 
 
 def _begun_with(prompt: str, pieces: Iterator[str]) -> Iterator[str]:

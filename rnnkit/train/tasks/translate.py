@@ -335,7 +335,7 @@ class TranslateTask(Task):
             yield f"    -> {record['translation']}"
             if record["translation"] != reference:
                 yield f"    =  {reference}"
-        yield f"\nmore: rnnkit predict {folder.path} INPUT"
+        yield f"\nmore: {folder.command('predict')} INPUT"
 
     @classmethod
     def read_details(cls, details: Mapping[str, Any]) -> Vocabularies:
