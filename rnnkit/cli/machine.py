@@ -16,4 +16,5 @@ def apply(arguments: argparse.Namespace) -> None:
         try:
             backend.set_num_threads(arguments.threads)
         except ArgumentError as error:
-            arguments.usage_error(f"argument --threads: {error}")
+            _, _, reason = str(error).partition(": ")
+            arguments.usage_error(f"argument --threads: {reason}")

@@ -16,8 +16,9 @@ def note(text: str) -> None:
 def describe(error: BaseException) -> str:
     """What went wrong, in one line that names the file if there is one."""
     if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}"
+        if error.filename is None:
+            return error.strerror
+        return f"{error.filename or repr('')}: {error.strerror}"
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError):
         return f"out of memory: {text}" if text else "out of memory"

@@ -98,7 +98,7 @@ def _fill_train(parser: OneLineParser, args: list[str]) -> list[str]:
     task = task_type(name)
     if parser.prog.endswith(f" {name}"):
         parser.description = f"Train {task.help}."
-    parser.add_argument("files", nargs="*", metavar="FILE", help=task.files_help)
+    parser.add_argument("files", nargs="*", type=_path, metavar="FILE", help=task.files_help)
     of_settings, of_show = settings_options(task.settings_type), method_options(task.show)
     options.add(parser, of_settings)
     output = parser.add_argument_group("output")
@@ -117,7 +117,7 @@ def _fill_resume(parser: OneLineParser, args: list[str]) -> list[str]:
     from rnnkit.cli import options, resume
     from rnnkit.train.options import method_options
 
-    parser.add_argument("folder", metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
     found = method_options(_task_named_in(args).show)
     options.add(parser, found)
     _add_machine(parser)
@@ -128,7 +128,7 @@ def _fill_resume(parser: OneLineParser, args: list[str]) -> list[str]:
 def _fill_sample(parser: OneLineParser, args: list[str]) -> list[str]:
     from rnnkit.cli import sample
 
-    parser.add_argument("folder", metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
     _add_use(parser, args, "sample", sample.run)
     return args
 
@@ -136,9 +136,12 @@ def _fill_sample(parser: OneLineParser, args: list[str]) -> list[str]:
 def _fill_predict(parser: OneLineParser, args: list[str]) -> list[str]:
     from rnnkit.cli import predict
 
-    parser.add_argument("folder", metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
     parser.add_argument(
-        "input", metavar="INPUT", help="a file of inputs; - for lines from standard input"
+        "input",
+        type=_path,
+        metavar="INPUT",
+        help="a file of inputs; - for lines from standard input",
     )
     _add_use(parser, args, "predict", predict.run)
     return args
@@ -147,9 +150,13 @@ def _fill_predict(parser: OneLineParser, args: list[str]) -> list[str]:
 def _fill_evaluate(parser: OneLineParser, args: list[str]) -> list[str]:
     from rnnkit.cli import evaluate
 
-    parser.add_argument("folder", metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="by default the held-out part of the run"
+        "files",
+        nargs="*",
+        type=_path,
+        metavar="FILE",
+        help="by default the held-out part of the run",
     )
     parser.add_argument("--json", action="store_true", help="write one JSON object")
     _add_use(parser, args, "evaluate", evaluate.run)
@@ -176,9 +183,18 @@ def _add_use(
     options.add(parser, found)
     _add_machine(parser)
     if method != "evaluate":
-        parser.epilog = f"The options are those of the task {task.name!r}; a run's own are shown "
-        parser.epilog += f"by: {parser.prog} RUN --help"
+        if found:
+            parser.epilog = f"The options are those of the task {task.name!r}; a run's own are "
+            parser.epilog += f"shown by: {parser.prog} RUN --help"
+        else:
+            parser.epilog = f"The options of a run's task are shown by: {parser.prog} RUN --help"
     _finish(parser, run, options=found)
+
+
+def _path(text: str) -> str:
+    if not text:  # as a variable of a script that was not set
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return text
 
 
 def _nothing() -> None:

@@ -3,6 +3,7 @@
 Failures are one line on standard error that begins ``rnnkit: error: ``, and an exit code.
 """
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 from commands import assert_one_line_error, command, environment, rnnkit
 
 from rnnkit.cli import running
+from rnnkit.cli.messages import describe
 from rnnkit.train import RunFolder
 
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
@@ -121,7 +123,7 @@ def test_info_and_version(tmp_path):
         (["train", "--epochs", "1", "--minutes", "1"], "not allowed with"),
         (["train", "--sample-length", "-1"], "argument --sample-length"),
         (["train", "--backend", "gpu"], "--backend"),
-        (["train", "--threads", "0"], "--threads"),
+        (["train", "--threads", "0"], "argument --threads: expected an integer from 1"),
         (["train", "--hid", "4"], "unrecognized arguments: --hid (see rnnkit train --help)"),
         (["sample"], "RUN"),
         (["sample", "run", "--seed", "-1"], "argument --seed"),
@@ -129,6 +131,9 @@ def test_info_and_version(tmp_path):
         (["train", "--epochs", "1e308"], "argument --epochs: expected at most 1,000,000,000"),
         (["train", "--weight-decay", "-1"], "argument --weight-decay"),
         (["train", "--patience", "0"], "argument --patience"),
+        (["train", ""], "argument FILE: expected a path, got ''"),
+        (["resume", ""], "argument RUN: expected a path, got ''"),
+        (["predict", "run", ""], "argument INPUT: expected a path, got ''"),
         (["resume"], "RUN"),
         (["resume", "run", "--sample-length", "-1"], "argument --sample-length"),
     ],
@@ -192,6 +197,13 @@ def test_runs_that_are_damaged(run_folder, tmp_path):
     assert "damaged" in assert_one_line_error(rnnkit("sample", "run", cwd=tmp_path))
     (tmp_path / "run/settings.json").write_text("{")
     assert "settings.json" in assert_one_line_error(rnnkit("sample", "run", cwd=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [(None, "No room"), ("", "'': No room"), ("a.mid", "a.mid: No room")]
+)
+def test_an_error_of_the_system_names_its_file(name, line):
+    assert describe(OSError(errno.ENOSPC, "No room", name)) == line
 
 
 def limit(what, size):

@@ -156,6 +156,9 @@ def test_help_lists_the_tasks_and_shows_the_defaults_of_each(tmp_path, run_folde
     assert "--no-bidirectional" in own
     # A command on a run has the options of that run's task.
     assert "--all" in rnnkit("predict", run_folder, "--help", cwd=tmp_path).stdout
+    # Without a run predict has no options of its own: the task of the default has no predict.
+    text = " ".join(rnnkit("predict", "--help", cwd=tmp_path).stdout.split())
+    assert text.endswith("The options of a run's task are shown by: rnnkit predict RUN --help")
     assert "--sample-length" not in rnnkit("resume", run_folder, "--help", cwd=tmp_path).stdout
 
 
