@@ -278,7 +278,7 @@ def test_columns_of_one_name_are_refused_before_training(tmp_path, names, column
         ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),
         ({"test": 0.9}, "sales.csv: length: 160 moments are too few for a validation part of "),
         ({"season": 130}, "sales.csv: training: expected more than 130 moments, got 112"),
-        ({"validation": 0.0}, "sales.csv: validation: expected a number > 0"),
+        ({"difference": 112}, "sales.csv: difference: expected less than the 112 moments of the"),
     ],
 )
 def test_what_does_not_go_with_the_file_is_named(tmp_path, options, message):
@@ -306,7 +306,7 @@ def test_a_column_that_never_changes_is_read_but_not_forecast(tmp_path):
     [
         {"cell": "gated"}, {"scaling": "log"}, {"horizon": 0}, {"difference": -1}, {"log": 1},
         {"columns": " ,"}, {"missing": "drop"}, {"decimal": ";"},
-        {"test": 1.0}, {"refits": 1001},
+        {"test": 1.0}, {"validation": 0.0}, {"refits": 1001},
     ],
 )  # fmt: skip
 def test_settings_are_checked(options):

@@ -34,7 +34,7 @@ from rnnkit.train.models.language_model import CELLS
 from rnnkit.train.objective import Measure
 from rnnkit.train.options import setting
 from rnnkit.train.run_folder import RunFolder
-from rnnkit.train.settings import Settings, integer, probability
+from rnnkit.train.settings import Settings, integer, positive, probability
 from rnnkit.train.tasks.base import Loaded, Task
 
 _MINUTES = 0.5
@@ -121,6 +121,7 @@ class ForecastSettings(Settings):
         integer("refits", self.refits, 0, 1000)
         for name in ("dropout", "validation", "test"):
             probability(name, getattr(self, name))
+        positive("validation", self.validation)
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "minutes", _MINUTES)
         super().__post_init__()
@@ -276,6 +277,11 @@ class ForecastTask(Task):
         # All that is learnt of the numbers is learnt here.
         first = slice(*self.parts[0])
         season = settings.season or 1
+        if settings.difference >= first.stop:
+            raise ArgumentError(
+                f"difference: expected less than the {first.stop} moments of the training part, "
+                f"got {settings.difference}"
+            )
         transform = SeriesTransform.fit(self.series[first], settings.scaling, settings.difference)
         known = self.table.values[first]
         still = (known[season:] == known[:-season]).all(0) & (len(known) > season)
