@@ -29,11 +29,16 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
     The data go to a temporary file in the same folder, are flushed to the disk and take the
     file's name in one rename; the folder is flushed too, so that the rename survives a power cut.
     When the block raises, or anything else fails, the file at ``path`` is as it was; an OSError
-    of the writing names ``path``.
+    of the writing names ``path``. A device or a pipe is written to as it is: a rename would put a
+    file in its place.
     """
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.partial")
     try:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            with open(path, "wb") as file:
+                yield file
+            return
         try:
             with open(temporary, "xb") as file:
                 yield file

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from rnnkit.data.atomic import atomic_file
+from rnnkit.data.atomic import atomic_file, write_atomically
 
 
 def test_the_new_file_takes_the_place_of_the_old_one_at_the_end(tmp_path):
@@ -45,3 +45,16 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path):
         write()
     assert caught.value.filename == str(tmp_path / "other")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(path, b"new")
+        assert os.read(reader, 9) == b"new"
+    finally:
+        os.close(reader)
+    assert not os.path.isfile(path)
+    assert os.listdir(tmp_path) == ["pipe"]
