@@ -296,6 +296,22 @@ def test_a_label_that_was_never_learnt_is_named(tmp_path, kinds):
         load_run(folder.path).evaluate([other])
 
 
+def test_a_second_run_in_a_folder_leaves_that_of_the_first_as_it_was(tmp_path, kinds):
+    first, second = (
+        ClassifyTask.prepare([kinds["text"]], ClassifySettings(**SMALL | {"epochs": 1, "seed": n}))
+        for n in (1, 2)
+    )
+    folder = RunFolder.create(tmp_path / "run")
+
+    class Second(Observer):
+        def on_step(self, step):
+            with pytest.raises(RunError, match="another process is training there"):
+                second.train(folder)
+
+    first.train(folder, [Second()])
+    assert folder.load_settings()["settings"]["seed"] == 1
+
+
 class InterruptAt(Observer):
     def __init__(self, step):
         self.step = step

@@ -20,13 +20,24 @@ from rnnkit.train.evaluation import evaluate
 from rnnkit.train.keep_best import KeepBest
 from rnnkit.train.loading import load_model
 from rnnkit.train.objective import Measure
-from rnnkit.train.observers import Observer, Outcome
+from rnnkit.train.observers import Observer, Outcome, Start
 from rnnkit.train.run_folder import RunFolder
 from rnnkit.train.settings import Settings
 from rnnkit.train.sources import find_files, record_files, unchanged
 from rnnkit.train.trainer import Trainer
 
 _FORMAT = 3
+
+
+class _SaveSettings(Observer):
+    """Saves them when the trainer has the folder to itself: another may have chosen it, too."""
+
+    def __init__(self, folder: RunFolder, record: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._record = record
+
+    def on_start(self, start: Start) -> None:
+        self._folder.save_settings(self._record)
 
 
 class Loaded:
@@ -249,8 +260,7 @@ class Task:
         Raises TrainingError when the loss stops being finite and OSError when a file cannot be
         written; what was saved before stays whole.
         """
-        folder.save_settings(self.record())
-        return self.trainer(folder, observers).fit()
+        return self.trainer(folder, [_SaveSettings(folder, self.record()), *observers]).fit()
 
     def resume(self, folder: RunFolder, observers: Sequence[Observer] = ()) -> Outcome:
         """Go on with a run that was cut short. Raises as `train`, and RunError as `Trainer.resume`.
