@@ -25,6 +25,7 @@ from rnnkit.train import (
     load_run,
     resume_run,
 )
+from rnnkit.train.tasks import labelled
 from rnnkit.train.tasks.generated import bracket_depths, is_reber, reber_strings
 from rnnkit.train.tasks.inputs import InputCodec
 
@@ -111,7 +112,7 @@ def test_every_kind_of_input_is_learnt_kept_and_predicted(tmp_path, kinds, kind,
     assert next(loaded.predict(kinds[kind])).keys() == {"label", "probability"}
 
 
-def test_lines_and_iterables_are_predicted_as_files_are(tmp_path, kinds):
+def test_lines_and_iterables_are_predicted_as_files_are(tmp_path, kinds, monkeypatch):
     for kind in ("text", "tokens", "symbols"):
         settings = ClassifySettings(**SMALL | {"epochs": 1}, unit="words")
         task = ClassifyTask.prepare([kinds[kind]], settings)
@@ -127,6 +128,9 @@ def test_lines_and_iterables_are_predicted_as_files_are(tmp_path, kinds):
             assert from_file == list(loaded.predict([line.split() for line in lines]))
         with pytest.raises(ArgumentError, match="inputs: example 2: there is no step in it"):
             list(loaded.predict(["1", " "]))
+        monkeypatch.setattr(labelled, "_PREDICTED_TOGETHER", 2)  # and the next ones after these
+        with pytest.raises(ArgumentError, match="inputs: example 3: there is no step in it"):
+            list(loaded.predict(["1", "2", " "]))
 
 
 def test_numbers_of_a_line_are_not_taken_for_others():
@@ -160,6 +164,8 @@ def test_whole_numbers_are_symbols_or_features_as_asked():
     assert not fit(few, "features").symbols
     assert not fit(many, "auto").symbols
     assert fit(many, "symbols").size == 51
+    assert fit([np.arange(256)], "auto").symbols
+    assert not fit([np.arange(257)], "auto").symbols
     codec = InputCodec.from_record(json.loads(json.dumps(fit(few, "auto").record())))
     assert codec.encode("sequence", [np.array([1000, 5, 1])], "s")[0].tolist() == [
         fit(few, "auto").encode("sequence", few, "s")[0][2], 0, 1
@@ -211,9 +217,26 @@ def test_figures_are_those_of_the_confusion(tmp_path):
     figures = loaded.figures(task.validation)
     assert figures["accuracy"] == pytest.approx(35 / 45)
     assert figures["mean class recall"] == pytest.approx((0.75 + 1.0) / 2)
-    lines = list(task.show(folder))
-    assert lines[0].endswith("sequences of the validation part are right")
-    assert any("taken for" in line for line in lines)
+    # A class that is not there counts for nothing.
+    loaded.confusion = lambda batches: np.array([[6, 2], [0, 0]])
+    assert loaded.figures(task.validation)["mean class recall"] == 0.75
+    found = load_run(folder.path).confusion(task.validation)
+    assert found.sum(1).tolist() == np.bincount(task.validation.targets).tolist()
+
+
+def test_the_pairs_most_often_confused_are_shown_first(tmp_path, monkeypatch):
+    task = ClassifyTask.prepare([], ClassifySettings(**SMALL | {"epochs": 0.05, "validations": 1}))
+    folder = RunFolder.create(tmp_path / "run")
+    task.train(folder)
+    counts = np.array([[30, 10], [11, 5]])
+    monkeypatch.setattr(type(task).loaded_type, "confusion", lambda self, batches: counts)
+    yes, no = task.parts.labels.names
+    assert list(task.show(folder)) == [
+        "35 of 56 sequences of the validation part are right",
+        f"  {no!r} taken for {yes!r}: 11 of 16",
+        f"  {yes!r} taken for {no!r}: 10 of 40",
+        f"\nmore: rnnkit predict {folder.path} INPUT",
+    ]
 
 
 def test_steps_are_tagged(tmp_path):
@@ -262,6 +285,64 @@ def test_labels_of_characters_do_not_go_with_words(tmp_path):
     path = write_lines(tmp_path / "data.jsonl", records)
     with pytest.raises(ArgumentError, match="3 labels for 2 steps"):
         TagTask.prepare([path], TagSettings(**SMALL, unit="words"))
+
+
+@pytest.mark.parametrize(("count", "end"), [(30, ""), (100, ", ...")])
+def test_labels_that_only_the_validation_part_has_are_mentioned(tmp_path, count, end):
+    often = [{"text": f"a{n}", "label": "often"} for n in range(20)]
+    rare = [{"text": f"b{n}", "label": f"rare {n}"} for n in range(count)]
+    path = write_lines(tmp_path / "data.jsonl", often + rare)
+    task = ClassifyTask.prepare([path], ClassifySettings(**SMALL))
+    names = [repr(task.parts.labels.names[i]) for i in sorted(set(task.validation.targets)) if i]
+    assert task.note == (
+        f"{path}: too rare to be learnt, as all examples are in the validation part: "
+        f"{', '.join(names[:5])}{end}"
+    )
+    path = write_lines(path, often + [{"text": f"b{n}", "label": "rare"} for n in range(2)])
+    assert ClassifyTask.prepare([path], ClassifySettings(**SMALL)).note == ""
+
+
+@pytest.mark.parametrize("task", [ClassifyTask, TagTask])
+def test_two_different_sequences_are_enough(tmp_path, task):
+    def prepare(*texts):
+        one = {"label": "x"}, {"label": "y"}
+        each = {"labels": ["x"]}, {"labels": ["y"]}
+        outputs = each if task.per_step else one
+        records = [{"text": t, **outputs[n]} for n, t in enumerate(texts)]
+        path = write_lines(tmp_path / "data.jsonl", records)
+        return task.prepare([path], task.settings_type(**SMALL))
+
+    task_of_two = prepare("a", "b")
+    assert len(task_of_two.training) == len(task_of_two.validation) == 1
+    with pytest.raises(ArgumentError, match="too few different sequences to hold any out"):
+        prepare("a", "a")
+
+
+def test_labels_of_the_other_sort_are_for_the_other_task(tmp_path):
+    each = write_lines(tmp_path / "each.jsonl", [{"text": "ab", "labels": ["x", "y"]}])
+    one = write_lines(tmp_path / "one.jsonl", [{"text": "ab", "label": "x"}])
+    for task, path, message in (
+        (TagTask, one, "one label for each step, got one for each sequence; try .* classify$"),
+        (ClassifyTask, each, "one label for each sequence, got one for each step; try .* tag$"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            task.prepare([path], task.settings_type(**SMALL))
+
+
+def test_whole_numbers_of_one_file_go_with_features_of_another(tmp_path):
+    whole = [{"sequence": [n, 1], "label": "ab"[n % 2]} for n in range(20)]
+    others = [{"sequence": [n + 0.5, 1], "label": "ab"[n % 2]} for n in range(20)]
+    wide = [{"sequence": [[n, 0.5]], "label": "ab"[n % 2]} for n in range(20)]
+    files = [
+        write_lines(tmp_path / f"{name}.jsonl", records)
+        for name, records in (("whole", whole), ("others", others), ("wide", wide))
+    ]
+    task = ClassifyTask.prepare(files[:2], ClassifySettings(**SMALL))
+    assert len(task.training) + len(task.validation) == 40
+    assert (task.parts.inputs.symbols, task.parts.inputs.size) == (False, 1)
+    for pair in (files[1:], files[::2]):
+        with pytest.raises(ArgumentError, match="and others: steps of different numbers of feat"):
+            ClassifyTask.prepare(pair, ClassifySettings(**SMALL))
 
 
 def test_examples_are_counted_as_in_the_file(tmp_path):
@@ -533,6 +614,7 @@ def test_a_run_of_another_task_is_refused(runs):
         ("tokens", [["a", "b"]], 3, "expected a list of texts, the tokens"),
         ("sequence", [np.ones((2, 1))], ["a"], r"expected numbers \(T, C\)"),
         ("sequence", [np.ones((2, 1))], np.ones((2, 1, 1)), r"expected numbers \(T, C\)"),
+        ("sequence", [np.ones((2, 3))], np.ones((2, 2)), "expected 3 features a step, got 2"),
         ("sequence", [np.arange(3)], [0.5], "expected whole numbers"),
     ],
 )

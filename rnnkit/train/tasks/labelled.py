@@ -40,6 +40,7 @@ from rnnkit.train.tasks.inputs import NUMBERS, UNITS, InputCodec
 _FOLDS = 10  # one of them is held out
 _PREDICTED_TOGETHER = 1024  # sequences that are sorted by length before they are cut into batches
 _PAIRS_SHOWN = 5
+_LABELS_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +190,12 @@ class LabelledTask(Task):
         if len(labels) < 2:
             raise ArgumentError(f"{source}: expected two labels or more, got {labels.names[0]!r}")
         training, held_out = _split(data, source)
+        learnt = set(_flat(data, training))
+        if unseen := [repr(name) for name in labels.names if name not in learnt]:
+            self.note = (
+                f"{source}: too rare to be learnt, as all examples are in the validation part: "
+                f"{', '.join(unseen[:_LABELS_SHOWN])}{', ...' * (len(unseen) > _LABELS_SHOWN)}"
+            )
         try:
             inputs = InputCodec.fit(
                 data.kind,
