@@ -53,6 +53,22 @@ def test_frames_are_spelt_upward():
     assert [np.flatnonzero(f).tolist() for f in found[:, 1]] == [[], [], [5], [5], [5], [7, 8]]
 
 
+def test_pieces_are_dealt_unless_there_are_both_a_training_and_a_validation_part():
+    settings, pieces = ComposeSettings(**SMALL), patterns()
+
+    def counts(**parts):
+        parts = ComposeTask(parts, settings, source="songs").parts
+        return {name: len(found) for name, found in parts.items()}
+
+    assert counts(train=pieces[:7], valid=pieces[7:9]) == {"training": 7, "validation": 2}
+    dealt = {"training": 10, "validation": 1, "test": 1}
+    assert counts(train=pieces) == counts(valid=pieces) == counts(all=pieces) == dealt
+    assert counts(train=pieces, valid=[pieces[0][:1]]) == dealt  # nothing to predict in it
+    assert counts(all=[pieces[0][:2]] * 3) == {"training": 1, "validation": 1, "test": 1}
+    with pytest.raises(ArgumentError, match=r"songs: expected 3 pieces of 2 frames or more, .* 2$"):
+        counts(all=[*pieces[:2], pieces[2][:1]])
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_loss_of_frames_is_the_sum_over_keys_and_the_mean_over_frames(training):
     rk.manual_seed(0)

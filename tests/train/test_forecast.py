@@ -220,6 +220,32 @@ def test_refits_that_were_cut_short_go_on(tmp_path, monkeypatch):
     assert "refit-1" not in cut.files()
 
 
+def test_columns_are_found_by_name_or_without_a_header_by_place(tmp_path):
+    values = waves(40)
+    path = write_csv(tmp_path / "sales.csv", waves())
+    train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=1))
+    loaded = ForecastTask.load(tmp_path / "run")
+    expected = list(loaded.predict(values))
+    others = np.stack([values[:, 1], values[:, 0] * 2, values[:, 0]], 1)
+    path = write_csv(tmp_path / "more.csv", others, ("heat", "rain", "sales"))
+    assert list(loaded.predict(path)) == expected
+    (tmp_path / "bare.csv").write_text("".join(f"{a!r},{b!r}\n" for a, b in values.tolist()))
+    assert list(loaded.predict(tmp_path / "bare.csv")) == expected
+    with pytest.raises(ArgumentError, match=r"more\.csv: expected one file of columns"):
+        loaded.evaluate([path, path])
+    with pytest.raises(ArgumentError, match=r"more\.csv: expected one file of columns"):
+        ForecastTask.prepare([path, path], SMALL)
+
+
+def test_a_forecast_needs_a_window_and_what_differences_take(tmp_path):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=1, difference=6))
+    loaded = ForecastTask.load(tmp_path / "run")
+    assert len(list(loaded.predict(waves(18)))) == 4
+    with pytest.raises(ArgumentError, match="series: expected 18 moments or more, got 17"):
+        list(loaded.predict(waves(17)))
+
+
 def test_a_run_resumes_on_the_same_series_only(tmp_path):
     path = write_csv(tmp_path / "sales.csv", waves())
     train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=1))
@@ -274,6 +300,7 @@ def test_columns_of_one_name_are_refused_before_training(tmp_path, names, column
         ({"columns": "cold"}, "sales.csv: no column 'cold'; the columns are month, sales, heat"),
         ({"target": "sales,0"}, "sales.csv: target: column 'sales' is named twice"),
         ({"target": "cold"}, "target: no column 'cold' is read; there are sales, heat"),
+        ({"target": "2"}, "target: no column '2' is read; there are sales, heat"),
         ({"log": True}, "sales.csv: log: expected numbers above 0, got -"),
         ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),
         ({"test": 0.9}, "sales.csv: length: 160 moments are too few for a validation part of "),
@@ -286,6 +313,15 @@ def test_what_does_not_go_with_the_file_is_named(tmp_path, options, message):
     with pytest.raises(ArgumentError, match="^" + str(tmp_path)) as error:
         ForecastTask.prepare([path], dataclasses.replace(SMALL, **options))
     assert message in str(error.value)
+
+
+def test_a_zero_has_no_logarithm():
+    values = waves() ** 2 + 1
+    values[7, 1] = 0.0
+    with pytest.raises(ArgumentError, match="above 0, got 0 in column 'b', row 7 of the numbers"):
+        ForecastTask(
+            Table(("a", "b"), values), dataclasses.replace(SMALL, log=True), source="waves"
+        )
 
 
 def test_a_column_that_never_changes_is_read_but_not_forecast(tmp_path):

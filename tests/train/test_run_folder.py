@@ -100,6 +100,15 @@ def test_a_new_run_never_takes_the_folder_of_another(tmp_path):
     assert RunFolder.create(second.path).files() == []
 
 
+def test_what_a_killed_write_left_is_no_run(tmp_path):
+    (tmp_path / ".model.safetensors.0123abcd.partial").write_bytes(b"half")
+    RunFolder.create(tmp_path)
+    assert os.listdir(tmp_path) == []
+    (tmp_path / ".hidden").write_bytes(b"")
+    with pytest.raises(RunError, match="the folder is not empty"):
+        RunFolder.create(tmp_path)
+
+
 def test_a_command_is_written_as_a_shell_reads_it():
     assert RunFolder("runs/notes-1").command("resume") == "rnnkit resume runs/notes-1"
     path = "runs/it's mine-1"

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import pytest
 
+import rnnkit as rk
 import rnnkit.data
 import rnnkit.train
 from rnnkit.errors import ArgumentError
-from rnnkit.train import ClassifySettings, Settings, TextSettings, setting
+from rnnkit.train import ClassifySettings, RunFolder, Settings, TextSettings, setting
 from rnnkit.train.options import Described, method_options, settings_options
 from rnnkit.train.tasks import TASKS, task_type
 
@@ -107,6 +108,21 @@ def test_what_may_be_chosen(name):
     options = settings_options(task_type(name).settings_type)
     found = {option.name: set(option.about.choices) for option in options if option.about.choices}
     assert found == CHOICES[name]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_seed_decides_the_weights_and_minutes_are_the_budget(name, tmp_path):
+    task = task_type(name)
+
+    def prepare(seed):
+        made = task.prepare([], task.settings_type(hidden=4, minutes=1.5, seed=seed))
+        assert made.trainer(RunFolder(tmp_path)).budget.seconds == 90.0
+        return {name: array.tobytes() for name, array in made.model.state_dict().items()}
+
+    first = prepare(1)
+    rk.generator().random(5)  # what was drawn before does not matter
+    assert prepare(1) == first
+    assert prepare(2) != first
 
 
 WRONG = {

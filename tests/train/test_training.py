@@ -36,6 +36,32 @@ TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 SMALL = TextSettings(hidden=16, embedding=8, batch=4, length=16, epochs=2, validations=4, lr=0.02)
 
 
+def test_a_text_is_long_enough_for_one_step_and_one_prediction():
+    settings = TextSettings(hidden=4, embedding=4, batch=3, length=6)
+    # 19 characters to learn from: those of a step and the one that follows; 2 of validation.
+    task = TextTask("abc" * 7, settings, source="t")
+    assert (task.training.batches_per_epoch, task.validation.batches_per_epoch) == (1, 1)
+    with pytest.raises(ArgumentError, match=r"t: too short: 20 characters, of which 18 char.* 19"):
+        TextTask("ab" * 10, settings, source="t")
+    with pytest.raises(ArgumentError, match="t: too short: 14 characters"):  # 1 of validation
+        TextTask("ab" * 7, TextSettings(batch=1, length=2), source="t")
+
+
+def test_the_validation_part_of_a_long_text_is_limited(monkeypatch):
+    monkeypatch.setattr("rnnkit.train.tasks.text._VALIDATION_CHARACTERS", 33)
+    task = TextTask(TEXT, SMALL, source="t")
+    assert sum(batch.targets.size for batch in task.validation.epoch()) == 32  # 4 streams of 8
+    monkeypatch.undo()
+    task = TextTask(TEXT[:1000], SMALL, source="t")
+    assert 96 <= sum(batch.targets.size for batch in task.validation.epoch()) <= 99
+
+
+def test_line_ends_are_words_and_the_most_frequent_are_known():
+    settings = TextSettings(hidden=4, embedding=4, batch=2, length=4, unit="words", vocabulary=3)
+    task = TextTask("one two\none two\none six\n" * 20, settings, source="t")
+    assert sorted(task.vocabulary.words) == ["\n", "one", "two"]
+
+
 class Recorder(Observer):
     def __init__(self):
         self.steps, self.validations, self.outcomes, self.closed = [], [], [], 0
