@@ -177,7 +177,7 @@ class TextTask(Task):
             self.vocabulary = Vocabulary(training_text or " ")
         ids, held_out_ids = map(self.vocabulary.encode, (training_text, validation_text))
         needed = settings.batch * settings.length + 1
-        if len(ids) < needed or len(held_out_ids) < 2 or len(self.vocabulary) < 2:
+        if len(ids) < needed or len(held_out_ids) < 2:
             raise ArgumentError(
                 f"{source}: too short: {len(text)} characters, of which "
                 f"{len(ids)} {settings.unit} are for training; batch {settings.batch} and length "
