@@ -147,9 +147,13 @@ def test_a_network_that_loses_is_told_so(tmp_path):
     *_, verdict, more = task.show(RunFolder(folder))
     assert "the network LOSES to " in verdict
     assert more.endswith(f"rnnkit predict '{folder}' INPUT")
+    loaded = ForecastTask.load(folder)
     with pytest.warns(UserWarning, match="price: the network LOSES to (naive|drift)"):
-        figures = ForecastTask.load(folder).evaluate()
+        figures = loaded.evaluate()
     assert "seasonal" not in str(figures)
+    with pytest.warns(UserWarning, match="price: the network LOSES to (naive|drift)"):
+        whole = loaded.evaluate([path])
+    assert whole == loaded.backtest(path).figures() != figures
 
 
 def test_refits_train_on_what_is_known_by_then(tmp_path, monkeypatch):
@@ -316,12 +320,12 @@ def test_what_does_not_go_with_the_file_is_named(tmp_path, options, message):
 
 
 def test_a_zero_has_no_logarithm():
-    values = waves() ** 2 + 1
-    values[7, 1] = 0.0
+    table = Table(("a", "b"), waves() ** 2 + 0.01)
+    settings = dataclasses.replace(SMALL, log=True)
+    ForecastTask(table, settings, source="waves")
+    table.values[7, 1] = 0.0
     with pytest.raises(ArgumentError, match="above 0, got 0 in column 'b', row 7 of the numbers"):
-        ForecastTask(
-            Table(("a", "b"), values), dataclasses.replace(SMALL, log=True), source="waves"
-        )
+        ForecastTask(table, settings, source="waves")
 
 
 def test_a_column_that_never_changes_is_read_but_not_forecast(tmp_path):

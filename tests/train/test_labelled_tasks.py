@@ -217,11 +217,21 @@ def test_figures_are_those_of_the_confusion(tmp_path):
     figures = loaded.figures(task.validation)
     assert figures["accuracy"] == pytest.approx(35 / 45)
     assert figures["mean class recall"] == pytest.approx((0.75 + 1.0) / 2)
-    # A class that is not there counts for nothing.
-    loaded.confusion = lambda batches: np.array([[6, 2], [0, 0]])
-    assert loaded.figures(task.validation)["mean class recall"] == 0.75
+    # A class that is not there counts for nothing, one with a single example as much as others.
+    for second, recall in (([0, 0], 0.75), ([0, 1], 0.875)):
+        loaded.confusion = lambda batches, second=second: np.array([[6, 2], second])
+        assert loaded.figures(task.validation)["mean class recall"] == recall
+    each = write_lines(tmp_path / "each.jsonl", [{"text": "B", "labels": ["yes"]}])
+    with pytest.raises(ArgumentError, match="expected one label for each sequence, got one for e"):
+        loaded.evaluate([each])
     found = load_run(folder.path).confusion(task.validation)
     assert found.sum(1).tolist() == np.bincount(task.validation.targets).tolist()
+
+
+def test_probabilities_of_scores_of_any_size():
+    assert labelled.probabilities(np.array([[1e3, 1e3 - 50], [-1e3, -1e3]])).tolist() == [
+        [pytest.approx(1.0), pytest.approx(math.exp(-50))], [0.5, 0.5]
+    ]  # fmt: skip
 
 
 def test_the_pairs_most_often_confused_are_shown_first(tmp_path, monkeypatch):
