@@ -68,7 +68,7 @@
         R(run) r;                                                                                  \
         R(arena) arena = {s->workspace, 0};                                                        \
         R(cell##_plan_forward)(&r, s, &arena);                                                     \
-        rk_parallel(r.n_threads, R(cell##_forward_task), &r);                                      \
+        parallel_for_work(r.n_threads, r.work, R(cell##_forward_task), &r);                        \
         return atomic_load(&r.stop_at) ? RK_INTERRUPTED : RK_OK;                                   \
     }                                                                                              \
     static rk_status R(cell##_backward)(const rk_sequence *s)                                      \
@@ -76,6 +76,6 @@
         R(run) r;                                                                                  \
         R(arena) arena = {s->workspace, 0};                                                        \
         R(cell##_plan_backward)(&r, s, &arena);                                                    \
-        rk_parallel(r.n_threads, R(cell##_backward_task), &r);                                     \
+        parallel_for_work(r.n_threads, r.work, R(cell##_backward_task), &r);                       \
         return atomic_load(&r.stop_at) ? RK_INTERRUPTED : RK_OK;                                   \
     }

@@ -35,7 +35,8 @@ typedef struct {
     int n_sections;
     int gates_with_b_hh;      /* the first gates, whose b_hh joins b_ih; that of the others is late */
 
-    int n_threads;            /* wanted */
+    int n_threads;            /* wanted, */
+    double work;              /* and multiply-adds that they share */
     int split_units;
     int units_per_panel;      /* groups per panel where a panel holds one vector a group */
     atomic_long stop_at;      /* loop iteration after which to stop; 0: go on */
@@ -101,14 +102,20 @@ static void R(plan)(R(run) *r, const rk_sequence *s, int n_gates, int gates_with
 
     double step_work = (double)s->N * (double)s->H * n_gates * (double)(s->H + s->I);
     int threads = s->n_threads < 1 ? 1 : s->n_threads;
-    if (step_work / (double)s->N * (double)rk_all_rows(s) < WORK_FOR_A_REGION) threads = 1;
+    r->work = step_work / (double)s->N * (double)rk_all_rows(s);
+    /* Few rows repay a second thread sooner where their weights leave a second cache, or half of it if they have to
+       be packed: each thread's own then holds a part. */
+    double all_weights = (double)s->H * n_gates * (double)(s->H + s->I) * sizeof(real);
+    int few_rows = s->N < 4 * threads;
+    int from_afar = few_rows && all_weights > (s->packed ? SECOND_CACHE : SECOND_CACHE / 2);
+    if (r->work < WORK_FOR_A_REGION && !from_afar) threads = 1;
     /* Weights are read once a step by each thread that owns rows, but by one thread only where units are
        shared out: worth a barrier a step for few rows, and for weights that leave a second cache no room for
        anything else, or that it does not hold where units don't come out even. */
     double weight_bytes = (double)s->H * n_gates * (double)s->H * sizeof(real);
     double barrier = s->barrier_time > 0 ? s->barrier_time : USUAL_BARRIER_TIME;
     double repays = (s->N < threads ? WORK_FOR_A_BARRIER : WORK_FOR_A_SPLIT) * barrier;
-    int few_rows = s->N < 4 * threads, split = (int)min_idx(threads, r->U);
+    int split = (int)min_idx(threads, r->U);
     int uneven = round_up(r->U, split) > r->U + r->U / 16;
     if (split > 1 && ((few_rows && step_work >= repays * split) ||
                       (weight_bytes > (uneven ? SECOND_CACHE : SECOND_CACHE / 2) && r->U >= 4 * threads &&

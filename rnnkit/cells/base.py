@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rnnkit import ops, rng
-from rnnkit.autograd import as_tensor
+from rnnkit.autograd import Tensor, as_tensor
 from rnnkit.autograd.checks import check_real_dtype, check_tensor
 from rnnkit.cells import noise
 from rnnkit.checks import check_bool, check_elements, check_probability, check_size
@@ -22,7 +22,6 @@ from rnnkit.module import PARAMETER, Module, Parameter
 if TYPE_CHECKING:
     from typing import Self, TypeVar
 
-    from rnnkit.autograd import Tensor
 
     AnyCell = TypeVar("AnyCell", bound="Cell")
     State = tuple[Tensor, ...]
@@ -255,18 +254,23 @@ class Cell(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define step(x, state)")
 
-    def checked_result(self, result: Any) -> tuple[Tensor, State]:
-        """What a step has given.
+    def checked_result(self, result: Any, batch: int) -> tuple[Tensor, State]:
+        """What a step has given for so many rows.
 
         Raises:
             ArgumentError: it is no pair of an output and as many states as the cell has. A state
                 alone would be taken apart, row by row.
+            ShapeError, DTypeError: an output that is not (N, output_size), a state that is not
+                (N, *shape), or one that is no tensor.
         """
         names, got = self.state_names, type(result).__name__
         if isinstance(result, (tuple, list)):
             if len(result) == 2:
                 output, states = result
                 if isinstance(states, (tuple, list)) and len(states) == len(names):
+                    self._check_rows("output", output, (batch, self.output_size))
+                    for i, shape in enumerate(self.state_shapes):
+                        self._check_rows(names[i], states[i], (batch, *shape))
                     return output, tuple(states)
                 several = isinstance(states, (tuple, list))
                 got = f"{len(states)} states" if several else f"{type(states).__name__} as states"
@@ -276,6 +280,14 @@ class Cell(Module):
             f"step: {type(self).__name__}: expected the output and a tuple of states "
             f"({', '.join(names)}{',' * (len(names) == 1)}), got {got}"
         )
+
+    def _check_rows(self, name: str, rows: Any, shape: tuple[int, ...]) -> None:
+        if isinstance(rows, Tensor) and rows.shape == shape:
+            return
+        what = f"step: {type(self).__name__}: {name}"
+        if isinstance(rows, Tensor):
+            raise ShapeError(f"{what}: expected shape {shape}, got {rows.shape}")
+        raise DTypeError(f"{what}: expected a Tensor, got {type(rows).__name__}")
 
     @property
     def gate_ranges(self) -> Mapping[str, tuple[float, float]]:
@@ -325,7 +337,7 @@ class Cell(Module):
                 states = tuple(value.unsqueeze(0) for value in states)
         step: Any = self.step
         drawn = [each[0] for each in self.drawn_for(1, x.shape[0])]
-        _, states = self.checked_result(step(x, states, *drawn))
+        _, states = self.checked_result(step(x, states, *drawn), x.shape[0])
         if single:
             states = tuple(value.squeeze(0) for value in states)
         return self.pack_state(states)

@@ -345,7 +345,7 @@ class _TapeRunner:
             before = tuple(Tensor(each[layer]) for each in self._state)
             drawn = [each[0] for each in cell.drawn_for(1, value.shape[0])]
             take: Any = cell.step
-            value, after = cell.checked_result(take(value, before, *drawn))
+            value, after = cell.checked_result(take(value, before, *drawn), value.shape[0])
             for own, new in zip(self._state, after, strict=True):
                 own[layer] = new.data
         y[...] = value.data

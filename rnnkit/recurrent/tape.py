@@ -156,7 +156,7 @@ class Pieces:
                     before = tuple(map(_where_rows, [restarting] * len(state), begin, state))
                 active = schedule.active(t)
             if active is None:
-                y, new = cell.checked_result(step(x, before, *now))
+                y, new = cell.checked_result(step(x, before, *now), self.N)
                 state = after = new
             else:
                 rows = np.flatnonzero(active)
@@ -166,7 +166,7 @@ class Pieces:
                 new = tuple([each[rows] for each in before])
                 y = ops.zeros((0, cell.output_size), dtype=cell.dtype)
                 if rows.size:
-                    y, new = cell.checked_result(step(x, new, *now))
+                    y, new = cell.checked_result(step(x, new, *now), rows.size)
                 state = tuple(map(_put_rows, [rows] * len(new), new, before))
                 after = tuple([_where_rows(active, each, 0.0) for each in state])
             if options.seen is not None:
@@ -305,7 +305,7 @@ def _run_empty(
         step: Any = cell.step
         drawn = [each[0] for each in cell.drawn_for(1, 0)]
         x_t = x.reshape(first * second, I)[:0]
-        output, after = cell.checked_result(step(x_t, before, *drawn))
+        output, after = cell.checked_result(step(x_t, before, *drawn), 0)
         if options.seen is not None:
             seen = options.seen.directions[direction]
             seen.watch((slice(0), slice(0)), output, after)

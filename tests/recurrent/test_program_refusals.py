@@ -9,7 +9,7 @@ import pytest
 import rnnkit as rk
 from rnnkit import nn, ops
 from rnnkit.autograd.primitive import PRIMITIVES
-from rnnkit.errors import ArgumentError, BackendError
+from rnnkit.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from rnnkit.recurrent import run_layer
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -110,7 +110,7 @@ REFUSED = {
         "argsort of so many elements .* 17424 comparisons, more than 16384",
     ),
     "indices that are counted": (
-        lambda c, x, h: x.gather(1, ((x > 0) & (h > x)).sum(1, keepdims=True) * 0),
+        lambda c, x, h: h + x.gather(1, ((x > 0) & (h > x)).sum(1, keepdims=True) * 0),
         "gather by indices that are computed cannot be part of a program",
     ),
     "one_hot of a count": (
@@ -169,7 +169,7 @@ REFUSED = {
         lambda c, x, h: (x @ (h[:, :, None] * c.W)).sum(0), "matmul mixes rows",
     ),
     "the greatest of the batch": (
-        lambda c, x, h: x[:, :1] @ h.T.max(1, keepdims=True)[:1], "max mixes rows",
+        lambda c, x, h: x * h.T.max(1, keepdims=True)[:1], "max mixes rows",
     ),
     "the batch twice": (lambda c, x, h: ops.cat([x, h], 0)[: len(x)], "cat mixes rows"),
     "the batch in another shape": (
@@ -425,6 +425,24 @@ def test_wrong_results_are_refused_and_left_to_the_tape(name):
         except Exception as error:
             outcomes.append((type(error), str(error)))
     assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("N", [2, H])
+def test_what_is_not_one_row_for_each_of_the_batch_is_refused_on_the_tape(N):
+    x = np.zeros((2, N, H), np.float32)
+    for step, error, got in (
+        (lambda c, x, s: (c.W[0], s), ShapeError, "output: expected shape .*, got"),
+        (lambda c, x, s: (x[:1], s), ShapeError, "output: expected shape .*, got"),
+        (lambda c, x, s: (x, (s[0][0],)), ShapeError, "h: expected shape .*, got"),
+        (lambda c, x, s: (x, (s[0][:, 1:],)), ShapeError, "h: expected shape .*, got"),
+        (lambda c, x, s: (x.numpy(), s), DTypeError, "output: expected a Tensor, got ndarray"),
+    ):
+        for call in (
+            lambda cell: run_layer((cell,), x), lambda cell: run_layer((cell,), x, lengths=[1] * N),
+            lambda cell: nn.Recurrent(cell).stream(N)(x[0]),
+        ):
+            with pytest.raises(error, match=f"step: Written: {got}"):
+                call(Written(step))
 
 
 @pytest.mark.parametrize("N", [1, 2, 5])

@@ -32,6 +32,7 @@ BOTH = pytest.mark.parametrize("dtype", ["float32", "float64"])
         (6, 64, 33, 64),
         (8, 17, 40, 130),
         (5, 1, 300, 256),
+        (1, 1, 300, 260),
         (4, 33, 20, 31),
         # Fewer features than threads, of which each has some.
         (60, 40, 1, 48),

@@ -58,6 +58,22 @@ def test_steps_and_blocks_equal_the_whole_sequence(path, make, dtype, N):
             np.testing.assert_array_equal(own, end)
 
 
+@pytest.mark.parametrize("N", [1, 2])
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_threads_share_a_step_whose_weights_leave_a_cache(native, threads, kind, N):
+    module = getattr(nn, kind)(5, 530 if kind == "RNN" else 310).eval()
+    x = sequence(6, N)
+    threads(1)
+    expected, final = whole(module, x)
+    for count in (2, 3):
+        threads(count)
+        stepper = module.stream(batch_size=N)
+        outputs = [stepper(step) for step in x]
+        np.testing.assert_array_equal(np.stack(outputs), expected)
+        for own, end in zip(stepper.state, final, strict=True):
+            np.testing.assert_array_equal(own, end)
+
+
 def test_it_says_which_path_runs(path):
     nn.GRU(5, 6).stream()
     last = rk.why(1)[0]

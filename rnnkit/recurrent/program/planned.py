@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rnnkit import backend
+from rnnkit.backend._native import Plan
 
 if TYPE_CHECKING:
     from rnnkit.recurrent.program.plan import Compiled
@@ -77,9 +77,7 @@ class Planned:
         self.d_invariants: list[tuple[Source, Value]] = []
         if variant.training:
             self.d_invariants = [(variant.source(v), d) for v, d in compiled.results.invariants]
-        extension = backend.native()
-        assert extension is not None
-        self.native = extension.Plan(
+        self.native = Plan(
             forward.native, backward.native if backward else None, compiled.state_places,
             compiled.kept.size,
             tuple([
