@@ -75,6 +75,7 @@ typedef struct {
     int matrix_unit;          /* gradients of inputs and weights may be formed on the processor's matrix unit */
     int n_threads;            /* upper bound; small problems use fewer */
     double barrier_time;      /* rk_barrier_time(), or 0 where it does not matter */
+    int turn;                 /* 1: the forward pass begins where an even step ends, at the last of the weights */
     int (*interrupted)(void); /* polled now and then by the calling thread; NULL: never */
     rk_schedule schedule;
 

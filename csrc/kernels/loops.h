@@ -72,10 +72,14 @@ static void R(prepare_forward)(R(run) *r, const R(share) *share)
 static void R(multiply_input)(R(run) *r, const R(share) *share, idx n_rows, R(rows) x, R(rows) out)
 {
     for (int i = 0; i < r->n_sections; i++) {
-        idx column = r->sections[i].gate0 * r->ldu + share->u0 * r->sections[i].gates * VL;
-        R(rows) section = out, bias = R(rows_of)(r->bias + column, 0);
-        R(skip_columns)(&section, column);
-        R(multiply)(&r->ih[i], share->u0, share->u1, n_rows, x, bias, section);
+        R(section) section = r->sections[i];
+        idx at_once = R(groups_at_once)(&r->ih[i], n_rows);
+        FOR_PARTS_OF_STEP(r->s->turn, share->u0, share->u1, at_once, u, u1) {
+            idx column = section.gate0 * r->ldu + u * section.gates * VL;
+            R(rows) part = out;
+            R(skip_columns)(&part, column);
+            R(multiply)(&r->ih[i], u, u1, n_rows, x, R(rows_of)(r->bias + column, 0), part);
+        }
     }
 }
 

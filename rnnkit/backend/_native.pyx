@@ -147,6 +147,7 @@ cdef extern from "rnnkit.h" nogil:
         idx T, N, I, H
         int variant, matrix_unit, n_threads
         double barrier_time
+        int turn
         int (*interrupted)() noexcept nogil
         rk_schedule schedule
         rk_grid x

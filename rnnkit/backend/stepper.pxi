@@ -147,6 +147,7 @@ cdef class Stepper:
         with nogil:
             self.run_layers(&s)
         self.in_use = False
+        self.s.turn = (s.turn + s.T) % 2  # the next step begins with the weights that this one has read last
         return y
 
     cdef Py_buffer *check(self, Py_buffer *view, str name, idx rows, idx columns) except NULL:

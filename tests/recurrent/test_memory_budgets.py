@@ -501,7 +501,7 @@ def test_what_only_some_steps_compute_from_parameters_is_refused(on_the_tape, mo
 
         def step(self, x, state):
             h, c = state[0] + x, state[1] * 1
-            other = self.weight * 2 if 2.5 < h.numpy()[0, 0] < 3.5 else c * 1
+            other = self.weight[None] * 2 if 2.5 < h.numpy()[0, 0] < 3.5 else c * 1
             return (h, (h, other)) if late == "state" else (other, (h, c))
 
     in_pieces(monkeypatch, 2)

@@ -49,7 +49,7 @@ VEC_INLINE void R(gru_after_forward_step)(R(run) *r, const R(share) *share, cons
     const real *b_m = r->late_bias;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
-    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+    FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         idx ld = (u1 - u) * 3 * VL;
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
             for (idx v = u; v < u1; v++) {
@@ -146,7 +146,7 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
     real *g_new = g + 2 * r->ldu;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
-    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+    FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, n_step * r->ldg);
         R(multiply)(&r->hh[0], u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
@@ -162,7 +162,7 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
     }
     R(wait_step)(r, share);
     at_once = R(groups_at_once)(&r->hh[1], n_rows);
-    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+    FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, n_step * r->ldg);
         R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, n_step * r->ldu);
         R(multiply)(&r->hh[1], u, u1, n_rows, reset_rows, a, a);

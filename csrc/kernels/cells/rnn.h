@@ -24,7 +24,7 @@ VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int 
     idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
-    FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
+    FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, n_step * r->ldg);
         R(multiply)(w, u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
