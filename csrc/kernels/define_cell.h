@@ -51,7 +51,7 @@
         R(run) r;                                                                                  \
         R(arena) arena = {NULL, 0};                                                                \
         R(cell##_plan)(&r, &packing);                                                              \
-        R(plan_weights)(&r, &arena);                                                               \
+        R(plan_weights)(&r, &arena, 0, 0);                                                         \
         return arena.used;                                                                         \
     }                                                                                              \
     static void R(cell##_pack)(const rk_sequence *s)                                               \
@@ -59,7 +59,7 @@
         R(run) r;                                                                                  \
         R(arena) arena = {s->packed, 0};                                                           \
         R(cell##_plan)(&r, s);                                                                     \
-        R(plan_weights)(&r, &arena);                                                               \
+        R(plan_weights)(&r, &arena, 0, 0);                                                         \
         R(share) share = {.tid = 0, .n_threads = 1};                                               \
         R(pack_forward)(&r, &share);                                                               \
     }                                                                                              \

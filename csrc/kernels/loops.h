@@ -17,15 +17,26 @@ static void R(plan_chunk)(R(run) *r)
     r->chunk = min_idx(chunk, s->T);
 }
 
-/* Take the memory of the packed weights. */
-static void R(plan_weights)(R(run) *r, R(arena) *arena)
+/* Leave weights to be packed part by part, each for so many rows. */
+static void R(pack_in_parts)(R(run) *r, R(panels) *w, const real *source, idx n_rows)
+{
+    idx size = R(groups_at_once)(w, n_rows) * w->ng * VL * w->K;
+    w->source = source;
+    if (size > r->part_size) r->part_size = size;
+}
+
+/* Take the memory of the packed weights, but for those of which a thread packs the parts that it needs. */
+static void R(plan_weights)(R(run) *r, R(arena) *arena, int ih_in_parts, int hh_in_parts)
 {
     const rk_sequence *s = r->s;
+    R(arena) nothing = {NULL, 0};
     for (int i = 0; i < r->n_sections; i++) {
-        int ng = r->sections[i].gates;
+        int ng = r->sections[i].gates, gate0 = r->sections[i].gate0;
         int ug = ng == 1 ? r->units_per_panel : 1;
-        r->ih[i] = R(plan_panels)(arena, s->I, r->U, ng, ug);
-        r->hh[i] = R(plan_panels)(arena, s->H, r->U, ng, ug);
+        r->ih[i] = R(plan_panels)(ih_in_parts ? &nothing : arena, s->I, r->U, ng, ug);
+        r->hh[i] = R(plan_panels)(hh_in_parts ? &nothing : arena, s->H, r->U, ng, ug);
+        if (ih_in_parts) R(pack_in_parts)(r, &r->ih[i], (const real *)s->w_ih + gate0 * s->H * s->I, s->N * s->T);
+        if (hh_in_parts) R(pack_in_parts)(r, &r->hh[i], (const real *)s->w_hh + gate0 * s->H * s->H, s->N);
     }
     r->bias = R(take)(arena, r->ldg);
     r->late_bias = R(take)(arena, (r->n_gates - r->gates_with_b_hh) * r->ldu);
@@ -36,8 +47,11 @@ static void R(plan_forward)(R(run) *r, R(arena) *arena)
 {
     const rk_sequence *s = r->s;
     R(arena) packed = {s->packed, 0};
-    R(plan_weights)(r, s->packed ? &packed : arena);
     R(plan_chunk)(r);
+    /* Weights that are read once, each part by one thread, are not written in another place first. */
+    int in_parts = !s->packed && !s->schedule.order && (r->split_units || r->n_threads == 1);
+    R(plan_weights)(r, s->packed ? &packed : arena, in_parts && s->T == r->chunk, in_parts && s->T == 1);
+    r->parts = R(take)(arena, r->n_threads * r->part_size);
     r->g = s->gates ? (real *)s->gates : R(take)(arena, r->chunk * s->N * r->ldg);
     R(plan_restarts)(r, arena);
 }
@@ -50,8 +64,8 @@ static void R(pack_forward)(R(run) *r, const R(share) *share)
         idx u0, u1;
         int gate0 = r->sections[i].gate0;
         R(packing_share)(&r->ih[i], share->tid, share->n_threads, &u0, &u1);
-        R(pack_rows)(&r->ih[i], s->w_ih, s->I, s->H, gate0, u0, u1);
-        R(pack_rows)(&r->hh[i], s->w_hh, s->H, s->H, gate0, u0, u1);
+        if (!r->ih[i].source) R(pack_rows)(&r->ih[i], s->w_ih, s->I, s->H, gate0, u0, u1);
+        if (!r->hh[i].source) R(pack_rows)(&r->hh[i], s->w_hh, s->H, s->H, gate0, u0, u1);
         if (share->tid == 0)
             R(pack_bias)(r->bias + gate0 * r->ldu, s->b_ih, s->b_hh, s->H, r->sections[i].gates,
                          gate0, r->gates_with_b_hh);
@@ -59,6 +73,19 @@ static void R(pack_forward)(R(run) *r, const R(share) *share)
     if (share->tid == 0)
         R(pack_bias)(r->late_bias, s->b_hh, NULL, s->H, r->n_gates - r->gates_with_b_hh,
                      r->gates_with_b_hh, 0);
+}
+
+/* `multiply` by groups u .. u1-1 of weights, which are packed now if they have not been. */
+VEC_INLINE void R(multiply_part)(const R(run) *r, const R(share) *share, const R(panels) *w, idx u, idx u1, idx n_rows,
+                                 R(rows) a, R(rows) init, R(rows) out)
+{
+    R(panels) part = *w;
+    if (w->source) {
+        part.data = r->parts + share->tid * r->part_size;
+        part.first = u;
+        R(pack_rows)(&part, w->source, w->K, r->s->H, 0, u, u1);
+    }
+    R(multiply)(&part, u, u1, n_rows, a, init, out);
 }
 
 /* What all threads must have done before the loop begins. */
@@ -78,7 +105,7 @@ static void R(multiply_input)(R(run) *r, const R(share) *share, idx n_rows, R(ro
             idx column = section.gate0 * r->ldu + u * section.gates * VL;
             R(rows) part = out;
             R(skip_columns)(&part, column);
-            R(multiply)(&r->ih[i], u, u1, n_rows, x, R(rows_of)(r->bias + column, 0), part);
+            R(multiply_part)(r, share, &r->ih[i], u, u1, n_rows, x, R(rows_of)(r->bias + column, 0), part);
         }
     }
 }

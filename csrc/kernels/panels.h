@@ -5,7 +5,7 @@
  * one per gate; a panel holds `ug` groups (the last panel what is left), and for each k the
  * panel's vectors adjoin:
  *
- *     panel of groups u .. u+ug-1, at data + u*ng*VL*K:   [k = 0..K-1][group][gate][lane]
+ *     panel of groups u .. u+ug-1, at data + (u-first)*ng*VL*K:   [k = 0..K-1][group][gate][lane]
  *
  * Lanes past the last unit are zero. A row of outputs has the same order, [group][gate][lane].
  */
@@ -16,9 +16,14 @@ typedef struct {
     idx U;  /* groups */
     int ng; /* vectors per group */
     int ug; /* groups per panel; ng * ug <= 4 */
+    idx first;          /* the group that data begins with */
+    const real *source; /* rows that are packed when they are needed (pack_rows); NULL: data holds them */
 } R(panels);
 
 VEC_INLINE idx R(panels_size)(const R(panels) *w) { return w->K * w->U * w->ng * VL; }
+
+/* Where the panel that begins at group u is. */
+VEC_INLINE real *R(panel_at)(const R(panels) *w, idx u) { return w->data + (u - w->first) * w->ng * VL * w->K; }
 
 VEC_INLINE int R(groups_in_panel)(const R(panels) *w, idx u) { return (int)min_idx(w->ug, w->U - u); }
 
@@ -30,7 +35,7 @@ static void R(pack_rows)(const R(panels) *w, const real *src, idx ld, idx H, int
     int from_afar = R(panels_size)(w) * (idx)sizeof(real) > SECOND_CACHE;
     for (idx p = u0; p < u1; p += w->ug) {
         idx width = (idx)R(groups_in_panel)(w, p) * w->ng * VL;
-        real *panel = w->data + p * w->ng * VL * w->K;
+        real *panel = R(panel_at)(w, p);
         for (idx k = 0; k < w->K; k += VL) {
             int n_k = (int)min_idx(VL, w->K - k);
             for (idx c = 0; c < width; c += VL) {
@@ -57,7 +62,7 @@ VEC_INLINE void R(pack_row)(const R(panels) *w, idx k, idx p0, idx p1, const rea
 {
     for (idx p = p0; p < p1; p += w->ug) {
         int groups = R(groups_in_panel)(w, p);
-        real *to = w->data + (p * w->K + k * groups) * VL;
+        real *to = R(panel_at)(w, p) + k * groups * VL;
         for (idx c = p * VL; c < (p + groups) * VL; c += VL, to += VL) {
             vec v = v_set1(0);
             if (row) v = c + VL <= n_cols ? v_load(row + c) : v_load_n(row + c, n_cols - c);
@@ -93,7 +98,7 @@ static void R(pack_plain_columns)(const R(panels) *w, const real *src, idx ld, i
     for (idx p = u0; p < u1; p += w->ug) {
         idx width = (idx)R(groups_in_panel)(w, p) * VL;
         idx valid = min_idx(width, n_cols - p * VL);
-        real *dst = w->data + p * VL * w->K;
+        real *dst = R(panel_at)(w, p);
         for (idx k = 0; k < w->K; k++, dst += width) {
             memcpy(dst, src + k * ld + p * VL, (size_t)valid * sizeof(real));
             memset(dst + valid, 0, (size_t)(width - valid) * sizeof(real));
@@ -254,7 +259,7 @@ static void R(multiply_few)(const R(panels) *w, idx u0, idx u1, idx n_rows, cons
         if (given) init_rows[i] = R(early_row)(init, i);
     }
     R(tile) tile = {
-        .K = w->K, .a = a_rows, .b = w->data + u0 * w->ng * VL * w->K,
+        .K = w->K, .a = a_rows, .b = R(panel_at)(w, u0),
         .init = given ? init_rows : NULL, .out = out_rows,
     };
     for (idx u = u0; u < u1;) {
@@ -283,7 +288,7 @@ static void R(multiply_panel)(const R(panels) *w, idx u, idx n_rows, const R(row
     const real *a_rows[8], *init_rows[8], *out_rows[8];
     int nv = R(groups_in_panel)(w, u) * w->ng;
     idx width = (idx)nv * VL, most = R(tile_rows)(nv);
-    const real *panel = w->data + u * w->ng * VL * w->K;
+    const real *panel = R(panel_at)(w, u);
     R(tile) tile = {.a = a_rows, .b_k = width, .out = (real *const *)out_rows};
 
     idx n_tiles = 1, rows_each = n_rows, longer = 0, block = w->K;

@@ -46,6 +46,8 @@ typedef struct {
     R(panels) ih[MAX_SECTIONS], hh[MAX_SECTIONS]; /* one per section */
     real *bias;               /* row of gates: what the input product starts from */
     real *late_bias;          /* b_hh of the gates beyond gates_with_b_hh */
+    real *parts;              /* per thread: a part of weights that are packed when they are needed, */
+    idx part_size;            /* of so many elements */
     real *g;                  /* gates: of a chunk, or of all steps where they are kept */
     real *state;              /* cell's own state rows (LSTM: c) */
     real *restart[2];         /* rows of h and c where a restart begins, restart_ld apart */
@@ -147,7 +149,7 @@ VEC_INLINE idx R(rows_of_sums)(const R(run) *r, idx n_features)
 /* Panels of a product whose columns are hidden units (or, for ih_back, input features). */
 static R(panels) R(plan_panels)(R(arena) *arena, idx K, idx U, int ng, int ug)
 {
-    R(panels) w = {NULL, K, U, ng, ug};
+    R(panels) w = {.K = K, .U = U, .ng = ng, .ug = ug};
     w.data = R(take)(arena, R(panels_size)(&w));
     return w;
 }

@@ -60,7 +60,7 @@ VEC_INLINE void R(gru_after_forward_step)(R(run) *r, const R(share) *share, cons
                 v_store(product + 2 * VL, v_load(b_m + v * VL));
             }
         R(rows) products = R(rows_of)(share->scratch, ld);
-        R(multiply)(w, u, u1, n_rows, h, products, products);
+        R(multiply_part)(r, share, w, u, u1, n_rows, h, products, products);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *h_row = R(row_of_step)(&h, dense, i);
             real *y = (real *)R(row_of_step)(&h_after, dense, i);
@@ -148,7 +148,7 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, n_step * r->ldg);
-        R(multiply)(&r->hh[0], u, u1, n_rows, h, a, a);
+        R(multiply_part)(r, share, &r->hh[0], u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 2 * VL;
@@ -165,7 +165,7 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, n_step * r->ldg);
         R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, n_step * r->ldu);
-        R(multiply)(&r->hh[1], u, u1, n_rows, reset_rows, a, a);
+        R(multiply_part)(r, share, &r->hh[1], u, u1, n_rows, reset_rows, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *h_row = R(row_of_step)(&h, dense, i);
             real *y = (real *)R(row_of_step)(&h_after, dense, i);

@@ -75,7 +75,7 @@ VEC_INLINE void R(lstm_forward_step)(R(run) *r, const R(share) *share, const int
     before = R(rows_or_restarts)(r, share, dense, LIST_OF_C, 1, t, n_rows, before);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 4 * VL, n_step * r->ldg);
-        R(multiply)(w, u, u1, n_rows, h, a, a);
+        R(multiply_part)(r, share, w, u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             real *h_after = (real *)R(row_of_step)(&y, dense, i);
             real *c_after = (real *)after.base + i * after.inner;

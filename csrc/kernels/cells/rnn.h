@@ -26,7 +26,7 @@ VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int 
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, n_step * r->ldg);
-        R(multiply)(w, u, u1, n_rows, h, a, a);
+        R(multiply_part)(r, share, w, u, u1, n_rows, h, a, a);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *row = g + n * r->ldg;
             real *y = (real *)R(row_of_step)(&h_after, dense, i);
