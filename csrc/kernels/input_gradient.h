@@ -24,7 +24,10 @@ static idx R(plan_input_gradient)(R(run) *r, R(arena) *arena)
     }
 #endif
     idx groups = (s->I + VL - 1) / VL;
-    r->ih_back = R(plan_panels)(arena, r->ldg, groups, 1, (int)min_idx(4, groups));
+    int in_parts = rk_all_rows(s) <= INPUT_ROWS_AT_ONCE;
+    R(matrix) w_ih = {s->w_ih, s->I, s->H, r->sections, r->n_sections};
+    r->ih_back = R(plan_panels)(in_parts ? NULL : arena, r->ldg, groups, 1, (int)min_idx(4, groups));
+    if (in_parts) R(pack_in_parts)(r, &r->ih_back, w_ih, rk_all_rows(s));
     r->rows_of_d_x = R(plan_rows_of_d_x)(r, INPUT_ROWS_AT_ONCE, 1);
     return INPUT_ROWS_AT_ONCE * 4 * VL;
 }
@@ -71,6 +74,7 @@ static void R(pack_for_input_gradient)(R(run) *r, const R(share) *share)
         return;
     }
 #endif
+    if (r->ih_back.source.at) return;
     R(packing_share)(&r->ih_back, share->tid, share->n_threads, &u0, &u1);
     R(pack_columns)(&r->ih_back, s->w_ih, s->I, s->H, r->sections, r->n_sections, u0, u1);
 }
@@ -133,9 +137,9 @@ static void R(input_gradient_on_unit)(const R(run) *r, const R(share) *share, co
 }
 #endif
 
-/* d_x of some rows, from their gate gradients. */
+/* Groups first .. end-1 of d_x of some rows, from their gate gradients. */
 static void R(form_d_x)(const R(run) *r, const R(share) *share, const real *d_g, idx count,
-                        const real *const *d_x_rows)
+                        const real *const *d_x_rows, idx first, idx end)
 {
 #if HAS_MATRIX_UNIT
     if (r->on_matrix_unit) {
@@ -143,24 +147,33 @@ static void R(form_d_x)(const R(run) *r, const R(share) *share, const real *d_g,
         return;
     }
 #endif
-    for (idx u = 0; u < r->ih_back.U; u += r->ih_back.ug) {
-        idx u1 = min_idx(u + r->ih_back.ug, r->ih_back.U), ld = (u1 - u) * VL;
-        R(multiply)(&r->ih_back, u, u1, count, R(rows_of)(d_g, r->ldg), (R(rows)){0}, R(rows_of)(share->scratch, ld));
+    for (idx u = first; u < end; u += r->ih_back.ug) {
+        idx u1 = min_idx(u + r->ih_back.ug, end), ld = (u1 - u) * VL;
+        R(multiply_part)(r, share, &r->ih_back, u, u1, count, R(rows_of)(d_g, r->ldg), (R(rows)){0},
+                         R(rows_of)(share->scratch, ld));
         R(put_d_x)(r, d_x_rows, count, u * VL, min_idx(ld, r->s->I - u * VL), share->scratch, ld);
     }
 }
 
-/* d_x of all rows, of which threads take some as they come to it. */
+/* d_x of all rows, of which threads take some as they come to it; or of few rows, of which each has its part. */
 static void R(input_gradient)(R(run) *r, const R(share) *share)
 {
     if (!r->s->d_x.at) return;
     const idx all = rk_all_rows(r->s), each = r->rows_of_d_x;
+    if (r->ih_back.source.at) {
+        const real *d_x_rows[INPUT_ROWS_AT_ONCE];
+        idx u0, u1;
+        R(list_d_x)(r, 0, all, d_x_rows);
+        R(packing_share)(&r->ih_back, share->tid, share->n_threads, &u0, &u1);
+        R(form_d_x)(r, share, r->d_gates, all, d_x_rows, u0, u1);
+        return;
+    }
     for (;;) {
         idx first = atomic_fetch_add_explicit(&r->rows_taken, each, memory_order_relaxed);
         if (first >= all) return;
         const real *d_x_rows[MOST_ROWS_OF_D_X];
         idx count = min_idx(each, all - first);
         R(list_d_x)(r, first, count, d_x_rows);
-        R(form_d_x)(r, share, r->d_gates + first * r->ldg, count, d_x_rows);
+        R(form_d_x)(r, share, r->d_gates + first * r->ldg, count, d_x_rows, 0, r->ih_back.U);
     }
 }

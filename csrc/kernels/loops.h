@@ -17,26 +17,20 @@ static void R(plan_chunk)(R(run) *r)
     r->chunk = min_idx(chunk, s->T);
 }
 
-/* Leave weights to be packed part by part, each for so many rows. */
-static void R(pack_in_parts)(R(run) *r, R(panels) *w, const real *source, idx n_rows)
-{
-    idx size = R(groups_at_once)(w, n_rows) * w->ng * VL * w->K;
-    w->source = source;
-    if (size > r->part_size) r->part_size = size;
-}
-
 /* Take the memory of the packed weights, but for those of which a thread packs the parts that it needs. */
 static void R(plan_weights)(R(run) *r, R(arena) *arena, int ih_in_parts, int hh_in_parts)
 {
     const rk_sequence *s = r->s;
-    R(arena) nothing = {NULL, 0};
     for (int i = 0; i < r->n_sections; i++) {
-        int ng = r->sections[i].gates, gate0 = r->sections[i].gate0;
+        int ng = r->sections[i].gates;
         int ug = ng == 1 ? r->units_per_panel : 1;
-        r->ih[i] = R(plan_panels)(ih_in_parts ? &nothing : arena, s->I, r->U, ng, ug);
-        r->hh[i] = R(plan_panels)(hh_in_parts ? &nothing : arena, s->H, r->U, ng, ug);
-        if (ih_in_parts) R(pack_in_parts)(r, &r->ih[i], (const real *)s->w_ih + gate0 * s->H * s->I, s->N * s->T);
-        if (hh_in_parts) R(pack_in_parts)(r, &r->hh[i], (const real *)s->w_hh + gate0 * s->H * s->H, s->N);
+        idx gate0 = r->sections[i].gate0;
+        R(matrix) w_ih = {.at = (const real *)s->w_ih + gate0 * s->H * s->I, .n_columns = s->I, .H = s->H};
+        R(matrix) w_hh = {.at = (const real *)s->w_hh + gate0 * s->H * s->H, .n_columns = s->H, .H = s->H};
+        r->ih[i] = R(plan_panels)(ih_in_parts ? NULL : arena, s->I, r->U, ng, ug);
+        r->hh[i] = R(plan_panels)(hh_in_parts ? NULL : arena, s->H, r->U, ng, ug);
+        if (ih_in_parts) R(pack_in_parts)(r, &r->ih[i], w_ih, s->N * s->T);
+        if (hh_in_parts) R(pack_in_parts)(r, &r->hh[i], w_hh, s->N);
     }
     r->bias = R(take)(arena, r->ldg);
     r->late_bias = R(take)(arena, (r->n_gates - r->gates_with_b_hh) * r->ldu);
@@ -64,8 +58,8 @@ static void R(pack_forward)(R(run) *r, const R(share) *share)
         idx u0, u1;
         int gate0 = r->sections[i].gate0;
         R(packing_share)(&r->ih[i], share->tid, share->n_threads, &u0, &u1);
-        if (!r->ih[i].source) R(pack_rows)(&r->ih[i], s->w_ih, s->I, s->H, gate0, u0, u1);
-        if (!r->hh[i].source) R(pack_rows)(&r->hh[i], s->w_hh, s->H, s->H, gate0, u0, u1);
+        if (!r->ih[i].source.at) R(pack_rows)(&r->ih[i], s->w_ih, s->I, s->H, gate0, u0, u1);
+        if (!r->hh[i].source.at) R(pack_rows)(&r->hh[i], s->w_hh, s->H, s->H, gate0, u0, u1);
         if (share->tid == 0)
             R(pack_bias)(r->bias + gate0 * r->ldu, s->b_ih, s->b_hh, s->H, r->sections[i].gates,
                          gate0, r->gates_with_b_hh);
@@ -73,19 +67,6 @@ static void R(pack_forward)(R(run) *r, const R(share) *share)
     if (share->tid == 0)
         R(pack_bias)(r->late_bias, s->b_hh, NULL, s->H, r->n_gates - r->gates_with_b_hh,
                      r->gates_with_b_hh, 0);
-}
-
-/* `multiply` by groups u .. u1-1 of weights, which are packed now if they have not been. */
-VEC_INLINE void R(multiply_part)(const R(run) *r, const R(share) *share, const R(panels) *w, idx u, idx u1, idx n_rows,
-                                 R(rows) a, R(rows) init, R(rows) out)
-{
-    R(panels) part = *w;
-    if (w->source) {
-        part.data = r->parts + share->tid * r->part_size;
-        part.first = u;
-        R(pack_rows)(&part, w->source, w->K, r->s->H, 0, u, u1);
-    }
-    R(multiply)(&part, u, u1, n_rows, a, init, out);
 }
 
 /* What all threads must have done before the loop begins. */
@@ -257,7 +238,15 @@ VEC_INLINE void R(carry_back)(const R(run) *r, const R(share) *share, idx t, idx
     (void)t;
 #endif
     R(rows) d_h = R(rows_of)(share->scratch, (u1 - u) * VL);
-    R(multiply)(&r->hh_back[0], u, u1, n_rows, later, d_h, d_h);
+    R(multiply_part)(r, share, &r->hh_back[0], u, u1, n_rows, later, d_h, d_h);
+}
+
+/* The sums of a weight gradient take the place of the packed weights, if there are, once these have served. */
+static real *R(plan_sums)(const R(run) *r, R(arena) *arena, size_t packed_at, const void *wanted, idx n_features)
+{
+    if (!wanted) return NULL;
+    if (arena->used > packed_at) return R(place)(arena, packed_at);
+    return R(take)(arena, R(rows_of_sums)(r, n_features) * r->ldg);
 }
 
 /* Take the memory that every backward pass needs. */
@@ -265,6 +254,8 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
 {
     const rk_sequence *s = r->s;
     size_t at = arena->used;
+    /* Weights that are read once are packed on the way there, as in the forward pass. */
+    int in_parts = s->T == 1 && !s->schedule.order && (r->split_units || r->n_threads == 1);
     for (int i = 0; i < r->n_sections; i++) {
         idx K = r->sections[i].gates * r->ldu;
 #if HAS_MATRIX_UNIT
@@ -273,14 +264,15 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
             continue;
         }
 #endif
-        r->hh_back[i] = R(plan_panels)(arena, K, r->U, 1, r->units_per_panel);
+        R(matrix) w_hh = {s->w_hh, s->H, s->H, &r->sections[i], 1};
+        r->hh_back[i] = R(plan_panels)(in_parts ? NULL : arena, K, r->U, 1, r->units_per_panel);
+        if (in_parts) R(pack_in_parts)(r, &r->hh_back[i], w_hh, s->N);
     }
-    /* The sums of a gradient take the place of the packed weights, once these have served. */
-    if (s->d_w_hh) r->d_w[1] = R(place)(arena, at);
+    r->d_w[1] = R(plan_sums)(r, arena, at, s->d_w_hh, s->H);
     at = arena->used;
     idx input = s->d_x.at ? R(plan_input_gradient)(r, arena) : 0;
-    if (s->d_w_ih)
-        r->d_w[0] = s->d_x.at ? R(place)(arena, at) : R(take)(arena, R(rows_of_sums)(r, s->I) * r->ldg);
+    r->d_w[0] = R(plan_sums)(r, arena, at, s->d_w_ih, s->I);
+    r->parts = R(take)(arena, r->n_threads * r->part_size);
     for (int i = 0; i < 2; i++) r->d_bias[i] = R(take)(arena, r->ldg);
     r->carry = R(take)(arena, s->N * r->ldu);
     R(plan_restarts)(r, arena);
@@ -314,6 +306,7 @@ static void R(pack_backward)(R(run) *r, const R(share) *share)
             continue;
         }
 #endif
+        if (r->hh_back[i].source.at) continue;
         R(packing_share)(&r->hh_back[i], share->tid, share->n_threads, &u0, &u1);
         R(pack_columns)(&r->hh_back[i], s->w_hh, s->H, s->H, &r->sections[i], 1, u0, u1);
     }

@@ -10,6 +10,22 @@
  * Lanes past the last unit are zero. A row of outputs has the same order, [group][gate][lane].
  */
 
+/* Where row k of a backward product comes from: the rows of the packed matrix follow the order of a
+   row of gate gradients, `sections` runs of [group][gate][lane] with `gates` gates each. */
+typedef struct {
+    int gates;  /* per group in this section */
+    int gate0;  /* first gate of the section in the (gH, ...) matrix */
+} R(section);
+
+/* A matrix (gH, n_columns) of which panels are packed: its rows are the columns of the product or, where there are
+   sections, the k's. */
+typedef struct {
+    const real *at;
+    idx n_columns, H;
+    const R(section) *sections;
+    int n_sections;
+} R(matrix);
+
 typedef struct {
     real *data;
     idx K;
@@ -17,7 +33,7 @@ typedef struct {
     int ng; /* vectors per group */
     int ug; /* groups per panel; ng * ug <= 4 */
     idx first;          /* the group that data begins with */
-    const real *source; /* rows that are packed when they are needed (pack_rows); NULL: data holds them */
+    R(matrix) source;   /* what is packed when it is needed; none: data holds all */
 } R(panels);
 
 VEC_INLINE idx R(panels_size)(const R(panels) *w) { return w->K * w->U * w->ng * VL; }
@@ -49,13 +65,6 @@ static void R(pack_rows)(const R(panels) *w, const real *src, idx ld, idx H, int
         }
     }
 }
-
-/* Where row k of a backward product comes from: the rows of the packed matrix follow the order of a
-   row of gate gradients, `sections` runs of [group][gate][lane] with `gates` gates each. */
-typedef struct {
-    int gates;  /* per group in this section */
-    int gate0;  /* first gate of the section in the (gH, ...) matrix */
-} R(section);
 
 /* Row k of the panels of groups p0 .. p1-1, from a row of n_cols columns; NULL: zeros. */
 VEC_INLINE void R(pack_row)(const R(panels) *w, idx k, idx p0, idx p1, const real *row, idx n_cols)
@@ -89,6 +98,16 @@ static void R(pack_columns)(const R(panels) *w, const real *src, idx n_cols, idx
                         R(pack_row)(w, k, p0, p1, unit < H ? row : NULL, n_cols);
                     }
     }
+}
+
+/* Pack groups u0 <= u < u1 of what is packed when it is needed. */
+static void R(pack_part)(const R(panels) *w, idx u0, idx u1)
+{
+    const R(matrix) *from = &w->source;
+    if (from->n_sections)
+        R(pack_columns)(w, from->at, from->n_columns, from->H, from->sections, from->n_sections, u0, u1);
+    else
+        R(pack_rows)(w, from->at, from->n_columns, from->H, 0, u0, u1);
 }
 
 /* Pack a (K, n_cols) matrix with contiguous rows, ld apart, whose columns are those of the product

@@ -146,12 +146,20 @@ VEC_INLINE idx R(rows_of_sums)(const R(run) *r, idx n_features)
     return r->on_matrix_unit ? round_up(n_features, UNIT_BLOCK) : n_features;
 }
 
-/* Panels of a product whose columns are hidden units (or, for ih_back, input features). */
+/* Panels of a product whose columns are hidden units (or, for ih_back, input features); no arena: without memory. */
 static R(panels) R(plan_panels)(R(arena) *arena, idx K, idx U, int ng, int ug)
 {
     R(panels) w = {.K = K, .U = U, .ng = ng, .ug = ug};
-    w.data = R(take)(arena, R(panels_size)(&w));
+    if (arena) w.data = R(take)(arena, R(panels_size)(&w));
     return w;
+}
+
+/* Leave weights to be packed part by part, each for so many rows. */
+static void R(pack_in_parts)(R(run) *r, R(panels) *w, R(matrix) source, idx n_rows)
+{
+    idx size = R(groups_at_once)(w, n_rows) * w->ng * VL * w->K;
+    w->source = source;
+    if (size > r->part_size) r->part_size = size;
 }
 
 static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
@@ -204,6 +212,19 @@ VEC_INLINE void R(packing_share)(const R(panels) *w, int tid, int n_threads, idx
     idx panels = (w->U + w->ug - 1) / w->ug;
     *u0 = panels * tid / n_threads * w->ug;
     *u1 = min_idx(panels * (tid + 1) / n_threads * w->ug, w->U);
+}
+
+/* `multiply` by groups u .. u1-1 of weights, which are packed now if they have not been. */
+VEC_INLINE void R(multiply_part)(const R(run) *r, const R(share) *share, const R(panels) *w, idx u, idx u1, idx n_rows,
+                                 R(rows) a, R(rows) init, R(rows) out)
+{
+    R(panels) part = *w;
+    if (w->source.at) {
+        part.data = r->parts + share->tid * r->part_size;
+        part.first = u;
+        R(pack_part)(&part, u, u1);
+    }
+    R(multiply)(&part, u, u1, n_rows, a, init, out);
 }
 
 static void R(wait_all)(const R(share) *share)

@@ -216,8 +216,8 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
     FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         idx ld = (u1 - u) * VL;
         R(rows) q = R(rows_of)(share->scratch, ld);
-        R(multiply)(w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, n_step * r->ldg),
-                    (R(rows)){0}, q);
+        R(multiply_part)(r, share, w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, n_step * r->ldg),
+                         (R(rows)){0}, q);
         for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
             const real *q_row = share->scratch + i * ld;
             int restarted = restarts && restarts[n];
