@@ -1,4 +1,4 @@
-"""Every error rnnkit raises on purpose.
+"""The errors that rnnkit raises, beside Python's TypeError for an object of another kind.
 
 Each also derives from the built-in exception that plain Python or NumPy would have raised, so
 ``except ValueError`` keeps working for people who do not import these names.
