@@ -218,13 +218,15 @@ VEC_INLINE void R(packing_share)(const R(panels) *w, int tid, int n_threads, idx
 VEC_INLINE void R(multiply_part)(const R(run) *r, const R(share) *share, const R(panels) *w, idx u, idx u1, idx n_rows,
                                  R(rows) a, R(rows) init, R(rows) out)
 {
-    R(panels) part = *w;
+    R(panels) part;
     if (w->source.at) {
+        part = *w;
         part.data = r->parts + share->tid * r->part_size;
         part.first = u;
         R(pack_part)(&part, u, u1);
+        w = &part;
     }
-    R(multiply)(&part, u, u1, n_rows, a, init, out);
+    R(multiply)(w, u, u1, n_rows, a, init, out);
 }
 
 static void R(wait_all)(const R(share) *share)
