@@ -25,9 +25,9 @@ static idx R(plan_input_gradient)(R(run) *r, R(arena) *arena)
 #endif
     idx groups = (s->I + VL - 1) / VL;
     int in_parts = rk_all_rows(s) <= INPUT_ROWS_AT_ONCE;
-    R(matrix) w_ih = {s->w_ih, s->I, s->H, r->sections, r->n_sections};
-    r->ih_back = R(plan_panels)(in_parts ? NULL : arena, r->ldg, groups, 1, (int)min_idx(4, groups));
-    if (in_parts) R(pack_in_parts)(r, &r->ih_back, w_ih, rk_all_rows(s));
+    R(matrix) w_ih = {
+        .at = s->w_ih, .n_columns = s->I, .H = s->H, .sections = r->sections, .n_sections = r->n_sections};
+    r->ih_back = R(plan_weight)(r, arena, r->ldg, groups, 1, (int)min_idx(4, groups), w_ih, in_parts, rk_all_rows(s));
     r->rows_of_d_x = R(plan_rows_of_d_x)(r, INPUT_ROWS_AT_ONCE, 1);
     return INPUT_ROWS_AT_ONCE * 4 * VL;
 }
@@ -66,7 +66,6 @@ static void R(pack_weights_for_unit)(const R(run) *r, const R(share) *share)
 
 static void R(pack_for_input_gradient)(R(run) *r, const R(share) *share)
 {
-    const rk_sequence *s = r->s;
     idx u0, u1;
 #if HAS_MATRIX_UNIT
     if (r->on_matrix_unit) {
@@ -74,9 +73,9 @@ static void R(pack_for_input_gradient)(R(run) *r, const R(share) *share)
         return;
     }
 #endif
-    if (r->ih_back.source.at) return;
+    if (!r->ih_back.data) return;
     R(packing_share)(&r->ih_back, share->tid, share->n_threads, &u0, &u1);
-    R(pack_columns)(&r->ih_back, s->w_ih, s->I, s->H, r->sections, r->n_sections, u0, u1);
+    R(pack)(&r->ih_back, u0, u1);
 }
 
 /* Where rows first .. first + count - 1 of d_x are. */
@@ -160,7 +159,7 @@ static void R(input_gradient)(R(run) *r, const R(share) *share)
 {
     if (!r->s->d_x.at) return;
     const idx all = rk_all_rows(r->s), each = r->rows_of_d_x;
-    if (r->ih_back.source.at) {
+    if (!r->on_matrix_unit && !r->ih_back.data) {
         const real *d_x_rows[INPUT_ROWS_AT_ONCE];
         idx u0, u1;
         R(list_d_x)(r, 0, all, d_x_rows);

@@ -24,13 +24,10 @@ static void R(plan_weights)(R(run) *r, R(arena) *arena, int ih_in_parts, int hh_
     for (int i = 0; i < r->n_sections; i++) {
         int ng = r->sections[i].gates;
         int ug = ng == 1 ? r->units_per_panel : 1;
-        idx gate0 = r->sections[i].gate0;
-        R(matrix) w_ih = {.at = (const real *)s->w_ih + gate0 * s->H * s->I, .n_columns = s->I, .H = s->H};
-        R(matrix) w_hh = {.at = (const real *)s->w_hh + gate0 * s->H * s->H, .n_columns = s->H, .H = s->H};
-        r->ih[i] = R(plan_panels)(ih_in_parts ? NULL : arena, s->I, r->U, ng, ug);
-        r->hh[i] = R(plan_panels)(hh_in_parts ? NULL : arena, s->H, r->U, ng, ug);
-        if (ih_in_parts) R(pack_in_parts)(r, &r->ih[i], w_ih, s->N * s->T);
-        if (hh_in_parts) R(pack_in_parts)(r, &r->hh[i], w_hh, s->N);
+        R(matrix) w_ih = {.at = s->w_ih, .n_columns = s->I, .H = s->H, .gate0 = r->sections[i].gate0};
+        R(matrix) w_hh = {.at = s->w_hh, .n_columns = s->H, .H = s->H, .gate0 = r->sections[i].gate0};
+        r->ih[i] = R(plan_weight)(r, arena, s->I, r->U, ng, ug, w_ih, ih_in_parts, s->N * s->T);
+        r->hh[i] = R(plan_weight)(r, arena, s->H, r->U, ng, ug, w_hh, hh_in_parts, s->N);
     }
     r->bias = R(take)(arena, r->ldg);
     r->late_bias = R(take)(arena, (r->n_gates - r->gates_with_b_hh) * r->ldu);
@@ -43,7 +40,7 @@ static void R(plan_forward)(R(run) *r, R(arena) *arena)
     R(arena) packed = {s->packed, 0};
     R(plan_chunk)(r);
     /* Weights that are read once, each part by one thread, are not written in another place first. */
-    int in_parts = !s->packed && !s->schedule.order && (r->split_units || r->n_threads == 1);
+    int in_parts = !s->packed && R(parts_are_apart)(r);
     R(plan_weights)(r, s->packed ? &packed : arena, in_parts && s->T == r->chunk, in_parts && s->T == 1);
     r->parts = R(take)(arena, r->n_threads * r->part_size);
     r->g = s->gates ? (real *)s->gates : R(take)(arena, r->chunk * s->N * r->ldg);
@@ -58,8 +55,8 @@ static void R(pack_forward)(R(run) *r, const R(share) *share)
         idx u0, u1;
         int gate0 = r->sections[i].gate0;
         R(packing_share)(&r->ih[i], share->tid, share->n_threads, &u0, &u1);
-        if (!r->ih[i].source.at) R(pack_rows)(&r->ih[i], s->w_ih, s->I, s->H, gate0, u0, u1);
-        if (!r->hh[i].source.at) R(pack_rows)(&r->hh[i], s->w_hh, s->H, s->H, gate0, u0, u1);
+        if (r->ih[i].data) R(pack)(&r->ih[i], u0, u1);
+        if (r->hh[i].data) R(pack)(&r->hh[i], u0, u1);
         if (share->tid == 0)
             R(pack_bias)(r->bias + gate0 * r->ldu, s->b_ih, s->b_hh, s->H, r->sections[i].gates,
                          gate0, r->gates_with_b_hh);
@@ -255,7 +252,7 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     const rk_sequence *s = r->s;
     size_t at = arena->used;
     /* Weights that are read once are packed on the way there, as in the forward pass. */
-    int in_parts = s->T == 1 && !s->schedule.order && (r->split_units || r->n_threads == 1);
+    int in_parts = s->T == 1 && R(parts_are_apart)(r);
     for (int i = 0; i < r->n_sections; i++) {
         idx K = r->sections[i].gates * r->ldu;
 #if HAS_MATRIX_UNIT
@@ -264,9 +261,8 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
             continue;
         }
 #endif
-        R(matrix) w_hh = {s->w_hh, s->H, s->H, &r->sections[i], 1};
-        r->hh_back[i] = R(plan_panels)(in_parts ? NULL : arena, K, r->U, 1, r->units_per_panel);
-        if (in_parts) R(pack_in_parts)(r, &r->hh_back[i], w_hh, s->N);
+        R(matrix) w_hh = {.at = s->w_hh, .n_columns = s->H, .H = s->H, .sections = &r->sections[i], .n_sections = 1};
+        r->hh_back[i] = R(plan_weight)(r, arena, K, r->U, 1, r->units_per_panel, w_hh, in_parts, s->N);
     }
     r->d_w[1] = R(plan_sums)(r, arena, at, s->d_w_hh, s->H);
     at = arena->used;
@@ -306,9 +302,9 @@ static void R(pack_backward)(R(run) *r, const R(share) *share)
             continue;
         }
 #endif
-        if (r->hh_back[i].source.at) continue;
+        if (!r->hh_back[i].data) continue;
         R(packing_share)(&r->hh_back[i], share->tid, share->n_threads, &u0, &u1);
-        R(pack_columns)(&r->hh_back[i], s->w_hh, s->H, s->H, &r->sections[i], 1, u0, u1);
+        R(pack)(&r->hh_back[i], u0, u1);
     }
     if (s->d_x.at) R(pack_for_input_gradient)(r, share);
     if (share->tid != 0) return;

@@ -17,23 +17,24 @@ typedef struct {
     int gate0;  /* first gate of the section in the (gH, ...) matrix */
 } R(section);
 
-/* A matrix (gH, n_columns) of which panels are packed: its rows are the columns of the product or, where there are
-   sections, the k's. */
+/* A matrix (gH, n_columns) of which panels are packed: its rows, from those of gate0 on, are the columns of the product
+   or, where there are sections, the k's. */
 typedef struct {
-    const real *at;
+    const void *at;
     idx n_columns, H;
+    int gate0;
     const R(section) *sections;
     int n_sections;
 } R(matrix);
 
 typedef struct {
-    real *data;
+    real *data; /* NULL: a part is packed when it is needed */
     idx K;
     idx U;  /* groups */
     int ng; /* vectors per group */
     int ug; /* groups per panel; ng * ug <= 4 */
-    idx first;          /* the group that data begins with */
-    R(matrix) source;   /* what is packed when it is needed; none: data holds all */
+    idx first;  /* the group that data begins with */
+    R(matrix) source;
 } R(panels);
 
 VEC_INLINE idx R(panels_size)(const R(panels) *w) { return w->K * w->U * w->ng * VL; }
@@ -100,14 +101,14 @@ static void R(pack_columns)(const R(panels) *w, const real *src, idx n_cols, idx
     }
 }
 
-/* Pack groups u0 <= u < u1 of what is packed when it is needed. */
-static void R(pack_part)(const R(panels) *w, idx u0, idx u1)
+/* Pack groups u0 <= u < u1 of the matrix that they are from. */
+static void R(pack)(const R(panels) *w, idx u0, idx u1)
 {
     const R(matrix) *from = &w->source;
     if (from->n_sections)
         R(pack_columns)(w, from->at, from->n_columns, from->H, from->sections, from->n_sections, u0, u1);
     else
-        R(pack_rows)(w, from->at, from->n_columns, from->H, 0, u0, u1);
+        R(pack_rows)(w, from->at, from->n_columns, from->H, from->gate0, u0, u1);
 }
 
 /* Pack a (K, n_cols) matrix with contiguous rows, ld apart, whose columns are those of the product

@@ -146,20 +146,30 @@ VEC_INLINE idx R(rows_of_sums)(const R(run) *r, idx n_features)
     return r->on_matrix_unit ? round_up(n_features, UNIT_BLOCK) : n_features;
 }
 
-/* Panels of a product whose columns are hidden units (or, for ih_back, input features); no arena: without memory. */
+/* Panels of a product whose columns are hidden units (or, for ih_back, input features). */
 static R(panels) R(plan_panels)(R(arena) *arena, idx K, idx U, int ng, int ug)
 {
     R(panels) w = {.K = K, .U = U, .ng = ng, .ug = ug};
-    if (arena) w.data = R(take)(arena, R(panels_size)(&w));
+    w.data = R(take)(arena, R(panels_size)(&w));
     return w;
 }
 
-/* Leave weights to be packed part by part, each for so many rows. */
-static void R(pack_in_parts)(R(run) *r, R(panels) *w, R(matrix) source, idx n_rows)
+/* Panels of weights of the run, all at once or in parts, each of which so many rows meet. */
+static R(panels) R(plan_weight)(R(run) *r, R(arena) *arena, idx K, idx U, int ng, int ug, R(matrix) source,
+                                int in_parts, idx n_rows)
 {
-    idx size = R(groups_at_once)(w, n_rows) * w->ng * VL * w->K;
-    w->source = source;
-    if (size > r->part_size) r->part_size = size;
+    R(panels) w = {.K = K, .U = U, .ng = ng, .ug = ug};
+    if (!in_parts) w = R(plan_panels)(arena, K, U, ng, ug);
+    w.source = source;
+    idx part = in_parts ? R(groups_at_once)(&w, n_rows) * ng * VL * K : 0;
+    if (part > r->part_size) r->part_size = part;
+    return w;
+}
+
+/* Whether one thread alone reads a part of weights in a step: it may pack it then. */
+VEC_INLINE int R(parts_are_apart)(const R(run) *r)
+{
+    return !r->s->schedule.order && (r->split_units || r->n_threads == 1);
 }
 
 static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
@@ -219,11 +229,11 @@ VEC_INLINE void R(multiply_part)(const R(run) *r, const R(share) *share, const R
                                  R(rows) a, R(rows) init, R(rows) out)
 {
     R(panels) part;
-    if (w->source.at) {
+    if (!w->data) {
         part = *w;
         part.data = r->parts + share->tid * r->part_size;
         part.first = u;
-        R(pack_part)(&part, u, u1);
+        R(pack)(&part, u, u1);
         w = &part;
     }
     R(multiply)(w, u, u1, n_rows, a, init, out);

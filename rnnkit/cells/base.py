@@ -22,7 +22,6 @@ from rnnkit.module import PARAMETER, Module, Parameter
 if TYPE_CHECKING:
     from typing import Self, TypeVar
 
-
     AnyCell = TypeVar("AnyCell", bound="Cell")
     State = tuple[Tensor, ...]
 
