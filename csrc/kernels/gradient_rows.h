@@ -45,8 +45,8 @@ static void R(dense_gradient_rows)(const R(run) *r, idx first, int count, R(oper
 static void R(list_h_before)(const R(run) *r, idx t, idx n, const real **rows, int count)
 {
     rk_grid h = R(grid_of_h_before)(r->s, t);
-    R(list_some_rows)(r, &h, t - 1, n, 1, rows, count);
-    R(list_restarts)(r, 0, t, n, 1, rows, count);
+    R(list_some_rows)(r, &h, t - 1, n, rows, count);
+    R(list_restarts)(r, 0, t, n, rows, count);
 }
 
 /* The next `count` rows, from row `first` on, which is `at`, of an operand and of d_gates in the order in
@@ -66,7 +66,7 @@ static void R(gradient_rows)(const R(run) *r, place *at, idx first, int count, R
         for (int j = i; j < end; j++) d_g[j] = r->d_gates + (kept_row + j - i) * r->ldg;
         if (operand == R(operand_kept))
             for (int j = i; j < end; j++) a[j] = kept + (kept_row + j - i) * r->ldu;
-        else if (operand == R(operand_x)) R(list_some_rows)(r, &s->x, t, n, 1, a + i, end - i);
+        else if (operand == R(operand_x)) R(list_some_rows)(r, &s->x, t, n, a + i, end - i);
         else R(list_h_before)(r, t, n, a + i, end - i);
         n += end - i;
         i = end;

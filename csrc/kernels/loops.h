@@ -113,7 +113,7 @@ static void R(input_product)(R(run) *r, const R(share) *share, idx t0, idx t1)
     for (idx t = t0; t < t1; t++) {
         real *rows = R(gates_of_step)(r, t0, t);
         idx end = min_idx(active_rows(s, t), share->n1);
-        for (idx n = share->n0; n < end; n += share->n_step) {
+        for (idx n = share->n0; n < end; n++) {
             x[listed] = R(grid_row)(r, &s->x, t, n);
             out[listed++] = rows + n * r->ldg;
             if (listed < LISTED_ROWS) continue;
@@ -133,8 +133,7 @@ static void R(clear_ended)(const R(run) *r, const R(share) *share, const rk_grid
     if (!grid->at || grid->of_run) return;
     idx at = schedule->lag ? schedule->length[0] - 1 - 2 * schedule->begins - t : t;
     idx j0 = share->u0 * VL, width = min_idx(share->u1 * VL, s->H) - j0;
-    idx n = share->n0 + R(rows_of_share)(share, active_rows(s, t)) * share->n_step;
-    for (; n < share->n1; n += share->n_step)
+    for (idx n = share->n0 + R(rows_of_share)(share, active_rows(s, t)); n < share->n1; n++)
         memset((real *)grid->at + at * grid->t + callers_row(s, n) * grid->n + j0, 0, (size_t)width * sizeof(real));
 }
 
@@ -173,7 +172,7 @@ static void R(final_h)(const R(run) *r, const R(share) *share)
                     share->n1 - n0, width);
         return;
     }
-    for (idx n = share->n0; n < share->n1; n += share->n_step) {
+    for (idx n = share->n0; n < share->n1; n++) {
         idx row = callers_row(s, n) * s->H, steps = steps_of_row(s, n);
         const real *last = steps ? R(grid_row)(r, &s->y, steps - 1, n) : (const real *)s->h_0 + row;
         memmove((real *)s->h_n + row + j0, last + j0, (size_t)width * sizeof(real));
@@ -331,7 +330,7 @@ static void R(start_d_h)(const R(run) *r, const R(share) *share, idx t, idx u, i
     const rk_sequence *s = r->s;
     idx going_on = active_rows(s, t + 1);
     for (idx i = first; i < n_rows; i++) {
-        idx n = share->n0 + i * share->n_step;
+        idx n = share->n0 + i;
         const real *d_y = R(d_y_of)(r, t, n, going_on), *more = NULL;
         if (n < going_on) more = carry ? carry + n * r->ldu : NULL;
         else if (s->d_h_n) more = (const real *)s->d_h_n + callers_row(s, n) * s->H;
@@ -364,7 +363,7 @@ static void R(show_d_h)(const R(run) *r, const R(share) *share, idx t, idx n_row
     const rk_sequence *s = r->s;
     idx ld = (u1 - u) * VL, width = min_idx(ld, s->H - u * VL);
     for (idx i = 0; i < n_rows; i++) {
-        real *row = R(grid_row)(r, &s->d_h, t, share->n0 + i * share->n_step);
+        real *row = R(grid_row)(r, &s->d_h, t, share->n0 + i);
         memcpy(row + u * VL, share->scratch + i * ld, (size_t)width * sizeof(real));
     }
 }
@@ -384,12 +383,12 @@ static void R(collect_any_d_h)(const R(run) *r, const R(share) *share, idx t, id
     else R(start_d_h)(r, share, t, u, u1, 0, going_on, carry, scratch, ld);
     if (going_on) {
         for (idx i = 0; restarts && i < going_on; i++)
-            if (restarts[share->n0 + i * share->n_step])
+            if (restarts[share->n0 + i])
                 memset(scratch + i * ld, 0, (size_t)ld * sizeof(real));
         const real *later = r->d_gates + (rows_before(s, t + 1) + share->n0) * r->ldg;
-        R(carry_back)(r, share, t, u, u1, going_on, R(rows_of)(later, share->n_step * r->ldg));
+        R(carry_back)(r, share, t, u, u1, going_on, R(rows_of)(later, r->ldg));
         for (idx i = 0; restarts && i < going_on; i++) {
-            idx n = share->n0 + i * share->n_step;
+            idx n = share->n0 + i;
             if (!restarts[n]) continue;
             for (idx j = 0; j < ld && r->d_restart[0]; j += VL) {
                 real *to = r->d_restart[0] + n * r->ldu + u * VL + j;
@@ -460,7 +459,7 @@ static void R(d_initial_h)(R(run) *r, const R(share) *share, const real *carry)
         R(collect_any_d_h)(r, share, -1, n_rows, u, u1, carry);
         void *to[3] = {s->d_h_0, s->d_h_r, s->d_c_r};
         for (idx i = 0; i < n_rows; i++) {
-            idx n = share->n0 + i * share->n_step;
+            idx n = share->n0 + i;
             const real *from[3] = {share->scratch + i * ld - u * VL, NULL, NULL};
             for (int k = 0; k < 2; k++)
                 if (r->d_restart[k]) from[1 + k] = r->d_restart[k] + n * r->ldu;

@@ -82,10 +82,10 @@ typedef struct {
 enum { LIST_OF_H, LIST_OF_Y, LIST_OF_C, N_LISTS };
 #endif
 
-/* A thread's share of the rows, which are n0, n0 + n_step, ... below n1, and of the groups of units. */
+/* A thread's share of the rows, n0 .. n1-1, and of the groups of units. */
 typedef struct {
     int tid, n_threads;
-    idx n0, n1, n_step, u0, u1;
+    idx n0, n1, u0, u1;
     real *scratch;
     const real **lists;
 } R(share);
@@ -176,7 +176,7 @@ static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
 {
     idx N = r->s->N;
     R(share) share = {
-        tid, n_threads, 0, N, 1, 0, r->U, r->scratch + tid * r->scratch_size,
+        tid, n_threads, 0, N, 0, r->U, r->scratch + tid * r->scratch_size,
         r->lists ? r->lists + tid * N_LISTS * N : NULL,
     };
     if (n_threads == 1) return share;
@@ -184,13 +184,9 @@ static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
         idx panels = (r->U + r->units_per_panel - 1) / r->units_per_panel;
         share.u0 = panels * tid / n_threads * r->units_per_panel;
         share.u1 = min_idx(panels * (tid + 1) / n_threads * r->units_per_panel, r->U);
-    } else if (r->s->schedule.order) {
-        /* The longest come first: dealt out, so that all threads have as many of them. */
-        share.n0 = tid;
-        share.n_step = n_threads;
     } else {
-        share.n0 = N * tid / n_threads;
-        share.n1 = N * (tid + 1) / n_threads;
+        share.n0 = first_row_of_thread(r->s, tid, n_threads);
+        share.n1 = first_row_of_thread(r->s, tid + 1, n_threads);
     }
     return share;
 }
@@ -199,8 +195,7 @@ static R(share) R(share_of)(const R(run) *r, int tid, int n_threads)
 VEC_INLINE idx R(rows_of_share)(const R(share) *share, idx active)
 {
     idx rows = min_idx(active, share->n1) - share->n0;
-    if (rows <= 0) return 0;
-    return share->n_step == 1 ? rows : (rows + share->n_step - 1) / share->n_step;
+    return rows < 0 ? 0 : rows;
 }
 
 /* Whether one of this thread's rows restarts before step t; those of a ragged batch are not looked at. */
@@ -212,9 +207,6 @@ VEC_INLINE int R(share_restarts)(const R(run) *r, const R(share) *share, idx t)
         if (restarts[n]) return 1;
     return 0;
 }
-
-/* From one of a thread's rows to the next. */
-VEC_INLINE idx R(row_step)(const R(share) *share, const int dense) { return dense ? 1 : share->n_step; }
 
 /* Panels for one thread to pack, when all threads pack together. */
 VEC_INLINE void R(packing_share)(const R(panels) *w, int tid, int n_threads, idx *u0, idx *u1)
@@ -280,16 +272,15 @@ VEC_INLINE rk_grid R(grid_of_h_before)(const rk_sequence *s, idx t)
     return t ? s->y : (rk_grid){(void *)s->h_0, 0, s->H, 0};
 }
 
-/* Where rows n, n + n_step, ... of step t begin in a grid. */
-static void R(list_some_rows)(const R(run) *r, const rk_grid *grid, idx t, idx n, idx n_step, const real **rows,
-                              idx count)
+/* Where rows n, n + 1, ... of step t begin in a grid. */
+static void R(list_some_rows)(const R(run) *r, const rk_grid *grid, idx t, idx n, const real **rows, idx count)
 {
     if (r->s->schedule.order && !grid->of_run) {
-        for (idx i = 0; i < count; i++, n += n_step) rows[i] = R(grid_row)(r, grid, t, n);
+        for (idx i = 0; i < count; i++) rows[i] = R(grid_row)(r, grid, t, n + i);
         return;
     }
     const real *row = (const real *)grid->at + t * grid->t + n * grid->n;
-    for (idx i = 0; i < count; i++, row += n_step * grid->n) rows[i] = row;
+    for (idx i = 0; i < count; i++, row += grid->n) rows[i] = row;
 }
 
 /* This thread's rows of step t in a grid, one by one, in its list `list`. */
@@ -297,7 +288,7 @@ static R(rows) R(list_rows)(const R(run) *r, const R(share) *share, int list, co
                             idx n_rows)
 {
     const real **rows = share->lists + list * r->s->N;
-    R(list_some_rows)(r, grid, t, share->n0, share->n_step, rows, n_rows);
+    R(list_some_rows)(r, grid, t, share->n0, rows, n_rows);
     return R(rows_listed)(rows);
 }
 
@@ -315,13 +306,13 @@ VEC_INLINE const real *R(row_of_step)(const R(rows) *rows, const int dense, idx 
     return dense ? rows->base + i * rows->inner : rows->list[i];
 }
 
-/* Of rows n, n + n_step, ..., which are listed, those that restart before step t: where the restart of state i
-   (0: h, 1: c) begins. */
-static void R(list_restarts)(const R(run) *r, int i, idx t, idx n, idx n_step, const real **rows, idx count)
+/* Of rows n, n + 1, ..., which are listed, those that restart before step t: where the restart of state i (0: h, 1: c)
+   begins. */
+static void R(list_restarts)(const R(run) *r, int i, idx t, idx n, const real **rows, idx count)
 {
     const unsigned char *restarts = restarts_of_step(r->s, 0, t);
-    for (idx j = 0; restarts && j < count; j++, n += n_step)
-        if (restarts[n]) rows[j] = r->restart[i] + n * r->restart_ld;
+    for (idx j = 0; restarts && j < count; j++)
+        if (restarts[n + j]) rows[j] = r->restart[i] + (n + j) * r->restart_ld;
 }
 
 /* What step t takes for state i of this thread's rows: what `rows` has, or where a restart begins. Listed in
@@ -333,7 +324,7 @@ VEC_INLINE R(rows) R(rows_or_restarts)(const R(run) *r, const R(share) *share, c
     const real **listed = share->lists + list * r->s->N;
     if (rows.base)
         for (idx j = 0; j < n_rows; j++) listed[j] = rows.base + j * rows.inner;
-    R(list_restarts)(r, i, t, share->n0, share->n_step, listed, n_rows);
+    R(list_restarts)(r, i, t, share->n0, listed, n_rows);
     return R(rows_listed)(listed);
 }
 

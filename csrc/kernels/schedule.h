@@ -39,6 +39,31 @@ VEC_INLINE idx steps_of_row(const rk_sequence *s, idx n)
     return steps < 0 ? 0 : min_idx(steps, s->T);
 }
 
+/* The first row of a thread, where rows are shared out: to each as many steps in all, so that of ragged rows, which come
+   longest first, one has few long ones and another many short ones. */
+static inline idx first_row_of_thread(const rk_sequence *s, int tid, int n_threads)
+{
+    if (!s->schedule.order || tid == n_threads) return s->N * tid / n_threads;
+    idx all = rk_all_rows(s), begun = 0, n = 0;
+    for (; n < s->N; n++) {
+        idx steps = steps_of_row(s, n);
+        if ((begun + steps / 2) * n_threads >= all * tid) break;
+        begun += steps;
+    }
+    return n;
+}
+
+/* Rows of the thread that has the most. */
+static inline idx most_rows_of_thread(const rk_sequence *s, int n_threads)
+{
+    idx most = 0;
+    for (int tid = 0; tid < n_threads; tid++) {
+        idx rows = first_row_of_thread(s, tid + 1, n_threads) - first_row_of_thread(s, tid, n_threads);
+        if (rows > most) most = rows;
+    }
+    return most;
+}
+
 VEC_INLINE int any_restarts(const rk_sequence *s, idx t)
 {
     return s->schedule.restarting && t < s->T && s->schedule.restarting[t];

@@ -44,14 +44,14 @@ VEC_INLINE void R(gru_after_forward_step)(R(run) *r, const R(share) *share, cons
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh[0];
-    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(groups_at_once)(w, n_rows);
     real *kept = s->extra ? (real *)s->extra + rows_before_step(s, dense, t) * r->ldu : NULL;
     const real *b_m = r->late_bias;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
         idx ld = (u1 - u) * 3 * VL;
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++)
             for (idx v = u; v < u1; v++) {
                 const real *gates = g + n * r->ldg + v * 3 * VL;
                 real *product = share->scratch + i * ld + (v - u) * 3 * VL;
@@ -61,7 +61,7 @@ VEC_INLINE void R(gru_after_forward_step)(R(run) *r, const R(share) *share, cons
             }
         R(rows) products = R(rows_of)(share->scratch, ld);
         R(multiply_part)(r, share, w, u, u1, n_rows, h, products, products);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *h_row = R(row_of_step)(&h, dense, i);
             real *y = (real *)R(row_of_step)(&h_after, dense, i);
             for (idx v = u; v < u1; v++) {
@@ -88,7 +88,7 @@ VEC_INLINE void R(gru_after_backward_step)(R(run) *r, const R(share) *share, con
                                            idx n_rows)
 {
     const rk_sequence *s = r->s;
-    idx at_once = R(d_h_at_once)(r, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(d_h_at_once)(r, n_rows);
     const real *g = (const real *)s->gates + rows_before_step(s, dense, t) * r->ldg;
     const real *kept = (const real *)s->extra + rows_before_step(s, dense, t) * r->ldu;
     real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg;
@@ -99,7 +99,7 @@ VEC_INLINE void R(gru_after_backward_step)(R(run) *r, const R(share) *share, con
     FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, r->carry);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *d_h_row = share->scratch + i * ld;
             int restarted = restarts && restarts[n];
             for (idx v = u; v < u1; v++) {
@@ -141,15 +141,15 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
                                           idx n_rows, real *g)
 {
     const rk_sequence *s = r->s;
-    idx at_once = R(groups_at_once)(&r->hh[0], n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(groups_at_once)(&r->hh[0], n_rows);
     real *reset_h = s->extra ? (real *)s->extra + rows_before_step(s, dense, t) * r->ldu : r->state;
     real *g_new = g + 2 * r->ldu;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, n_step * r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 2 * VL, r->ldg);
         R(multiply_part)(r, share, &r->hh[0], u, u1, n_rows, h, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step)
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++)
             for (idx v = u; v < u1; v++) {
                 real *gates = g + n * r->ldg + v * 2 * VL;
                 vec reset = R(v_sigmoid)(v_load(gates));
@@ -163,10 +163,10 @@ VEC_INLINE void R(gru_before_forward_step)(R(run) *r, const R(share) *share, con
     R(wait_step)(r, share);
     at_once = R(groups_at_once)(&r->hh[1], n_rows);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
-        R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, n_step * r->ldg);
-        R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, n_step * r->ldu);
+        R(rows) a = R(rows_of)(g_new + share->n0 * r->ldg + u * VL, r->ldg);
+        R(rows) reset_rows = R(rows_of)(reset_h + share->n0 * r->ldu, r->ldu);
         R(multiply_part)(r, share, &r->hh[1], u, u1, n_rows, reset_rows, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *h_row = R(row_of_step)(&h, dense, i);
             real *y = (real *)R(row_of_step)(&h_after, dense, i);
             for (idx v = u; v < u1; v++) {
@@ -184,7 +184,7 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
                                            idx n_rows)
 {
     const rk_sequence *s = r->s;
-    idx at_once = R(d_h_at_once)(r, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(d_h_at_once)(r, n_rows);
     const real *g = (const real *)s->gates + rows_before_step(s, dense, t) * r->ldg, *g_new = g + 2 * r->ldu;
     real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg, *d_g_new = d_g + 2 * r->ldu;
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
@@ -193,7 +193,7 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
     FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, r->carry);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *d_h_row = share->scratch + i * ld;
             for (idx v = u; v < u1; v++) {
                 idx unit = n * r->ldu + v * VL;
@@ -216,9 +216,9 @@ VEC_INLINE void R(gru_before_backward_step)(R(run) *r, const R(share) *share, co
     FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         idx ld = (u1 - u) * VL;
         R(rows) q = R(rows_of)(share->scratch, ld);
-        R(multiply_part)(r, share, w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, n_step * r->ldg),
+        R(multiply_part)(r, share, w, u, u1, n_rows, R(rows_of)(d_g_new + share->n0 * r->ldg, r->ldg),
                          (R(rows)){0}, q);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *q_row = share->scratch + i * ld;
             int restarted = restarts && restarts[n];
             for (idx v = u; v < u1; v++) {

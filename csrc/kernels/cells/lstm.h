@@ -35,7 +35,7 @@ VEC_INLINE R(rows) R(lstm_rows_of_c)(const R(run) *r, const R(share) *share, con
 {
     real *first = dense ? kept + ((t + 1) * r->s->N + share->n0) * r->ldu
                         : R(lstm_kept_c)(r, kept, t, share->n0);
-    return R(rows_of)(first, R(row_step)(share, dense) * r->ldu);
+    return R(rows_of)(first, r->ldu);
 }
 
 /* Groups u .. u1-1 of this thread's rows of c_t, to those who want to see it. */
@@ -45,7 +45,7 @@ static void R(lstm_show_c)(const R(run) *r, const R(share) *share, idx t, idx n_
     const rk_sequence *s = r->s;
     idx width = min_idx(u1 * VL, s->H) - u * VL;
     for (idx i = 0; i < n_rows; i++) {
-        real *to = R(grid_row)(r, &s->c, t, share->n0 + i * share->n_step);
+        real *to = R(grid_row)(r, &s->c, t, share->n0 + i);
         memcpy(to + u * VL, c->base + i * c->inner + u * VL, (size_t)width * sizeof(real));
     }
 }
@@ -54,7 +54,7 @@ static void R(lstm_show_c)(const R(run) *r, const R(share) *share, idx t, idx n_
 static void R(lstm_collect_d_c)(const R(run) *r, const R(share) *share, idx t, idx n_rows, idx u, idx u1)
 {
     for (idx i = 0; i < n_rows; i++) {
-        idx n = share->n0 + i * share->n_step;
+        idx n = share->n0 + i;
         real *d_c = r->carry + n * r->ldu;
         R(add_units)(d_c, d_c, R(grid_row)(r, &r->s->d_c, t, n), u, u1, r->s->H);
     }
@@ -67,16 +67,15 @@ VEC_INLINE void R(lstm_forward_step)(R(run) *r, const R(share) *share, const int
     const R(panels) *w = &r->hh[0];
     idx at_once = R(groups_at_once)(w, n_rows);
     int keep = s->gates != NULL;
-    idx n_step = R(row_step)(share, dense);
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) y = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     R(rows) after = R(lstm_rows_of_c)(r, share, dense, r->state, keep ? t : -1);
     R(rows) before = R(lstm_rows_of_c)(r, share, dense, r->state, keep ? t - 1 : -1);
     before = R(rows_or_restarts)(r, share, dense, LIST_OF_C, 1, t, n_rows, before);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 4 * VL, n_step * r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * 4 * VL, r->ldg);
         R(multiply_part)(r, share, w, u, u1, n_rows, h, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             real *h_after = (real *)R(row_of_step)(&y, dense, i);
             real *c_after = (real *)after.base + i * after.inner;
             const real *c_before = R(row_of_step)(&before, dense, i);
@@ -105,7 +104,7 @@ VEC_INLINE void R(lstm_backward_step)(R(run) *r, const R(share) *share, const in
 {
     const rk_sequence *s = r->s;
     idx at_once = R(d_h_at_once)(r, n_rows);
-    idx n_step = R(row_step)(share, dense), first = rows_before_step(s, dense, t);
+    idx first = rows_before_step(s, dense, t);
     const real *g = (const real *)s->gates + first * r->ldg;
     real *d_g = r->d_gates + first * r->ldg;
     R(rows) after = R(lstm_rows_of_c)(r, share, dense, s->extra, t);
@@ -117,7 +116,7 @@ VEC_INLINE void R(lstm_backward_step)(R(run) *r, const R(share) *share, const in
         idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, NULL);
         if (s->d_c.at) R(lstm_collect_d_c)(r, share, t, n_rows, u, u1);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *d_h_row = share->scratch + i * ld;
             const real *c_after = after.base + i * after.inner;
             const real *c_before = R(row_of_step)(&before, dense, i);

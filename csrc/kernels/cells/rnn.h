@@ -21,13 +21,13 @@ VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int 
 {
     const rk_sequence *s = r->s;
     const R(panels) *w = &r->hh[0];
-    idx at_once = R(groups_at_once)(w, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(groups_at_once)(w, n_rows);
     R(rows) h = R(rows_of_h_before)(r, share, dense, t, n_rows);
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_Y, &s->y, t, n_rows);
     FOR_PARTS_OF_STEP(t + s->turn, share->u0, share->u1, at_once, u, u1) {
-        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, n_step * r->ldg);
+        R(rows) a = R(rows_of)(g + share->n0 * r->ldg + u * VL, r->ldg);
         R(multiply_part)(r, share, w, u, u1, n_rows, h, a, a);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *row = g + n * r->ldg;
             real *y = (real *)R(row_of_step)(&h_after, dense, i);
             for (idx v = u; v < u1; v++) {
@@ -42,13 +42,13 @@ VEC_INLINE void R(rnn_forward_step)(R(run) *r, const R(share) *share, const int 
 VEC_INLINE void R(rnn_backward_step)(R(run) *r, const R(share) *share, const int dense, idx t, idx n_rows)
 {
     const rk_sequence *s = r->s;
-    idx at_once = R(d_h_at_once)(r, n_rows), n_step = R(row_step)(share, dense);
+    idx at_once = R(d_h_at_once)(r, n_rows);
     real *d_g = r->d_gates + rows_before_step(s, dense, t) * r->ldg;
     R(rows) h_after = R(rows_of_step)(r, share, dense, LIST_OF_H, &s->y, t, n_rows);
     FOR_PARTS_OF_STEP(t, share->u0, share->u1, at_once, u, u1) {
         idx ld = (u1 - u) * VL;
         R(collect_d_h)(r, share, dense, t, n_rows, u, u1, NULL);
-        for (idx i = 0, n = share->n0; i < n_rows; i++, n += n_step) {
+        for (idx i = 0, n = share->n0; i < n_rows; i++, n++) {
             const real *y = R(row_of_step)(&h_after, dense, i);
             const real *d_h_row = share->scratch + i * ld;
             for (idx v = u; v < u1; v++) {

@@ -105,7 +105,7 @@ static void R(plan_program)(R(execution) *e, const rk_program_run *p, R(arena) *
     if (s->schedule.restart && R(hands_on)(p))
         e->restarted = (idx *)(void *)R(take)(arena, round_up(s->N, 2) * (idx)sizeof(idx) / (idx)sizeof(real));
     e->states = R(take)(arena, 2 * s->N * program->states_size);
-    idx rows_each = (s->N + e->n_threads - 1) / e->n_threads;
+    idx rows_each = most_rows_of_thread(s, e->n_threads);
     e->scratch_size = round_up(ROWS_AT_ONCE * program->temp_size + rows_each * program->wide_size, 64);
     e->scratch = R(take)(arena, e->n_threads * e->scratch_size);
     e->n_pointers = round_up(R(pointers_of_row)(program) * rows_each, CACHE_LINE / (idx)sizeof(real *));
@@ -124,19 +124,10 @@ static size_t R(program_workspace)(const rk_program_run *p)
 static R(worker) R(worker_of)(R(execution) *e, int tid, int n_threads)
 {
     const rk_program *program = e->p->program;
-    idx N = e->s->N, rows_each = (N + e->n_threads - 1) / e->n_threads;
-    R(worker) w = {.e = e, .share = {.tid = tid, .n_threads = n_threads, .n1 = N, .n_step = 1}};
-    if (n_threads > 1) {
-        if (e->s->schedule.order) {
-            w.share.n0 = tid;
-            w.share.n_step = n_threads;
-        } else {
-            w.share.n0 = N * tid / n_threads;
-            w.share.n1 = N * (tid + 1) / n_threads;
-        }
-    } else {
-        rows_each = N;
-    }
+    idx rows_each = most_rows_of_thread(e->s, n_threads);
+    R(worker) w = {.e = e, .share = {.tid = tid, .n_threads = n_threads}};
+    w.share.n0 = first_row_of_thread(e->s, tid, n_threads);
+    w.share.n1 = first_row_of_thread(e->s, tid + 1, n_threads);
     /* A thread that runs alone, since the pool is taken, has all rows: it needs all of the scratch. */
     w.temp = e->scratch + (n_threads > 1 ? tid * e->scratch_size : 0);
     w.wide = w.temp + ROWS_AT_ONCE * program->temp_size;
@@ -146,7 +137,7 @@ static R(worker) R(worker_of)(R(execution) *e, int tid, int n_threads)
     return w;
 }
 
-VEC_INLINE idx R(row_of)(const R(worker) *w, idx i) { return w->share.n0 + i * w->share.n_step; }
+VEC_INLINE idx R(row_of)(const R(worker) *w, idx i) { return w->share.n0 + i; }
 
 static void R(pack_weights)(R(worker) *w)
 {
@@ -192,7 +183,7 @@ VEC_INLINE void R(set_base)(const R(worker) *w, int b, idx n_rows, R(even_rows) 
 /* Its rows of a matrix that has a row for each of the batch, in the order of the schedule. */
 VEC_INLINE R(even_rows) R(rows_of_worker)(const R(worker) *w, const void *matrix, idx ld)
 {
-    return (R(even_rows)){(real *)matrix + w->share.n0 * ld, w->share.n_step * ld};
+    return (R(even_rows)){(real *)matrix + w->share.n0 * ld, ld};
 }
 
 /* Set base b to the rows of step t of an input or output. */
@@ -390,7 +381,7 @@ static void R(program_forward_task)(void *arg, int tid, int n_threads)
         if (R(step_ends)(&w, t + 1)) return;
     }
     /* Rows without steps. */
-    for (idx n = w.share.n0; n < w.share.n1; n += w.share.n_step) {
+    for (idx n = w.share.n0; n < w.share.n1; n++) {
         if (steps_of_row(s, n)) continue;
         for (int i = 0; i < program->n_states; i++) {
             idx width = program->states[i].width, row = callers_row(s, n) * width;
@@ -450,7 +441,7 @@ static void R(program_backward_task)(void *arg, int tid, int n_threads)
             if (restarts[R(row_of)(&w, r)]) R(cut_flow)(&w, R(row_of)(&w, r));
         if (R(step_ends)(&w, s->T - t)) return;
     }
-    for (idx n = w.share.n0; n < w.share.n1; n += w.share.n_step)
+    for (idx n = w.share.n0; n < w.share.n1; n++)
         for (int i = 0; i < program->n_states; i++) {
             const rk_state_place *at = &program->states[i];
             real *to = p->d_initial[i];
