@@ -283,7 +283,7 @@ static void R(plan_backward)(R(run) *r, R(arena) *arena)
     if (r->loop_on_unit)
         loop = R(d_h_on_unit)(s) + amx_operand_size(s->N, r->sections[0].gates * r->ldu) / (idx)sizeof(real);
 #endif
-    idx weights = R(packed_columns)(r);
+    idx weights = r->blocks_in_round * R(packed_columns)(r);
     r->scratch_size = loop > weights ? loop : weights;
     if (input > r->scratch_size) r->scratch_size = input;
     r->scratch_size = round_up(r->scratch_size, 64);

@@ -25,6 +25,15 @@ static real *R(take)(R(arena) *arena, idx count)
     return arena->base ? (real *)(arena->base + at) : NULL;
 }
 
+#ifndef WORK_LEFT_NAMED
+#define WORK_LEFT_NAMED
+/* The next item of a thread's part of some work, in a cache line of its own. */
+typedef struct {
+    atomic_long next;
+    char line[CACHE_LINE - sizeof(atomic_long)];
+} work_left;
+#endif
+
 typedef struct {
     const rk_sequence *s;
     idx U;                    /* groups of VL hidden units */
@@ -69,7 +78,7 @@ typedef struct {
     real *d_bias[2];                 /* rows of gates */
     real *features;                  /* of blocks of rows, packed for the weights' gradients */
     int blocks_in_round;             /* of those gradients; threads wait for each other between two rounds */
-    atomic_long items_taken[2];      /* of what threads take as they come to it, of each second round */
+    work_left *left[2];              /* of what threads take as they come to it, of each second round */
     idx rows_of_d_x;                 /* that a thread forms at once, */
     atomic_long rows_taken;          /* and how many are taken */
     real *carry;                     /* per row: what flows to the step before (LSTM d_c, GRU d_h) */

@@ -30,6 +30,8 @@ static void R(plan_rounds)(R(run) *r, R(arena) *arena)
     idx fit = ROUND_BYTES / (block * (idx)sizeof(real));
     r->blocks_in_round = r->n_threads == 1 || fit < 1 ? 1 : (int)min_idx(fit, MOST_BLOCKS);
     r->features = R(take)(arena, 2 * r->blocks_in_round * block);
+    idx left = r->n_threads * (idx)(sizeof(work_left) / sizeof(real));
+    for (int parity = 0; parity < 2; parity++) r->left[parity] = (work_left *)(void *)R(take)(arena, left);
 }
 
 /* One of the products that make up a weight gradient: a^T . d_gates. */
@@ -43,15 +45,16 @@ typedef struct {
 } R(weight_product);
 
 /*
- * The gradients of one section's weights. Threads take them item by item, as they come to it: some panels of
- * columns, and a chunk of features where there are few panels. A thread that is slower than others, since
- * something else runs on its processor, then holds up nobody.
+ * The gradients of one section's weights, item by item: some panels of columns, and a chunk of features where there are
+ * few panels. A thread begins with the same items in each round, whose sums its caches hold, and goes on with what the
+ * others have left: one that is slower, since something else runs on its processor, holds up nobody.
  */
 typedef struct {
     int section, n_products;
     R(weight_product) products[2];
     real *d_bias;                           /* sums of the columns of d_gates; NULL: not wanted */
     idx n_panels, panels_each, chunks, n_items;
+    int keeps_columns; /* a thread may take several chunks of a panel, and copies its columns once a round */
     int tile_rows;
 } R(weight_work);
 
@@ -116,6 +119,13 @@ static void R(plan_weight_work)(const R(run) *r, int n_threads, R(weight_work) *
     idx pieces = (work->n_panels + work->panels_each - 1) / work->panels_each;
     work->chunks = pieces < enough ? (enough + pieces - 1) / pieces : 1;
     work->n_items = pieces * work->chunks;
+    work->keeps_columns = work->chunks > 1 && work->n_items > n_threads;
+}
+
+/* The first item of a thread's part. */
+VEC_INLINE idx R(first_item)(const R(weight_work) *work, int tid, int n_threads)
+{
+    return work->n_items * tid / n_threads;
 }
 
 /* Part k of n of the features, in whole tiles. */
@@ -124,6 +134,16 @@ VEC_INLINE void R(part_of_features)(const R(weight_product) *p, idx tile_rows, i
     idx tiles = (p->n_features + tile_rows - 1) / tile_rows;
     *i0 = min_idx(tiles * k / n * tile_rows, p->n_features);
     *i1 = min_idx(tiles * (k + 1) / n * tile_rows, p->n_features);
+}
+
+/* Add columns that have been copied to the sums of the bias. */
+static void R(add_to_bias)(const R(gradient_panel) *panel, const real *columns, idx n_rows, real *d_bias, int begins)
+{
+    for (idx c = 0; c < panel->width; c += VL) {
+        vec sum = begins ? v_set1(0) : v_load(d_bias + panel->column + c);
+        for (idx k = 0; k < n_rows; k++) sum = sum + v_load(columns + k * panel->width + c);
+        v_store(d_bias + panel->column + c, sum);
+    }
 }
 
 /* Copy the nv vectors of a panel's columns from rows of gate gradients, and add them to the sums of the bias (NULL:
@@ -297,7 +317,7 @@ static void R(add_block_on_unit)(const R(run) *r, const R(weight_work) *work, id
 
 /* Add what one block contributes to an item: to some panels, from the first on, and a chunk of features. */
 static void R(add_block)(const R(run) *r, const R(weight_work) *work, idx first, idx chunk, const R(round) *round,
-                         int block, real *columns, int begins)
+                         int block, real *columns, int are_copied, int begins)
 {
 #if HAS_MATRIX_UNIT
     if (r->on_matrix_unit) {
@@ -307,7 +327,9 @@ static void R(add_block)(const R(run) *r, const R(weight_work) *work, idx first,
 #endif
     R(gradient_panel) panel = R(gradient_panel_at)(r, work->section, first);
     idx n_rows = round->n_rows[block];
-    R(take_columns)(&panel, round->d_g[block], n_rows, columns, chunk ? NULL : work->d_bias, begins);
+    real *d_bias = chunk ? NULL : work->d_bias;
+    if (!are_copied) R(take_columns)(&panel, round->d_g[block], n_rows, columns, d_bias, begins);
+    else if (d_bias) R(add_to_bias)(&panel, columns, n_rows, d_bias, begins);
     for (const R(weight_product) *p = work->products; p < work->products + work->n_products; p++) {
         idx i0, i1;
         R(part_of_features)(p, work->tile_rows, chunk, work->chunks, &i0, &i1);
@@ -333,14 +355,19 @@ static void R(form_item)(const R(run) *r, const R(weight_work) *work, idx first,
     }
 }
 
-/* What a round contributes to an item, which begins in the first round and is brought into its form in the last. */
-static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, const R(round) *round, real *columns)
+/* What a round contributes to an item, which begins in the first round and is brought into its form in the last. Where
+   columns are kept, `columns` has room for all of the round's blocks, and holds those of panel `copied`. */
+static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, const R(round) *round, real *columns,
+                        idx copied)
 {
     idx chunk = item % work->chunks, first = item / work->chunks * work->panels_each;
     int going_on = r->s->d_w_add;
     if (round->first && going_on) R(form_item)(r, work, first, chunk, R(pack_sums));
-    for (int block = 0; block < round->n_blocks; block++)
-        R(add_block)(r, work, first, chunk, round, block, columns, round->first && block == 0 && !going_on);
+    for (int block = 0; block < round->n_blocks; block++) {
+        R(add_block)(r, work, first, chunk, round, block, columns, first == copied,
+                     round->first && block == 0 && !going_on);
+        if (work->keeps_columns) columns += R(packed_columns)(r);
+    }
     if (round->last) R(form_item)(r, work, first, chunk, R(unpack_sums));
 }
 
@@ -350,18 +377,24 @@ static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, c
  */
 static void R(sum_over_rows)(R(run) *r, const R(share) *share, const R(weight_work) *work)
 {
+    const int n_threads = share->n_threads;
     place at = {r->s->T - 1, 0};
     R(round) round; /* too large to be cleared for nothing */
     round.parity = 0;
     for (idx k = 0; k < rk_all_rows(r->s); round.parity = !round.parity) {
         k = R(begin_round)(r, share, work, &at, k, &round);
-        /* All have left the round before the last, whose features and count these were. */
-        if (share->tid == 0) atomic_store_explicit(&r->items_taken[round.parity], 0, memory_order_relaxed);
+        /* All have left the round before the last, whose features and items these were. */
+        work_left *left = r->left[round.parity];
+        atomic_store_explicit(&left[share->tid].next, R(first_item)(work, share->tid, n_threads), memory_order_relaxed);
         R(wait_all)(share);
-        for (;;) {
-            idx item = atomic_fetch_add_explicit(&r->items_taken[round.parity], 1, memory_order_relaxed);
-            if (item >= work->n_items) break;
-            R(add_item)(r, work, item, &round, share->scratch);
+        idx copied = -1;
+        for (int i = 0; i < n_threads; i++) {
+            int of = (share->tid + i) % n_threads;
+            idx item, end = R(first_item)(work, of + 1, n_threads);
+            while ((item = atomic_fetch_add_explicit(&left[of].next, 1, memory_order_relaxed)) < end) {
+                R(add_item)(r, work, item, &round, share->scratch, copied);
+                if (work->keeps_columns) copied = item / work->chunks * work->panels_each;
+            }
         }
     }
 }
