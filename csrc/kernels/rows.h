@@ -6,10 +6,6 @@
  *                                             every element is one fixed chain of sums
  */
 
-#ifndef CACHE_LINE
-#define CACHE_LINE 64
-#endif
-
 static void R(take_rows_task)(void *arg, int tid, int n_threads)
 {
     const rk_rows *r = arg;
@@ -30,7 +26,7 @@ static void R(take_rows)(const rk_rows *r)
 static void R(add_rows_task)(void *arg, int tid, int n_threads)
 {
     const rk_rows *r = arg;
-    const idx grain = CACHE_LINE / sizeof(real);
+    const idx grain = CACHE_LINE / (idx)sizeof(real);
     const idx from = share_start(r->width, grain, tid, n_threads);
     const idx to = share_start(r->width, grain, tid + 1, n_threads);
     if (from == to) return;
@@ -46,7 +42,7 @@ static void R(add_rows_task)(void *arg, int tid, int n_threads)
 
 static void R(add_rows)(const rk_rows *r)
 {
-    const idx grain = CACHE_LINE / sizeof(real);
+    const idx grain = CACHE_LINE / (idx)sizeof(real);
     idx most = (r->width + grain - 1) / grain;
     double work = (double)r->count * (double)r->width;
     int threads = threads_for((int)min_idx(r->n_threads, most), work);

@@ -477,6 +477,7 @@ cdef int run(kernel_function function, size_t workspace_size, rk_sequence *s) ex
 include "schedule.pxi"
 include "packed.pxi"
 include "layer.pxi"
+include "tables.pxi"
 include "program.pxi"
 include "passes.pxi"
 

@@ -8,16 +8,6 @@ _ARRAY_NAMES = {
 }
 
 
-def program_ops():
-    """Names of the operations, in the order of their numbers."""
-    names = []
-    cdef int i = 0
-    while rk_op_names[i] != NULL:
-        names.append(rk_op_names[i].decode())
-        i += 1
-    return names
-
-
 cdef class Program:
     """The tables of a program, checked as far as the executor relies on them.
 
@@ -64,8 +54,10 @@ cdef class Program:
         self.invariant_sizes = invariant_sizes
         self.sequence_widths = sequence_widths
         self.output_widths = output_widths
-        (self.kept_needed, self.states_read, self.is_backward) = check_tables(
-            self.tables, sizes, invariant_sizes, sequence_widths, output_widths)
+        found = TableCheck(self.tables, sizes, invariant_sizes, sequence_widths, output_widths)
+        self.kept_needed = found.kept_needed
+        self.states_read = found.states_read
+        self.is_backward = found.is_backward
 
     cdef const void *table(self, array, str name, size_t row, int *rows) except? NULL:
         cdef const int32_t[:, ::1] view = array
@@ -109,164 +101,6 @@ cdef class Program:
                 check_range(f"kept_states {i}: base kind", kind, RK_NEXT, RK_NEXT)
                 check_range(f"kept_states {i}: offset", offset, 0, self.program.states_size - width)
         return 0
-
-
-def check_count(name, arrays, count):
-    if len(arrays) != count:
-        raise ValueError(f"{name}: expected {count}, got {len(arrays)}")
-
-
-def check_range(name, number, low, high):
-    if not low <= number <= high:
-        raise ValueError(f"{name}: expected {low} to {high}, got {number}")
-
-
-def rows_of_table(bytes table, columns):
-    """A copied table as lists of numbers."""
-    return memoryview(table).cast("i", (len(table) // (4 * columns), columns)).tolist() if table else []
-
-
-def check_tables(tables, sizes, invariant_sizes, sequence_widths, output_widths):
-    """Raises ValueError where a number of a program's tables is out of range.
-
-    Returns how many elements of a row of what is kept are reached, which states are read, and whether the
-    program belongs to a backward pass.
-    """
-    LARGEST = (1 << 31) - 1
-    names = ("temp", "wide", "kept", "summands", "states", "sums")
-    for name, size in zip(names, sizes):
-        check_range(f"sizes: {name}", size, 0, LARGEST)
-    for name, widths, most in (("invariant_sizes", invariant_sizes, 256), ("sequence_widths", sequence_widths, 64),
-                               ("output_widths", output_widths, 64)):
-        if len(widths) > most:
-            raise ValueError(f"{name}: expected at most {most}, got {len(widths)}")
-        for i, width in enumerate(widths):
-            check_range(f"{name} {i}", width, 0, LARGEST)
-    temp, wide, kept, summands, states_size, sums = sizes
-
-    states = rows_of_table(tables["states"], 3)
-    flowed = [kind == RK_FLOWED for kind, _, _ in states]
-    is_backward = any(flowed)
-    kept_needed = 0
-    for i, (kind, offset, width) in enumerate(states):
-        if kind != RK_FLOWED if is_backward else kind not in (RK_KEPT, RK_NEXT, RK_STATE):
-            raise ValueError(f"states {i}: base kind {kind} has no states")
-        room = (kept or LARGEST) if kind == RK_KEPT else width if kind == RK_STATE else states_size
-        check_range(f"states {i}: width", width, 1, room)
-        check_range(f"states {i}: offset", offset, 0, room - width)
-        if kind == RK_KEPT:
-            kept_needed = max(kept_needed, offset + width)
-
-    # The elements that a row of each base has, and whether it is there to be written.
-    rooms, writable = [], []
-    bases = rows_of_table(tables["bases"], 2)
-    for i, (kind, index) in enumerate(bases):
-        check_range(f"bases {i}: kind", kind, RK_TEMP, RK_SUMS)
-        widths = {RK_INVARIANT: invariant_sizes, RK_SEQUENCE: sequence_widths, RK_OUTPUT: output_widths,
-                  RK_STATE: [width for _, _, width in states]}.get(kind)
-        if widths is not None:
-            check_range(f"bases {i}: index", index, 0, len(widths) - 1)
-            rooms.append(widths[index])
-        else:
-            rooms.append({RK_TEMP: temp, RK_WIDE: wide, RK_KEPT: kept or LARGEST, RK_SUMMANDS: summands,
-                          RK_SUMS: sums}.get(kind, states_size))
-        writable.append(kind not in (RK_INVARIANT, RK_SEQUENCE, RK_STATE))
-
-    used = [0] * len(bases)
-
-    def check_place(name, base, first, last, writes):
-        """That elements `first` to `last` of a row are there."""
-        if writes and not writable[base]:
-            raise ValueError(f"{name}: writes to what is only read (base {base})")
-        if first < 0 or last >= rooms[base]:
-            raise ValueError(
-                f"{name}: elements {first} to {last} of a row of {rooms[base]} (base {base})")
-        used[base] = max(used[base], last + 1)
-
-    def check_operand(name, operand, sizes, strides, writes):
-        base, offset = operand[:2]
-        reach = [(n - 1) * stride for n, stride in zip(sizes, strides)]
-        check_place(name, base, offset + sum([r for r in reach if r < 0]),
-                    offset + sum([r for r in reach if r > 0]), writes)
-
-    operations = program_ops()
-    arity = operation_inputs()
-    for i, row in enumerate(rows_of_table(tables["instructions"], 24)):
-        name = f"instructions {i}"
-        check_range(f"{name}: operation", row[0], 0, len(operations) - 1)
-        op = operations[row[0]]
-        name = f"{name} ({op})"
-        size = row[1:4]
-        for n in size:
-            check_range(f"{name}: size", n, 1, LARGEST)
-        check_range(f"{name}: size of all axes", size[0] * size[1] * size[2], 1, LARGEST)
-        out, *inputs = [row[4 + 5 * k : 9 + 5 * k] for k in range(4)]
-        for operand in (out, *inputs):
-            check_range(f"{name}: base", operand[0], 0, len(bases) - 1)
-            check_range(f"{name}: offset", operand[1], 0, LARGEST)
-        to = out[2:]
-        inputs = inputs[:arity[op]]
-        if row[0] < RK_OP_gather:
-            # The last axis is taken as a vector, or as one number for all.
-            for operand in inputs:
-                check_range(f"{name}: last stride", operand[4], 0, 1)
-            if size[2] > 1:
-                check_range(f"{name}: last stride of the result", to[2], 1, 1)
-        sizes_of = [size] * len(inputs)
-        if op.startswith("reduce_"):
-            to = [to[0], 0, to[2]]
-        elif op == "row_product":
-            to = [to[0], 0, to[2]]
-            sizes_of = [[size[0], size[1], 1], [size[1], size[2], 1]]
-        check_operand(f"{name}: result", out, size, to, True)
-        for k, (operand, own) in enumerate(zip(inputs, sizes_of)):
-            check_operand(f"{name}: operand {k}", operand, own, operand[2:], False)
-
-    weights = rows_of_table(tables["weights"], 5)
-    for i, (invariant, K, M, k_stride, m_stride) in enumerate(weights):
-        name = f"weights {i}"
-        check_range(f"{name}: invariant", invariant, 0, len(invariant_sizes) - 1)
-        for what, n in (("K", K), ("M", M)):
-            check_range(f"{name}: {what}", n, 1, LARGEST)
-        for what, stride in (("k_stride", k_stride), ("m_stride", m_stride)):
-            check_range(f"{name}: {what}", stride, 1, LARGEST)
-        if 1 not in (k_stride, m_stride):
-            raise ValueError(f"{name}: one stride must be 1, got {k_stride} and {m_stride}")
-        last = (K - 1) * k_stride + (M - 1) * m_stride
-        if last >= invariant_sizes[invariant]:
-            raise ValueError(f"{name}: element {last} of an invariant of {invariant_sizes[invariant]}")
-
-    products = rows_of_table(tables["products"], 6)
-    for i, (weight, adds, in_base, in_offset, out_base, out_offset) in enumerate(products):
-        name = f"products {i}"
-        check_range(f"{name}: weight", weight, 0, len(weights) - 1)
-        for base, offset in ((in_base, in_offset), (out_base, out_offset)):
-            check_range(f"{name}: base", base, 0, len(bases) - 1)
-            check_range(f"{name}: offset", offset, 0, LARGEST)
-        K, M = weights[weight][1:3]
-        check_place(f"{name}: input", in_base, in_offset, in_offset + K - 1, False)
-        # Whole vectors are written, of 16 elements at most.
-        check_place(f"{name}: result", out_base, out_offset, out_offset + -(-M // 16) * 16 - 1, True)
-
-    counts = len(tables["instructions"]) // 96, len(products)
-    for i, stage in enumerate(rows_of_table(tables["stages"], 4)):
-        for what, count, (first, last) in zip(("rows", "products"), counts, (stage[:2], stage[2:])):
-            check_range(f"stages {i}: last of {what}", last, 0, count)
-            check_range(f"stages {i}: first of {what}", first, 0, last)
-
-    for (kind, _), reached in zip(bases, used):
-        if kind == RK_KEPT:
-            kept_needed = max(kept_needed, reached)
-    states_read = frozenset([bases[b][1] for b in range(len(bases)) if bases[b][0] == RK_STATE])
-    return kept_needed, states_read, is_backward
-
-
-def operation_inputs():
-    """How many operands each operation reads, by name."""
-    names = program_ops()
-    binary, ternary = names.index("add"), names.index("where")
-    count = {name: 1 + (i >= binary) + (i >= ternary) for i, name in enumerate(names[:RK_OP_gather])}
-    return {**dict.fromkeys(names[RK_OP_gather:], 1), **count, "fill": 0, "row_product": 2}
 
 
 cdef class Arrays:
