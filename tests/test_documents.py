@@ -53,10 +53,20 @@ def test_the_program_that_is_shown_is_that_of_its_cell():
     assert places == sorted(places)
 
 
+def headings(document: Path) -> set[str]:
+    """What a link to a heading calls it, as GitHub does."""
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
 def test_links_lead_somewhere(document):
-    for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-        assert link.startswith("https://") or (document.parent / link).exists(), link
+    text = document.read_text(encoding="utf-8")
+    for path, heading in re.findall(r"\]\((?!https://)([^)#]*)(?:#([^)]*))?\)", text):
+        target = document.parent / path if path else document
+        assert target.exists(), path
+        assert not heading or heading in headings(target), f"{path}#{heading}"
 
 
 def test_the_tour_names_what_exists():
