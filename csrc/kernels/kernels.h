@@ -66,6 +66,30 @@ VEC_INLINE void parallel_for_work(int n_threads, double work, rk_task task, void
     rk_parallel(n_threads, task, arg);
 }
 
+/* Items 0 .. count-1 of some work, shared out in advance: the next one of a thread's part, in a cache line of its
+   own. */
+typedef struct {
+    atomic_long next;
+    char line[CACHE_LINE - sizeof(atomic_long)];
+} work_left;
+
+VEC_INLINE void begin_items(work_left *left, int tid, int n_threads, idx count)
+{
+    atomic_store_explicit(&left[tid].next, count * tid / n_threads, memory_order_relaxed);
+}
+
+/* An item that nobody has taken, of the thread's own part or of the next one that has any left; -1: there is none.
+   `others` tells whose part it is, counted from the thread; 0 to begin with. */
+VEC_INLINE idx take_item(work_left *left, int tid, int n_threads, idx count, int *others)
+{
+    for (; *others < n_threads; ++*others) {
+        int of = (tid + *others) % n_threads;
+        idx item = atomic_fetch_add_explicit(&left[of].next, 1, memory_order_relaxed);
+        if (item < count * (of + 1) / n_threads) return item;
+    }
+    return -1;
+}
+
 #include "kernels/define_cell.h"
 
 #include "kernels/schedule.h"

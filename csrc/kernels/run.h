@@ -25,15 +25,6 @@ static real *R(take)(R(arena) *arena, idx count)
     return arena->base ? (real *)(arena->base + at) : NULL;
 }
 
-#ifndef WORK_LEFT_NAMED
-#define WORK_LEFT_NAMED
-/* The next item of a thread's part of some work, in a cache line of its own. */
-typedef struct {
-    atomic_long next;
-    char line[CACHE_LINE - sizeof(atomic_long)];
-} work_left;
-#endif
-
 typedef struct {
     const rk_sequence *s;
     idx U;                    /* groups of VL hidden units */

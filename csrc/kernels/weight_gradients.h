@@ -122,12 +122,6 @@ static void R(plan_weight_work)(const R(run) *r, int n_threads, R(weight_work) *
     work->keeps_columns = work->chunks > 1 && work->n_items > n_threads;
 }
 
-/* The first item of a thread's part. */
-VEC_INLINE idx R(first_item)(const R(weight_work) *work, int tid, int n_threads)
-{
-    return work->n_items * tid / n_threads;
-}
-
 /* Part k of n of the features, in whole tiles. */
 VEC_INLINE void R(part_of_features)(const R(weight_product) *p, idx tile_rows, idx k, idx n, idx *i0, idx *i1)
 {
@@ -377,7 +371,6 @@ static void R(add_item)(const R(run) *r, const R(weight_work) *work, idx item, c
  */
 static void R(sum_over_rows)(R(run) *r, const R(share) *share, const R(weight_work) *work)
 {
-    const int n_threads = share->n_threads;
     place at = {r->s->T - 1, 0};
     R(round) round; /* too large to be cleared for nothing */
     round.parity = 0;
@@ -385,16 +378,13 @@ static void R(sum_over_rows)(R(run) *r, const R(share) *share, const R(weight_wo
         k = R(begin_round)(r, share, work, &at, k, &round);
         /* All have left the round before the last, whose features and items these were. */
         work_left *left = r->left[round.parity];
-        atomic_store_explicit(&left[share->tid].next, R(first_item)(work, share->tid, n_threads), memory_order_relaxed);
+        begin_items(left, share->tid, share->n_threads, work->n_items);
         R(wait_all)(share);
-        idx copied = -1;
-        for (int i = 0; i < n_threads; i++) {
-            int of = (share->tid + i) % n_threads;
-            idx item, end = R(first_item)(work, of + 1, n_threads);
-            while ((item = atomic_fetch_add_explicit(&left[of].next, 1, memory_order_relaxed)) < end) {
-                R(add_item)(r, work, item, &round, share->scratch, copied);
-                if (work->keeps_columns) copied = item / work->chunks * work->panels_each;
-            }
+        int others = 0;
+        idx item, copied = -1;
+        while ((item = take_item(left, share->tid, share->n_threads, work->n_items, &others)) >= 0) {
+            R(add_item)(r, work, item, &round, share->scratch, copied);
+            if (work->keeps_columns) copied = item / work->chunks * work->panels_each;
         }
     }
 }
