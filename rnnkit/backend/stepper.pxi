@@ -1,5 +1,8 @@
 # A stack of layers run step by step: weights packed once, state in place, nothing allocated per call.
 
+cdef enum:
+    SHORT_STEP = 1 << 16  # multiply-adds: about a microsecond
+
 cdef class Stepper:
     """Layers of one kernel that take blocks of steps, one after the other, carrying their state.
 
@@ -27,7 +30,8 @@ cdef class Stepper:
     cdef size_t workspace_size
     cdef idx steps
     cdef idx first_input
-    cdef bint in_use          # by a call that runs without the interpreter's lock
+    cdef bint is_short        # a step takes less than giving up the interpreter's lock is worth
+    cdef bint in_use          # by a call that runs without that lock
 
     def __cinit__(self, str cell, str variant, str dtype, list layers, tuple states, int n_threads):
         self.code = dtype_code(dtype)
@@ -39,6 +43,8 @@ cdef class Stepper:
                    n_threads)
         self.s.interrupted = NULL
         self.first_input = self.s.I
+        cdef double work = <double>self.kernel.n_gates * self.s.N * self.s.H * (self.s.I + self.n_layers * 2 * self.s.H)
+        self.is_short = work < SHORT_STEP
         self.h = self.take_state(h, "h")
         if self.kernel.n_states > 1:
             self.c = self.take_state(states[1], "c")
@@ -113,6 +119,8 @@ cdef class Stepper:
 
         Returns y, which is a new array where none is given. x is copied where they share memory.
         """
+        if self.is_step(x) and (y is None or self.is_apart(y, x)):
+            return self.take_step(x, y)
         cdef Buffers buffers = Buffers(self.code)
         cdef rk_sequence s = self.s
         cdef Py_buffer *view = buffers.take(x, "x", -1, False)
@@ -148,6 +156,43 @@ cdef class Stepper:
             self.run_layers(&s)
         self.in_use = False
         self.s.turn = (s.turn + s.T) % 2  # the next step begins with the weights that this one has read last
+        return y
+
+    cdef bint is_step(self, x) noexcept:
+        """Whether it is one step's input in an array as most are, which needs no more checks."""
+        return self.held.is_plain(x, False) and is_of_size(x, self.s.N, self.first_input)
+
+    cdef bint is_apart(self, y, x) noexcept:
+        """Whether it is such an array for the output, in the way of neither x nor the state."""
+        if not (self.held.is_plain(y, True) and is_of_size(y, self.s.N, self.s.H)):
+            return False
+        cdef char *begin = <char *>numpy.PyArray_DATA(y)
+        cdef char *end = begin + numpy.PyArray_NBYTES(y)
+        cdef char *other = <char *>numpy.PyArray_DATA(x)
+        if begin < other + numpy.PyArray_NBYTES(x) and other < end:
+            return False
+        for i in range(self.held.count):
+            other = <char *>self.held.views[i].buf
+            if begin < other + self.held.views[i].len and other < end:
+                return False
+        return True
+
+    cdef object take_step(self, x, y):
+        cdef rk_sequence s = self.s
+        self.check_unused()
+        if y is None:
+            y = self.held.room(2, s.N, s.H)
+        s.I = self.first_input
+        s.x = rk_grid(numpy.PyArray_DATA(x), 0, s.I, 0)
+        s.y = rk_grid(numpy.PyArray_DATA(y), 0, s.H, 0)
+        if self.is_short:
+            self.run_layers(&s)
+        else:
+            self.in_use = True
+            with nogil:
+                self.run_layers(&s)
+            self.in_use = False
+        self.s.turn = (s.turn + 1) % 2
         return y
 
     cdef Py_buffer *check(self, Py_buffer *view, str name, idx rows, idx columns) except NULL:

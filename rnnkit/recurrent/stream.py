@@ -23,6 +23,8 @@ from rnnkit.recurrent.program import obstacle
 if TYPE_CHECKING:
     from rnnkit.autograd.tensor import Array
 
+_array = np.ndarray  # as a name of this module, which is found sooner
+
 
 class Stepper:
     """What ``module.stream(batch_size)`` returns: it owns a state and moves it on at each call.
@@ -115,12 +117,16 @@ class Stepper:
             RuntimeError: another thread is in a call of this stepper, or was in the parent of this
                 process when it was forked.
         """
-        if type(x) is np.ndarray and self._native is not None:
+        if self._native is not None and type(x) is _array:
             # A microsecond counts here: the native side checks as well, and says less.
             try:
                 return self._native(x, out)
             except (TypeError, ValueError, BufferError):
                 pass
+        return self._take(x, out)
+
+    def _take(self, x: Any, out: Array | None) -> Any:
+        """A call that the native side refuses, or has no part in."""
         array = self._checked(x)
         shape = (*array.shape[:-1], self._cells[-1].output_size)
         if out is None:
