@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,97 +26,26 @@ if TYPE_CHECKING:
 _array = np.ndarray  # as a name of this module, which is found sooner
 
 
-class Stepper:
-    """What ``module.stream(batch_size)`` returns: it owns a state and moves it on at each call.
-
-    ``y = stepper(x)`` takes one step, x (N, I) and y (N, H) of the last layer, or a block of them,
-    (T, N, I) and (T, N, H). With ``out=`` the result is written there; natively, no array is then
-    allocated, unless a block is longer than all before it. The outputs are bit for bit those of the
-    module in evaluation mode on the whole sequence, on the same native path, whatever mode the
-    module is in. Nothing is recorded for gradients.
-
-    Weights are taken when the stepper is made; ``refresh()`` takes them again, and decides anew on
-    which path, of those that the backend in force when it was made allows. The module itself
-    may be trained meanwhile, in other threads too. A stepper serves one thread at a time. A child
-    that is forked while another thread is in a call finds it in use for good: its state, or the
-    weights that were being taken, are from the middle of that call.
-
-    Attributes:
-        state: one (L, N, H) array per state name, or as the cell's ``state_shapes`` say; writing
-            into them changes the state, and assigning others is ``reset`` to these.
+class Call:
+    """What a `Stepper` holds, and its call: a C structure where it is compiled, whose class would
+    not tell how a `Stepper` is made.
     """
 
     __slots__ = (
         "_batch", "_cells", "_dtype", "_in_use", "_mode", "_native", "_path", "_runner", "_state"
     )
 
-    def __init__(self, cells: Sequence[Cell], batch_size: int = 1) -> None:
-        self._cells = tuple(check_list("cells", cells, "the Cells of one layer or more"))
-        if not self._cells or not all(isinstance(cell, Cell) for cell in self._cells):
-            raise ArgumentError(f"cells: expected the Cells of one layer or more, got {cells!r}")
-        cells, first = self._cells, self._cells[0]
-        self._batch = check_size("batch_size", batch_size)
-        self._dtype = first.dtype
-        initial = [cell.initial_state_for(self._batch) for cell in cells]
-        self._state: tuple[Array, ...] = tuple(
-            np.stack([start.data for start in starts]) for starts in zip(*initial, strict=True)
-        )
-        self._in_use = allocate_lock()
-        self._native: Callable[[Array, Array | None], Array] | None = None
-        self._runner: _NativeRunner | _ProgramRunner | _TapeRunner
-        self._mode = backend.get_backend()
-        evaluated = self._evaluated()
-        self._run_by(self._decided(evaluated), evaluated)
-
-    def _decided(self, evaluated: Sequence[Cell]) -> str:
-        """The path for the cells as they are now."""
-        first, dtype = evaluated[0], DTYPE_NAMES[self._dtype]
-        held = [held_by(cell) for cell in evaluated]
-        decision = backend.decide(
-            op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
-            f"I={first.input_size} H={first.hidden_size} L={len(evaluated)} {dtype}",
-            kernel=common_kernel(held),
-            dtype=dtype,
-            program=partial(obstacle, evaluated, held),
-        )
-        return decision.path
-
-    def _run_by(self, path: str, evaluated: tuple[Cell, ...]) -> None:
-        """Have a path take the steps from here on, from the state as it is."""
-        if path == "fused":
-            native = _NativeRunner(evaluated, self._state)
-            self._runner, self._native = native, native.run
-        else:
-            kind = _ProgramRunner if path == "program" else _TapeRunner
-            self._runner, self._native = kind(evaluated, self._state), None
-        self._path = path
-
-    @property
-    def state(self) -> tuple[Array, ...]:
-        return self._state
-
-    @state.setter
-    def state(self, value: Any) -> None:
-        self.reset(value)  # into the arrays that the runner goes on with
+    _batch: int
+    _cells: tuple[Cell, ...]
+    _dtype: np.dtype[Any]
+    _in_use: LockType
+    _mode: str
+    _native: Callable[[Array, Array | None], Array] | None
+    _path: str
+    _runner: _NativeRunner | _ProgramRunner | _TapeRunner
+    _state: tuple[Array, ...]
 
     def __call__(self, x: Any, out: Array | None = None) -> Any:
-        """Take one step or a block of steps.
-
-        Args:
-            x: (N, I), or (T, N, I) with T at least 1; an array or a Tensor.
-            out: array for the result, of its shape and dtype, with a contiguous last axis.
-
-        Returns:
-            ``out``, or a new array (N, H) or (T, N, H); a Tensor where x is one and there is no
-            ``out``.
-
-        Raises:
-            ShapeError: x or ``out`` has other sizes. The state has not moved.
-            DTypeError: another dtype than the parameters have, or ``out`` is no array.
-            ArgumentError: ``out`` cannot be written to, or its last axis is not contiguous.
-            RuntimeError: another thread is in a call of this stepper, or was in the parent of this
-                process when it was forked.
-        """
         if self._native is not None and type(x) is _array:
             # A microsecond counts here: the native side checks as well, and says less.
             try:
@@ -151,6 +80,111 @@ class Stepper:
         finally:
             self._in_use.release()
         return Tensor(y, copy=False) if out is None and isinstance(x, Tensor) else y
+
+    def _checked_out(self, out: Any, shape: tuple[int, ...]) -> Array:
+        if not isinstance(out, np.ndarray):
+            raise DTypeError(f"out: expected a NumPy array, got {type(out).__name__}")
+        check_tensor("out", out, self._dtype, shape=shape)
+        if not out.flags.writeable:
+            raise ArgumentError("out: expected an array that can be written to")
+        if shape[-1] > 1 and out.strides[-1] != out.itemsize:
+            raise ArgumentError(f"out: expected a contiguous last axis, got strides {out.strides}")
+        return out
+
+    def _checked(self, x: Any) -> Array:
+        first = self._cells[0]
+        axes = {2: "(N, I)", 3: "(T, N, I)"}
+        tensor = check_tensor("x", x, self._dtype, axes, last=first.input_size)
+        if tensor.shape[-2] != self._batch:
+            raise ShapeError(f"x: expected a batch of {self._batch}, got shape {tensor.shape}")
+        if tensor.shape[0] == 0:
+            raise ShapeError(f"x: expected at least one step, got shape {tensor.shape}")
+        return np.require(tensor.data, requirements=("C", "A"))
+
+
+class Stepper(Call):
+    """What ``module.stream(batch_size)`` returns: it owns a state and moves it on at each call.
+
+    ``y = stepper(x)`` takes one step, x (N, I) and y (N, H) of the last layer, or a block of them,
+    (T, N, I) and (T, N, H). With ``out=`` the result is written there; natively, no array is then
+    allocated, unless a block is longer than all before it. The outputs are bit for bit those of the
+    module in evaluation mode on the whole sequence, on the same native path, whatever mode the
+    module is in. Nothing is recorded for gradients.
+
+    Args of a call:
+        x: (N, I), or (T, N, I) with T at least 1; an array or a Tensor.
+        out: array for the result, of its shape and dtype, with a contiguous last axis.
+
+    Returns ``out``, or a new array (N, H) or (T, N, H); a Tensor where x is one and there is no
+    ``out``.
+
+    Raises:
+        ShapeError: x or ``out`` has other sizes. The state has not moved.
+        DTypeError: another dtype than the parameters have, or ``out`` is no array.
+        ArgumentError: ``out`` cannot be written to, or its last axis is not contiguous.
+        RuntimeError: another thread is in a call of this stepper, or was in the parent of this
+            process when it was forked.
+
+    Weights are taken when the stepper is made; ``refresh()`` takes them again, and decides anew on
+    which path, of those that the backend in force when it was made allows. The module itself
+    may be trained meanwhile, in other threads too. A stepper serves one thread at a time. A child
+    that is forked while another thread is in a call finds it in use for good: its state, or the
+    weights that were being taken, are from the middle of that call.
+
+    Attributes:
+        state: one (L, N, H) array per state name, or as the cell's ``state_shapes`` say; writing
+            into them changes the state, and assigning others is ``reset`` to these.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, cells: Sequence[Cell], batch_size: int = 1) -> None:
+        self._cells = tuple(check_list("cells", cells, "the Cells of one layer or more"))
+        if not self._cells or not all(isinstance(cell, Cell) for cell in self._cells):
+            raise ArgumentError(f"cells: expected the Cells of one layer or more, got {cells!r}")
+        cells, first = self._cells, self._cells[0]
+        self._batch = check_size("batch_size", batch_size)
+        self._dtype = first.dtype
+        initial = [cell.initial_state_for(self._batch) for cell in cells]
+        self._state = tuple(
+            np.stack([start.data for start in starts]) for starts in zip(*initial, strict=True)
+        )
+        self._in_use = allocate_lock()
+        self._native = None
+        self._mode = backend.get_backend()
+        evaluated = self._evaluated()
+        self._run_by(self._decided(evaluated), evaluated)
+
+    def _decided(self, evaluated: Sequence[Cell]) -> str:
+        """The path for the cells as they are now."""
+        first, dtype = evaluated[0], DTYPE_NAMES[self._dtype]
+        held = [held_by(cell) for cell in evaluated]
+        decision = backend.decide(
+            op=f"{type(first).__name__.removesuffix('Cell')} stream N={self._batch} "
+            f"I={first.input_size} H={first.hidden_size} L={len(evaluated)} {dtype}",
+            kernel=common_kernel(held),
+            dtype=dtype,
+            program=partial(obstacle, evaluated, held),
+        )
+        return decision.path
+
+    def _run_by(self, path: str, evaluated: tuple[Cell, ...]) -> None:
+        """Have a path take the steps from here on, from the state as it is."""
+        if path == "fused":
+            native = _NativeRunner(evaluated, self._state)
+            self._runner, self._native = native, native.run
+        else:
+            kind = _ProgramRunner if path == "program" else _TapeRunner
+            self._runner, self._native = kind(evaluated, self._state), None
+        self._path = path
+
+    @property
+    def state(self) -> tuple[Array, ...]:
+        return self._state
+
+    @state.setter
+    def state(self, value: Any) -> None:
+        self.reset(value)  # into the arrays that the runner goes on with
 
     def reset(self, state: Any = None, rows: Any = None) -> None:
         """Restart from the initial state, or from ``state``; all rows, or some of them.
@@ -266,27 +300,6 @@ class Stepper:
         if array.min() < 0 or array.max() >= N:
             raise ArgumentError(f"rows: expected from 0 to {N - 1}, got {array.tolist()}")
         return array.reshape(-1)
-
-    def _checked_out(self, out: Any, shape: tuple[int, ...]) -> Array:
-        if not isinstance(out, np.ndarray):
-            raise DTypeError(f"out: expected a NumPy array, got {type(out).__name__}")
-        check_tensor("out", out, self._dtype, shape=shape)
-        if not out.flags.writeable:
-            raise ArgumentError("out: expected an array that can be written to")
-        if shape[-1] > 1 and out.strides[-1] != out.itemsize:
-            raise ArgumentError(f"out: expected a contiguous last axis, got strides {out.strides}")
-        return out
-
-    def _checked(self, x: Any) -> Array:
-        first = self._cells[0]
-        axes = {2: "(N, I)", 3: "(T, N, I)"}
-        tensor = check_tensor("x", x, self._dtype, axes, last=first.input_size)
-        if tensor.shape[-2] != self._batch:
-            raise ShapeError(f"x: expected a batch of {self._batch}, got shape {tensor.shape}")
-        if tensor.shape[0] == 0:
-            raise ShapeError(f"x: expected at least one step, got shape {tensor.shape}")
-        return np.require(tensor.data, requirements=("C", "A"))
-
 
 class _NativeRunner:
     """All layers in one native call."""
