@@ -233,6 +233,20 @@ class Stepper:
     def repack(self, layers: list[Weights]) -> None: ...
     def run(self, x: Array, y: Array | None = None) -> Array: ...
 
+class LayerStep:
+    def __init__(
+        self,
+        passes: Passes,
+        I: int,
+        operands: tuple[Array, ...],
+        invariants: tuple[Array, ...],
+        state: tuple[Array, ...],
+    ) -> None: ...
+
+class ProgramStepper:
+    def __init__(self, layers: list[LayerStep], state: tuple[Array, ...], lock: Any) -> None: ...
+    def run(self, x: Array, y: Array | None = None) -> Array: ...
+
 def matmul(
     a: Array, b: Array, bias: Array | None, c: Array, dtype: str, n_threads: int, adds: bool = False
 ) -> None: ...

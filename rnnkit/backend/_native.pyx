@@ -236,10 +236,12 @@ cdef extern from "rnnkit.h" nogil:
         int kind, index
     ctypedef struct rk_instruction:
         int op
+        int32_t size[3]
     ctypedef struct rk_row_product:
         int weight
     ctypedef struct rk_weight:
         int invariant
+        int32_t K, M
     ctypedef struct rk_stage:
         int row_first
     ctypedef struct rk_state_place:
@@ -485,6 +487,7 @@ include "passes.pxi"
 # ---- streams ------------------------------------------------------------------------------------
 
 include "stepper.pxi"
+include "program_stepper.pxi"
 
 
 # ---- matrix products ----------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 # A stack of layers run step by step: weights packed once, state in place, nothing allocated per call.
 
+_IN_USE = ("a stepper serves one thread at a time: another is in a call of it, or was when this process was forked, "
+          "which leaves a state between two steps: make another stream then")
+
 cdef enum:
     SHORT_STEP = 1 << 16  # multiply-adds: about a microsecond
 
@@ -88,10 +91,7 @@ cdef class Stepper:
 
     cdef int check_unused(self) except -1:
         if self.in_use:
-            raise RuntimeError(
-                "a stepper serves one thread at a time: another is in a call of it, or was when this "
-                "process was forked, which leaves a state between two steps: make another stream then"
-            )
+            raise RuntimeError(_IN_USE)
         return 0
 
     cdef int make_room(self, idx steps) except -1:
@@ -119,7 +119,8 @@ cdef class Stepper:
 
         Returns y, which is a new array where none is given. x is copied where they share memory.
         """
-        if self.is_step(x) and (y is None or self.is_apart(y, x)):
+        if is_plain_matrix(self.held, x, self.s.N, self.first_input, False) and (
+                y is None or is_plain_matrix(self.held, y, self.s.N, self.s.H, True) and is_apart(self.held, y, x)):
             return self.take_step(x, y)
         cdef Buffers buffers = Buffers(self.code)
         cdef rk_sequence s = self.s
@@ -157,25 +158,6 @@ cdef class Stepper:
         self.in_use = False
         self.s.turn = (s.turn + s.T) % 2  # the next step begins with the weights that this one has read last
         return y
-
-    cdef bint is_step(self, x) noexcept:
-        """Whether it is one step's input in an array as most are, which needs no more checks."""
-        return self.held.is_plain(x, False) and is_of_size(x, self.s.N, self.first_input)
-
-    cdef bint is_apart(self, y, x) noexcept:
-        """Whether it is such an array for the output, in the way of neither x nor the state."""
-        if not (self.held.is_plain(y, True) and is_of_size(y, self.s.N, self.s.H)):
-            return False
-        cdef char *begin = <char *>numpy.PyArray_DATA(y)
-        cdef char *end = begin + numpy.PyArray_NBYTES(y)
-        cdef char *other = <char *>numpy.PyArray_DATA(x)
-        if begin < other + numpy.PyArray_NBYTES(x) and other < end:
-            return False
-        for i in range(self.held.count):
-            other = <char *>self.held.views[i].buf
-            if begin < other + self.held.views[i].len and other < end:
-                return False
-        return True
 
     cdef object take_step(self, x, y):
         cdef rk_sequence s = self.s
@@ -229,6 +211,25 @@ cdef class Stepper:
                 s.y = y
             self.kernel.forward(s)
             s.x = s.y
+
+
+cdef bint is_plain_matrix(Buffers held, array, idx rows, idx columns, bint writable) noexcept:
+    """Whether a step's array is as most are, which needs no more checks."""
+    return held.is_plain(array, writable) and is_of_size(array, rows, columns)
+
+
+cdef bint is_apart(Buffers states, y, x) noexcept:
+    """Whether such an array for the output is in the way of neither x nor a state."""
+    cdef char *begin = <char *>numpy.PyArray_DATA(y)
+    cdef char *end = begin + numpy.PyArray_NBYTES(y)
+    cdef char *other = <char *>numpy.PyArray_DATA(x)
+    if begin < other + numpy.PyArray_NBYTES(x) and other < end:
+        return False
+    for i in range(states.count):
+        other = <char *>states.views[i].buf
+        if begin < other + states.views[i].len and other < end:
+            return False
+    return True
 
 
 cdef bint share_memory(const Py_buffer *a, const Py_buffer *b) noexcept:

@@ -173,9 +173,11 @@ class Stepper(Call):
         if path == "fused":
             native = _NativeRunner(evaluated, self._state)
             self._runner, self._native = native, native.run
+        elif path == "program":
+            program = _ProgramRunner(evaluated, self._state, self._in_use)
+            self._runner, self._native = program, program.step
         else:
-            kind = _ProgramRunner if path == "program" else _TapeRunner
-            self._runner, self._native = kind(evaluated, self._state), None
+            self._runner, self._native = _TapeRunner(evaluated, self._state), None
         self._path = path
 
     @property
@@ -227,7 +229,7 @@ class Stepper(Call):
         evaluated = self._evaluated()
         with backend.backend(self._mode):
             path = self._decided(evaluated)
-        if path == self._path:
+        if path == self._path and isinstance(self._runner, _NativeRunner):
             self._runner.refresh(evaluated)
         else:
             self._run_by(path, evaluated)
@@ -324,23 +326,25 @@ class _NativeRunner:
 
 
 class _ProgramRunner:
-    """The cells' traced programs, one native call for each layer."""
+    """The cells' traced programs: one native call for each layer, and for single steps of most of
+    them one for all.
+    """
 
-    __slots__ = ("_programs",)
+    __slots__ = ("_programs", "step")
 
-    def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
+    step: Callable[[Array, Array | None], Array] | None
+
+    def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...], lock: LockType) -> None:
         from rnnkit.recurrent.program.stream import ProgramRunner
 
         with no_grad():
             self._programs = ProgramRunner(cells, state)
+            stepper = self._programs.stepper(state[0].shape[1], lock)
+        self.step = None if stepper is None else stepper.run
 
     def run(self, x: Array, y: Array) -> None:
         with no_grad():
             self._programs.run(x, y)
-
-    def refresh(self, cells: Sequence[Cell]) -> None:
-        with no_grad():
-            self._programs.refresh(cells)
 
 
 class _TapeRunner:
@@ -368,6 +372,3 @@ class _TapeRunner:
             for own, new in zip(self._state, after, strict=True):
                 own[layer] = new.data
         y[...] = value.data
-
-    def refresh(self, cells: Sequence[Cell]) -> None:
-        self._cells = cells

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -169,3 +170,82 @@ def test_too_many_of_anything():
     program["invariant_sizes"] *= 257
     with pytest.raises(ValueError, match="invariant_sizes: expected at most 256"):
         make(program)
+
+
+def a_layer(changes=(), **arguments):
+    """A step of ``a_program``, which takes x as it is."""
+    passes = passes_of(plan_of(make(a_program())), **{"T": 1, **dict(changes)})
+    run = a_run()
+    state = run["initial"][0].copy()
+    usual = {"I": K, "operands": (), "invariants": run["invariants"], "state": (state,)}
+    return native.LayerStep(passes, **{**usual, **arguments})
+
+
+def test_a_layer_of_a_stream_steps_its_state():
+    run = a_run()
+    weight, state = run["invariants"][0].reshape(K, H), run["initial"][0].copy()
+    stepper = native.ProgramStepper(
+        [a_layer(invariants=run["invariants"], state=(state,))], (state,), Lock()
+    )
+    h = state.reshape(N, H).copy()
+    for x in run["given"][0][0]:
+        h = np.tanh(x @ weight + h)
+        np.testing.assert_allclose(stepper.run(x), h, rtol=1e-12)
+        np.testing.assert_allclose(state.reshape(N, H), h, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"changes": {"T": 2}}, "passes: expected those of one step"),
+        ({"I": K + 1}, "sequence 0: expected"),
+        ({"I": 0}, "sequence 0"),
+        ({"invariants": ()}, "invariants: expected 1, got 0"),
+        ({"invariants": (np.zeros(K * H - 1),)}, "invariant 0: expected"),
+        ({"state": ()}, "initial: expected 1, got 0"),
+        ({"state": (np.zeros(N * H - 1),)}, "initial 0: expected"),
+    ],
+)
+def test_a_wrong_layer_of_a_stream_is_refused_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        a_layer(**arguments)
+
+
+def test_products_of_a_layer_of_a_stream_are_checked():
+    plan = plan_of(make(a_program()), products=((0, 0, False, 1, K),), forward_sequences=(0,))
+    run = a_run()
+
+    def layer(*operands):
+        return native.LayerStep(
+            passes_of(plan, T=1), 2, operands, run["invariants"], (run["initial"][0].copy(),)
+        )
+
+    for operands, message in [
+        ((), "operands: expected more than 0"),
+        ((np.zeros((2, K)),), "operands: expected more than 1"),
+        ((np.zeros((2, K + 1)), np.zeros(K)), "matrix: axis 1"),
+        ((np.zeros((3, K)), np.zeros(K)), "matrix: axis 0"),
+        ((np.zeros((2, K)), np.zeros(K - 1)), "bias: expected"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            layer(*operands)
+    layer(np.zeros((2, K)), np.zeros(K))
+
+
+def test_layers_of_a_stream_have_to_fit():
+    state = np.zeros(N * H)
+    with pytest.raises(ValueError, match="layers: expected one at least"):
+        native.ProgramStepper([], (state,), Lock())
+    with pytest.raises(ValueError, match=f"layers: expected one of N={N} I={H}"):
+        native.ProgramStepper([a_layer(), a_layer()], (state,), Lock())
+    stepper = native.ProgramStepper([a_layer()], (state,), Lock())
+    x = np.zeros((N, K))
+    turned = np.zeros((K, N)).T
+    for wrong in (x[:-1], np.zeros((N, K + 1)), x.astype("float32"), x[None], turned, None):
+        with pytest.raises(ValueError, match="x: expected a contiguous"):
+            stepper.run(wrong)
+    y = np.zeros((N, H))
+    for wrong in (y[:-1], y[:, :-1], y.astype("float32"), state.reshape(N, H)):
+        with pytest.raises(ValueError, match="y: expected a contiguous"):
+            stepper.run(x, wrong)
+    assert stepper.run(x, y) is y

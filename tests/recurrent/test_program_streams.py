@@ -127,6 +127,74 @@ def test_steps_and_blocks_have_the_bits_of_the_whole_sequence(threads, cell, dty
         assert np.isnan(out[..., [0, *range(SIZE + 1, 2 * SIZE)]]).all()
 
 
+OF_INPUTS = (Products, OfTransposed, Nothing)
+"""Whose programs are given products of x and x itself, and nothing else, at every step."""
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_single_steps_have_the_bits_of_the_whole_sequence(threads, cell, dtype, n_threads):
+    module = nn.Recurrent(cell(SIZE, SIZE, dtype), num_layers=3)
+    x = sequence(dtype)
+    threads(n_threads)
+    expected, final = whole(module, x)
+    stepper = module.stream(N)
+    assert (stepper._native is not None) == (cell in OF_INPUTS)
+    out = np.full((N, SIZE), np.nan, dtype)
+    np.testing.assert_array_equal(stepper(x[0]), expected[0])
+    assert stepper(x[1], out=out) is out
+    np.testing.assert_array_equal(out, expected[1])
+    np.testing.assert_array_equal(stepper(x[2:5]), expected[2:5])
+    np.testing.assert_array_equal(stepper(rk.tensor(x[5])).numpy(), expected[5])
+    np.testing.assert_array_equal(stepper(x[6:8].swapaxes(0, 1)[:, 0]), expected[6])
+    for t in (7, 8):
+        np.testing.assert_array_equal(stepper(x[t]), expected[t])
+    np.testing.assert_array_equal(stepper.state[0], final)
+
+
+def test_a_step_that_is_long_has_these_bits_too(threads):
+    module = nn.Recurrent(Products(SIZE, SIZE, "float32"), num_layers=2)
+    x = np.random.default_rng(2).standard_normal((4, 900, SIZE)).astype(np.float32)
+    threads(2)
+    expected, _ = whole(module, x)
+    stepper = module.stream(900)
+    for step, y in zip(x, expected, strict=True):
+        np.testing.assert_array_equal(stepper(step), y)
+
+
+@pytest.mark.parametrize("cell", [Products, More])
+def test_an_output_that_is_in_the_way_of_a_step(native, cell):
+    module = nn.Recurrent(cell(SIZE, SIZE, "float64"), num_layers=2)
+    x = sequence("float64")
+    expected, _ = whole(module, x)
+    stepper = module.stream(N)
+    stepper(x[0], out=stepper.state[0][-1])  # which it is after the step anyway
+    np.testing.assert_array_equal(stepper.state[0][-1], expected[0])
+    memory = x[1].copy()
+    np.testing.assert_array_equal(stepper(memory, out=memory), expected[1])
+    room = np.empty((N + 1, SIZE))
+    room[1:] = x[2]
+    np.testing.assert_array_equal(stepper(room[1:], out=room[:-1]), expected[2])
+    before = stepper.state_dict()
+    np.testing.assert_array_equal(stepper(x[3], out=stepper.state[0][0]), expected[3])
+    stepper.load_state_dict(before)
+    np.testing.assert_array_equal(stepper(x[3]), expected[3])
+
+
+def test_single_steps_serve_one_thread_at_a_time(native):
+    module = nn.Recurrent(Products(SIZE, SIZE, "float64"))
+    x = sequence("float64")
+    expected, _ = whole(module, x)
+    stepper = module.stream(N)
+    with stepper._in_use, pytest.raises(RuntimeError, match="one thread at a time"):
+        stepper(x[0])
+    np.testing.assert_array_equal(stepper(x[0]), expected[0])
+    with pytest.raises(rk.errors.ShapeError, match="x: expected a batch"):
+        stepper(x[0, 1:])
+    np.testing.assert_array_equal(stepper(x[1]), expected[1])
+
+
 class Random(Base):
     def draw(self, steps, batch):
         return (rk.randn(steps, batch, SIZE, dtype=self.dtype),)
@@ -158,10 +226,12 @@ def test_weights_are_those_of_the_time_when_they_were_taken(native, cell):
     for parameter in module.parameters():
         parameter.data *= 0.5
     after, _ = whole(module, x)
-    np.testing.assert_array_equal(stepper(x), before)
+    np.testing.assert_array_equal(stepper(x[0]), before[0])
+    np.testing.assert_array_equal(stepper(x[1:]), before[1:])
     stepper.refresh()
     stepper.reset()
-    np.testing.assert_array_equal(stepper(x), after)
+    np.testing.assert_array_equal(stepper(x[0]), after[0])
+    np.testing.assert_array_equal(stepper(x[1:]), after[1:])
 
 
 def test_another_number_of_threads_is_taken_at_once(threads):

@@ -9,7 +9,7 @@ import numpy as np
 
 from rnnkit import backend
 from rnnkit.autograd.tensor import wrap
-from rnnkit.backend._native import Passes, dense, rows
+from rnnkit.backend._native import LayerStep, Passes, ProgramStepper, dense, rows
 from rnnkit.backend.products import always_native
 from rnnkit.recurrent.held import held_by
 from rnnkit.recurrent.program.prepared import Prepared
@@ -35,14 +35,21 @@ class ProgramRunner:
 
     def __init__(self, cells: Sequence[Cell], state: tuple[Array, ...]) -> None:
         self._state = state
-        self.refresh(cells)
-
-    def refresh(self, cells: Sequence[Cell]) -> None:
-        """Compute again what depends on parameters alone."""
         self._layers = [
-            _Layer(cell, tuple([each[i].reshape(-1) for each in self._state]))
+            _Layer(cell, tuple([each[i].reshape(-1) for each in state]))
             for i, cell in enumerate(cells)
         ]
+
+    def stepper(self, N: int, lock: Any) -> ProgramStepper | None:
+        """What takes single steps of N rows in one native call, where every layer's program is
+        given its input and products of it, and nothing else at each step.
+
+        Args:
+            lock: not to be had while ``run`` is.
+        """
+        if not all(layer.steps_by_input for layer in self._layers):
+            return None
+        return ProgramStepper([layer.step(N) for layer in self._layers], self._state, lock)
 
     def run(self, x: Array, y: Array) -> None:
         value, last = (x, y) if x.ndim == 3 else (x[None], y[None])
@@ -73,15 +80,24 @@ class _Layer:
         self._sizes: tuple[int, int, int] | None = None
         self._passes: Any = None
 
+    @property
+    def steps_by_input(self) -> bool:
+        step, variant = self._step, self._variant
+        given = [*variant.rows, *variant.planned.forward_given]
+        return variant.products is not None and all(value is step.x for value in given)
+
+    def step(self, N: int) -> LayerStep:
+        passes, prepared = self._passes_for(1, N), self._prepared
+        return LayerStep(
+            passes, self._step.x.size, prepared.operands, prepared.given, self._state
+        )
+
     def run(self, x: Array, y: Array | None) -> Array:
         """(T, N, I) to (T, N, features of the output), in ``y`` where that is given."""
         T, N, _ = x.shape
         sizes = T, N, backend.get_num_threads()
         if self._sizes != sizes:
-            self._passes = Passes(
-                self._variant.planned.native, self._dtype, sizes[2], T, N, None, False,
-                "time_first", T, self._prepared.packed,
-            )
+            self._passes = self._passes_for(T, N)
             self._sizes = sizes
         multiplied, given = self._inputs(x)
         if y is None:
@@ -91,6 +107,12 @@ class _Layer:
             ((y, "time_first"),), self._state, (), self._state,
         )
         return y
+
+    def _passes_for(self, T: int, N: int) -> Passes:
+        return Passes(
+            self._variant.planned.native, self._dtype, backend.get_num_threads(), T, N, None, False,
+            "time_first", T, self._prepared.packed,
+        )
 
     def _inputs(self, x: Array) -> tuple[tuple[Array, ...], tuple[Placed, ...]]:
         """The rows that products before the loop are made of, and the program's other inputs."""
