@@ -89,6 +89,30 @@ def test_a_semicolon_between_decimal_commas_is_the_delimiter(table, content):
         read_table(table(content))
 
 
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        ("x\n1,5\n2,25\n", [1.5, 2.25]),
+        ("x\n1\n2,25\n", [1, 2.25]),
+        ("1,5\n2,25\n", [1.5, 2.25]),
+        ("1,5\n", [1.5]),
+    ],
+)
+def test_one_column_may_have_decimal_commas(table, content, values):
+    assert read_table(table(content), decimal=",").values[:, 0].tolist() == values
+    assert read_table(table("x,y\n1,5\n"), decimal=",").values.tolist() == [[1, 5]]
+    assert read_table(table('"1,5",2\n"2,5",3\n'), decimal=",").values[0].tolist() == [1.5, 2]
+
+
+def test_commas_of_one_column_are_not_taken_for_decimal_ones_unasked(table):
+    assert read_table(table("1,5\n2,25\n")).values.tolist() == [[1, 5], [2, 25]]
+    with pytest.raises(ArgumentError, match=r":2: column 'x': .*'1,5'; with decimal=',' it is"):
+        read_table(table("x\n1,5\n2,25\n"))
+    for cell in ("a,b", "1,5,6"):
+        with pytest.raises(ArgumentError, match=":2: expected 1 cells as in the first row"):
+            read_table(table(f"x\n{cell}\n"))
+
+
 def test_a_delimiter_cuts_the_rows_alike(table):
     assert read_table(table("a,b;c\n1,2\n")).names == ("a", "b;c")
     assert read_table(table("a,b;c,d|e\n1,2,3\n")).names == ("a", "b;c", "d|e")
@@ -149,6 +173,7 @@ def test_cells_of_text_may_hold_anything(table):
         ("1,2\n3,4\n", {"columns": ["x"]}, "the file has no header"),
         ("x\n1\n", {"missing": "drop"}, "missing: expected 'refuse' or 'carry'"),
         ("x\n1\n", {"delimiter": ",,"}, "delimiter"),
+        ("x\n1\n", {"delimiter": "\n"}, "delimiter"),
         ("", {}, "empty"),
         (b"x,y\n1,\xff\n", {}, "invalid byte"),
         (b"x,y\n1,\x00\n", {}, "zero"),

@@ -76,7 +76,7 @@ def read_table(
             has no number there and one in the row below.
         delimiter: by default the one of comma, semicolon, tabulator and bar that cuts the first
             two rows alike, and the first into most cells; not the comma where the cells between
-            others are numbers with decimal commas.
+            others are numbers with decimal commas, nor in one column of such.
         decimal: what stands before the fractions, "." or ",". Separators of thousands are not
             read.
         missing: what to do with an empty cell, or one that says ``?``, ``-``, ``NA``, ``N/A``,
@@ -88,12 +88,25 @@ def read_table(
             column that there is not, rows of different lengths, quotes that do not close, a file
             without rows of numbers; and as ``read_text`` does.
     """
+    table = read_text_table(path, header=header, delimiter=delimiter, decimal=decimal)
+    return numbers_of(table, path, columns, decimal=decimal, missing=missing)
+
+
+def numbers_of(
+    table: TextTable,
+    path: str | os.PathLike[str],
+    columns: Sequence[str | int] | None = None,
+    *,
+    decimal: str = ".",
+    missing: str = "refuse",
+) -> Table:
+    """The numbers of a table that was read from ``path``; arguments and errors as above."""
     check_choice("missing", missing, ("refuse", "carry"))
     check_choice("decimal", decimal, _BY_DECIMAL)
     if columns is not None:
         columns = check_list("columns", columns, "names or numbers of columns")
     path = os.fspath(path)
-    names, rows, lines = read_text_table(path, header=header, delimiter=delimiter)
+    names, rows, lines = table
     if not rows:
         raise ArgumentError(f"{path}: no rows below the header")
     width = len(rows[0])
@@ -123,7 +136,11 @@ def read_table(
 
 
 def read_text_table(
-    path: str | os.PathLike[str], *, header: bool | None = None, delimiter: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    header: bool | None = None,
+    delimiter: str | None = None,
+    decimal: str = ".",
 ) -> TextTable:
     """The cells of a CSV file as texts, blank lines left out; arguments and errors as above.
 
@@ -131,6 +148,7 @@ def read_text_table(
     doubled quotes.
     """
     name = os.fspath(path)
+    check_choice("decimal", decimal, _BY_DECIMAL)
     header = None if header is None else check_bool("header", header)
     is_one = isinstance(delimiter, str) and len(delimiter) == 1 and delimiter not in '"\r\n'
     if delimiter is not None and not is_one:
@@ -140,9 +158,8 @@ def read_text_table(
     lines: list[int] = []
     begin = 1
     with _cells_of_any_length():
-        reader = csv.reader(
-            lines_of_text, delimiter=delimiter or _guess_delimiter(lines_of_text), strict=True
-        )
+        mark = delimiter or _guess_delimiter(lines_of_text, decimal)
+        reader = csv.reader(lines_of_text, delimiter=mark, strict=True)
         try:
             for row in reader:
                 if any(cell.strip() for cell in row):
@@ -233,15 +250,21 @@ def _has_header(rows: list[list[str]]) -> bool:
     )
 
 
-def _guess_delimiter(lines: list[str]) -> str:
+def _guess_delimiter(lines: list[str], decimal: str) -> str:
     first_two = list(islice(filter(str.strip, lines), 2))
+    by_commas = [_cut(line, ",") for line in first_two]
+    # The commas of "1,5" and "2,5" alone may be either; that of "x" and "1,5" cuts nothing alike.
+    one_column = all("," not in line or _has_decimal_commas([line]) for line in first_two) and (
+        decimal == "," or len(by_commas[0]) != len(by_commas[-1])
+    )
 
     def rank(mark: str) -> tuple[bool, bool, int, bool]:
         rows = [_cut(line, mark) for line in first_two]
         count = len(rows[0])
         alike = count == len(rows[-1]) > 1
-        between_decimals = mark != "," and alike and any(map(_has_decimal_commas, rows))
-        return between_decimals, alike, count, count > 1 and mark != ","
+        cut = alike or one_column
+        between_decimals = mark != "," and cut and any(map(_has_decimal_commas, rows))
+        return between_decimals, alike, count, mark != "," and (count > 1 or decimal == ",")
 
     return max(_DELIMITERS, key=rank)
 
