@@ -57,6 +57,21 @@ def test_texts_come_where_they_are_accepted(tmp_path):
         read_arrays(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize("point", [0xD800, 0xDFFF, 0x110000, 0xFFFFFFFF])
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_texts_of_what_are_no_characters_are_refused(tmp_path, point, shape):
+    texts = np.full(shape, "ab")
+    points = texts.reshape(-1).view(np.uint32)
+    for good in (0xD7FF, 0xE000, 0x10FFFF):
+        points[-1] = good
+        np.save(tmp_path / "a.npy", texts)
+        assert read_array(tmp_path / "a.npy", kinds="U").reshape(-1)[-1] == "a" + chr(good)
+    points[-1] = point
+    np.save(tmp_path / "a.npy", texts)
+    with pytest.raises(ArgumentError, match="damaged: it holds numbers that are no characters"):
+        read_array(tmp_path / "a.npy", kinds="U")
+
+
 def header(text, version=b"\x01\x00"):
     raw = text.encode("latin-1")
     size = len(raw).to_bytes(2 if version[0] == 1 else 4, "little")
@@ -77,6 +92,10 @@ HOSTILE = {
         "limit|not an .npy",
     ),
     "a negative size": (header(HUGE.replace("1000000000000", "-1")), "damaged: shape"),
+    "no elements, vast axes": (
+        header(HUGE.replace("1000000000000, 3", "0, 4611686018427387904")),
+        "damaged: shape",
+    ),
     "many axes": (header(HUGE.replace("1000000000000", "1," * 200 + "1")), "damaged: shape"),
     "objects": (npy(np.array([{}, None]), allow_pickle=True), "Python objects"),
     "records": (npy(np.zeros(2, [("a", "f4"), ("b", "f8")])), "dtype"),

@@ -16,6 +16,9 @@ def test_files_are_joined_at_line_ends(tmp_path):
     for name, text in (("a", "one"), ("b", "two\n"), ("c", "three")):
         (tmp_path / name).write_text(text)
     assert read_texts([tmp_path / "c", tmp_path / "b", tmp_path / "a"]) == "three\ntwo\none"
+    for nothing in ([], "c"):
+        with pytest.raises(ArgumentError, match=r"^paths: expected"):
+            read_texts(nothing)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -181,7 +182,9 @@ def _check(header: _Header, name: str, size: int, kinds: str, limit: int | None)
         raise ArgumentError(f"{name}: holds Python objects, which are not read; save plain arrays")
     if dtype.kind not in kinds or dtype.names or dtype.shape or not dtype.itemsize:
         raise ArgumentError(f"{name}: dtype {dtype} is not accepted here")
-    if len(shape) > 32 or any(n < 0 for n in shape):
+    # NumPy counts the sizes that are not 0, even where an array has no elements.
+    vast = math.prod(n for n in shape if n) * dtype.itemsize > sys.maxsize
+    if len(shape) > 32 or any(n < 0 for n in shape) or (vast and 0 in shape):
         raise ArgumentError(f"{name}: damaged: shape {shape}")
     if limit is not None and header.bytes > limit:
         raise ArgumentError(f"{name}: {shape} takes {header.bytes} bytes; the limit is {limit}")
@@ -205,6 +208,10 @@ def _checked(
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ArgumentError(f"{name}: not a finite number at {list(place)}: {array[place]}")
+    if array.dtype.kind == "U":
+        points = np.atleast_1d(array).view(np.uint32)
+        if ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any():
+            raise ArgumentError(f"{name}: damaged: it holds numbers that are no characters")
     return array
 
 

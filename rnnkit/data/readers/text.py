@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from rnnkit.checks import check_size
+from rnnkit.checks import check_list, check_size
 from rnnkit.errors import ArgumentError
 
 PIECE = 1 << 22  # bytes of a text that are read at a time
@@ -24,8 +24,13 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def read_texts(paths: Iterable[str | os.PathLike[str]]) -> str:
-    """The texts of several files in the order given, each beginning on a line of its own."""
-    texts = [read_text(path) for path in paths]
+    """The texts of several files in the order given, each beginning on a line of its own.
+
+    Raises ArgumentError as ``read_text`` does, and when there is no file.
+    """
+    texts = [read_text(path) for path in check_list("paths", paths, "several paths")]
+    if not texts:
+        raise ArgumentError("paths: expected at least one file, got none")
     return "".join(text if text.endswith("\n") else text + "\n" for text in texts[:-1]) + texts[-1]
 
 
