@@ -276,6 +276,28 @@ def test_columns_by_number_and_name(tmp_path):
     assert task.columns.targets == [1]
 
 
+def test_a_column_called_step_leaves_the_numbers_of_the_moments(tmp_path):
+    path = write_csv(tmp_path / "sales.csv", waves(), ("step", "_step"))
+    train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=1))
+    records = list(ForecastTask.load(tmp_path / "run").predict(path))
+    assert [record.pop("__step") for record in records] == [1, 2, 3, 4]
+    assert all(record.keys() == {"step", "_step"} for record in records)
+    assert all(30 < record["step"] < 90 for record in records)
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    path = write_csv(tmp_path / "sales.csv", waves())
+    train(tmp_path / "run", [path], dataclasses.replace(SMALL, epochs=1))
+    loaded = ForecastTask.load(tmp_path / "run")
+    out, into = os.pipe()
+    with os.fdopen(into, "wb") as file:
+        file.write(path.read_bytes())
+    try:
+        assert list(loaded.predict(f"/dev/fd/{out}")) == list(loaded.predict(path))
+    finally:
+        os.close(out)
+
+
 def test_decimal_commas(tmp_path):
     values = waves()
     path = write_csv(tmp_path / "sales.csv", values)
@@ -308,7 +330,7 @@ def test_columns_of_one_name_are_refused_before_training(tmp_path, names, column
         ({"log": True}, "sales.csv: log: expected numbers above 0, got -"),
         ({"window": 200}, "sales.csv: part: moments 0 to 112 hold no target of 4"),
         ({"test": 0.9}, "sales.csv: length: 160 moments are too few for a validation part of "),
-        ({"season": 130}, "sales.csv: training: expected more than 130 moments, got 112"),
+        ({"season": 112}, "sales.csv: season: expected less than the 112 moments of the training"),
         ({"difference": 112}, "sales.csv: difference: expected less than the 112 moments of the"),
     ],
 )

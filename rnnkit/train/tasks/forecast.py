@@ -19,10 +19,10 @@ from rnnkit.data import (
     SeriesWindows,
     Table,
     naive_error,
-    read_table,
     read_text_table,
     split_series,
 )
+from rnnkit.data.readers.table import numbers_of
 from rnnkit.data.series import SCALINGS, cast_finite, check_series
 from rnnkit.data.vocabulary import check_names
 from rnnkit.errors import ArgumentError, ShapeError, warn
@@ -147,7 +147,8 @@ class LoadedForecast(Loaded):
     def predict(self, inputs: Any) -> Iterator[dict[str, Any]]:
         """The moments after the end of a CSV file, or of an array (L, C) of the same columns.
 
-        Yields ``{"step": 1, name: value, ...}`` for each, in the units of the file.
+        Yields ``{"step": 1, name: value, ...}`` for each, in the units of the file; where a column
+        has the name "step", the number is under "_step".
 
         Raises ArgumentError when the file is too short or lacks a column.
         """
@@ -163,8 +164,11 @@ class LoadedForecast(Loaded):
         history = values[-max(columns.transform.lag, 1) :, None, columns.targets]
         forecasts = self._units(columns.transform.inverse(outputs, history, columns.targets))
         names = [columns.names[place] for place in columns.targets]
+        number = "step"
+        while number in names:
+            number = f"_{number}"
         for step, moment in enumerate(forecasts[:, 0].tolist(), 1):
-            yield {"step": step, **dict(zip(names, moment, strict=True))}
+            yield {number: step, **dict(zip(names, moment, strict=True))}
 
     def backtest(self, source: Any = None) -> Backtest:
         """The backtest on the run's own test part, or on the whole of another file or array.
@@ -277,14 +281,15 @@ class ForecastTask(Task):
         # All that is learnt of the numbers is learnt here.
         first = slice(*self.parts[0])
         season = settings.season or 1
-        if settings.difference >= first.stop:
-            raise ArgumentError(
-                f"difference: expected less than the {first.stop} moments of the training part, "
-                f"got {settings.difference}"
-            )
+        for name, moments in (("difference", settings.difference), ("season", season)):
+            if moments >= first.stop:
+                raise ArgumentError(
+                    f"{name}: expected less than the {first.stop} moments of the training part, "
+                    f"got {moments}"
+                )
         transform = SeriesTransform.fit(self.series[first], settings.scaling, settings.difference)
         known = self.table.values[first]
-        still = (known[season:] == known[:-season]).all(0) & (len(known) > season)
+        still = (known[season:] == known[:-season]).all(0)
         if names := [self.table.names[place] for place in targets if still[place]]:
             seasonally = "from season to season " if season > 1 else ""
             raise ArgumentError(
@@ -480,13 +485,13 @@ def _read(
 ) -> Table:
     """The columns of the settings; ``names``: those that a run read, which are asked for where the
     file names its columns."""
-    known = read_text_table(path).names
+    table = read_text_table(path, decimal=settings.decimal)
     chosen: list[str | int] | None = None
-    if names is not None and known is not None:
+    if names is not None and table.names is not None:
         chosen = list(names)
     elif settings.columns is not None:
-        chosen = [_column(part, known) for part in _split(settings.columns)]
-    return read_table(path, chosen, decimal=settings.decimal, missing=settings.missing)
+        chosen = [_column(part, table.names) for part in _split(settings.columns)]
+    return numbers_of(table, path, chosen, decimal=settings.decimal, missing=settings.missing)
 
 
 def _split(text: str) -> list[str]:
