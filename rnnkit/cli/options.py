@@ -77,6 +77,27 @@ def refuse(
             arguments.usage_error(f"argument {option.flag}: {rest}")
 
 
+def as_typed(error: ArgumentError, options: Sequence[Option], command: str = "") -> ArgumentError:
+    """``error`` of a file with ``options`` as they are typed: ``--missing carry`` where it says
+    ``missing='carry'``, and ``FILE: --log: ...`` where it says ``FILE: log: ...``.
+
+    ``command``: what takes them, where it is not the one that was called.
+    """
+    flags = {option.name: f"{command} {option.flag}".lstrip() for option in options}
+    name, text = "|".join(flags), str(error)
+    text = re.sub(rf"\b({name})='([^']*)'", lambda found: f"{flags[found[1]]} {found[2]}", text)
+    if not command:
+        text = re.sub(rf"(?<=: )({name})(?=: )", lambda found: flags[found[1]], text, count=1)
+    return ArgumentError(text)
+
+
+def path(text: str) -> str:
+    """The type of an argument that is a path."""
+    if not text:  # as a variable of a script that was not set
+        raise argparse.ArgumentTypeError("expected a path, got ''")
+    return text
+
+
 def _arguments(option: Option) -> dict[str, Any]:
     about = option.about
     help_text = about.help
@@ -93,6 +114,8 @@ def _arguments(option: Option) -> dict[str, Any]:
     if about.choices:
         shown = {"metavar": about.metavar} if about.metavar else {}
         return {**found, "choices": about.choices, **shown}
+    if about.metavar == "FILE":
+        return {**found, "type": path, "metavar": about.metavar}
     metavar = about.metavar or _METAVARS[option.type]
     return {**found, "type": _converter(option), "metavar": metavar}
 

@@ -98,7 +98,7 @@ def _fill_train(parser: OneLineParser, args: list[str]) -> list[str]:
     task = task_type(name)
     if parser.prog.endswith(f" {name}"):
         parser.description = f"Train {task.help}."
-    parser.add_argument("files", nargs="*", type=_path, metavar="FILE", help=task.files_help)
+    parser.add_argument("files", nargs="*", type=options.path, metavar="FILE", help=task.files_help)
     of_settings, of_show = settings_options(task.settings_type), method_options(task.show)
     options.add(parser, of_settings)
     output = parser.add_argument_group("output")
@@ -117,7 +117,7 @@ def _fill_resume(parser: OneLineParser, args: list[str]) -> list[str]:
     from rnnkit.cli import options, resume
     from rnnkit.train.options import method_options
 
-    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=options.path, metavar="RUN", help=_RUN)
     found = method_options(_task_named_in(args).show)
     options.add(parser, found)
     _add_machine(parser)
@@ -126,20 +126,20 @@ def _fill_resume(parser: OneLineParser, args: list[str]) -> list[str]:
 
 
 def _fill_sample(parser: OneLineParser, args: list[str]) -> list[str]:
-    from rnnkit.cli import sample
+    from rnnkit.cli import options, sample
 
-    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=options.path, metavar="RUN", help=_RUN)
     _add_use(parser, args, "sample", sample.run)
     return args
 
 
 def _fill_predict(parser: OneLineParser, args: list[str]) -> list[str]:
-    from rnnkit.cli import predict
+    from rnnkit.cli import options, predict
 
-    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=options.path, metavar="RUN", help=_RUN)
     parser.add_argument(
         "input",
-        type=_path,
+        type=options.path,
         metavar="INPUT",
         help="a file of inputs; - for lines from standard input",
     )
@@ -148,13 +148,13 @@ def _fill_predict(parser: OneLineParser, args: list[str]) -> list[str]:
 
 
 def _fill_evaluate(parser: OneLineParser, args: list[str]) -> list[str]:
-    from rnnkit.cli import evaluate
+    from rnnkit.cli import evaluate, options
 
-    parser.add_argument("folder", type=_path, metavar="RUN", help=_RUN)
+    parser.add_argument("folder", type=options.path, metavar="RUN", help=_RUN)
     parser.add_argument(
         "files",
         nargs="*",
-        type=_path,
+        type=options.path,
         metavar="FILE",
         help="by default the held-out part of the run",
     )
@@ -188,13 +188,7 @@ def _add_use(
             parser.epilog += f"shown by: {parser.prog} RUN --help"
         else:
             parser.epilog = f"The options of a run's task are shown by: {parser.prog} RUN --help"
-    _finish(parser, run, options=found)
-
-
-def _path(text: str) -> str:
-    if not text:  # as a variable of a script that was not set
-        raise argparse.ArgumentTypeError("expected a path, got ''")
-    return text
+    _finish(parser, run, task=task, options=found)
 
 
 def _nothing() -> None:

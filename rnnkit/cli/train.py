@@ -17,7 +17,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = _settings(arguments)
     machine.apply(arguments)
-    task = arguments.task.prepare(arguments.files, settings)
+    try:
+        task = arguments.task.prepare(arguments.files, settings)
+    except ArgumentError as error:
+        raise options.as_typed(error, arguments.settings_options) from None
     options.refuse_idle(arguments, arguments.settings_options, task.idle)
     if task.note:
         note(task.note)

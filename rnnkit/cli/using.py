@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rnnkit.cli import machine, options
 from rnnkit.errors import ArgumentError
+from rnnkit.train.options import settings_options
 
 
 def method_of_run(arguments: argparse.Namespace, name: str) -> Callable[..., Any]:
@@ -21,6 +23,10 @@ def method_of_run(arguments: argparse.Namespace, name: str) -> Callable[..., Any
 
     machine.apply(arguments)
     loaded = load_run(arguments.folder)
+    if loaded.task_type is not arguments.task:  # the parser took another run for this one
+        arguments.usage_error(
+            f"argument RUN: {arguments.folder!r} goes before the options and other arguments"
+        )
     method = getattr(loaded, name, None)
     if method is None:
         able = (task for task in TASKS if hasattr(task_type(task).loaded_type, name))
@@ -30,19 +36,25 @@ def method_of_run(arguments: argparse.Namespace, name: str) -> Callable[..., Any
         )
 
     def call(*positional: Any) -> Any:
-        try:
+        with _named_as_typed(arguments):
             found = method(*positional, **options.values(arguments, arguments.options))
-        except ArgumentError as error:
-            options.refuse(arguments, arguments.options, error)
-            raise
         return _checked(arguments, found) if name != "evaluate" else found
 
     return call
 
 
 def _checked(arguments: argparse.Namespace, found: Iterable[Any]) -> Iterable[Any]:
-    try:
+    with _named_as_typed(arguments):
         yield from found
+
+
+@contextmanager
+def _named_as_typed(arguments: argparse.Namespace) -> Iterator[None]:
+    try:
+        yield
     except ArgumentError as error:
-        options.refuse(arguments, arguments.options, error)
-        raise
+        files = getattr(arguments, "files", None) or [getattr(arguments, "input", "")]
+        if str(error).partition(": ")[0] not in files:  # which may have the name of an option
+            options.refuse(arguments, arguments.options, error)
+        of_run = settings_options(arguments.task.settings_type)
+        raise options.as_typed(error, of_run, "rnnkit train") from None

@@ -60,6 +60,37 @@ def test_forecast(place):
         assert message in assert_one_line_error(result)
 
 
+def test_what_a_file_lacks_names_the_options_as_they_are_typed(place):
+    """Also where they are those of another command, with which the run was trained."""
+    (place / "week.csv").write_text("day,price\n" + "".join(f"{i},{i % 7}\n" for i in range(40)))
+    run(place, "train", "forecast", "week.csv", *FEW, "--window", "4", "--horizon", "2",
+        "--target", "price", "--output", "g")  # fmt: skip
+    (place / "gap.csv").write_text("day,price\n" + "1,2\n" * 40 + "1,\n")
+    (place / "comma.csv").write_text("day;price\n" + "1;2,5\n" * 40)
+    train = ["train", "forecast"]
+    for arguments, message in (
+        ([*train, "gap.csv"], "gap.csv:42: column 'price': no value (''); --missing carry takes "),
+        (["predict", "g", "gap.csv"], "no value (''); rnnkit train --missing carry takes the last"),
+        (["evaluate", "g", "gap.csv"], "no value (''); rnnkit train --missing carry takes the "),
+        ([*train, "comma.csv"], "got '2,5'; with --decimal , it is one"),
+        ([*train, "week.csv", "--log"], "week.csv: --log: expected numbers above 0, got 0"),
+        ([*train, "price.csv", "--difference", "90"], "price.csv: --difference: expected less"),
+        (["train", "translate", "low", "high", "--max-words", "1"], "--max-words: all pairs are"),
+    ):
+        assert message in assert_one_line_error(rnnkit(*arguments, cwd=place)), arguments
+
+
+def test_another_run_among_the_arguments_is_not_taken_for_the_run(place):
+    (place / "fox.txt").write_text("the quick brown fox jumps over the lazy dog. " * 30)
+    few = [*FEW, "--embedding", "4", "--output"]
+    run(place, "train", "fox.txt", "--batch", "2", "--length", "8", *few, "text")
+    run(place, "train", "compose", "songs.json", *few, "music")
+    result = rnnkit("sample", "--prompt", "text", "music", cwd=place)
+    line = assert_one_line_error(result, 2)
+    assert "argument RUN: 'music' goes before the options and other arguments" in line
+    assert run(place, "sample", "text", "--prompt", "music", "--length", "3").stdout[:5] == "music"
+
+
 def test_translate(place):
     trained = run(
         place, "train", "translate", "low", "high", *FEW, "--embedding", "4", "--output", "t"
@@ -77,6 +108,15 @@ def test_translate(place):
     assert set(json.loads(run(place, "evaluate", "t", "low", "high", "--json").stdout)) >= {"BLEU"}
     result = rnnkit("predict", "t", "-", "--beam", "0", cwd=place, input="")
     assert "argument --beam: expected 1 or more" in assert_one_line_error(result, 2)
+    idle = rnnkit("predict", "t", "-", "--attention", "b.png", cwd=place, input=" \n\n")
+    line = assert_one_line_error(idle, 2)
+    assert "argument --attention: expected a line with words to draw, got none" in line
+    assert len(idle.stdout.splitlines()) == 2
+    result = rnnkit("predict", "t", "-", "--attention", "", cwd=place, input="a\n")
+    assert "argument --attention: expected a path, got ''" in assert_one_line_error(result, 2)
+    # A file may be called as an option is.
+    result = rnnkit("predict", "t", "beam", "--beam", "2", cwd=place)
+    assert "rnnkit: error: beam: cannot be read: No such" in assert_one_line_error(result)
     result = rnnkit("train", "translate", "low", "--attention", "dot", cwd=place)
     assert "argument --attention: dot needs" in assert_one_line_error(result, 2)
 

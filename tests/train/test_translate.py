@@ -292,7 +292,7 @@ def test_what_cannot_be_learnt_from_is_named(tmp_path):
     with pytest.raises(ArgumentError, match=r"few.txt: 2 pairs are too few"):
         TranslateTask.prepare([path], SMALL)
     path = write_pairs(tmp_path / "long.txt", Pairs(reversals().sources, ["a b " * 9] * 336))
-    with pytest.raises(ArgumentError, match="all pairs are longer than max_words, 10"):
+    with pytest.raises(ArgumentError, match="max_words: all pairs are longer than 10 words"):
         TranslateTask.prepare([path], dataclasses.replace(SMALL, max_words=10))
     with pytest.raises(ArgumentError, match="c: expected two files"):
         TranslateTask.prepare(["a", "b", "c"], SMALL)

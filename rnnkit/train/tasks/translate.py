@@ -140,7 +140,8 @@ class LoadedTranslate(Loaded):
         Yields ``{"source": line, "translation": text, "score": log-probability}``, in their order.
 
         Raises:
-            ArgumentError: beam is out of range, or a picture is asked of a model without attention.
+            ArgumentError: beam is out of range, or a picture is asked of a model without attention;
+                after the last record, when it is asked of lines without words.
             MissingPackageError: a picture needs matplotlib. OSError: it cannot be written.
         """
         integer("beam", beam, 1, _WIDEST)
@@ -172,6 +173,8 @@ class LoadedTranslate(Loaded):
                 yield {
                     "source": line.strip(), "translation": join_words(translation), "score": score
                 }  # fmt: skip
+        if picture is not None:
+            raise ArgumentError("attention: expected a line with words to draw, got none")
 
     def _search(self, words: list[list[str]], beam: int) -> list[tuple[list[str], float]]:
         """The target words of each list of source words, and their log-probability."""
@@ -402,7 +405,9 @@ def _parts(pairs: Pairs, settings: TranslateSettings, source: str) -> dict[str, 
         if max(len(tokenize_words(text)) for text in texts) <= settings.max_words
     ]
     if not short:
-        raise ArgumentError(f"{source}: all pairs are longer than max_words, {settings.max_words}")
+        raise ArgumentError(
+            f"{source}: max_words: all pairs are longer than {settings.max_words} words"
+        )
     parts["training"] = Pairs(*([side[place] for place in short] for side in parts["training"]))
     return parts
 
