@@ -24,18 +24,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        return _reported(argv)
+    except BrokenPipeError:
+        _forget_what_cannot_be_written()
+        return BROKEN_PIPE
+
+
+def _reported(argv: Sequence[str] | None) -> int:
+    try:
         code = _run(argv)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _forget_stdout()
-        return BROKEN_PIPE
+        raise
     except KeyboardInterrupt:
         note("interrupted")
         return INTERRUPTED
     except (RnnkitError, OSError, MemoryError) as error:
         note(f"error: {describe(error)}")
-        _forget_stdout()
+        _forget_what_cannot_be_written()
         return 1
 
 
@@ -72,12 +79,13 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (until the process ends)
 
 
-def _forget_stdout() -> None:
-    """Keep the interpreter from failing at exit on text that cannot be written."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
+def _forget_what_cannot_be_written() -> None:
+    """Keep the interpreter from failing at exit on it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream.fileno())
+                os.close(null)

@@ -40,7 +40,7 @@ def run(
 
     try:
         outcome = train()
-    except RunError:
+    except (RunError, BrokenPipeError):
         raise
     except (TrainingError, OSError, MemoryError) as error:
         raise TrainingError(f"{describe(error)}; {_what_is_saved(folder)}") from None

@@ -16,11 +16,16 @@ _BLOCK = 1 << 20
 
 
 def record_files(files: Sequence[str | os.PathLike[str]]) -> list[dict[str, Any]]:
-    """For each file its absolute path, its size and a hash of its content, as JSON can hold them.
+    """For each file its absolute path, its size and a hash of its content, as JSON can hold them;
+    of a pipe the path alone, as what was read of it is gone.
 
     Raises ArgumentError, in one line that names the file, when one cannot be read.
     """
-    return [_record(os.path.abspath(os.fspath(name)), os.fspath(name)) for name in files]
+    paths = [os.path.abspath(os.fspath(name)) for name in files]
+    return [
+        {"path": path} if _is_pipe(path) else _record(path, os.fspath(name))
+        for name, path in zip(files, paths, strict=True)
+    ]
 
 
 @contextmanager
@@ -43,6 +48,8 @@ def find_files(record: Mapping[str, Any]) -> list[str]:
         raise ArgumentError("expected a list 'files' of objects with a 'path'")
     for file in files:
         path = file["path"]
+        if _is_pipe(path):  # whose end nobody need ever write to
+            raise RunError(f"the run cannot go on without its data: {path}: is a pipe, no file")
         try:
             now = _record(path, path)
         except ArgumentError as error:
@@ -60,6 +67,15 @@ def _state(name: str | os.PathLike[str]) -> tuple[int, int, int] | None:
         return None
     regular = stat.S_ISREG(status.st_mode)
     return (status.st_ino, status.st_size, status.st_mtime_ns) if regular else None
+
+
+def _is_pipe(path: str) -> bool:
+    """Whether it is one, or a device: something that cannot be read twice."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # which reading it says better
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _record(path: str, name: str) -> dict[str, Any]:

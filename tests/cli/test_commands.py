@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -269,6 +270,31 @@ def test_a_reader_that_goes_away_ends_it_quietly(run_folder, tmp_path):
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 141
     process.stderr.close()
+
+
+def test_a_reader_of_what_is_said_that_goes_away_ends_training_quietly(tmp_path, text_file):
+    process = subprocess.Popen(
+        command("train", text_file, *SMALL, "--epochs", "1000000", "--validations", "1000000",
+                "--output", "run"),
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stderr.read(10)
+    process.stderr.close()
+    assert process.stdout.read() == b""
+    assert process.wait(timeout=60) == 141
+    process.stdout.close()
+
+
+def test_a_pipe_is_trained_on_and_never_waited_for_again(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(TEXT,))
+    writer.start()
+    result = rnnkit("train", "pipe", *QUICK, "--output", "run", cwd=tmp_path)
+    writer.join()
+    assert result.returncode == 0, result.stderr
+    for name in ("resume", "evaluate"):
+        line = assert_one_line_error(rnnkit(name, "run", cwd=tmp_path))
+        assert f"cannot go on without its data: {tmp_path / 'pipe'}: is a pipe" in line
 
 
 def test_ctrl_c_saves_the_best_model_and_says_where(tmp_path, text_file):
