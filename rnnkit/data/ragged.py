@@ -164,7 +164,7 @@ class RaggedBatches(PositionedBatches[SequenceBatch]):
     def _check_targets(self, targets: Any, aligned: bool, padding: float | None) -> Any:
         if targets is None:
             return None
-        if not isinstance(targets, np.ndarray):
+        if not isinstance(targets, np.ndarray) or not targets.ndim:
             targets = check_list("targets", targets, "one for each sequence")
         if len(targets) != len(self.lengths):
             raise ArgumentError(
@@ -222,6 +222,9 @@ class _Padded:
         whole = self.dtype.kind == "i"
         if whole and not (self.padding == self.padding // 1 and -(2**63) <= self.padding < 2**63):
             raise ArgumentError(f"{name}: expected an integer, as all are, got {self.padding!r}")
+        most = 0.0 if whole else float(np.finfo(self.dtype).max)  # type: ignore[type-var]
+        if not whole and most < abs(self.padding) != np.inf:
+            raise ArgumentError(f"{name}: expected what {self.dtype} holds, got {self.padding!r}")
 
     def pad(self, rows: np.ndarray) -> np.ndarray:
         shape = (int(self.lengths[rows].max()), len(rows), *self.features)

@@ -45,7 +45,7 @@ class Scaler:
         try:
             self.shift = np.array(shift, np.float64)
             self.scale = np.array(scale, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ArgumentError("shift, scale: expected numbers") from None
         if self.shift.ndim != 1 or self.shift.shape != self.scale.shape or not self.shift.size:
             raise ArgumentError(
@@ -150,6 +150,8 @@ class SeriesTransform:
     def transform(self, series: Any) -> np.ndarray:
         """``series`` (L, C) as the model sees it: (L - lag, C) float64, from moment ``lag`` on."""
         values = float64_array("series", series)
+        if not values.ndim:
+            raise ShapeError("series: expected (L, C), got ()")
         if self.lag:
             values = values[self.lag :] - values[: -self.lag]
         return self.scaler.transform(values)
@@ -171,9 +173,10 @@ class SeriesTransform:
         values = self.scaler.inverse(outputs, channels)
         if not self.lag:
             return values
-        if history is None or len(history) < self.lag:
+        known = float64_array("history", () if history is None else history)
+        if not known.ndim or len(known) < self.lag:
             raise ArgumentError(f"history: expected the last {self.lag} moments before the origin")
-        known = float64_array("history", history)[-self.lag :]
+        known = known[-self.lag :]
         if known.shape[1:] != values.shape[1:]:
             raise ShapeError(
                 f"history: expected (moments, *{values.shape[1:]}) as outputs, got {known.shape}"

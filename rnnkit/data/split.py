@@ -138,6 +138,9 @@ def group_duplicates(items: Iterable[Any]) -> np.ndarray:
 
 def _mark(item: Any) -> Hashable:
     if isinstance(item, np.ndarray):
+        if item.dtype.kind in "OSU":  # whose bytes are addresses, or as many as the longest has
+            return (item.shape, _mark(item.tolist()))
+        item = item + 0  # -0.0 is 0.0
         return (item.shape, item.dtype.str, item.tobytes())
     return tuple(map(_mark, item)) if isinstance(item, list | tuple) else item
 

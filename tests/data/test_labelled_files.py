@@ -140,7 +140,7 @@ def test_labelled_arrays(tmp_path):
         ("a.jsonl", '{"text": "a", "label": ""}', "'label': expected a text"),
         ("a.jsonl", '{"text": "ab", "labels": "xy"}', "'labels': expected a list"),
         ("a.jsonl", '{"sequence": [], "label": 1}', "'sequence' is empty"),
-        ("a.jsonl", '{"sequence": [[]], "label": 1}', "step 0"),
+        ("a.jsonl", '{"sequence": [[]], "label": 1}', "step 0: expected some numbers"),
         ("a.jsonl", '{"sequence": [1, [2]], "label": 1}', "step 1: expected numbers"),
         ("a.jsonl", '{"sequence": [[1], [2, 3]], "label": 1}', "step 1: expected 1 numbers"),
         ("a.jsonl", '{"sequence": [[1], 2], "label": 1}', "step 1: expected 1 numbers"),
@@ -177,8 +177,8 @@ ONE = {"sequences": np.zeros((1, 3)), "labels": [0]}
         (ONE | {"lengths": [4]}, "lengths: expected 1 to 3"),
         (ONE | {"lengths": [0]}, "lengths: expected 1 to 3"),
         (ONE | {"sequences": np.full((1, 3), 2**63, "u8")}, "sequences: 9223372036854775808 is "),
-        (ONE | {"lengths": [1, 1]}, "expected 1 whole"),
-        (ONE | {"lengths": [1.0]}, "expected 1 whole"),
+        (ONE | {"lengths": [1, 1]}, r"expected whole numbers \(1,\), got int64 \(2,\)"),
+        (ONE | {"lengths": [1.0]}, r"expected whole numbers \(1,\), got float64 \(1,\)"),
         ({"sequences": np.full((1, 3), np.nan), "labels": [0]}, "not a finite number"),
     ],
 )
@@ -241,7 +241,7 @@ def test_piano_rolls_of_arrays(tmp_path):
     parts = read_piano_rolls(tmp_path / "a.npz")
     assert list(parts) == ["train", "whole", "test"]
     assert [roll_pitches(piece) for piece in parts["train"]] == PIECES
-    assert [roll_pitches(piece) for piece in parts["whole"]] == PIECES[:1]
+    assert [roll_pitches(piece.tolist()) for piece in parts["whole"]] == PIECES[:1]
     assert [len(piece) for piece in parts["test"]] == [3, 1] * 5 + [3]
     assert all(piece.dtype == np.float32 for pieces in parts.values() for piece in pieces)
 
@@ -277,6 +277,7 @@ def test_what_is_no_piano_roll_is_refused(file, value, message):
         ({"a": np.zeros((2, 3, 88)), "a_lengths": [1.0, 2.0]}, "a_lengths: expected an array of 2"),
         ({"a": np.zeros((2, 3, 88)), "a_lengths": [1, 4]}, "a_lengths: expected 1 to 3"),
         ({"a": np.zeros((3, 88)), "a_0": np.zeros((3, 88))}, "both whole and in numbered"),
+        ({"a_1": np.zeros((3, 88)), "a_01": np.ones((2, 88))}, "a: two pieces of the number 1"),
     ],
 )
 def test_arrays_that_are_no_piano_rolls_are_refused(tmp_path, arrays, message):

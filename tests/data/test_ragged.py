@@ -214,6 +214,17 @@ def test_one_vector_for_each_sequence():
         ({"padding": 1e19}, ArgumentError, "^padding: expected an integer"),
         ({"padding": float("nan")}, ArgumentError, "^padding: expected an integer"),
         (
+            {"sequences": [np.ones(2, np.float32)], "padding": 1e39},
+            ArgumentError,
+            r"^padding: expected what float32 holds, got 1e\+39",
+        ),
+        (
+            {"sequences": [[0.5, 1.0]], "padding": 10**400},
+            ArgumentError,
+            "^padding: expected what float64 holds, got 1000",
+        ),
+        ({"targets": np.array(1)}, ArgumentError, "^targets: expected one for each sequence"),
+        (
             {"targets": [[1, 2], [3]], "target_padding": 0.5},
             ArgumentError,
             "^target_padding: expected an integer",

@@ -266,8 +266,11 @@ def test_transforms_of_nonsense_are_refused():
         with pytest.raises(ArgumentError, match="channels: expected an integer from -2 to 1"):
             call(np.zeros((4, 1)), channels=[2])
     transform = SeriesTransform.fit(some_series(), lag=2)
-    with pytest.raises(ArgumentError, match="history: expected the last 2"):
-        transform.inverse(np.zeros((4, 3)), np.zeros((1, 3)))
+    for history in (None, 5, np.zeros((1, 3))):
+        with pytest.raises(ArgumentError, match="history: expected the last 2"):
+            transform.inverse(np.zeros((4, 3)), history)
+    with pytest.raises(ShapeError, match=r"series: expected \(L, C\), got \(\)"):
+        transform.transform(5.0)
     with pytest.raises(ShapeError, match="history"):
         transform.inverse(np.zeros((4, 3)), np.zeros((2, 2)))
     windows = SeriesWindows(some_series(), window=3, batch_size=2)
@@ -288,6 +291,7 @@ def test_transforms_of_nonsense_are_refused():
         good | {"scaler": good["scaler"] | {"scale": [1, 0, 1]}},
         good | {"scaler": good["scaler"] | {"scale": [1, 1]}},
         good | {"scaler": good["scaler"] | {"shift": [1, "2", 1]}},
+        good | {"scaler": good["scaler"] | {"shift": [1, 10**400, 1]}},
         good | {"scaler": good["scaler"] | {"shift": [1, float("nan"), 1]}},
     ):
         with pytest.raises(ArgumentError):

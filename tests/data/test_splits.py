@@ -88,6 +88,12 @@ def test_equal_items_of_any_kind_share_a_mark():
     arrays = [np.array([1, 2]), np.array([1, 2]), np.array([1.0, 2.0]), np.array([[1, 2]])]
     assert group_duplicates(arrays).tolist() == [0, 0, 1, 2]
     assert group_duplicates([["a", "b"], ["a"], ["a", "b"], "ab"]).tolist() == [0, 1, 0, 2]
+    texts = [np.array(["a", "b"]), np.array(["a", "b"], "U9"), np.array(["a", "c"])]
+    assert group_duplicates(texts).tolist() == [0, 0, 1]
+    objects = [np.array([word, None], object) for word in ("ab", "".join(["a", "b"]), "ac")]
+    assert group_duplicates(objects).tolist() == [0, 0, 1]
+    zeros = [np.array([[0.0, 1.0]]), np.array([[-0.0, 1.0]]), np.array([[0.0, -1.0]])]
+    assert group_duplicates(zeros).tolist() == [0, 0, 1]
     assert group_duplicates([]).shape == (0,)
 
 

@@ -167,7 +167,8 @@ def _json_numbers(value: list[Any], where: str) -> np.ndarray:
     steps = value if value and isinstance(value[0], list) else [[number] for number in value]
     for place, step in enumerate(steps):
         if not isinstance(step, list) or len(step) != len(steps[0]) or not step:
-            raise ArgumentError(f"{where}: step {place}: expected {len(steps[0])} numbers")
+            expected = len(steps[0]) or "some"
+            raise ArgumentError(f"{where}: step {place}: expected {expected} numbers")
         if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in step):
             raise ArgumentError(f"{where}: step {place}: expected numbers, got {step!r:.40}")
     try:
@@ -227,7 +228,9 @@ def _from_arrays(name: str, labelled: bool) -> Labelled:
     R, T = sequences.shape[:2]
     lengths = arrays.get("lengths", np.full(R, T))
     if lengths.shape != (R,) or lengths.dtype.kind not in "iu":
-        raise ArgumentError(f"{name}: lengths: expected {R} whole numbers, got {lengths.shape}")
+        raise ArgumentError(
+            f"{name}: lengths: expected whole numbers ({R},), got {lengths.dtype} {lengths.shape}"
+        )
     if lengths.min() < 1 or lengths.max() > T:
         raise ArgumentError(f"{name}: lengths: expected 1 to {T}, got {lengths.min()} to "
                             f"{lengths.max()}")

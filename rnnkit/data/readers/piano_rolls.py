@@ -61,9 +61,10 @@ def piano_roll(frames: Sequence[Iterable[int]], where: str = "frames") -> np.nda
 
 def roll_pitches(roll: np.ndarray) -> list[list[int]]:
     """The MIDI pitches of each frame of a roll (T, 88): those of keys above one half."""
-    if np.ndim(roll) != 2 or np.shape(roll)[1] != KEYS:
-        raise ArgumentError(f"roll: expected (T, {KEYS}), got {np.shape(roll)}")
-    return [[LOWEST + int(key) for key in np.flatnonzero(frame > 0.5)] for frame in roll]
+    keys = np.asarray(roll)
+    if keys.ndim != 2 or keys.shape[1] != KEYS:
+        raise ArgumentError(f"roll: expected (T, {KEYS}), got {keys.shape}")
+    return [[LOWEST + int(key) for key in np.flatnonzero(frame > 0.5)] for frame in keys]
 
 
 def _from_json(value: Any, name: str) -> dict[str, list[np.ndarray]]:
@@ -119,7 +120,10 @@ def _from_arrays(arrays: dict[str, np.ndarray], name: str) -> dict[str, list[np.
             lengths = _lengths(arrays.get(f"{key}_lengths"), roll, f"{name}: {key}_lengths")
             parts[key] = [piece[:length] for piece, length in zip(roll, lengths, strict=True)]
         elif number:
-            numbered.setdefault(number[1], {})[int(number[2])] = roll
+            pieces, place = numbered.setdefault(number[1], {}), int(number[2])
+            if place in pieces:  # as those of "part_1" and "part_01"
+                raise ArgumentError(f"{name}: {number[1]}: two pieces of the number {place}")
+            pieces[place] = roll
         else:
             parts[key] = [roll]
     for part, pieces in numbered.items():
