@@ -30,9 +30,10 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
     file's name in one rename; the folder is flushed too, so that the rename survives a power cut.
     When the block raises, or anything else fails, the file at ``path`` is as it was; an OSError
     of the writing names ``path``. A device or a pipe is written to as it is: a rename would put a
-    file in its place.
+    file in its place. Likewise a link stays one, and the file that it leads to is replaced.
     """
-    folder, name = os.path.split(os.path.abspath(path))
+    target = os.path.realpath(path) if os.path.islink(path) else path
+    folder, name = os.path.split(os.path.abspath(target))
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.partial")
     try:
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
@@ -44,7 +45,7 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -47,6 +47,30 @@ def test_an_error_about_another_file_keeps_its_name(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("old", [b"old", None])
+def test_a_link_stays_one(tmp_path, old):
+    (tmp_path / "far").mkdir()
+    file, link = tmp_path / "far" / "a", tmp_path / "link"
+    if old is not None:
+        file.write_bytes(old)
+    link.symlink_to("far/a")
+    write_atomically(str(link), b"new")
+    assert file.read_bytes() == b"new"
+    assert link.is_symlink()
+    assert os.listdir(tmp_path / "far") == ["a"]
+
+
+@pytest.mark.parametrize("path", ["", "folder", "folder/", "new/", "none/a"])
+def test_where_no_file_can_be_nothing_is_left(tmp_path, monkeypatch, path):
+    (tmp_path / "work" / "folder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(OSError) as caught:
+        write_atomically(path, b"new")
+    assert caught.value.filename == path
+    assert os.listdir(tmp_path) == ["work"]
+    assert os.listdir() == ["folder"]
+
+
 def test_a_pipe_is_written_to_and_stays_one(tmp_path):
     path = str(tmp_path / "pipe")
     os.mkfifo(path)
