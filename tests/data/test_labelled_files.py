@@ -75,6 +75,11 @@ def test_labelled_csv(file):
     found = read_labelled(file("c.csv", "sequence,labels\n1 2.5,a b\n4 5 6,a a b\n"))
     assert [s.shape for s in found.sequences] == [(2, 1), (3, 1)]
     assert found.sequences[0].dtype == np.float64
+    # As an id, the first number of those that may stand for another is none.
+    for number, dtype in ((2**53 - 1, np.int64), (2**53, np.float64)):
+        found = read_labelled(file("d.csv", f"sequence,label\n{number},a\n"))
+        assert found.sequences[0].dtype == dtype
+        assert found.sequences[0].reshape(-1).tolist() == [number]
 
 
 def test_labelled_json_lines(file):

@@ -98,6 +98,8 @@ def test_a_reader_of_other_programs_files(tmp_path):
         (file(TEMPO + END)[: -len(END)], "it ends too early"),  # cut between two events
         (file(b"\x00\x90\x3c"), "it ends too early"),
         (file(b"\x00\x3c\x40"), "data bytes where an event should begin"),
+        # A meta event ends a running status.
+        (file(b"\x00\x90\x3c\x40" + TEMPO + b"\x00\x3c\x00"), "data bytes where an event should"),
         (file(b"\x00\x90\xbc\x40"), "a data byte above 127"),
         (file(b"\x00\xf4"), "0xf4, which no file may hold"),
         (file(b"\x80\x80\x80\x80\x00"), "longer than four bytes"),
@@ -148,6 +150,9 @@ def test_every_cut_of_a_file_is_noticed_or_harmless(tmp_path):
         ({"tempo": "x"}, "tempo: expected .*, got 'x'"),
         ({"format": 2}, "format: expected an integer from 0 to 1"),
         ({"notes": [Note(0, 1, 128)]}, "pitch: expected an integer from 0 to 127, got 128"),
+        ({"notes": [Note(0, 1, 60, 128)]}, "velocity: expected an integer from 1 to 127, got 128"),
+        ({"notes": [Note(0, 1, 60, 0)]}, "velocity: expected an integer from 1 to 127, got 0"),
+        ({"notes": [Note(0, 1, 60, 80, 16)]}, "channel: expected an integer from 0 to 15, got 16"),
         ({"notes": [Note(0, 0, 60)]}, "duration: expected an integer from 1 to"),
         (
             {"notes": [Note(0, 1 << 28, 60)]},
@@ -190,8 +195,11 @@ def test_rolls_become_notes_and_back():
     assert notes_roll([]).shape == (0, 88)
     with pytest.raises(ShapeError, match="roll: expected"):
         roll_notes(np.zeros((3, 87)))
-    with pytest.raises(ArgumentError, match="pitches from 21 to 108, got 20"):
-        notes_roll([Note(0, 1, 20)])
+    both = notes_roll([Note(0, 1, 21), Note(0, 1, 108)], 1)
+    assert np.argwhere(both).tolist() == [[0, 0], [0, 87]]
+    for pitch in (20, 109):
+        with pytest.raises(ArgumentError, match=f"pitches from 21 to 108, got {pitch}"):
+            notes_roll([Note(0, 1, pitch)])
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8])

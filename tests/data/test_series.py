@@ -175,6 +175,10 @@ def test_rolling_origins_cover_the_end_once():
     origins = rolling_origins(20, 12, 3, step=1)
     assert [test for _, test in origins] == [(t, t + 3) for t in range(12, 18)]
     assert all(training == (0, test[0]) for training, test in origins)
+    # What is limited is the number of forecasts, not of moments.
+    assert len(rolling_origins(30_000_000, 29_999_990, 1)) == 10
+    assert len(rolling_origins(30_000_001, 1, 1, step=10_000_000)) == 3
+    assert len(rolling_origins(30_000_002, 1, 1, step=10_000_000)) == 4
     for arguments in ((5, 4, 2), (5, 0, 1), (5, 1, 0), (5, 1, 1, 0)):
         with pytest.raises(ArgumentError):
             rolling_origins(*arguments)
@@ -273,7 +277,12 @@ def test_transforms_of_nonsense_are_refused():
         transform.transform(5.0)
     with pytest.raises(ShapeError, match="history"):
         transform.inverse(np.zeros((4, 3)), np.zeros((2, 2)))
+    assert SeriesTransform.fit(some_series()).lag == 0
+    with pytest.raises(ArgumentError, match="scaler: expected a Scaler, got 3"):
+        SeriesTransform(3)
     windows = SeriesWindows(some_series(), window=3, batch_size=2)
+    with pytest.raises(DTypeError, match="rows: expected integers, got float64"):
+        windows.truth([0.0, 1.0])
     with pytest.raises(ShapeError, match=r"outputs: expected \(1, 2, 3\)"):
         windows.forecasts(np.zeros((2, 2, 3)), [0, 1])
     for shares in ((0, 0), (1.0, 0), (0.5, 0.6), (0.001, 0)):

@@ -113,6 +113,13 @@ def test_commas_of_one_column_are_not_taken_for_decimal_ones_unasked(table):
             read_table(table(f"x\n{cell}\n"))
 
 
+def test_a_delimiter_that_is_given_is_the_one(table):
+    path = table("x,y;z\n1,2;3\n")
+    assert read_text_table(path, header=True, delimiter=";").names == ("x,y", "z")
+    assert read_text_table(path, header=True, delimiter=",").names == ("x", "y;z")
+    assert read_table(table("x:y\n1:2\n"), delimiter=":").values.tolist() == [[1, 2]]
+
+
 def test_a_delimiter_cuts_the_rows_alike(table):
     assert read_table(table("a,b;c\n1,2\n")).names == ("a", "b;c")
     assert read_table(table("a,b;c,d|e\n1,2,3\n")).names == ("a", "b;c", "d|e")
@@ -170,6 +177,7 @@ def test_cells_of_text_may_hold_anything(table):
         ("x,y\n1,2\n", {"columns": [2]}, "no column 2; the columns are 0 to 1"),
         ("x,y\n1,2\n", {"columns": [-1]}, "no column -1"),
         ("x,y\n1,2\n", {"columns": []}, "columns: expected at least one"),
+        ("x,y\n1,2\n", {"columns": "xy"}, "^columns: expected names or numbers of columns"),
         ("1,2\n3,4\n", {"columns": ["x"]}, "the file has no header"),
         ("x\n1\n", {"missing": "drop"}, "missing: expected 'refuse' or 'carry'"),
         ("x\n1\n", {"delimiter": ",,"}, "delimiter"),
