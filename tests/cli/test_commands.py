@@ -287,10 +287,9 @@ def test_a_reader_of_what_is_said_that_goes_away_ends_training_quietly(tmp_path,
 
 def test_a_pipe_is_trained_on_and_never_waited_for_again(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(TEXT,))
-    writer.start()
+    write = (tmp_path / "pipe").write_text
+    threading.Thread(target=write, args=(TEXT,), daemon=True).start()
     result = rnnkit("train", "pipe", *QUICK, "--output", "run", cwd=tmp_path)
-    writer.join()
     assert result.returncode == 0, result.stderr
     for name in ("resume", "evaluate"):
         line = assert_one_line_error(rnnkit(name, "run", cwd=tmp_path))

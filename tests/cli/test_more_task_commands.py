@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from commands import assert_one_line_error, rnnkit
 
+from rnnkit.cli.options import as_typed
 from rnnkit.data import read_midi
+from rnnkit.errors import ArgumentError
+from rnnkit.train.options import settings_options
+from rnnkit.train.tasks.forecast import ForecastSettings
 
 FEW = ["--hidden", "8", "--epochs", "1", "--validations", "1"]
 
@@ -60,6 +64,17 @@ def test_forecast(place):
         assert message in assert_one_line_error(result)
 
 
+def test_only_the_option_that_an_error_is_about_is_named_as_it_is_typed():
+    known = settings_options(ForecastSettings)
+    about = "a.csv: log: expected numbers above 0 in column 'x: log: missing'"
+    assert str(as_typed(ArgumentError(about), known)) == about.replace("log", "--log", 1)
+    assert str(as_typed(ArgumentError(about), known, "rnnkit train")) == about
+    hint = "a.csv: decimal=',' or missing='carry'; hidden=3, other='x'"
+    assert str(as_typed(ArgumentError(hint), known, "rnnkit train")) == (
+        "a.csv: rnnkit train --decimal , or rnnkit train --missing carry; hidden=3, other='x'"
+    )
+
+
 def test_what_a_file_lacks_names_the_options_as_they_are_typed(place):
     """Also where they are those of another command, with which the run was trained."""
     (place / "week.csv").write_text("day,price\n" + "".join(f"{i},{i % 7}\n" for i in range(40)))
@@ -104,8 +119,11 @@ def test_translate(place):
     assert [record["source"] for record in records] == ["a b", "", "c"]
     ascii = {"input": "ä\n", "env": {"PYTHONIOENCODING": "ascii"}}
     assert json.loads(run(place, "predict", "t", "-", **ascii).stdout)["source"] == "ä"
+    utf_8 = {"input": "ä\n", "env": {"PYTHONIOENCODING": "utf-8"}, "encoding": "utf-8"}
+    assert run(place, "predict", "t", "-", **utf_8).stdout.startswith('{"source": "ä", ')
     assert (place / "a.png").exists()
-    assert set(json.loads(run(place, "evaluate", "t", "low", "high", "--json").stdout)) >= {"BLEU"}
+    figures = run(place, "evaluate", "t", "low", "high", "--json", "--beam", "1").stdout
+    assert set(json.loads(figures)) >= {"BLEU"}
     result = rnnkit("predict", "t", "-", "--beam", "0", cwd=place, input="")
     assert "argument --beam: expected 1 or more" in assert_one_line_error(result, 2)
     idle = rnnkit("predict", "t", "-", "--attention", "b.png", cwd=place, input=" \n\n")

@@ -64,7 +64,7 @@ def test_predictions_are_json_lines_in_the_order_of_the_inputs(run_folder, tmp_p
 
 def test_standard_input_is_utf_8_in_any_locale(run_folder, tmp_path):
     options = {"cwd": tmp_path, "text": False, "env": {"PYTHONIOENCODING": "latin-1"}}
-    (tmp_path / "new.txt").write_bytes("\ufeffä\r\nab\n".encode())
+    (tmp_path / "new.txt").write_bytes("\ufeffä\r\nab \n".encode())
     expected = rnnkit("predict", run_folder, "new.txt", **options)
     given = (tmp_path / "new.txt").read_bytes()
     assert rnnkit("predict", run_folder, "-", input=given, **options).stdout == expected.stdout

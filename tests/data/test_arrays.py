@@ -41,6 +41,12 @@ def test_arrays_come_as_they_were_saved(tmp_path, name):
     assert read_array(path).dtype.isnative
 
 
+def test_an_array_of_version_2_is_read(tmp_path):
+    with open(tmp_path / "a.npy", "wb") as file:
+        np.lib.format.write_array(file, ARRAYS["floats"], version=(2, 0))
+    assert np.array_equal(read_array(tmp_path / "a.npy"), ARRAYS["floats"])
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_archives_come_as_they_were_saved(tmp_path, save):
     save(tmp_path / "a.npz", **ARRAYS)
@@ -138,6 +144,9 @@ def test_limits_shapes_and_numbers_are_held(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((4, 5)))
     assert read_array(path, shape=(None, 5), limit=160).shape == (4, 5)
+    np.savez(tmp_path / "a.npz", np.zeros(2))
+    with pytest.raises(ArgumentError, match=r"^limit: expected a number >= 0, got 'x'"):
+        read_arrays(tmp_path / "a.npz", limit="x")
     with pytest.raises(ArgumentError, match="takes 160 bytes; the limit is 159"):
         read_array(path, limit=159)
     with pytest.raises(ArgumentError, match=r"expected shape \(any, 4\), got \(4, 5\)"):
@@ -151,6 +160,8 @@ def test_limits_shapes_and_numbers_are_held(tmp_path):
         with pytest.raises(ArgumentError, match=rf"not a finite number at \[1, 1\]: {wrong}"):
             read_array(path)
         assert read_array(path, finite=False).shape == (2, 2)
+    np.save(path, np.zeros((0, 7)))
+    assert read_array(path, shape=(0, None)).shape == (0, 7)
     with pytest.raises(ArgumentError, match="cannot be read: No such file"):
         read_array(tmp_path / "b.npy")
     with pytest.raises(ArgumentError, match="cannot be read"):

@@ -72,6 +72,8 @@ def test_nonsense_is_refused():
         ContinuousBatches(np.arange(5), 1, 0)
     with pytest.raises(ArgumentError, match="1-D integer"):
         ContinuousBatches(np.zeros(5), 1, 1)
+    with pytest.raises(ArgumentError, match="1-D integer array, got 2-D of int64"):
+        ContinuousBatches(np.zeros((5, 1), np.int64), 1, 1)
     with pytest.raises(ArgumentError, match="1-D integer array, got list"):
         ContinuousBatches(list(range(5)), 1, 1)
     with pytest.raises(ArgumentError, match="position"):

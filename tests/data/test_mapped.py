@@ -108,6 +108,14 @@ def test_a_cache_is_used_until_the_text_changes(text):
     assert not reopened(text)
 
 
+def test_a_text_in_the_working_folder_needs_no_path(text, monkeypatch):
+    monkeypatch.chdir(text.parent)
+    corpus = MappedCorpus.open(text.name, Vocabulary("ab"))
+    assert corpus.rebuilt
+    assert os.path.exists(corpus.cache)
+    assert not MappedCorpus.open(text, Vocabulary("ab")).rebuilt
+
+
 def test_vocabularies_have_caches_of_their_own(text):
     words = WordVocabulary.of([text.read_text()])
     one = MappedCorpus.open(text, VOCABULARY)

@@ -168,6 +168,9 @@ def test_targets_that_are_sequences_of_their_own():
     assert batch.target_lengths[[column[0], column[1], column[2]]].tolist() == [1, 0, 4]
     other = RaggedBatches(sources, targets, batch_size=3, aligned=False, target_padding=-1)
     assert other.batch(0).targets.min() == -1
+    unsigned = [np.array(target, np.uint64) for target in targets]
+    other = RaggedBatches(sources, unsigned, batch_size=3, aligned=False, bucket=False)
+    assert np.array_equal(other.batch(0).targets, batch.targets)
 
 
 def test_ids_of_any_integers_are_int64():

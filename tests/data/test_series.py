@@ -217,6 +217,7 @@ def test_measures_by_hand():
         mase(forecast, truth, np.array([[1.0], [np.nan], [3.0]]))
     with pytest.raises(ShapeError, match=r"training: expected \(L, C\), got \(4,\)"):
         naive_error(training[:, 0])
+    assert naive_error([[0.0, 1.0], [0.25, 3.0], [0.0, 3.0]]).tolist() == [0.25, 1.0]
     with pytest.raises(ArgumentError, match="more than 4"):
         mase(forecast, truth, training, season=4)
 

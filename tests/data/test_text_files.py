@@ -10,6 +10,8 @@ def test_text_is_read_without_mark_and_with_plain_line_ends(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfna\xc3\xafve\r\nold\rnew\n")
     assert read_text(path) == "naïve\nold\nnew\n"
+    path.write_bytes(b"old\r")
+    assert read_text(path) == "old\n"
 
 
 def test_files_are_joined_at_line_ends(tmp_path):
@@ -53,6 +55,7 @@ def test_missing_file_and_folder_are_refused_by_name(tmp_path):
 
 def test_split_holds_out_the_end():
     assert split_by_position("abcdefghij", 0.2) == ("abcdefgh", "ij")
+    assert split_by_position("ab", 0.5) == ("a", "b")
 
 
 @pytest.mark.parametrize(("text", "share"), [("abc", 0.0), ("abc", 1.0), ("", 0.5), ("a", 0.5)])
