@@ -162,6 +162,21 @@ def test_help_lists_the_tasks_and_shows_the_defaults_of_each(tmp_path, run_folde
     assert "--sample-length" not in rnnkit("resume", run_folder, "--help", cwd=tmp_path).stdout
 
 
+def test_a_file_may_be_called_as_a_task_is(tmp_path):
+    (tmp_path / "tag").write_text("a few words")
+    result = rnnkit("train", "--hidden", "4", "tag", cwd=tmp_path)
+    assert "rnnkit: error: tag: too short: 11 characters" in assert_one_line_error(result)
+
+
+def test_a_run_that_ends_early_says_why(tmp_path, examples):
+    train = ["train", "classify", examples, *SMALL, "--epochs", "3", "--lr", "1e-9"]
+    result = rnnkit(*train, "--patience", "1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    why = "in training, ended as nothing was gained any more\n"
+    assert why in result.stdout
+    assert why not in rnnkit(*train, "--patience", "9", cwd=tmp_path).stdout
+
+
 def test_a_generated_data_set_is_named(tmp_path):
     result = rnnkit("train", "tag", *SMALL, "--epochs", "0.1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
