@@ -50,6 +50,17 @@ def check_number(
         raise ArgumentError(f"{name}: expected a number{' and'.join(bounds)}, got {value!r}")
 
 
+def as_float(name: str, value: Any) -> float:
+    """A number of any kind, a bool and a Tensor of one element among them, as a float; also NaN.
+
+    Raises ArgumentError for what is none, such as a text.
+    """
+    try:
+        return float("" if isinstance(value, str | bytes) else value)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"{name}: expected a number, got {value!r}") from None
+
+
 def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
     """An integer (Python's or NumPy's, but not a bool) from `low` to `high`.
 

@@ -21,7 +21,7 @@ import numpy as np
 from rnnkit.autograd import Tensor
 from rnnkit.autograd.unchangeable import check_writeable, unchangeable
 from rnnkit.checks import check_bool, check_list, check_number
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.optim.optimizer import (
     Scratch,
     check_parameter,
@@ -79,17 +79,18 @@ class EMA:
         """Move the averages towards the parameters, in place.
 
         What is not finite goes into the averages as the arithmetic has it, without a warning.
-        Raises ArgumentError within ``applied()``, where the parameters are the averages.
+        Raises ArgumentError within ``applied()``, where the parameters are the averages, and
+        ShapeError for a parameter whose ``data`` has another shape now; nothing is changed then.
         """
         if self._is_applied:
             raise ArgumentError("EMA.update: expected to be called outside of applied()")
+        averages = [self._average(i) for i in range(len(self._parameters))]
         self.updates += 1
         decay = self.decay
         if self.warm_up:
             decay = min(decay, (1 + self.updates) / (10 + self.updates))
         with np.errstate(all="ignore"):
-            for i, param in enumerate(self._parameters):
-                average = self._average(i)
+            for param, average in zip(self._parameters, averages, strict=True):
                 if decay == 0:
                     # Not by the difference, which rounding or an infinite average would spoil.
                     np.copyto(average, param.data)
@@ -126,9 +127,14 @@ class EMA:
 
     def _average(self, i: int) -> np.ndarray:
         """In the dtype of the parameter, which Module.to() may have changed."""
-        average = self.averages[i]
-        if average.dtype != self._parameters[i].data.dtype:
-            average = self.averages[i] = average.astype(self._parameters[i].data.dtype)
+        average, data = self.averages[i], self._parameters[i].data
+        if average.shape != data.shape:
+            raise ShapeError(
+                f"parameters[{i}]: expected shape {average.shape}, as its average has, "
+                f"got {data.shape}"
+            )
+        if average.dtype != data.dtype:
+            average = self.averages[i] = average.astype(data.dtype)
         return average
 
     def state_dict(self) -> dict[str, Any]:

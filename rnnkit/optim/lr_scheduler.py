@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rnnkit.checks import (
+    as_float,
     check_bool,
     check_callable,
     check_choice,
@@ -129,9 +130,11 @@ class LRScheduler(_Scheduler):
             self.lr_at(self.last_epoch, group.get("initial_lr", group["lr"]), number)
             for number, group in enumerate(groups)
         ]
+        for rate in rates:
+            check_number(f"{type(self).__name__}: lr_at({self.last_epoch})", rate, below_high=True)
         for group, rate in zip(groups, rates, strict=True):
             group.setdefault("initial_lr", group["lr"])
-            group["lr"] = rate
+            group["lr"] = float(rate)
 
 
 class LambdaLR(LRScheduler):
@@ -160,17 +163,17 @@ class LambdaLR(LRScheduler):
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
         self._check(epoch, initial_lr, group)
-        # Not by its truth: an object that can be called may count as false.
-        return initial_lr * (self._each[group] if self._one is None else self._one)(epoch)
-
-    def _set_rates(self) -> None:
         groups = len(self.optimizer.param_groups)  # one may have been added
         if self._one is None and len(self._each) != groups:
             raise ArgumentError(
                 f"lr_lambda: expected {groups} functions, one per param group, "
                 f"got {len(self._each)}"
             )
-        super()._set_rates()
+        # Not by its truth: an object that can be called may count as false.
+        found = (self._each[group] if self._one is None else self._one)(epoch)
+        factor = as_float(f"lr_lambda({epoch})", found)
+        check_number(f"lr_lambda({epoch})", factor, below_high=True)
+        return initial_lr * factor
 
 
 class StepLR(LRScheduler):
@@ -187,7 +190,7 @@ class StepLR(LRScheduler):
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
         self._check(epoch, initial_lr, group)
-        return initial_lr * self.gamma ** (epoch // self.step_size)
+        return _scaled(initial_lr, self.gamma, epoch // self.step_size)
 
 
 class MultiStepLR(LRScheduler):
@@ -207,7 +210,7 @@ class MultiStepLR(LRScheduler):
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
         self._check(epoch, initial_lr, group)
-        return initial_lr * self.gamma ** bisect_right(self.milestones, epoch)
+        return _scaled(initial_lr, self.gamma, bisect_right(self.milestones, epoch))
 
 
 class ExponentialLR(LRScheduler):
@@ -220,7 +223,7 @@ class ExponentialLR(LRScheduler):
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
         self._check(epoch, initial_lr, group)
-        return initial_lr * self.gamma**epoch
+        return _scaled(initial_lr, self.gamma, epoch)
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -346,8 +349,9 @@ class OneCycleLR(LRScheduler):
         groups, momenta = self.optimizer.param_groups, []
         if self.cycle_momentum:
             for number in range(len(groups)):
-                most = self._of_group("max_momentum", number)
-                least = self._of_group("base_momentum", number)
+                high = 1.0 if "betas" in groups[number] else math.inf
+                most = self._of_group("max_momentum", number, high)
+                least = self._of_group("base_momentum", number, high)
                 momenta.append(self._annealed(self.last_epoch, most, least, most))
         super()._set_rates()
         for group, momentum in zip(groups, momenta, strict=False):  # none where it is left alone
@@ -369,9 +373,10 @@ class OneCycleLR(LRScheduler):
             return a + (b - a) * done
         return b + (a - b) * (1 + math.cos(math.pi * done)) / 2
 
-    def _of_group(self, name: str, group: int) -> float:
+    def _of_group(self, name: str, group: int, high: float = math.inf) -> float:
+        """A number from 0 to below ``high``."""
         number = _one_per_group(name, getattr(self, name), self.optimizer)[group]
-        check_number(name, number)
+        check_number(name, number, high=high, below_high=True)
         return float(number)
 
 
@@ -502,10 +507,7 @@ class ReduceLROnPlateau(_Scheduler):
 
         ``metrics`` is a number or a scalar Tensor.
         """
-        try:
-            metric = float("" if isinstance(metrics, str | bytes) else metrics)
-        except (TypeError, ValueError, OverflowError):
-            raise ArgumentError(f"metrics: expected a number, got {metrics!r}") from None
+        metric = as_float("metrics", metrics)
         self._floors()
         self.last_epoch += 1
         if self._improves(metric):
@@ -537,6 +539,19 @@ class ReduceLROnPlateau(_Scheduler):
             lowered = max(group["lr"] * self.factor, floor)
             if group["lr"] - lowered > self.eps:
                 group["lr"] = lowered
+
+
+def _scaled(initial_lr: float, gamma: float, exponent: float) -> float:
+    """initial * gamma ** exponent; ArgumentError where floats do not reach so far."""
+    try:
+        rate = initial_lr * float(gamma) ** exponent
+    except OverflowError:
+        rate = math.inf
+    if not math.isfinite(rate):
+        raise ArgumentError(
+            f"gamma: expected one whose power {exponent} is in the range of a float, got {gamma!r}"
+        )
+    return rate
 
 
 def _milestones(milestones: Any) -> list[int]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rnnkit import nn, optim
-from rnnkit.errors import ArgumentError
+from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.module import Parameter
 
 
@@ -254,6 +254,25 @@ def test_loading_lists_everything_that_does_not_fit_and_changes_nothing():
         with pytest.raises(ArgumentError, match="updates: expected an integer of 0 or more, got"):
             ema.load_state_dict(ema.state_dict() | {"decay": 0.5, "updates": updates})
     assert (ema.decay, ema.updates) == (0.999, 0)
+
+
+def test_a_parameter_of_another_shape_is_refused_before_anything_is_changed():
+    first, second = parameters()[:2]
+    ema = optim.EMA([first, second], 0.5, warm_up=False)
+    kept, before = second.data.copy(), ema.averages[0].copy()
+    first.data += 1
+    second.data = second.data[..., :1]
+    message = r"^parameters\[1\]: expected shape .* as its average has, got"
+    with pytest.raises(ShapeError, match=message):
+        ema.update()
+    with pytest.raises(ShapeError, match=message), ema.applied():
+        pass
+    assert ema.updates == 0
+    np.testing.assert_array_equal(ema.averages[0], before)
+    np.testing.assert_array_equal(first.data, before + 1)
+    second.data = kept
+    ema.update()
+    np.testing.assert_array_equal(ema.averages[0], before + 0.5)
 
 
 def test_wrong_arguments():

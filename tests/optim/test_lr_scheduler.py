@@ -148,6 +148,77 @@ def test_a_function_of_the_epoch_also_holds_for_a_group_added_later():
                 schedule.step()
 
 
+@pytest.mark.parametrize("factor", [np.float32(0.1), np.array(0.1), rk.tensor(0.1), True])
+def test_a_factor_of_any_kind_makes_a_rate_of_a_float(factor):
+    optimizer = make_optimizer()
+    lr_scheduler.LambdaLR(optimizer, lambda epoch: factor)
+    assert rates_of(optimizer) == [0.5 * float(factor), 0.02 * float(factor)]
+    assert {type(rate) for rate in rates_of(optimizer)} == {float}
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -0.5, "x", None])
+def test_a_factor_that_makes_no_rate_is_refused_and_changes_nothing(factor):
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.LambdaLR(optimizer, lambda epoch: factor if epoch == 2 else 0.5)
+    schedule.step()
+    with pytest.raises(ArgumentError, match=r"^lr_lambda\(2\): expected a number"):
+        schedule.step()
+    assert schedule.last_epoch == 1
+    assert rates_of(optimizer) == [0.25, 0.01]
+
+
+def test_a_rate_of_ones_own_schedule_that_makes_no_sense_is_refused():
+    class Down(lr_scheduler.LRScheduler):
+        def lr_at(self, epoch, initial_lr, group=0):
+            return np.float32(1 - epoch)
+
+    optimizer = make_optimizer()
+    schedule = Down(optimizer)
+    assert [type(rate) for rate in rates_of(optimizer)] == [float, float]
+    schedule.step()
+    with pytest.raises(ArgumentError, match=r"^Down: lr_at\(2\): expected a number >= 0"):
+        schedule.step()
+    assert rates_of(optimizer) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("gamma", [1e200, 10**200, float("inf")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lr_scheduler.ExponentialLR,
+        lambda o, gamma: lr_scheduler.StepLR(o, 1, gamma),
+        lambda o, gamma: lr_scheduler.MultiStepLR(o, [1, 2, 3], gamma),
+    ],
+)
+def test_rates_beyond_floats_name_gamma_and_change_nothing(make, gamma):
+    optimizer = make_optimizer()
+    schedule = make(optimizer, gamma)
+    if gamma < float("inf"):
+        schedule.step()
+    epoch, before = schedule.last_epoch, rates_of(optimizer)
+    with pytest.raises(ArgumentError, match=r"^gamma: expected one whose power [12] is in the ran"):
+        schedule.step()
+    assert (schedule.last_epoch, rates_of(optimizer)) == (epoch, before)
+
+
+def test_a_list_of_functions_within_a_sequence_has_one_for_each_group():
+    optimizer = make_optimizer()
+    first = lr_scheduler.LambdaLR(optimizer, [lambda epoch: 0.5] * 2)
+    schedule = lr_scheduler.SequentialLR(optimizer, [first], [])
+    optimizer.add_param_group({"params": [Parameter(np.zeros(1))]})
+    with pytest.raises(ArgumentError, match=r"^lr_lambda: expected 3 functions"):
+        schedule.step()
+
+
+def test_one_cycle_leaves_a_momentum_that_its_optimizer_can_run_with():
+    adam = optim.Adam([Parameter(np.zeros(1))])
+    with pytest.raises(ArgumentError, match=r"^max_momentum: expected a number >= 0 and < 1"):
+        lr_scheduler.OneCycleLR(adam, 0.1, 9, max_momentum=1.0)
+    sgd = make_optimizer(momentum=0.5)
+    lr_scheduler.OneCycleLR(sgd, 0.1, 9, max_momentum=1.0)
+    assert sgd.param_groups[1]["momentum"] == 1.0
+
+
 def test_a_function_of_the_epoch_may_be_an_object_that_counts_as_false():
     class Table(dict):
         def __call__(self, epoch):
@@ -208,6 +279,7 @@ def test_plateau_leaves_what_would_hardly_change():
         (lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 2, 0.5), "T_mult: expected"),
         (lambda o: lr_scheduler.OneCycleLR(o, 0.1), "total_steps: expected an integer, or epochs"),
         (lambda o: lr_scheduler.OneCycleLR(o, [0.1], 9), "max_lr: expected 2, one per param group"),
+        (lambda o: lr_scheduler.OneCycleLR(o, np.inf, 9), "max_lr: expected a number >= 0 and < i"),
         (lambda o: lr_scheduler.OneCycleLR(o, 1, 9, pct_start=1.5), "pct_start: expected"),
         (lambda o: lr_scheduler.OneCycleLR(o, 1, 9, div_factor=0.5), "^div_factor: expected"),
         (lambda o: lr_scheduler.OneCycleLR(o, 1, 9, final_div_factor=0), "final_div_factor: exp"),
