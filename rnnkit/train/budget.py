@@ -29,7 +29,7 @@ class Budget:
                 check_number(name, value, above_low=True, below_high=True)
         if steps is not None and steps != int(steps):
             raise ArgumentError(f"steps: expected a whole number, got {steps}")
-        self.steps = steps
+        self.steps = None if steps is None else int(steps)
         self.seconds = seconds
         self.epochs = epochs
 

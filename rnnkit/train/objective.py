@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from rnnkit.autograd import Tensor
-from rnnkit.checks import check_callable
-from rnnkit.errors import ArgumentError, DTypeError
+from rnnkit.checks import as_float, check_callable, check_number
+from rnnkit.errors import ArgumentError, DTypeError, ShapeError
 from rnnkit.module import Module
 
 
@@ -19,7 +19,7 @@ class Loss(NamedTuple):
         value: (), the mean over the items; what is differentiated.
         count: how many items: characters, frames, sequences; 0 leaves the batch out.
         state: carried to the next batch, unless that one starts an epoch.
-        metrics: sums over the items, by name.
+        metrics: sums over the items, by name; "loss" is the value's.
     """
 
     value: Tensor
@@ -44,7 +44,12 @@ def objective_of(model: Module, objective: Objective | None) -> Objective:
 
 
 def loss_of(objective: Objective, batch: Any, state: Any) -> Loss:
-    """What ``objective`` says of a batch. Raises DTypeError when that is no `Loss` of a Tensor."""
+    """What ``objective`` says of a batch, its numbers as Python's.
+
+    Raises DTypeError when that is no `Loss` of a Tensor; ShapeError for a value of more than one
+    element; ArgumentError for a count that is no whole number from 0 on, and for metrics that are
+    no numbers by name.
+    """
     loss = objective(batch, state)
     if not isinstance(loss, Loss):
         raise DTypeError(
@@ -54,7 +59,32 @@ def loss_of(objective: Objective, batch: Any, state: Any) -> Loss:
         raise DTypeError(
             f"objective: value: expected a Tensor, the mean loss, got {type(loss.value).__name__}"
         )
-    return loss
+    if loss.value.size != 1:
+        raise ShapeError(
+            f"objective: value: expected one number, the mean loss, got shape {loss.value.shape}"
+        )
+    return loss._replace(count=_count(loss.count), metrics=_metrics(loss.metrics))
+
+
+def _count(count: Any) -> int:
+    # What is counted with NumPy need not be an int: the sum of a mask of floats is not.
+    check_number("objective: count", count, below_high=True)
+    if count != int(count):
+        raise ArgumentError(f"objective: count: expected a whole number, got {count!r}")
+    return int(count)
+
+
+def _metrics(metrics: Any) -> dict[str, float]:
+    if not isinstance(metrics, Mapping):
+        raise ArgumentError(f"objective: metrics: expected numbers by name, got {metrics!r}")
+    found = {}
+    for name, value in metrics.items():
+        if not isinstance(name, str) or name == "loss":
+            raise ArgumentError(
+                f"objective: metrics: expected names other than 'loss', got {name!r}"
+            )
+        found[name] = as_float(f"objective: metrics: {name}", value)
+    return found
 
 
 class Measure(NamedTuple):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from rnnkit.checks import check_bool, check_kind
+from rnnkit.checks import as_float, check_bool, check_kind, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.optim import Optimizer
 from rnnkit.optim.lr_scheduler import ReduceLROnPlateau
@@ -52,7 +52,10 @@ class Constant:
 
 
 class Factor(Constant):
-    """The learning rate as given times a function of the share of the budget used."""
+    """The learning rate as given times a function of the share of the budget used.
+
+    Raises ArgumentError, when it is asked, for a function that gives no finite number from 0 on.
+    """
 
     def __init__(self, optimizer: Optimizer, factor: Callable[[float], float]) -> None:
         self._optimizer = optimizer
@@ -60,7 +63,7 @@ class Factor(Constant):
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
 
     def before_step(self, used: float) -> None:
-        factor = self._factor(used)
+        factor = self._at(used)
         for group, learning_rate in zip(self._optimizer.param_groups, self._rates, strict=True):
             group["lr"] = learning_rate * factor
 
@@ -81,7 +84,13 @@ class Factor(Constant):
         self._rates = rates
 
     def _factors(self) -> list[float]:
-        return [float(self._factor(share)) for share in _SHARES]
+        return [self._at(share) for share in _SHARES]
+
+    def _at(self, used: float) -> float:
+        name = f"schedule({used:.3g})"
+        factor = as_float(name, self._factor(used))
+        check_number(name, factor, below_high=True)
+        return factor
 
 
 class Plateau(Constant):

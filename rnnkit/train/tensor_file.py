@@ -11,7 +11,9 @@ it is over all bytes that come after it. Files of other programs have none and a
 from __future__ import annotations
 
 import json
+import math
 import os
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -185,11 +187,12 @@ class TensorFile:
                 raise self._damaged(f"{name}: shape {shape!r}")
             if not _are_sizes(offsets) or len(offsets) != 2:
                 raise self._damaged(f"{name}: data_offsets {offsets!r}")
-            expected = _DTYPES[dtype].itemsize
-            for each in shape:
-                expected *= each
-            if offsets[1] - offsets[0] != expected:
+            item = _DTYPES[dtype].itemsize
+            if offsets[1] - offsets[0] != item * math.prod(shape):
                 raise self._damaged(f"{name}: {dtype} {shape} does not fill {offsets}")
+            # NumPy's limit holds for what is empty, too, with the sizes of 0 left out.
+            if item * math.prod([size for size in shape if size]) > sys.maxsize:
+                raise self._damaged(f"{name}: shape {shape!r}")
             places.append(offsets)
         end = 0
         for begin, after in sorted(places):

@@ -93,6 +93,9 @@ class Trainer:
         check_batches("training", training)
         if validation is not None:
             check_batches("validation", validation)
+        for name, source in (("training", training), ("validation", validation)):
+            if source is not None:
+                check_size(f"{name}.batches_per_epoch", source.batches_per_epoch)
         check_size("accumulate", accumulate)
         check_size("validations", validations)
         if patience is not None:
@@ -170,7 +173,7 @@ class Trainer:
                     "choose another folder or remove it"
                 )
             self._check_is_fresh()
-            return self._fit(resumed=False)
+            return self._fit(resumed=self._step_number > 0)
 
     def resume(self, path: str | os.PathLike[str] | None = None) -> Outcome:
         """Go on from a checkpoint, or from the beginning where a folder has none yet.

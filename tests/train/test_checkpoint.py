@@ -143,6 +143,7 @@ def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
         (header(entry(shape=[-1, -1])) + b"1234", "shape"),
         (header(entry(shape=[1] * 65)) + b"1234", "shape"),
         (header(entry(shape=[1 << 40, 1 << 40], offsets=[0, 4])) + b"1234", "does not fill"),
+        (header(entry(shape=[0, 1 << 61], offsets=[0, 0])), "a: shape"),
         (header(entry(offsets=[0])) + b"1234", "data_offsets"),
         (header(entry(offsets=[4, 8])) + b"12345678", "overlap or leave gaps"),
         (header(entry(offsets=[-4, 0])) + b"1234", "data_offsets"),

@@ -7,11 +7,12 @@ import signal
 
 import numpy as np
 import pytest
-from runs_to_resume import Classifier, Rows, Shuffled
+from regressions import Ragged, Regression, Whole
+from runs_to_resume import Classifier, Shuffled
 
 import rnnkit as rk
-from rnnkit import losses, nn
-from rnnkit.errors import ArgumentError, DTypeError
+from rnnkit import nn
+from rnnkit.errors import ArgumentError
 from rnnkit.optim import EMA, LBFGS, SGD, AdamW
 from rnnkit.optim.lr_scheduler import StepLR
 from rnnkit.train import (
@@ -42,48 +43,6 @@ class Recorder(Observer):
 
     def on_finish(self, outcome):
         self.outcome = outcome
-
-
-class Regression(rk.Module):
-    """y = w x; the loss of a batch leaves out what is masked."""
-
-    def __init__(self, weights=(0.5, -1.0)):
-        super().__init__()
-        self.weight = rk.Parameter(np.array(weights))
-
-    def loss(self, batch, state=None):
-        error = batch.inputs @ self.weight - rk.tensor(batch.targets)
-        count = len(batch.targets)
-        value = (error * error).mean() if count else (self.weight * math.nan).sum()
-        return Loss(value, count, None, {"error": float(np.abs(error.data).sum())})
-
-
-class Ragged:
-    """Batches of different sizes, one of them empty."""
-
-    SIZES = (3, 1, 0, 5)
-    batches_per_epoch = len(SIZES)
-
-    def __init__(self):
-        random = np.random.default_rng(0)
-        self.inputs = [random.normal(size=(size, 2)) for size in self.SIZES]
-        self.targets = [x @ [1.0, 2.0] for x in self.inputs]
-
-    def batch(self, position):
-        index = position % self.batches_per_epoch
-        return Rows(position, index == 0, self.inputs[index], self.targets[index])
-
-    def epoch(self):
-        return map(self.batch, range(self.batches_per_epoch))
-
-
-class Whole(Ragged):
-    """The same items in one batch."""
-
-    batches_per_epoch = 1
-
-    def batch(self, position):
-        return Rows(position, True, np.concatenate(self.inputs), np.concatenate(self.targets))
 
 
 def test_accumulated_gradients_are_those_of_all_items_in_one_batch():
@@ -436,51 +395,32 @@ def test_validation_sees_the_averaged_weights_and_training_its_own():
     assert np.array_equal(model.weight.data, second)
 
 
-@pytest.mark.parametrize(
-    ("returned", "message"),
-    [
-        (rk.tensor(1.0), r"expected it to return a Loss\(value, count\), got Tensor"),
-        (None, ".* got NoneType"),
-        (Loss(0.5, 3), "value: expected a Tensor, the mean loss, got float"),
-    ],
-)
-def test_an_objective_that_returns_something_else_is_told(returned, message):
-    model = Regression()
+@pytest.mark.parametrize("part", ["training", "validation"])
+@pytest.mark.parametrize("batches_per_epoch", [0, -1, 0.5])
+def test_an_epoch_has_a_batch_or_more(part, batches_per_epoch):
+    model, parts = Regression(), {"training": Whole(), "validation": Whole()}
+    parts[part].batches_per_epoch = batches_per_epoch
+    with pytest.raises(ArgumentError, match=rf"^{part}\.batches_per_epoch: expected a"):
+        Trainer(model, SGD(model.parameters()), **parts, budget=Budget(steps=1))
+
+
+def test_a_log_goes_on_when_an_interrupted_run_does(tmp_path):
+    class Interrupt(Observer):
+        def on_step(self, step):
+            if step.step == 3:
+                signal.raise_signal(signal.SIGINT)
+
+    model, path = Regression(), tmp_path / "log"
     trainer = Trainer(
-        model, SGD(model.parameters(), lr=0.1), Shuffles(), budget=Budget(steps=1),
-        objective=lambda batch, state: returned,
+        model, SGD(model.parameters(), lr=0.1), Whole(), budget=Budget(steps=5),
+        observers=[JsonLinesLog(path), Interrupt()],
     )  # fmt: skip
-    for run in (trainer.fit, lambda: trainer.evaluate(Shuffles())):
-        with pytest.raises(DTypeError, match=f"^objective: {message}"):
-            run()
-    with pytest.raises(ArgumentError, match="objective: expected one, as Linear has no method"):
-        evaluate(nn.Linear(2, 1), Shuffles())
-
-
-def test_an_objective_may_stand_beside_the_model():
-    layer = nn.Linear(2, 1)
-    seen = []
-
-    def objective(batch, state):
-        seen.append(state)
-        y = layer(batch.inputs.astype(np.float32))[:, 0]
-        value = losses.mse_loss(y, rk.tensor(batch.targets.astype(np.float32)))
-        return Loss(value, len(batch.targets), (y, {"n": y}))
-
-    Trainer(
-        layer, SGD(layer.parameters(), lr=0.1), Shuffles(), objective=objective,
-        budget=Budget(steps=4),
-    ).fit()  # fmt: skip
-    assert [state is None for state in seen] == [True, False, True, False]
-    assert not seen[1][0].requires_grad
-    assert not seen[1][1]["n"].requires_grad
-    with pytest.raises(ArgumentError, match="objective: expected one, as Linear has no method"):
-        Trainer(layer, SGD(layer.parameters()), Shuffles(), budget=Budget(steps=1))
-
-
-class Shuffles(Ragged):
-    SIZES = (3, 2)
-    batches_per_epoch = 2
+    assert trainer.fit().interrupted
+    assert not trainer.fit().interrupted
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [each.get("step", each["event"]) for each in records] == [
+        1, 2, 3, "finish", 4, 5, "finish"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
