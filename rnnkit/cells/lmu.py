@@ -23,6 +23,7 @@ from rnnkit.autograd import Tensor
 from rnnkit.cells.base import Cell, register_cell
 from rnnkit.cells.matrix_exp import matrix_exp
 from rnnkit.checks import check_number, check_size
+from rnnkit.errors import ArgumentError
 from rnnkit.ops import linear, tanh
 
 if TYPE_CHECKING:
@@ -32,15 +33,23 @@ if TYPE_CHECKING:
 
 
 def legendre(order: int, window: float) -> tuple[Array, Array]:
-    """A (order, order) and B (order,) in float64."""
+    """A (order, order) and B (order,) in float64.
+
+    Raises ArgumentError for a window so short that P is beyond the range of a float.
+    """
     i = np.arange(order)
-    scale = (2 * i + 1) / window
+    with np.errstate(over="ignore"):
+        scale = (2 * i + 1) / window
     signs = np.where(i[:, None] < i, -1.0, (-1.0) ** (i[:, None] - i + 1))
     # One exponential gives both: exp([[P, Q], [0, 0]]) = [[A, B], [0, 1]].
     both = np.zeros((order + 1, order + 1))
     both[:order, :order] = scale[:, None] * signs
     both[:order, order] = scale * (-1.0) ** i
-    squarings = max(0, 1 + int(np.ceil(np.log2(np.linalg.norm(both, 1)))))
+    with np.errstate(over="ignore"):
+        size = np.linalg.norm(both, 1)
+    if not np.isfinite(size):
+        raise ArgumentError(f"window: expected a longer one for order {order}, got {window!r}")
+    squarings = max(0, 1 + int(np.ceil(np.log2(size))))
     both = matrix_exp(Tensor(both), squarings).numpy()
     return both[:order, :order], both[:order, order]
 
@@ -61,7 +70,8 @@ class LMUCell(Cell):
     States h, (N, H), and m, (N, M).
 
     Raises:
-        ArgumentError: a size below 1, or a window that is not positive.
+        ArgumentError: a size below 1, or a window that is not positive, or too short to compute
+            with.
         DTypeError: another dtype.
     """
 

@@ -65,9 +65,9 @@ def smooth_l1_loss(
     ArgumentError.
     """
     check_number("beta", beta)
-    if beta == 0:
-        return l1_loss(input, target, reduction=reduction)
     input, target = check_pair(input, target, reduction)
+    if input.dtype.type(beta) == 0:
+        return l1_loss(input, target, reduction=reduction)
     return reduce(_huber(input - target, beta) / beta, reduction, input.size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,12 +103,14 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         )
         self.tail = ModuleList()
         for i in range(self.n_clusters):
-            width = int(in_features // div_value ** (i + 1))
-            if width < 1:
+            share = in_features // div_value ** (i + 1)
+            if not 1 <= share <= sys.maxsize:
+                few = f"leaves cluster {i} a feature of {in_features}"
+                many = f"makes cluster {i} no wider than {sys.maxsize}"
                 raise ArgumentError(
-                    f"div_value: expected one that leaves cluster {i} a feature of {in_features}, "
-                    f"got {div_value!r}"
+                    f"div_value: expected one that {few if share < 1 else many}, got {div_value!r}"
                 )
+            width = int(share)
             self.tail.append(
                 Sequential(
                     Linear(in_features, width, bias=False, dtype=dtype),

@@ -194,7 +194,10 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if isinstance(nonlinearity, str) and nonlinearity == "leaky_relu":
         slope = 0.01 if param is None else param
         check_finite("param", slope)
-        return math.sqrt(2.0 / (1 + slope**2))
+        try:
+            return math.sqrt(2.0 / (1 + float(slope) ** 2))
+        except OverflowError:  # so steep that 1 is nothing beside it
+            return math.sqrt(2.0) / abs(slope)
     check_choice("nonlinearity", nonlinearity, ("leaky_relu", *_GAINS))
     return _GAINS[nonlinearity]
 

@@ -353,6 +353,8 @@ def test_wrong_options():
         (lambda: C.LRUCell(3, 4, r_max=True), ArgumentError, "r_max: expected a number"),
         (lambda: C.LRUCell(3, 4, max_phase="1"), ArgumentError, "max_phase: expected a number"),
         (lambda: C.LMUCell(3, 4, window=0), ArgumentError, "window: expected a number > 0"),
+        (lambda: C.LMUCell(3, 4, window=1e-320), ArgumentError, "window: expected a longer one"),
+        (lambda: C.LMUCell(3, 4, window=1e-307), ArgumentError, "window: expected a longer one"),
         (lambda: C.LMUCell(3, 4, window=np.inf), ArgumentError, "window: expected .* < inf, got"),
         (lambda: C.LMUCell(3, 4, window="32"), ArgumentError, "window: expected .* got '32'"),
         (lambda: C.LMUCell(3, 4, window=True), ArgumentError, "window: expected a number"),

@@ -388,6 +388,14 @@ def test_smooth_l1_is_smooth_at_its_seams():
     np.testing.assert_allclose(x.grad.numpy(), [1, -1])
 
 
+def test_smooth_l1_with_a_beta_that_is_0_in_float32_is_l1():
+    x = rk.tensor(np.float32([1.5, 0.0, -2.0]), requires_grad=True)
+    value = losses.smooth_l1(x, rk.zeros(3), beta=1e-320, reduction="none")
+    np.testing.assert_array_equal(value.numpy(), [1.5, 0, 2])
+    value.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [1, 0, -1])
+
+
 @pytest.mark.parametrize("loss", ELEMENTWISE)
 def test_the_mean_of_no_elements_is_nan(loss):
     assert np.isnan(loss(rk.zeros(0, 3), np.zeros((0, 3), np.float32)).item())

@@ -149,6 +149,9 @@ def test_wrong_arguments():
         nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 11])
     with pytest.raises(ArgumentError, match="div_value: expected a number > 0"):
         nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5], div_value=0)
+    for div_value in (1e-320, 1e-30):
+        with pytest.raises(ArgumentError, match="div_value: expected one that makes cluster 0 no"):
+            nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5], div_value=div_value)
     layer = layer_of(0)
     x = np.zeros((2, 8))
     with pytest.raises(ArgumentError, match=r"target: expected ids in \[0, 20\), got 20 at index"):

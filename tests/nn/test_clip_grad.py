@@ -40,6 +40,24 @@ def test_the_norm_is_of_all_gradients_together(norm_type, expected):
 
 
 @pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3.0])
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_powers_of_gradients_neither_overflow_nor_vanish(size, norm_type):
+    params = with_gradients([3 * size, -4 * size], [0.0])
+    expected = (3**norm_type + 4**norm_type) ** (1 / norm_type)
+    norm = clip_grad_norm_(params, 1.0, norm_type, error_if_nonfinite=True)
+    assert norm == pytest.approx(expected * size, rel=1e-14)
+    after = np.array([3, -4]) * (1 / expected if size > 1 else size)
+    np.testing.assert_allclose(params[0].grad.numpy(), after, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("norm_type", "expected"), [(1000.0, 4.0), (1e-3, np.inf)])
+def test_norms_of_extreme_powers(norm_type, expected):
+    params = with_gradients([3.0, -4.0, 2.0])
+    assert clip_grad_norm_(params, np.inf, norm_type) == expected
+
+
+@pytest.mark.usefixtures("path")
 def test_small_gradients_are_left_to_the_bit():
     params = with_gradients([0.3, 0.4])
     before = params[0].grad.numpy().copy()
@@ -169,6 +187,12 @@ def test_values_are_clipped_on_both_sides_and_nan_stays():
     (param,) = with_gradients([-3.0, -0.5, 0.5, 3.0, np.nan, -np.inf])
     clip_grad_value_(param, 1.0)
     np.testing.assert_array_equal(param.grad.numpy(), [-1, -0.5, 0.5, 1, np.nan, -1])
+
+
+def test_a_bound_beyond_float32_leaves_what_is_finite():
+    (param,) = with_gradients(np.float32([-3e38, 2.0]))
+    clip_grad_value_(param, 1e300)
+    np.testing.assert_array_equal(param.grad.numpy(), np.float32([-3e38, 2.0]))
 
 
 @pytest.mark.usefixtures("path")

@@ -98,6 +98,8 @@ def test_gains():
     assert init.calculate_gain("relu") == np.sqrt(2)
     assert init.calculate_gain("leaky_relu", 0) == np.sqrt(2)
     assert init.calculate_gain("leaky_relu") == np.sqrt(2 / (1 + 0.01**2))
+    for slope in (1e200, -1e200, 10**200):
+        assert init.calculate_gain("leaky_relu", slope) == pytest.approx(np.sqrt(2) * 1e-200)
     with pytest.raises(ArgumentError, match="nonlinearity: expected 'leaky_relu', 'linear'"):
         init.calculate_gain("gelu")
 

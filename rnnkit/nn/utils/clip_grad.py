@@ -14,6 +14,9 @@ from rnnkit.checks import check_bool, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.module import Module
 
+# The squares of a smaller vector may be too small for float64, and one part of it lost.
+_LEAST = 1e-145
+
 
 def clip_grad_norm_(
     parameters: Tensor | Iterable[Tensor],
@@ -54,6 +57,8 @@ def clip_grad_norm_(
             total_norm = _total_norm(grads, norm_type)
         else:
             total_norm = _native_norm(kernels, grads)
+        if not _LEAST <= total_norm < math.inf:
+            total_norm = _scaled_norm(grads, norm_type)
         if error_if_nonfinite and not math.isfinite(total_norm):
             raise ArgumentError(
                 f"parameters: expected gradients with a finite norm, got {total_norm}"
@@ -74,8 +79,9 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     Raises ArgumentError for a negative or NaN ``clip_value``.
     """
     check_number("clip_value", clip_value)
-    for grad in _grads(parameters):
-        np.clip(grad, -float(clip_value), float(clip_value), out=grad)
+    with np.errstate(over="ignore"):  # a bound beyond float32 is none
+        for grad in _grads(parameters):
+            np.clip(grad, -float(clip_value), float(clip_value), out=grad)
 
 
 def _grads(parameters: Tensor | Iterable[Tensor]) -> list[np.ndarray]:
@@ -125,13 +131,21 @@ def _native_scale(kernels: Any, grads: list[np.ndarray], factor: float) -> None:
 
 
 def _total_norm(grads: list[np.ndarray], norm_type: float) -> float:
-    if norm_type == math.inf:
-        # np.max, unlike max(), hands a NaN through.
-        return float(np.max([np.max(np.abs(grad), initial=0.0) for grad in grads], initial=0.0))
-    if norm_type == 2.0:
-        # einsum converts to float64 block by block, so no large temporary is made.
-        flat = [grad.reshape(-1) for grad in grads]
-        squares = [np.einsum("i,i->", grad, grad, dtype=np.float64) for grad in flat]
-        return math.sqrt(sum(squares))
-    powers = [np.sum(np.abs(grad).astype(np.float64) ** norm_type) for grad in grads]
-    return float(sum(powers)) ** (1.0 / norm_type)
+    if norm_type != 2.0:
+        return _scaled_norm(grads, norm_type)
+    # einsum converts to float64 block by block, so no large temporary is made.
+    flat = [grad.reshape(-1) for grad in grads]
+    return math.sqrt(sum(np.einsum("i,i->", grad, grad, dtype=np.float64) for grad in flat))
+
+
+def _scaled_norm(grads: list[np.ndarray], norm_type: float) -> float:
+    """In units of the largest, of which no power overflows, and not all vanish."""
+    # np.max, unlike max(), hands a NaN through.
+    largest = float(np.max([np.max(np.abs(grad), initial=0.0) for grad in grads], initial=0.0))
+    if norm_type == math.inf or not 0 < largest < math.inf:
+        return largest
+    shares = (np.abs(grad).astype(np.float64) / largest for grad in grads)
+    try:
+        return largest * float(sum(np.sum(share**norm_type) for share in shares)) ** (1 / norm_type)
+    except OverflowError:
+        return math.inf
