@@ -14,7 +14,7 @@ from rnnkit.checks import check_bool, check_finite, check_number
 from rnnkit.errors import ArgumentError, ShapeError
 from rnnkit.ops.comparison import equal
 from rnnkit.ops.creation import full_like
-from rnnkit.ops.elementwise import abs, exp, sqrt, where
+from rnnkit.ops.elementwise import abs, exp, where
 from rnnkit.ops.operands import any_tensor, many_axes, one_axis, real
 from rnnkit.ops.shape import broadcast_to, cat, flip, reshape, split
 from rnnkit.ops.sums import count_along, sum_array
@@ -61,26 +61,56 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def var(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
     """Sum of squared deviations from the mean over n - `correction`; NaN where that is not > 0."""
-    x = real("var", x)
-    check_finite("var: correction", correction)
-    axes = many_axes("var", axis, x.ndim)
-    deviation = x - _mean(x, axis=axes, keepdims=True)
-    total = _sum(deviation * deviation, axis=axes, keepdims=keepdims)
+    deviation, divisor = _deviation("var", x, axis, correction)
+    return sum(deviation * deviation, axis, keepdims) / divisor
+
+
+def _deviation(name: str, x: Tensor, axis: Axis, correction: float) -> tuple[Tensor, float]:
+    """What elements are away from their mean, and what the sum of its squares is divided by."""
+    x = real(name, x)
+    check_finite(f"{name}: correction", correction)
+    axes = many_axes(name, axis, x.ndim)
     divisor = count_along(x, axes) - correction
-    return total / (divisor if divisor > 0 else float("nan"))
+    return x - _mean(x, axis=axes, keepdims=True), divisor if divisor > 0 else float("nan")
 
 
 def std(x: Tensor, axis: Axis = None, correction: float = 1, keepdims: bool = False) -> Tensor:
-    """Square root of `var`; the derivative where all elements are equal is 0."""
-    variance = var(x, axis, correction, keepdims)
-    constant = equal(variance, 0.0)
-    return where(constant, 0.0, sqrt(where(constant, 1.0, variance)))
+    """Square root of `var`; the derivative where all elements are equal is 0.
+
+    Finite also where the variance itself would overflow, and not 0 where it would underflow.
+    """
+    deviation, divisor = _deviation("std", x, axis, correction)
+    return norm(deviation, 2, axis, keepdims) / np.sqrt(divisor)
+
+
+def _norm_array(x: Array, axis: tuple[int, ...], keepdims: bool) -> Array:
+    total = sum_array(x * x, axis, keepdims)
+    limits = np.finfo(x.dtype)
+    if np.all((total >= limits.tiny / limits.eps) & (total < np.inf)):
+        return np.sqrt(total)
+    # Squares have overflowed or lost digits: those of shares of the largest element do neither.
+    largest = np.abs(x).max(axis=axis, keepdims=True, initial=0.0)
+    unit = np.where((largest > 0) & (largest < np.inf), largest, np.ones_like(largest))
+    share = x / unit
+    return np.sqrt(sum_array(share * share, axis, keepdims)) * unit.reshape(total.shape)
+
+
+_norm = primitive("norm", _norm_array)
+
+
+def _d_norm(d_y: Tensor, y: Tensor, x: Tensor, axis: tuple[int, ...], keepdims: bool) -> Tensor:
+    length = _spread(where(equal(y, 0.0), 1.0, y), x, axis)
+    return x / length * _spread(d_y, x, axis)
+
+
+_norm.defvjp(_d_norm)
 
 
 def norm(x: Tensor, p: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The p-norm of the elements, (sum |x|^p)^(1/p): p is 1, 2 or infinity.
 
-    The derivative of the norm of nothing but zeros is 0.
+    The 2-norm is right also where squares overflow or underflow. The derivative of the norm of
+    nothing but zeros is 0.
 
     Raises:
         ArgumentError: another p.
@@ -89,9 +119,7 @@ def norm(x: Tensor, p: float = 2, axis: Axis = None, keepdims: bool = False) -> 
     if type(p) not in (int, float):
         check_number("norm: p", p)
     if p == 2:
-        total = sum(x * x, axis, keepdims)
-        zero = equal(total, 0.0)
-        return where(zero, 0.0, sqrt(where(zero, 1.0, total)))
+        return _norm(x, axis=many_axes("norm", axis, x.ndim), keepdims=keepdims)
     if p == 1:
         return sum(abs(x), axis, keepdims)
     if p == float("inf"):

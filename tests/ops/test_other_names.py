@@ -90,6 +90,28 @@ def test_the_norm_of_zeros_has_a_derivative_of_zero():
     np.testing.assert_allclose(x.grad.numpy(), [[0, 0], [0.6, 0.8]])
 
 
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+def test_norms_and_deviations_whose_squares_are_beyond_float32(size):
+    x = rk.tensor(np.float32([[3, 4, 0], [0, 0, 0], [-2, 1, 2]]) * np.float32(size))
+    x.requires_grad = True
+    np.testing.assert_allclose(x.norm(axis=1).data, np.array([5, 0, 3]) * size, rtol=1e-6)
+    (d_x,) = rk.grad(x.norm(axis=1, keepdims=True).sum(), x)
+    np.testing.assert_allclose(
+        d_x.data, [[0.6, 0.8, 0], [0, 0, 0], [-2 / 3, 1 / 3, 2 / 3]], rtol=1e-6
+    )
+    expected = np.float64(x.data).std(1, ddof=1)
+    np.testing.assert_allclose(x.std(1).data, expected, rtol=1e-6)
+    (d_x,) = rk.grad(x.std(1).sum(), x)
+    deviation = np.float64(x.data) - np.float64(x.data).mean(1, keepdims=True)
+    slopes = deviation / (2 * np.where(expected == 0, 1, expected)[:, None])
+    np.testing.assert_allclose(d_x.data, slopes, rtol=1e-5)
+
+
+def test_norms_of_what_is_not_finite():
+    x = rk.tensor(np.float32([[np.inf, 1], [np.nan, 1], [np.nan, -np.inf], [1e30, 0]]))
+    np.testing.assert_array_equal(x.norm(axis=1).data, np.float32([np.inf, np.nan, np.nan, 1e30]))
+
+
 def test_of_equal_elements_the_first_comes_first_and_nan_before_all():
     x = rk.tensor(np.array([1.0, 3.0, np.nan, 3.0, 1.0]))
     assert x.topk(4).indices.tolist() == [2, 1, 3, 0]

@@ -313,6 +313,8 @@ REDUCTIONS = {
 } | {
     "the maximum of a row": lambda x, h, w: h - ops.max(h, -1, True),
     "softmax of a row": lambda x, h, w: ops.softmax(h, -1) * x,
+    "norms of pairs": lambda x, h, w: ops.norm(h.reshape(-1, 15, 2), axis=-1),
+    "norm of a row": lambda x, h, w: ops.norm(h, axis=-1, keepdims=True) * x,
     "std": lambda x, h, w: ops.std(h, -1, keepdims=True) * x,
     "layer_norm": lambda x, h, w: ops.layer_norm(h, 30, w, w * 0.5) * x,
     "layer_norm of a part": lambda x, h, w: ops.layer_norm(boxes(h), 10, w[:10]),
@@ -533,7 +535,7 @@ def test_native_equals_tape(name, dtype):
 
 @BOTH
 @pytest.mark.parametrize(
-    "name", [*ELEMENTWISE, *IN_ORDER, "the maximum of a row", "softmax of a row"]
+    "name", [*ELEMENTWISE, *IN_ORDER, "the maximum of a row", "softmax of a row", "norms of pairs"]
 )
 def test_zeros_infinities_and_nan(name, dtype):
     """Of each element by itself, so that no NaN hides another number."""

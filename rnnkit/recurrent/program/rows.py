@@ -445,6 +445,23 @@ def _extreme(name: str) -> Rule:
 RULES["max"], RULES["min"] = _extreme("max"), _extreme("min")
 
 
+@rule("norm")
+def _norm(t: Tracer, values: list[Value], params: dict[str, Any]) -> Value:
+    (x,) = values
+    need_rows_first("norm", x)
+    axes, one = row_axes("norm", params["axis"]), t.constant(1)
+    # Shares of the largest element, of which no square overflows, and not all vanish.
+    largest = reduced(t, "reduce_max", elementwise(t, "abs", [x]), axes, True)
+    some = elementwise(t, "greater", [largest, t.constant(0)], np.bool_)
+    finite = elementwise(t, "isfinite", [largest], np.bool_)
+    ordinary = elementwise(t, "logical_and", [some, finite], np.bool_)
+    unit = elementwise(t, "where", [ordinary, largest, one])
+    share = elementwise(t, "div", [x, unit])
+    total = reduced(t, "reduce_sum", elementwise(t, "square", [share]), axes, True)
+    length = elementwise(t, "mul", [elementwise(t, "sqrt", [total]), unit])
+    return length if params["keepdims"] else _without_axes(t, length, axes)
+
+
 def mean_of(t: Tracer, x: Value, axes: Shape, keepdims: bool) -> Value:
     count = math.prod([x.shape[axis] for axis in axes])
     total = reduced(t, "reduce_sum", x, axes, keepdims)
