@@ -400,9 +400,9 @@ def test_a_refusal_changes_nothing():
 
     groups = [{"params": [nn.Parameter([1.0])], "lr": lr} for lr in (0.1, 0.2)]
     optimizer = optim.SGD(groups, momentum=0.5)
-    with pytest.raises(ArgumentError, match=r"^max_lr: expected a number >= 0, got 'no'"):
+    with pytest.raises(ArgumentError, match=r"^max_lr: expected a number >= 0 and < inf, got 'no'"):
         lr_scheduler.OneCycleLR(optimizer, [0.5, "no"], 10)
-    with pytest.raises(ArgumentError, match=r"^base_momentum: expected a number >= 0, got 'no'"):
+    with pytest.raises(ArgumentError, match=r"^base_momentum: expected a number .*, got 'no'"):
         lr_scheduler.OneCycleLR(optimizer, 0.5, 10, base_momentum="no")
     assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.2]
     assert all("initial_lr" not in group for group in optimizer.param_groups)
@@ -458,7 +458,7 @@ def test_a_schedule_that_cannot_go_on_stays_where_it_is():
     schedule = lr_scheduler.OneCycleLR(optimizer, 0.5, 10)
     before = dict(optimizer.param_groups[0])
     schedule.max_momentum = "no"
-    with pytest.raises(ArgumentError, match=r"^max_momentum: expected a number >= 0, got 'no'"):
+    with pytest.raises(ArgumentError, match=r"^max_momentum: expected a number .*, got 'no'"):
         schedule.step()
     assert schedule.last_epoch == 0
     assert optimizer.param_groups[0] == before

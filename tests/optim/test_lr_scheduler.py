@@ -179,6 +179,9 @@ def test_a_rate_of_ones_own_schedule_that_makes_no_sense_is_refused():
     with pytest.raises(ArgumentError, match=r"^Down: lr_at\(2\): expected a number >= 0"):
         schedule.step()
     assert rates_of(optimizer) == [0.0, 0.0]
+    Down.lr_at = lambda self, epoch, initial_lr, group: np.inf
+    with pytest.raises(ArgumentError, match=r"^Down: lr_at\(2\): expected a number >= 0 and < inf"):
+        schedule.step()
 
 
 @pytest.mark.parametrize("gamma", [1e200, 10**200, float("inf")])
@@ -228,6 +231,9 @@ def test_a_function_of_the_epoch_may_be_an_object_that_counts_as_false():
     schedule = lr_scheduler.LambdaLR(optimizer, Table())
     assert rates_of(optimizer) == [0.25, 0.01]
     assert schedule.lr_lambdas == [{}, {}]
+    functions = [Table(), Table()]
+    each = lr_scheduler.LambdaLR(optimizer, functions).lr_lambdas
+    assert all(found is given for found, given in zip(each, functions, strict=True))
 
 
 def test_last_epoch_resumes_from_the_initial_rates():
@@ -259,6 +265,18 @@ def test_plateau_takes_a_tensor_and_a_nan_is_no_improvement():
     schedule.step(rk.tensor(2.0))
     schedule.step(float("nan"))
     assert schedule.best == 2.0
+    assert rates_of(optimizer) == [0.25, 0.01]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+def test_a_plateau_without_a_threshold_counts_what_is_as_good_as_before(mode, threshold_mode):
+    optimizer = make_optimizer()
+    schedule = lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode, 0.5, patience=0, threshold=0.0, threshold_mode=threshold_mode
+    )
+    for metric in (2.0, 2.0, 1.0 if mode == "min" else 3.0):
+        schedule.step(metric)
     assert rates_of(optimizer) == [0.25, 0.01]
 
 

@@ -242,6 +242,16 @@ def test_pairs_with_the_same_source_stay_together(tmp_path):
     assert [len(part.sources) for part in task.parts.values()] == [72, 9, 9]
 
 
+def test_texts_with_halves_of_surrogates_are_learnt_from():
+    """As Python reads bytes that are not UTF-8, and as a text task takes them, too."""
+    pairs = Pairs([f"a{n} \udcff" for n in range(12)], ["x"] * 12)
+    digests = {
+        TranslateTask(given, SMALL, source="bytes").details()["sha256"]
+        for given in (pairs, Pairs(pairs.sources, ["x"] * 11 + ["\udcfe"]))
+    }
+    assert len(digests) == 2
+
+
 def test_the_generated_pairs():
     cases = {
         0: ("zero", "null"),

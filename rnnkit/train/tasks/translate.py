@@ -270,7 +270,8 @@ class TranslateTask(Task):
         """Raises ArgumentError, naming the data, when there are too few pairs."""
         self.settings = settings
         self.source = source
-        self._digest = hashlib.sha256("\0".join(itertools.chain(*pairs)).encode()).hexdigest()
+        texts = "\0".join(itertools.chain(*pairs)).encode("utf-8", "surrogatepass")
+        self._digest = hashlib.sha256(texts).hexdigest()
         self.parts = _parts(pairs, settings, source)
         training = self.parts["training"]
         options: dict[str, Any] = {
