@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -32,8 +33,8 @@ class LearningCurve(Observer):
         self._measure = start.measure
 
     def on_step(self, step: Step) -> None:
-        value = {"loss": step.loss, **step.metrics}.get(self._measure.name)
-        if value is not None:
+        value = step.value(self._measure)
+        if not math.isnan(value):
             self._training.add(step.step, value)
 
     def on_validation(self, validation: Validation) -> None:

@@ -6,6 +6,7 @@ the objective's own units; `Measure.show` turns them into what people read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -54,6 +55,10 @@ class Step(NamedTuple):
     learning_rate: float
     items: int
     items_per_second: float
+
+    def value(self, measure: Measure) -> float:
+        """What the run is judged by, of this step; NaN where training has no such metric."""
+        return {"loss": self.loss, **self.metrics}.get(measure.name, math.nan)
 
 
 class Validation(NamedTuple):

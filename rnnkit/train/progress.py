@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, TextIO
 
@@ -62,8 +63,9 @@ class Bar(_Progress):
         self._bar = self._make(start.used)
 
     def on_step(self, step: Step) -> None:
-        value = {"loss": step.loss, **step.metrics}.get(self._measure.name, step.loss)
-        self._loss = value if self._loss is None else 0.98 * self._loss + 0.02 * value
+        value = step.value(self._measure)
+        if not math.isnan(value):  # one would stay in the mean for ever
+            self._loss = value if self._loss is None else 0.98 * self._loss + 0.02 * value
         now = time.monotonic()
         if now - self._drawn >= _REDRAW_SECONDS:
             self._drawn = now
@@ -95,8 +97,7 @@ class Lines(_Progress):
 
     def on_step(self, step: Step) -> None:
         if time.monotonic() - self._written >= _LINE_SECONDS:
-            value = {"loss": step.loss, **step.metrics}.get(self._measure.name, step.loss)
-            self._write(step, f"training {self._measure.show(value)}")
+            self._write(step, f"training {self._measure.show(step.value(self._measure))}")
 
     def on_validation(self, validation: Validation) -> None:
         show = self._measure.show

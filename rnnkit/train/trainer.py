@@ -90,6 +90,8 @@ class Trainer:
         if checkpoints is not None:
             check_kind("checkpoints", checkpoints, Checkpoints)
         observers = check_list("observers", observers, "several observers")
+        for place, observer in enumerate(observers):
+            check_kind(f"observers[{place}]", observer, Observer)
         check_batches("training", training)
         if validation is not None:
             check_batches("validation", validation)

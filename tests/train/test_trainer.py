@@ -478,6 +478,7 @@ def test_a_validation_that_is_not_finite_stops_with_the_step():
         {"schedule": "linear"},
         {"schedule": StepLR(SGD([rk.Parameter(np.zeros(1))], lr=1.0), 1)},
         {"settings": {"sizes": [1, 2]}},
+        {"observers": 3},
     ],
 )
 def test_arguments_out_of_range_are_named(wrong):
@@ -485,6 +486,15 @@ def test_arguments_out_of_range_are_named(wrong):
     options = {"budget": Budget(steps=1), **wrong}
     with pytest.raises(ArgumentError, match=f"^{next(iter(wrong))}: expected"):
         Trainer(model, SGD(model.parameters()), Whole(), Whole(), **options)
+
+
+def test_what_is_no_observer_is_told_by_its_place():
+    model = Regression()
+    with pytest.raises(ArgumentError, match=r"^observers\[1\]: expected an Observer, got 3"):
+        Trainer(
+            model, SGD(model.parameters()), Whole(), budget=Budget(steps=1),
+            observers=[Recorder(), 3],
+        )  # fmt: skip
 
 
 def test_logs_hold_losses_metrics_and_validations(tmp_path):
