@@ -98,7 +98,11 @@ class Plateau(Constant):
 
     def __init__(self, optimizer: Optimizer, higher_is_better: bool = False) -> None:
         mode = "max" if higher_is_better else "min"
-        self._scheduler = ReduceLROnPlateau(optimizer, mode, factor=0.5, patience=1)
+        # A threshold that is a share of the best would take for a gain what is a little worse than
+        # a negative loss, such as that of a density.
+        self._scheduler = ReduceLROnPlateau(
+            optimizer, mode, factor=0.5, patience=1, threshold=0.0
+        )
 
     def after_validation(self, value: float) -> None:
         self._scheduler.step(value)

@@ -189,6 +189,7 @@ CURVES = {
         lambda t: -math.sqrt(t + 1) if t < 3 else math.inf,
         lambda t: -0.5 / math.sqrt(t + 1) if t < 3 else math.nan,
     ),
+    "kink": (lambda t: max(-t, 10 * t - 3.3), lambda t: -1 if t < 0.3 else 10),
 }
 
 
@@ -222,6 +223,31 @@ def test_what_is_found_is_lower_whatever_the_curve(name, t):
     assert point.loss <= begin.loss + C1 * point.t * begin.slope
     assert point.t > 0
     assert len(calls) <= 26
+
+
+@pytest.mark.parametrize(("tolerance", "most", "calls"), [(0.0, 5, 5), (0.3, 25, 7)])
+def test_where_no_place_is_flat_the_best_is_taken_in_the_end(tolerance, most, calls):
+    """When the calls are spent, or the bracket is narrow."""
+    begin, point, tried = search("kink", 1.0, tolerance, most)
+    assert len(tried) == calls + 1
+    assert point.loss == min(CURVES["kink"][0](t) for t in tried) < begin.loss
+    assert point.t in tried
+
+
+def test_parameters_are_left_where_the_search_ended_not_where_it_looked_last():
+    param = Parameter(np.zeros(1))
+    optimizer = optim.LBFGS([param], max_iter=1, max_eval=8, line_search_fn="strong_wolfe")
+    tried = []
+
+    def kink(_):
+        tried.append(param.data.item())
+        return rk.maximum(-param, 10 * param - 3.3).sum()
+
+    optimizer.step(closure_of([param], optimizer, kink))
+    found = param.data.item()
+    assert found in tried[:-1]
+    assert found == optimizer.state[0]["t"]  # along a direction of 1
+    assert max(-found, 10 * found - 3.3) < 0
 
 
 @pytest.mark.parametrize("name", CURVES)

@@ -113,6 +113,19 @@ def test_plateau_halves_after_two_validations_without_gain():
     assert rates == [1.0, 1.0, 1.0, 0.5, 0.5]
 
 
+@pytest.mark.parametrize("higher_is_better", [False, True])
+def test_a_plateau_of_negative_values_is_one_too(higher_is_better):
+    sgd = optimizer(1.0)
+    schedule = make_schedule("plateau", sgd, higher_is_better)
+    worse = -1e-4 if higher_is_better else 1e-4
+    rates = []
+    for place, value in enumerate((-5.0, -5.0 + worse, -5.0 + 2 * worse, -5.0 - worse)):
+        schedule.after_validation(value)
+        rates.append(sgd.param_groups[0]["lr"])
+        assert schedule.state_dict()["best"] == (-5.0 - worse if place == 3 else -5.0)
+    assert rates == [1.0, 1.0, 0.5, 0.5]
+
+
 def test_constant_stays_and_others_are_unknown():
     sgd = optimizer(1.0)
     schedule = make_schedule("constant", sgd)
