@@ -95,6 +95,10 @@ class LRScheduler(_Scheduler):
         """
         raise NotImplementedError
 
+    def _others_at(self, epoch: int, group: int) -> dict[str, Any]:
+        """The options beside the learning rate that go by the epoch."""
+        return {}
+
     def _check(self, epoch: int, initial_lr: float, group: int) -> None:
         """What an ``lr_at`` is given."""
         check_number("epoch", epoch, below_high=True)
@@ -132,9 +136,10 @@ class LRScheduler(_Scheduler):
         ]
         for rate in rates:
             check_number(f"{type(self).__name__}: lr_at({self.last_epoch})", rate, below_high=True)
-        for group, rate in zip(groups, rates, strict=True):
+        others = [self._others_at(self.last_epoch, number) for number in range(len(groups))]
+        for group, rate, other in zip(groups, rates, others, strict=True):
             group.setdefault("initial_lr", group["lr"])
-            group["lr"] = float(rate)
+            group.update(other, lr=float(rate))
 
 
 class LambdaLR(LRScheduler):
@@ -346,19 +351,17 @@ class OneCycleLR(LRScheduler):
                 f"cycle_momentum: expected False for {type(self.optimizer).__name__}, which has "
                 "no momentum, got True"
             )
-        groups, momenta = self.optimizer.param_groups, []
-        if self.cycle_momentum:
-            for number in range(len(groups)):
-                high = 1.0 if "betas" in groups[number] else math.inf
-                most = self._of_group("max_momentum", number, high)
-                least = self._of_group("base_momentum", number, high)
-                momenta.append(self._annealed(self.last_epoch, most, least, most))
         super()._set_rates()
-        for group, momentum in zip(groups, momenta, strict=False):  # none where it is left alone
-            if "betas" in group:
-                group["betas"] = (momentum, group["betas"][1])
-            else:
-                group["momentum"] = momentum
+
+    def _others_at(self, epoch: int, group: int) -> dict[str, Any]:
+        if not self.cycle_momentum:
+            return {}
+        betas = self.optimizer.param_groups[group].get("betas")
+        high = math.inf if betas is None else 1.0
+        most = self._of_group("max_momentum", group, high)
+        least = self._of_group("base_momentum", group, high)
+        momentum = self._annealed(epoch, most, least, most)
+        return {"momentum": momentum} if betas is None else {"betas": (momentum, betas[1])}
 
     def _annealed(self, epoch: int, start: float, turn: float, end: float) -> float:
         """What goes from ``start`` to ``turn`` and on to ``end``, at ``epoch``."""
@@ -414,7 +417,8 @@ class SequentialLR(LRScheduler):
     """One schedule after another; ``schedulers[k + 1]`` starts at ``milestones[k]``.
 
     Each starts at its own epoch 0. Only this schedule is stepped, saved and loaded; the ones it is
-    made of serve as functions of the epoch.
+    made of serve as functions of the epoch. The momentum of a OneCycleLR among them moves while it
+    is its turn.
     """
 
     def __init__(
@@ -451,9 +455,17 @@ class SequentialLR(LRScheduler):
 
     def lr_at(self, epoch: int, initial_lr: float, group: int = 0) -> float:
         self._check(epoch, initial_lr, group)
+        scheduler, own = self._at(epoch)
+        return scheduler.lr_at(own, initial_lr, group)
+
+    def _others_at(self, epoch: int, group: int) -> dict[str, Any]:
+        scheduler, own = self._at(epoch)
+        return scheduler._others_at(own, group)
+
+    def _at(self, epoch: int) -> tuple[LRScheduler, int]:
+        """The schedule whose turn it is, and its own epoch."""
         position = bisect_right(self.milestones, epoch)
-        start = self.milestones[position - 1] if position else 0
-        return self.schedulers[position].lr_at(epoch - start, initial_lr, group)
+        return self.schedulers[position], epoch - (self.milestones[position - 1] if position else 0)
 
 
 class ReduceLROnPlateau(_Scheduler):

@@ -70,10 +70,12 @@ def test_clipping_is_in_place():
     params = with_gradients([30.0, 40.0])
     gradient = params[0].grad
     array = gradient.data
-    clip_grad_norm_(iter(params), 1.0)
-    clip_grad_value_(params, 0.1)
+    assert clip_grad_norm_(iter(params), 1.0) == 50.0
+    np.testing.assert_allclose(array, [0.6, 0.8], rtol=1e-6)
+    clip_grad_value_(iter(params), 0.1)
     assert params[0].grad is gradient
     assert gradient.data is array
+    np.testing.assert_array_equal(array, [0.1, 0.1])
 
 
 @pytest.mark.usefixtures("path")

@@ -213,6 +213,33 @@ def test_a_list_of_functions_within_a_sequence_has_one_for_each_group():
         schedule.step()
 
 
+@pytest.mark.parametrize("kind", [optim.Adam, optim.SGD])
+def test_one_cycle_has_momentum_move_in_its_turn_of_a_sequence(kind):
+    def momenta(make, epochs):
+        optimizer = kind([{"params": [Parameter(np.zeros(1))]}, {"params": [rk.zeros(1)]}], lr=0.1)
+        schedule = make(optimizer)
+        found = []
+        for _ in range(epochs):
+            found.append(
+                [group.get("momentum", group.get("betas")) for group in optimizer.param_groups]
+            )
+            schedule.step()
+        return found
+
+    def cycle(optimizer):
+        return lr_scheduler.OneCycleLR(optimizer, 0.2, 8, base_momentum=[0.8, 0.5])
+
+    def sequence(optimizer):
+        parts = [lr_scheduler.LinearLR(optimizer, 0.5, total_iters=3), cycle(optimizer)]
+        return lr_scheduler.SequentialLR(
+            optimizer, [*parts, lr_scheduler.ExponentialLR(optimizer, 0.9)], [3, 8]
+        )
+
+    alone = momenta(cycle, 5)
+    assert alone[1] != alone[2] != alone[4]
+    assert momenta(sequence, 10) == [alone[0]] * 3 + alone + [alone[4]] * 2
+
+
 def test_one_cycle_leaves_a_momentum_that_its_optimizer_can_run_with():
     adam = optim.Adam([Parameter(np.zeros(1))])
     with pytest.raises(ArgumentError, match=r"^max_momentum: expected a number >= 0 and < 1"):
