@@ -19,9 +19,11 @@ from rnnkit.train import (
     Budget,
     CsvLog,
     JsonLinesLog,
+    KeepBest,
     Loss,
     Measure,
     Observer,
+    RunFolder,
     Trainer,
     TrainingError,
     evaluate,
@@ -402,6 +404,17 @@ def test_an_epoch_has_a_batch_or_more(part, batches_per_epoch):
     parts[part].batches_per_epoch = batches_per_epoch
     with pytest.raises(ArgumentError, match=rf"^{part}\.batches_per_epoch: expected a"):
         Trainer(model, SGD(model.parameters()), **parts, budget=Budget(steps=1))
+
+
+def test_a_new_run_takes_the_place_of_a_better_model_that_was_there(tmp_path):
+    model, folder = Regression(), RunFolder(tmp_path)
+    folder.save_best({"weight": np.zeros(2)}, 100, 0.0)
+    outcome = Trainer(
+        model, SGD(model.parameters(), lr=0.1), Whole(), Whole(), budget=Budget(steps=3),
+        observers=[KeepBest(model, folder)],
+    ).fit()  # fmt: skip
+    assert folder.model_quality() == (outcome.best_step, outcome.best_value)
+    assert np.array_equal(folder.load_model()["weight"], model.weight.data)
 
 
 def test_a_log_goes_on_when_an_interrupted_run_does(tmp_path):
