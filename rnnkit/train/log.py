@@ -144,7 +144,8 @@ class JsonLinesLog(Log):
 class CsvLog(Log):
     """One row a step or validation, for spreadsheets: the event, and a column for each value.
 
-    Metrics have columns of their own, those of training as "training NAME" beside validation's.
+    Metrics have columns of their own, those of training as "training NAME" beside validation's;
+    "metric NAME" where another column has the name.
     A column that comes up later is added at the right, and the rows before stay empty there.
     """
 
@@ -176,7 +177,9 @@ class CsvLog(Log):
 def _flat(values: dict[str, Any]) -> dict[str, Any]:
     flat = {name: value for name, value in values.items() if not isinstance(value, dict)}
     for prefix, group in (("", "metrics"), ("training ", "training_metrics")):
-        flat |= {prefix + name: value for name, value in values.get(group, {}).items()}
+        for name, value in values.get(group, {}).items():
+            column = prefix + name
+            flat[f"metric {column}" if column in (*flat, "event") else column] = value
     return flat
 
 

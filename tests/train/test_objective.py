@@ -1,5 +1,6 @@
 """What an objective and a schedule may say of a batch, and what is refused."""
 
+import csv
 import json
 import math
 
@@ -11,7 +12,7 @@ import rnnkit as rk
 from rnnkit import losses, nn
 from rnnkit.errors import ArgumentError, DTypeError, RnnkitError
 from rnnkit.optim import SGD
-from rnnkit.train import Budget, Checkpoints, JsonLinesLog, Loss, Measure, Trainer, evaluate
+from rnnkit.train import Budget, Checkpoints, CsvLog, JsonLinesLog, Loss, Measure, Trainer, evaluate
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,28 @@ def test_counts_metrics_and_factors_may_be_numpys(tmp_path, kind):
     assert lines[0] == lines[1]
     assert lines[0][0]["metrics"] == {"items": 1.0}
     assert lines[0][0]["learning_rate"] == 0.1
+
+
+def test_a_metric_takes_no_column_of_another_value(tmp_path):
+    model = Regression()
+
+    def objective(batch, state):
+        loss = model.loss(batch)
+        names = {"epoch": 0.125, "event": 0.25, "right": 0.75}
+        return loss._replace(metrics={name: loss.count * each for name, each in names.items()})
+
+    Trainer(
+        model, SGD(model.parameters(), lr=0.1), Shuffles(), Whole(), objective=objective,
+        budget=Budget(steps=2), validations=1, observers=[CsvLog(tmp_path / "log.csv")],
+    ).fit()  # fmt: skip
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["event"] for row in rows] == ["train", "train", "validation"]
+    assert [row["epoch"] for row in rows] == ["0.5", "1.0", "1.0"]
+    assert {row["metric epoch"] for row in rows} == {"0.125"}
+    assert {row["metric event"] for row in rows} == {"0.25"}
+    assert rows[-1]["training epoch"] == "0.125"
+    assert rows[-1]["training right"] == rows[0]["right"] == "0.75"
 
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf, -1, None, "x"])
