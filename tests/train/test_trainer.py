@@ -159,6 +159,20 @@ def test_evaluation_and_forecasts_leave_the_mode_of_each_module():
     assert [module.training for module in model.modules()] == [True, False, True]
 
 
+def test_a_run_trains_a_model_that_was_in_evaluation_mode():
+    model, modes = Regression().eval(), []
+
+    def objective(batch, state):
+        modes.append(model.training)
+        return model.loss(batch)
+
+    Trainer(
+        model, SGD(model.parameters(), lr=0.1), Whole(), Whole(), objective=objective,
+        budget=Budget(steps=4), validations=2,
+    ).fit()  # fmt: skip
+    assert modes == [True, True, False, True, True, False]
+
+
 def test_a_step_or_an_evaluation_without_items_is_an_error():
     class Empty(Ragged):
         SIZES = (0,)
