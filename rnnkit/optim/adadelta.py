@@ -40,7 +40,7 @@ class Adadelta(Optimizer):
 
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "eps", "weight_decay"):
-            check_number(name, group[name])
+            check_number(name, group[name], below_high=True)
         check_number("rho", group["rho"], high=1.0)
 
     def _update(

@@ -49,7 +49,7 @@ class Adagrad(Optimizer):
 
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"):
-            check_number(name, group[name])
+            check_number(name, group[name], below_high=True)
 
     def _update(
         self, data: np.ndarray, grad: np.ndarray, state: dict[str, Any], group: dict[str, Any]

@@ -46,7 +46,7 @@ class Adam(Optimizer):
 
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "eps", "weight_decay"):
-            check_number(name, group[name])
+            check_number(name, group[name], below_high=True)
         betas = group["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise ArgumentError(f"betas: expected a pair of numbers, got {betas!r}")

@@ -66,7 +66,7 @@ class NAdam(Adam):
 
     def check_options(self, group: Mapping[str, Any]) -> None:
         super().check_options(group)
-        check_number("momentum_decay", group["momentum_decay"])
+        check_number("momentum_decay", group["momentum_decay"], below_high=True)
         check_bool("decoupled_weight_decay", group["decoupled_weight_decay"])
 
     def _update(

@@ -34,7 +34,7 @@ def parameter_groups(
     Raises ArgumentError for a negative weight_decay, or a name in no_decay that fits no parameter.
     """
     check_kind("module", module, Module)
-    check_number("weight_decay", weight_decay)
+    check_number("weight_decay", weight_decay, below_high=True)
     no_decay = check_list("no_decay", no_decay, "a sequence of names")
     named = list(module.named_parameters(remove_duplicate=False))
     spared = {id(param) for _, param in named if param.ndim < 2}

@@ -93,7 +93,7 @@ class LBFGS(Optimizer):
 
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "tolerance_grad", "tolerance_change"):
-            check_number(name, group[name])
+            check_number(name, group[name], below_high=True)
         for name in ("max_iter", "max_eval", "history_size"):
             check_size(name, group[name])
         if group["line_search_fn"] not in (None, "strong_wolfe"):

@@ -54,7 +54,7 @@ class RMSprop(Optimizer):
 
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "alpha", "eps", "weight_decay", "momentum"):
-            check_number(name, group[name])
+            check_number(name, group[name], below_high=True)
         check_bool("centered", group["centered"])
 
     def _update(

@@ -10,12 +10,11 @@ arrangement):
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnnkit.checks import check_bool, check_number
+from rnnkit.checks import check_bool, check_finite, check_number
 from rnnkit.errors import ArgumentError
 from rnnkit.optim.optimizer import Optimizer
 
@@ -54,8 +53,8 @@ class SGD(Optimizer):
 
     def check_options(self, group: Mapping[str, Any]) -> None:
         for name in ("lr", "momentum", "weight_decay"):
-            check_number(name, group[name])
-        check_number("dampening", group["dampening"], low=-math.inf)
+            check_number(name, group[name], below_high=True)
+        check_finite("dampening", group["dampening"])
         check_bool("nesterov", group["nesterov"])
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ArgumentError(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -354,8 +355,18 @@ def test_an_optimizer_without_a_kernel_says_so():
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("value", [-0.1, float("nan"), "fast", None])
 def test_impossible_learning_rates(kind, value):
-    with pytest.raises(ArgumentError, match=r"lr: expected a number >= 0, got"):
+    with pytest.raises(ArgumentError, match=r"lr: expected a number >= 0 and < inf, got"):
         kind(start(), lr=value)
+
+
+@pytest.mark.parametrize("kind", [*CLASSES, optim.LBFGS])
+def test_no_number_among_the_options_is_infinite(kind):
+    """It would make NaN of the parameters, or nothing at all, without a word."""
+    for name, value in kind(start()).defaults.items():
+        options = {"betas": (math.inf, 0.5)} if name == "betas" else {name: math.inf}
+        if name == "betas" or type(value) is float:
+            with pytest.raises(ArgumentError, match=rf"^{name}(\[0\])?: expected a .*got inf"):
+                kind(start(), **options)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +376,7 @@ def test_impossible_learning_rates(kind, value):
         (optim.SGD, {"nesterov": True}, "nesterov: expected momentum > 0"),
         (optim.SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "dampening 0.1"),
         (optim.SGD, {"nesterov": "no", "momentum": 0.9}, "nesterov: expected a bool, got 'no'"),
-        (optim.SGD, {"momentum": 0.9, "dampening": "0.1"}, "dampening: expected a number"),
+        (optim.SGD, {"momentum": 0.9, "dampening": "0.1"}, "dampening: expected a finite number"),
         (optim.RMSprop, {"centered": "no"}, "centered: expected a bool, got 'no'"),
         (optim.Adam, {"betas": (1.0, 0.9)}, r"betas\[0\]: expected a number >= 0 and < 1, got 1.0"),
         (optim.Adam, {"betas": (0.9, -0.1)}, r"betas\[1\]: expected"),
