@@ -141,3 +141,18 @@ def test_an_objective_may_stand_beside_the_model():
     assert not seen[1][1]["n"].requires_grad
     with pytest.raises(ArgumentError, match="objective: expected one, as Linear has no method"):
         Trainer(layer, SGD(layer.parameters()), Shuffles(), budget=Budget(steps=1))
+
+
+def test_a_measure_shows_numbers_in_its_unit_and_takes_no_tie_for_a_gain():
+    plain, right = Measure("right"), Measure("right", "%", 100.0, 1, higher_is_better=True)
+    assert (plain.label, right.label) == ("right", "%")
+    assert (plain.show(0.25), right.show(0.25)) == ("0.2500", "25.0")
+    for measure, better in ((plain, 0.5), (right, 1.5)):
+        assert measure.is_better(better, 1.0)
+        assert not measure.is_better(1.0, 1.0)
+        assert not measure.is_better(1.0, better)
+
+
+def test_what_cannot_be_called_is_no_objective():
+    with pytest.raises(ArgumentError, match=r"^objective: expected a function, got 3"):
+        evaluate(Regression(), Whole(), 3)
