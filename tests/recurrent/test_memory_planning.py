@@ -46,24 +46,37 @@ def test_a_program_is_not_said_to_need_more_than_it_does(native, T):
 
 
 @pytest.mark.filterwarnings("ignore:memory")
-def test_the_fewest_even_segments_that_a_budget_allows():
+@pytest.mark.parametrize("together", [1, 3])
+def test_the_fewest_even_segments_that_a_budget_allows(together):
     for T in (1, 2, 7, 100):
+        blocks = -(-T // together)
         for step, between in ((10, 1), (1, 10), (7, 5)):
-            for budget in range(1, 1200, 37):
-                totals = {
-                    steps: steps * step + (-(-T // steps) * between if steps < T else 0)
-                    for steps in range(1, T + 1)
-                }
-                fitting = [steps for steps, total in totals.items() if total <= budget]
-                found = segment_within(budget, T, lambda steps, step=step: steps * step, between)
+            totals = {
+                each: min(T, each * together) * step
+                + (-(-blocks // each) * between if each < blocks else 0)
+                for each in range(1, blocks + 1)
+            }
+            for budget in range(1, 1200, 7):
+                fitting = [each for each, total in totals.items() if total <= budget]
+                steps = segment_within(
+                    budget, T, lambda steps, step=step: steps * step, between, together
+                )
+                found = -(-steps // together)
+                assert steps == min(T, found * together)
                 if fitting:
                     # Not always the very fewest: their count goes in jumps.
                     assert totals[found] <= budget
-                    segments = -(-T // found)
-                    assert segments <= -(-T // max(1, max(fitting) - max(1, between // step)))
-                    assert found == -(-T // segments)
+                    segments = -(-blocks // found)
+                    most = max(fitting) - max(1, between // (step * together))
+                    assert segments <= -(-blocks // max(1, most))
+                    assert found == -(-blocks // segments)
                 else:
                     assert totals[found] == min(totals.values())
+
+
+def test_a_budget_may_be_used_up():
+    assert segment_within(50, 10, lambda steps: 10 * steps, 0) == 5
+    assert segment_within(100, 10, lambda steps: 10 * steps, 0) == 10
 
 
 def test_a_segment_of_an_endless_sequence_is_found_soon():
