@@ -30,6 +30,7 @@ from rnnkit.autograd.tensor import wrap
 from rnnkit.errors import GraphError
 from rnnkit.recurrent.memory import segment_within
 from rnnkit.recurrent.options import Result
+from rnnkit.recurrent.tape import outside
 
 if TYPE_CHECKING:
     from rnnkit.autograd.accumulate import Collector
@@ -311,7 +312,7 @@ class SegmentsNode(Node):
                     seed(key, tensor)
             roots = _roots(run)
             nodes = history(roots, since)
-            for stray in _outside(nodes, roots, since):
+            for stray in outside(nodes, roots, since):
                 if slot_of(stray) not in known and slot_of(stray) not in begin:
                     raise GraphError(
                         f"memory: {pieces.name} computes some of its steps, but not the first, "
@@ -466,7 +467,7 @@ def _measure(pieces: Pieces, direction: int) -> _Measured:
             run = pieces.run(direction, range(t, t + 1), begin)
     roots = _roots(run)
     given = [each for each in begin if each is not None]
-    used = _outside(history(roots, since), roots, since)
+    used = outside(history(roots, since), roots, since)
     used = [each for each in used if not any(each is one for one in given)]
     between = {id(owner): owner.nbytes for owner in (_owner(each.data) for each in given)}
     apart = [*given, *used, *pieces.tensors(direction)]
@@ -477,7 +478,7 @@ def _measure(pieces: Pieces, direction: int) -> _Measured:
 
 
 def _behind(result: Any, given: Sequence[Tensor], since: int) -> _Behind:
-    found = _outside(history([result], since), [result], since)
+    found = outside(history([result], since), [result], since)
     states = [i for i, each in enumerate(given) if any(each is one for one in found)]
     return _Behind(states, len(found) > len(states))
 
@@ -510,18 +511,6 @@ def _kept_bytes(roots: Sequence[Tensor], since: int, apart: Sequence[Tensor]) ->
 
 
 _KEPT = (Tensor, Node, Context, np.ndarray, tuple, list, dict)
-
-
-def _outside(nodes: Sequence[Node], roots: Sequence[Tensor], since: int) -> list[Tensor]:
-    """What requires a gradient and the nodes, or roots, were computed from, but not among them."""
-    found: dict[int, Tensor] = {}
-    for tensors in (roots, *[node.inputs or () for node in nodes]):
-        for each in tensors:
-            if each is not None and each.requires_grad:
-                made = each.grad_fn
-                if made is None or made.number < since:
-                    found[id(each)] = each
-    return list(found.values())
 
 
 def _roots(run: Run) -> list[Tensor]:

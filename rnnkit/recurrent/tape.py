@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rnnkit import ops, rng
-from rnnkit.autograd import grad
+from rnnkit.autograd import enable_grad, grad, is_grad_enabled
+from rnnkit.autograd.node import next_number
+from rnnkit.autograd.tape import history
+from rnnkit.autograd.tensor import wrap
 from rnnkit.cells.base import own_copy
 from rnnkit.recurrent.options import Result
 
 if TYPE_CHECKING:
     from rnnkit.autograd import Tensor
+    from rnnkit.autograd.node import Node
     from rnnkit.autograd.tensor import Array
     from rnnkit.cells import Cell
     from rnnkit.cells.base import State
@@ -31,8 +35,8 @@ def run_layer(
     cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
 ) -> Result:
     """As ``recurrent.run_checked_layer``; the state is not None."""
-    T, schedule = x.shape[1 if options.batch_first else 0], options.schedule
-    if T == 0 or (schedule is not None and schedule.steps == 0):
+    schedule = options.schedule
+    if 0 in x.shape[:2] or (schedule is not None and schedule.steps == 0):
         return _run_empty(cells, x, state, restart, options)
     return Pieces(cells, x, state, restart, options).whole()
 
@@ -262,6 +266,18 @@ def gradients(
     return tuple([next(found) if need else None for need in needs])
 
 
+def outside(nodes: Sequence[Node], roots: Sequence[Tensor], since: int) -> list[Tensor]:
+    """What requires a gradient and the nodes, or roots, were computed from, but not among them."""
+    found: dict[int, Tensor] = {}
+    for tensors in (roots, *[node.inputs or () for node in nodes]):
+        for each in tensors:
+            if each is not None and each.requires_grad:
+                made = each.grad_fn
+                if made is None or made.number < since:
+                    found[id(each)] = each
+    return list(found.values())
+
+
 class _Begun(NamedTuple):
     carry: Carry
     restart: State | None
@@ -290,6 +306,27 @@ def _side_by_side(directions: Sequence[Tensor]) -> Tensor:
     return directions[0] if len(directions) == 1 else ops.cat(directions, -1)
 
 
+def _step_of_no_rows(
+    cell: Cell, x: Tensor, state: State, drawn: Sequence[Tensor]
+) -> tuple[Tensor, State]:
+    """A step may ask for gradients itself, which as a program it gets whatever the call records:
+    so they are recorded here, of all that it takes, and what came by this alone is cut off."""
+    step: Any = cell.step
+    given = [each if each.requires_grad else wrap(each.data) for each in (x, *state, *drawn)]
+    own = [each.requires_grad_() for each in given if not each.requires_grad]
+    since = next_number()
+    with enable_grad():
+        result = step(given[0], tuple(given[1 : 1 + len(state)]), *given[1 + len(state) :])
+    output, after = cell.checked_result(result, 0)
+
+    def cut(each: Tensor) -> Tensor:
+        behind = outside(history([each], since), [each], since)
+        needs = any(not any(one is other for other in own) for one in behind)
+        return each if needs and is_grad_enabled() else each.detach()
+
+    return cut(output), tuple(map(cut, after))
+
+
 def _run_empty(
     cells: Sequence[Cell], x: Tensor, state: State, restart: State | None, options: Options
 ) -> Result:
@@ -302,10 +339,8 @@ def _run_empty(
         if restart is not None:
             begin = [each[direction][:0] for each in restart]
             before = tuple(map(_put_rows, [no_rows] * len(begin), begin, before))
-        step: Any = cell.step
         drawn = [each[0] for each in cell.drawn_for(1, 0)]
-        x_t = x.reshape(first * second, I)[:0]
-        output, after = cell.checked_result(step(x_t, before, *drawn), 0)
+        output, after = _step_of_no_rows(cell, x.reshape(first * second, I)[:0], before, drawn)
         if options.seen is not None:
             seen = options.seen.directions[direction]
             seen.watch((slice(0), slice(0)), output, after)

@@ -238,3 +238,33 @@ def test_a_stream_has_the_bits_of_the_sequence(kind):
     stepper = network.stream(batch_size=N)
     stepper.state = tuple(states)
     np.testing.assert_array_equal(np.stack([stepper(each) for each in x]), y.data)
+
+
+@pytest.mark.parametrize("how", [
+    {"rows": 0}, {"steps": 0}, {"lengths": [0, 0, 0]}, {"rows": 0, "lengths": []},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_without_rows_or_steps(kind, how):
+    """Also where a step asks for gradients, and nobody else does."""
+    lengths = {name: how[name] for name in how if name == "lengths"}
+    network, x = nn.Recurrent(kind()), rk.zeros(how.get("steps", T), how.get("rows", N), I)
+    x = x.astype("float64")
+    y, after = network(x, **lengths)
+    assert y.requires_grad
+    assert y.shape == (*x.shape[:2], kind.size)
+    parameters = list(network.parameters())
+    for d in rk.grad(y.sum(), parameters, allow_unused=True):
+        assert d is None or not d.data.any()
+    with rk.no_grad():
+        unrecorded, same = network(x, **lengths)
+    network.requires_grad_(False)
+    constant, too = network(x, **lengths)
+    for results in ((unrecorded, same), (constant, too)):
+        for each, first in zip(flat(results), flat((y, after)), strict=True):
+            assert not each.requires_grad
+            np.testing.assert_array_equal(each.data, first.data)
+
+
+def flat(results):
+    y, after = results
+    return [y, *(after if isinstance(after, tuple) else (after,))]
