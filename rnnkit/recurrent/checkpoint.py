@@ -366,6 +366,7 @@ class _Outputs:
         self._first_final = 1 + names * options.steps
         self.count = self._first_final + names
         self._arrays: list[Array | None] = [None] * self.count
+        self._numbers: set[int] = set()  # places of states of which a row is one number
         self.constant = set(range(self.count))
 
     def require(self, requiring: Sequence[tuple[bool, ...]]) -> None:
@@ -402,7 +403,11 @@ class _Outputs:
             else:
                 if key[1] < self._T:
                     shape = (*shape[: self._time], self._T, *shape[self._time :])
-                shape = (*shape[:-1], self._directions * shape[-1])
+                if part.ndim == 1:
+                    self._numbers.add(place)
+                    shape += (self._directions,) * (self._directions > 1)
+                else:
+                    shape = (*shape[:-1], self._directions * shape[-1])
             array = self._arrays[place] = np.empty(shape, part.dtype)
         array[self._index(key, direction, array.shape[-1])] = part
 
@@ -418,10 +423,12 @@ class _Outputs:
         if place >= self._first_final:
             return (direction,)
         width = features // self._directions
-        own = slice(direction * width, (direction + 1) * width)
+        own: tuple[Any, ...] = (slice(direction * width, (direction + 1) * width),)
+        if place in self._numbers:
+            own = (direction,) if self._directions > 1 else ()
         if t == self._T:
-            return ..., own
-        return (*[slice(None)] * self._time, t, ..., own)
+            return ..., *own
+        return (*[slice(None)] * self._time, t, ..., *own)
 
     def in_order(self, result: Result) -> list[Tensor]:
         return [result.y, *(result.steps or ())[::-1], *result.final[::-1]]

@@ -237,10 +237,11 @@ class LayerRun:
     ) -> None:
         """Hand each direction its part of arrays that hold all of them side by side."""
         D = len(self.directions)
-        for name, array in zip(self.cells[0].state_names, arrays, strict=True):
+        first = self.cells[0]
+        for name, shape, array in zip(first.state_names, first.state_shapes, arrays, strict=True):
             parts = np.split(_by_time(array, batch_first), D, axis=-1)
             for direction, part in zip(self.directions, parts, strict=True):
-                use(direction, name, part)
+                use(direction, name, part.reshape(direction.T, direction.N, *shape))
 
     @staticmethod
     def _keep_state(direction: DirectionRun, name: str, state: Array) -> None:

@@ -213,11 +213,12 @@ def join_directions(
     """A layer's results from those of each direction; y where it has been joined."""
     ys, finals, steps = zip(*parts, strict=True)
     if y is None:
-        y = _side_by_side(ys)
+        y = _side_by_side(ys, 1)
     final = tuple([ops.cat(list(each), 0) for each in zip(*finals, strict=True)])
     if not options.steps:
         return Result(y, final)
-    return Result(y, final, tuple(map(_side_by_side, zip(*steps, strict=True))))
+    both = tuple([_side_by_side(each, 2) for each in zip(*steps, strict=True)])
+    return Result(y, final, both)
 
 
 def run_direction(
@@ -302,8 +303,12 @@ def _zeros_like(state: State) -> State:
     return tuple([ops.zeros(each.shape, dtype=each.dtype) for each in state])
 
 
-def _side_by_side(directions: Sequence[Tensor]) -> Tensor:
-    return directions[0] if len(directions) == 1 else ops.cat(directions, -1)
+def _side_by_side(directions: Sequence[Tensor], leading: int) -> Tensor:
+    """In the last axis of a row, after so many others; a row of no axes, one number, gets one."""
+    if len(directions) == 1:
+        return directions[0]
+    join = ops.stack if directions[0].ndim == leading else ops.cat
+    return join(list(directions), -1)
 
 
 def _step_of_no_rows(
@@ -313,7 +318,10 @@ def _step_of_no_rows(
     so they are recorded here, of all that it takes, and what came by this alone is cut off."""
     step: Any = cell.step
     given = [each if each.requires_grad else wrap(each.data) for each in (x, *state, *drawn)]
-    own = [each.requires_grad_() for each in given if not each.requires_grad]
+    own = [
+        each.requires_grad_() for each in given
+        if each.dtype.kind == "f" and not each.requires_grad
+    ]
     since = next_number()
     with enable_grad():
         result = step(given[0], tuple(given[1 : 1 + len(state)]), *given[1 + len(state) :])
@@ -350,14 +358,14 @@ def _run_empty(
         states.append(after)
 
     def of_steps(directions: Sequence[Tensor]) -> Tensor:
-        both = _side_by_side(directions)
+        both = _side_by_side(directions, 1)
         zeros = _put_rows(no_rows, both, first * second)
         return zeros.reshape(first, second, *both.shape[1:])
 
     if options.sequences:
         y = of_steps(outputs)
     else:
-        y = _put_rows(no_rows, _side_by_side(outputs), state[0].shape[1])
+        y = _put_rows(no_rows, _side_by_side(outputs, 1), state[0].shape[1])
     final = tuple([
         ops.stack([_put_rows(no_rows, after[i], each[d]) for d, after in enumerate(states)], 0)
         for i, each in enumerate(state)

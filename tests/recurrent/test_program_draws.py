@@ -208,3 +208,19 @@ def test_arrays_may_be_drawn(backend):
     with rk.backend(backend):
         found = [run_layer((each,), data("float64"))[0].numpy() for each in (cell, tensors)]
     np.testing.assert_array_equal(*found)
+
+
+def test_what_is_drawn_without_rows_may_be_truth():
+    class Masked(Own):
+        def draw(self, steps, batch):
+            return (rk.rand(steps, batch, 5) > 0.5,)
+
+        def step(self, x, state, mask):
+            y, (h,) = super().step(x, state)
+            return y, (rk.where(mask, h, 0.5 * state[0]),)
+
+    network = nn.Recurrent(Masked())
+    y, h = network(rk.zeros(4, 0, 3))
+    assert y.shape == (4, 0, 5)
+    (h.sum() + y.sum()).backward()
+    assert network.W_l0.grad.data.shape == (5, 3)

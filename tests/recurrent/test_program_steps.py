@@ -486,3 +486,60 @@ def test_products_before_the_loop_obey_the_rules_of_the_engine(monkeypatch):
     thrice = (lambda d_y, _, *inputs: 3.0 * d_x(d_y, _, *inputs), *others)
     monkeypatch.setattr(linear, "rules", thrice)
     np.testing.assert_allclose(gradients(), 3 * before, rtol=1e-12)
+
+
+class Numbered(Own):
+    """Beside h a state that is one number in each row; of one axis, in a ``column``, or of none."""
+
+    state_names = ("h", "n")
+    column = False
+
+    def __init__(self, input_size=3, dtype="float64"):
+        super().__init__(input_size, dtype=dtype)
+
+    @property
+    def state_shapes(self):
+        return ((self.hidden_size,), (1,) if self.column else ())
+
+    def step(self, x, state):
+        h, n = state
+        n = n if self.column else n.unsqueeze(1)
+        h = (x @ self.W.T + h @ self.U.T + self.b * n).tanh()
+        n = 0.5 * n + h.square().sum(-1, keepdims=True)
+        return h, (h, n if self.column else n.squeeze(1))
+
+
+class Column(Numbered):
+    column = True
+
+
+@pytest.mark.filterwarnings("ignore:memory")
+@pytest.mark.parametrize("lengths", [[4, 1, 3], [0, 0, 0]], ids=str)
+@pytest.mark.parametrize("memory", ["full", 1])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_a_state_of_no_axes_is_one_of_one_element(
+    backend, bidirectional, batch_first, memory, lengths
+):
+    found = []
+    for kind in (Column, Numbered):
+        network = nn.Recurrent(
+            kind(), 1, batch_first, bidirectional=bidirectional, memory=memory
+        )
+        x = data("float64").swapaxes(0, 1) if batch_first else data("float64")
+        x = rk.tensor(x, requires_grad=True)
+        with rk.backend(backend), rk.diagnostics.trace(network) as seen:
+            y, (h, n), steps = network(x, lengths=lengths, return_steps=True)
+            last = steps["n"][0]
+            outputs = [y, h, n, steps["h"][0], last]
+            gradients = rk.grad(
+                sum((each * each.cos()).sum() for each in outputs), [x, *network.parameters()]
+            )
+        shape = last.shape if kind is Column or bidirectional else (*last.shape, 1)
+        assert shape == (*x.shape[:2], 1 + bidirectional)
+        shown = [each for layer in seen for each in (layer.states, layer.d_states)]
+        arrays = [each.data for each in (*outputs, *gradients)]
+        found.append([*arrays, *[each[name] for each in shown for name in each]])
+    for column, numbers in zip(*found, strict=True):
+        np.testing.assert_array_equal(numbers.reshape(column.shape), column)
