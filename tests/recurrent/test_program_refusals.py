@@ -103,6 +103,12 @@ REFUSED = {
         lambda c, x, h: ops.einsum("ni,nj->ijn", x, h).sum((0, 1)).unsqueeze(1) + x,
         "einsum mixes rows",
     ),
+    "a matrix for each row": (
+        lambda c, x, h: (
+            x.reshape(-1, 2, 2) @ ops.stack([c.W[:2, :2] * i for i in range(5)])
+        ).reshape(-1, H),
+        "matmul broadcasts rows against an axis before the batch",
+    ),
     "argmax of all": (lambda c, x, h: x * ops.argmax(x).astype("float32"), "argmax mixes rows"),
     "an order of rows": (lambda c, x, h: ops.sort(x, 0).values, "argsort mixes rows"),
     "an order of many": (
