@@ -164,7 +164,7 @@ def _forward(
     requiring: Sequence[tuple[bool, ...]],
 ) -> _Direction:
     times, carry = pieces.times(direction), pieces.begin(direction)
-    outside = {id(each) for each in pieces.tensors(direction)}
+    known = {id(each) for each in pieces.tensors(direction)}
     shared: dict[int, list[Key]] = {id(each): [] for each in carry if each is not None}
     segments = []
     leaves: list[Tensor] = []
@@ -177,7 +177,7 @@ def _forward(
             successors: dict[int, Tensor] = {}
             for each, requires in zip(run.carry, requiring[start + len(part)], strict=True):
                 if not is_last and each is not None and id(each) not in successors:
-                    if each.requires_grad or id(each) in outside or id(each) in shared:
+                    if each.requires_grad or id(each) in known or id(each) in shared:
                         successors[id(each)] = each
                     else:
                         leaf = wrap(each.data)
