@@ -10,6 +10,7 @@ from weakref import ref
 
 import numpy as np
 import pytest
+from recurrent_contract import last_layer
 
 import rnnkit as rk
 from rnnkit import nn
@@ -32,6 +33,7 @@ class Sloped(rk.Cell):
         self.inner = Inner()
         self.factors = [1.0, 2.0]
         self.make_parameters("float32")
+        self.lift = 0.75
 
     def parameter_shapes(self):
         return {"weight": (self.hidden_size, self.input_size)}
@@ -41,6 +43,7 @@ class Sloped(rk.Cell):
             x @ self.weight.T + self.scale * state[0] * self.inner.slope
             + self.inner.shift + sum(self.factors)
         )
+        h = h + sum(getattr(self, name, 0.0) for name in ("lift", "more"))
         return h, (h,)
 
 
@@ -83,6 +86,8 @@ CHANGES = {
     "another parameter": another_weight,
     "another order": rename,
     "a tuple": lambda cell: setattr(cell, "factors", (0.5,)),
+    "an attribute more": lambda cell: setattr(cell, "more", 0.25),
+    "an attribute fewer": lambda cell: delattr(cell, "lift"),
     "another class": lambda cell: setattr(cell, "__class__", Doubled),
     "past __setattr__": lambda cell: vars(cell).update(scale=0.75),
 }
@@ -107,6 +112,23 @@ def test_a_change_is_seen(native, kind, change):
     run(module, x)
     change(cell)
     np.testing.assert_allclose(run(module, x), expected(module, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+@pytest.mark.parametrize(("kind", "option", "value"), [
+    (nn.RNN, "nonlinearity", "relu"), (nn.GRU, "reset_after", False), (nn.LSTM, "cell_clip", 0.1),
+])  # fmt: skip
+def test_a_kernel_runs_for_both_directions_or_for_none(native, kind, option, value, direction):
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype(np.float32)
+    module = kind(3, 5, bidirectional=True)
+    before = run(module, x)
+    assert last_layer().path == "fused"
+    setattr(module.layers[0][direction], option, value)
+    after = run(module, x)
+    assert last_layer().path == "program"
+    changed = slice(5 * direction, 5 * direction + 5)
+    assert np.abs(after - before)[..., changed].max() > 1e-3
+    np.testing.assert_allclose(after, expected(module, x), rtol=1e-5, atol=1e-6)
 
 
 def test_a_change_within_a_list_is_seen(native):
