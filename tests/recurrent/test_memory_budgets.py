@@ -95,7 +95,9 @@ def test_what_is_computed_before_the_loop_in_blocks(native, short_blocks, batch_
     layer = layer_of(way, Case("phased_lstm", options, sizes, 2, batch_first=batch_first))
     check_native_equals_tape(layer)
     expected = forward_backward(layer, "native")
-    assert_same_bits(forward_backward(layer.with_(memory=1), "native"), expected)
+    for memory, steps in ((1, 2), (70_000, 4)):  # segments of one block, and of two
+        assert_same_bits(forward_backward(layer.with_(memory=memory), "native"), expected)
+        assert way == "no row has a step" or f"segments of {steps} steps" in rk.why()[-1].reason
 
 
 @EACH_WAY
