@@ -468,7 +468,8 @@ def test_restarting_from_nothing_is_restarting_from_zero(path, name, options):
 @pytest.mark.parametrize("way", ["lengths, reset", "lengths, reset_state, last only, steps"])
 @EACH
 def test_any_number_of_threads(threads, name, options, way, dtype):
-    for sizes in [(5, 33, 7, 64), (6, 3, 40, 130)]:
+    # Work enough for threads, which share rows, and units.
+    for sizes in [(30, 33, 20, 70), (6, 3, 200, 260)]:
         layer = make_ragged(Case(name, options, sizes, 2, dtype), **WAYS[way])
         threads(1)
         expected = forward_backward(layer, "native")
@@ -477,6 +478,20 @@ def test_any_number_of_threads(threads, name, options, way, dtype):
             for memory in ("full", 10):
                 found = forward_backward(layer.with_(memory=memory), "native")
                 assert_same_bits(found, expected)
+
+
+@EACH
+def test_threads_whose_share_of_the_rows_is_empty(threads, name, options):
+    """One row has most steps: a thread has it alone, and others have none or all short ones."""
+    case = Case(name, options, (120, 33, 40, 130), dtype="float32")
+    layer = make_ragged(case, reset=True, reset_state=True)
+    for others in ([1] * 32, [0] * 31 + [1], [0] * 31 + [120]):
+        layer.call["lengths"] = np.array([*others, 120])
+        threads(1)
+        expected = forward_backward(layer, "native")
+        for count in (2, 5):
+            threads(count)
+            assert_same_bits(forward_backward(layer, "native"), expected)
 
 
 @pytest.mark.parametrize("sizes", [(0, 3, 2, 4), (4, 0, 2, 4), (0, 0, 2, 4)], ids=str)

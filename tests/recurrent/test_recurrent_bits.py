@@ -71,6 +71,20 @@ def test_any_number_of_threads_in_a_ragged_batch(case, threads):
         assert_same_bits(run(), expected)
 
 
+@pytest.mark.parametrize(
+    "case", fused_cases((110, 40, 64, 64), (110, 40, 64, 16), dtype="float32"), ids=str
+)
+def test_threads_that_share_out_a_panel_of_weight_gradients(case, threads):
+    """More threads than processors: some come late, and others take their pieces of it."""
+    layer = make_layer(case)
+    threads(1)
+    expected = forward_backward(layer, "native")
+    for count in (2, 3, 5):
+        threads(count)
+        for _ in range(4):
+            assert_same_bits(forward_backward(layer, "native"), expected)
+
+
 @BOTH
 @pytest.mark.parametrize("case", fused_cases((4, 13, 9, 17), (3, 40, 5, 64), directions=2), ids=str)
 def test_a_row_does_not_depend_on_the_rest_of_its_batch(case, dtype):
