@@ -124,16 +124,16 @@ static size_t R(program_workspace)(const rk_program_run *p)
 static R(worker) R(worker_of)(R(execution) *e, int tid, int n_threads)
 {
     const rk_program *program = e->p->program;
-    idx rows_each = most_rows_of_thread(e->s, n_threads);
     R(worker) w = {.e = e, .share = {.tid = tid, .n_threads = n_threads}};
     w.share.n0 = first_row_of_thread(e->s, tid, n_threads);
     w.share.n1 = first_row_of_thread(e->s, tid + 1, n_threads);
+    idx n_rows = w.share.n1 - w.share.n0;
     /* A thread that runs alone, since the pool is taken, has all rows: it needs all of the scratch. */
     w.temp = e->scratch + (n_threads > 1 ? tid * e->scratch_size : 0);
     w.wide = w.temp + ROWS_AT_ONCE * program->temp_size;
     w.in = e->pointers + (n_threads > 1 ? tid * e->n_pointers : 0);
-    w.out = w.in + rows_each;
-    w.bases = (real **)(w.out + rows_each);
+    w.out = w.in + n_rows;
+    w.bases = (real **)(w.out + n_rows);
     return w;
 }
 
