@@ -88,8 +88,20 @@ def read_table(
             column that there is not, rows of different lengths, quotes that do not close, a file
             without rows of numbers; and as ``read_text`` does.
     """
+    _checked_columns(columns, decimal, missing)
     table = read_text_table(path, header=header, delimiter=delimiter, decimal=decimal)
     return numbers_of(table, path, columns, decimal=decimal, missing=missing)
+
+
+def _checked_columns(
+    columns: Sequence[str | int] | None, decimal: str, missing: str
+) -> Sequence[str | int] | None:
+    """Which columns, once it is known that they can be read so."""
+    check_choice("missing", missing, ("refuse", "carry"))
+    check_choice("decimal", decimal, _BY_DECIMAL)
+    if columns is None:
+        return None
+    return check_list("columns", columns, "names or numbers of columns")
 
 
 def numbers_of(
@@ -101,10 +113,7 @@ def numbers_of(
     missing: str = "refuse",
 ) -> Table:
     """The numbers of a table that was read from ``path``; arguments and errors as above."""
-    check_choice("missing", missing, ("refuse", "carry"))
-    check_choice("decimal", decimal, _BY_DECIMAL)
-    if columns is not None:
-        columns = check_list("columns", columns, "names or numbers of columns")
+    columns = _checked_columns(columns, decimal, missing)
     path = os.fspath(path)
     names, rows, lines = table
     if not rows:
