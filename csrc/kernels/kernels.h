@@ -34,7 +34,10 @@ enum {
     LISTED_ROWS = 256,            /* rows of a ragged batch that a product takes together */
     ROWS_TURNED_TOGETHER = 16,    /* rows whose columns are packed for tiles, and stay in the first cache meanwhile */
     PRODUCT_BLOCK = 512,          /* k's of a matrix product that are packed together, */
-    LEAST_PRODUCT_BLOCK = 128,    /* or so many where what more would take leaves the second cache */
+    LEAST_PRODUCT_BLOCK = 128,    /* or so many where what more would take leaves the second cache, or the first
+                                     one where columns are turned */
+    FEW_PRODUCT_ROWS = 16,        /* for so many rows, */
+    ROWS_OF_TURNING = 8,          /* which takes as long as so many more */
     TILES_TOGETHER = 32,          /* tiles whose rows are packed together, where all panels of b are packed before */
     MOST_BLOCKS = 8,              /* blocks of rows of a weight gradient between two barriers, */
     ROUND_BYTES = 256 << 10,      /* whose packed features take no more than that, or one */

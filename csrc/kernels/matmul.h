@@ -28,7 +28,9 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
 {
     idx panels = (p->N + R(PANEL) - 1) / R(PANEL), most = R(tile_rows)(4);
     r->p = p;
-    r->work = (double)p->M * (double)p->N * (double)p->K;
+    /* Columns that are rows in memory are turned on the way, which takes as long as some more rows. */
+    int turns = p->b_n != 1;
+    r->work = (double)(p->M + turns * ROWS_OF_TURNING) * (double)p->N * (double)p->K;
     r->n_threads = r->work < WORK_FOR_ONE_AT_HAND ? 1 : p->n_threads;
     /* Threads that share out the rows pack all of b each; those that share out the columns read all of a, or pack
        it, and what is left of the last panels is one thread's gain. */
@@ -40,15 +42,17 @@ static void R(plan_product)(R(product_run) *r, const rk_product *p)
     /* A thread that runs alone, since the pool is taken, has the room of all. */
     idx rows = r->by_rows ? (p->M + r->n_threads - 1) / r->n_threads : p->M;
     idx own_panels = r->by_rows ? panels : (panels + r->n_threads - 1) / r->n_threads;
-    /* The result is read and written again for every block. */
-    idx fit = PRODUCT_BLOCK;
+    /* The result is read and written again for every block. Of a few rows it soon is: a panel that is turned then stays
+       in the first cache, unless b comes from afar, in pieces of rows that should be long. */
+    int is_near = own_panels * R(PANEL) * p->K * (idx)sizeof(real) <= SECOND_CACHE;
+    r->block = turns && is_near && p->M <= FEW_PRODUCT_ROWS ? LEAST_PRODUCT_BLOCK : PRODUCT_BLOCK;
     r->panels_first = 0;
     if (p->a_k != 1) {
-        fit = R(block_that_fits)(own_panels * R(PANEL));
+        idx fit = R(block_that_fits)(own_panels * R(PANEL));
         r->panels_first = fit >= LEAST_PRODUCT_BLOCK && rows > TILES_TOGETHER * most;
         if (!r->panels_first) fit = R(block_that_fits)(rows);
+        r->block = min_idx(r->block, fit > LEAST_PRODUCT_BLOCK ? fit : LEAST_PRODUCT_BLOCK);
     }
-    r->block = min_idx(PRODUCT_BLOCK, fit > LEAST_PRODUCT_BLOCK ? fit : LEAST_PRODUCT_BLOCK);
     /* Packed panels (one, or four for few rows, if not all), packed rows of a, one tile of the last columns, their
        bias. */
     r->panels_size = (r->panels_first ? own_panels : 4) * r->block * R(PANEL);
