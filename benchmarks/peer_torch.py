@@ -70,21 +70,25 @@ def make_sides(problem: Problem, threads: int) -> list[Side]:
 
 
 def make_steppers(problem: Problem, threads: int) -> list[Stepper]:
-    """Two contestants: the layer module on sequences of one step, and the cell module."""
-    cell, layer = _make(problem, 1), _make(problem, 0)
-    if cell is None or layer is None:
-        return []
-    weights = {k: torch.from_numpy(v) for k, v in problem.weights.items()}
-    layer.load_state_dict(weights)
-    cell.load_state_dict({k.removesuffix("_l0"): v for k, v in weights.items()})
+    """The layer module on sequences of one step, and the cell module; or a cell of one's own."""
     x = torch.from_numpy(problem.inputs["x"])
+    weights = {k: torch.from_numpy(v) for k, v in problem.weights.items()}
+    contestants: list[tuple[str, Any, list[Any]]]
+    if problem.cell in program_torch.CELLS:
+        own = program_torch.Loop(problem)
+        own.load_state_dict(weights)
+        contestants = [("torch step", own, list(x.unbind(0)))]
+    else:
+        cell, layer = _make(problem, 1), _make(problem, 0)
+        if cell is None or layer is None:
+            return []
+        layer.load_state_dict(weights)
+        cell.load_state_dict({k.removesuffix("_l0"): v for k, v in weights.items()})
+        contestants = [("torch", layer, list(x.split(1))), ("torch cell", cell, list(x.unbind(0)))]
     steppers = []
-    for name, module, inputs in (
-        ("torch", layer, list(x.split(1))),
-        ("torch cell", cell, list(x.unbind(0))),
-    ):
+    for name, module, inputs in contestants:
         for setting, count in thread_settings(threads).items():
-            reset, step = _carry(module)
+            reset, step = _carry(module, problem)
             steppers.append(
                 Stepper(
                     name,
@@ -104,13 +108,20 @@ def prepare_threads(count: int) -> Callable[[], None]:
     return lambda: torch.set_num_threads(count)
 
 
-def _carry(module: Any) -> tuple[Callable[[], None], Callable[[Any], Any]]:
+def _carry(module: Any, problem: Problem) -> tuple[Callable[[], None], Callable[[Any], Any]]:
     """``reset`` and ``step`` of a module whose state is kept here."""
     state: Any = None
+    own = isinstance(module, program_torch.Loop)
+    zeros = tuple(torch.zeros(problem.shape.N, problem.shape.H) for _ in problem.states)
 
     def reset() -> None:
         nonlocal state
-        state = None
+        state = zeros if own else None
+
+    def step_own(x: torch.Tensor) -> torch.Tensor:
+        nonlocal state
+        state = module.step(x, state)
+        return state[0]
 
     def step_cell(x: torch.Tensor) -> torch.Tensor:
         nonlocal state
@@ -122,6 +133,8 @@ def _carry(module: Any) -> tuple[Callable[[], None], Callable[[Any], Any]]:
         y, state = module(x, state)
         return y
 
+    if own:
+        return reset, step_own
     is_cell = isinstance(module, torch.nn.RNNCellBase)
     return reset, step_cell if is_cell else step_layer
 

@@ -39,6 +39,11 @@ class Loop(torch.nn.Module):
         final = tuple(s.unsqueeze(0) for s in state)
         return torch.stack(outputs), final if isinstance(given, tuple) else final[0]
 
+    def step(self, x: torch.Tensor, state: State) -> State:
+        """The state after one step, x (N, I); h comes first."""
+        from_input, step = self.cell(self.weights, x)
+        return step(from_input, *state)
+
 
 def _own_lstm(w: Weights, x: torch.Tensor) -> tuple[torch.Tensor, Callable[..., State]]:
     R = w["weight_hh"].t()

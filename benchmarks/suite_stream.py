@@ -1,7 +1,8 @@
 """One step at a time, batch 1, state carried, called from Python: what an answer costs.
 
 Each contestant keeps its arrays and its state in its own form, so no conversion is timed. All run
-the same sequence from the zero state first and must agree with one another.
+the same sequence from the zero state first and must agree with one another. Cells of one's own are
+the programs suite's, against their steps in Python, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .comparison import settings_line
 from .problem import FUSED, Problem, Shape, usual
+from .program_cells import PROGRAM_CELLS
 from .report import Row, Table, means, of_threads, others, speedup_text, times
 from .sides import DisagreementError, Stepper, check_equal, peer_module, prepare_rnnkit
 from .timing import compare, plans, spread
@@ -25,15 +27,20 @@ HIDDEN = {
     "quick": (16, 64),
     "tiny": (3,),
 }
+OWN_HIDDEN = {"full": (16, 64, 256), "standard": (16, 64), "quick": (16,), "tiny": (3,)}
 PLANS = plans()
 
 
 def run(options: Options, emit: Callable[[Row], None]) -> None:
     """Emits a row for each cell and hidden size; the input is as wide as the hidden state."""
-    for cell in options.cells or FUSED:
-        for H in HIDDEN[options.size]:
-            problem = Problem(cell, Shape(1, CHECKED_STEPS, H, H), "float32", usual(cell))
+    for cell in options.cells or (*FUSED, *PROGRAM_CELLS):
+        own = cell in PROGRAM_CELLS
+        for H in OWN_HIDDEN[options.size] if own else HIDDEN[options.size]:
+            shape = Shape(1, CHECKED_STEPS, H, H)
+            problem = Problem(cell, shape, "float32", {} if own else usual(cell))
             steppers = [rnnkit_stepper(problem, options.threads)]
+            if own:
+                steppers.append(rnnkit_stepper(problem, options.threads, "python"))
             for peer in options.peers:
                 steppers += peer_module(peer).make_steppers(problem, options.threads)
             head = {"suite": "stream", "threads": options.threads}
@@ -58,17 +65,17 @@ def run(options: Options, emit: Callable[[Row], None]) -> None:
             )
 
 
-def rnnkit_stepper(problem: Problem, threads: int) -> Stepper:
-    """The module's own stepper, on the native path; the state it owns is the zero state."""
-    prepare_rnnkit("native", threads)
+def rnnkit_stepper(problem: Problem, threads: int, path: str = "native") -> Stepper:
+    """The module's own stepper, on one path; the state it owns is the zero state."""
+    prepare_rnnkit(path, threads)
     stepper = problem.make_module().stream(problem.shape.N)
     return Stepper(
-        "native",
+        path,
         list(problem.inputs["x"]),
         stepper.reset,
         stepper,
         lambda y: y,
-        lambda: prepare_rnnkit("native", threads),
+        lambda: prepare_rnnkit(path, threads),
     )
 
 
