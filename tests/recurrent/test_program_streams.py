@@ -195,6 +195,23 @@ def test_single_steps_serve_one_thread_at_a_time(native):
     np.testing.assert_array_equal(stepper(x[1]), expected[1])
 
 
+def test_steps_go_on_under_another_instruction_set(native):
+    extension = rk.backend.native()
+    used = extension.isa_in_use()
+    others = [each for each in extension.isa_supported() if each != "amx"]
+    module = nn.Recurrent(Products(SIZE, SIZE, "float64"), num_layers=2)
+    x = sequence("float64")
+    expected, _ = whole(module, x)
+    stepper = module.stream(N)
+    try:
+        for step, y, isa in zip(x, expected, [used, *others, *others], strict=False):
+            extension.choose_isa(isa)
+            np.testing.assert_allclose(stepper(step), y, rtol=1e-12)
+    finally:
+        extension.choose_isa(used)
+    np.testing.assert_allclose(stepper.state[0][-1], y, rtol=1e-12)
+
+
 class Random(Base):
     def draw(self, steps, batch):
         return (rk.randn(steps, batch, SIZE, dtype=self.dtype),)
