@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -27,7 +28,8 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
     """A new file to write to, which takes the place of the one at ``path`` when the block ends.
 
     The data go to a temporary file in the same folder, are flushed to the disk and take the
-    file's name in one rename; the folder is flushed too, so that the rename survives a power cut.
+    file's name in one rename, with the permissions of the file that they replace; the folder is
+    flushed too, so that the rename survives a power cut.
     When the block raises, or anything else fails, the file at ``path`` is as it was; an OSError
     of the writing names ``path``. A device or a pipe is written to as it is: a rename would put a
     file in its place. Likewise a link stays one, and the file that it leads to is replaced.
@@ -42,6 +44,8 @@ def atomic_file(path: str) -> Iterator[BinaryIO]:
             return
         try:
             with open(temporary, "xb") as file:
+                with contextlib.suppress(FileNotFoundError):
+                    os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

@@ -82,3 +82,16 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path):
         os.close(reader)
     assert not os.path.isfile(path)
     assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path, mode):
+    path = tmp_path / "figures"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    with atomic_file(str(path)) as file:
+        file.write(b"new")
+        (partial,) = [each for each in tmp_path.iterdir() if each != path]
+        assert partial.stat().st_mode & 0o777 == mode  # before anybody could read it
+    assert path.stat().st_mode & 0o777 == mode
+    assert path.read_bytes() == b"new"
