@@ -119,9 +119,14 @@ def check_fits(name: str, count: float, bytes_of_one: int) -> None:
 
 def check_elements(name: str, shape: Sequence[int], bytes_of_one: int) -> None:
     """No more of them than an array can have, whatever memory there is; or ShapeError."""
-    most = sys.maxsize // bytes_of_one
-    if math.prod([size for size in shape if size]) > most:  # NumPy's count leaves out 0, too
+    if not fits_an_array(shape, bytes_of_one):
+        most = sys.maxsize // bytes_of_one
         raise ShapeError(f"{name}: expected at most {most} elements, got sizes {tuple(shape)}")
+
+
+def fits_an_array(shape: Sequence[int], bytes_of_one: int) -> bool:
+    """Whether NumPy has arrays of such sizes, whose count leaves out those of 0."""
+    return math.prod([size for size in shape if size]) * bytes_of_one <= sys.maxsize
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:

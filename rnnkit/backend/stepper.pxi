@@ -46,7 +46,7 @@ cdef class Stepper:
                    n_threads)
         self.s.interrupted = NULL
         self.first_input = self.s.I
-        cdef double work = <double>self.kernel.n_gates * self.s.N * self.s.H * (self.s.I + self.n_layers * 2 * self.s.H)
+        cdef double work = <double>self.kernel.n_gates * self.s.N * self.s.H * (self.s.I + (2 * self.n_layers - 1) * self.s.H)
         self.is_short = work < SHORT_STEP
         self.h = self.take_state(h, "h")
         if self.kernel.n_states > 1:
@@ -149,33 +149,32 @@ cdef class Stepper:
             if share_memory(&self.held.views[i], view):
                 y[...] = self.run(x)  # a kernel reads the state of a step while it writes its output
                 return y
-        self.check_unused()
-        if s.T > self.steps:
-            self.make_room(s.T)
-        self.in_use = True
-        with nogil:
-            self.run_layers(&s)
-        self.in_use = False
-        self.s.turn = (s.turn + s.T) % 2  # the next step begins with the weights that this one has read last
+        self.take_steps(&s, False)
         return y
 
     cdef object take_step(self, x, y):
         cdef rk_sequence s = self.s
-        self.check_unused()
         if y is None:
             y = self.held.room(2, s.N, s.H)
         s.I = self.first_input
         s.x = rk_grid(numpy.PyArray_DATA(x), 0, s.I, 0)
         s.y = rk_grid(numpy.PyArray_DATA(y), 0, s.H, 0)
-        if self.is_short:
-            self.run_layers(&s)
+        self.take_steps(&s, self.is_short)
+        return y
+
+    cdef int take_steps(self, rk_sequence *s, bint is_short) except -1:
+        self.check_unused()
+        if s.T > self.steps:
+            self.make_room(s.T)
+        if is_short:
+            self.run_layers(s)
         else:
             self.in_use = True
             with nogil:
-                self.run_layers(&s)
+                self.run_layers(s)
             self.in_use = False
-        self.s.turn = (s.turn + 1) % 2
-        return y
+        self.s.turn = (s.turn + s.T) % 2  # the next step begins with the weights that this one has read last
+        return 0
 
     cdef Py_buffer *check(self, Py_buffer *view, str name, idx rows, idx columns) except NULL:
         cdef idx size = self.held.itemsize

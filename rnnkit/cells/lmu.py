@@ -38,14 +38,13 @@ def legendre(order: int, window: float) -> tuple[Array, Array]:
     Raises ArgumentError for a window so short that P is beyond the range of a float.
     """
     i = np.arange(order)
-    with np.errstate(over="ignore"):
-        scale = (2 * i + 1) / window
     signs = np.where(i[:, None] < i, -1.0, (-1.0) ** (i[:, None] - i + 1))
     # One exponential gives both: exp([[P, Q], [0, 0]]) = [[A, B], [0, 1]].
     both = np.zeros((order + 1, order + 1))
-    both[:order, :order] = scale[:, None] * signs
-    both[:order, order] = scale * (-1.0) ** i
     with np.errstate(over="ignore"):
+        scale = (2 * i + 1) / window
+        both[:order, :order] = scale[:, None] * signs
+        both[:order, order] = scale * (-1.0) ** i
         size = np.linalg.norm(both, 1)
     if not np.isfinite(size):
         raise ArgumentError(f"window: expected a longer one for order {order}, got {window!r}")

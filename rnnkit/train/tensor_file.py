@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnkit.checks import fits_an_array
 from rnnkit.errors import ArgumentError, DTypeError
 from rnnkit.train.errors import RunError
 
@@ -190,8 +190,7 @@ class TensorFile:
             item = _DTYPES[dtype].itemsize
             if offsets[1] - offsets[0] != item * math.prod(shape):
                 raise self._damaged(f"{name}: {dtype} {shape} does not fill {offsets}")
-            # NumPy's limit holds for what is empty, too, with the sizes of 0 left out.
-            if item * math.prod([size for size in shape if size]) > sys.maxsize:
+            if not fits_an_array(shape, item):
                 raise self._damaged(f"{name}: shape {shape!r}")
             places.append(offsets)
         end = 0

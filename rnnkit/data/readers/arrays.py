@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,13 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from rnnkit.checks import check_bool, check_integer, check_list, check_number
+from rnnkit.checks import (
+    check_bool,
+    check_integer,
+    check_list,
+    check_number,
+    fits_an_array,
+)
 from rnnkit.data.readers.text import opened
 from rnnkit.errors import ArgumentError
 
@@ -182,9 +187,8 @@ def _check(header: _Header, name: str, size: int, kinds: str, limit: int | None)
         raise ArgumentError(f"{name}: holds Python objects, which are not read; save plain arrays")
     if dtype.kind not in kinds or dtype.names or dtype.shape or not dtype.itemsize:
         raise ArgumentError(f"{name}: dtype {dtype} is not accepted here")
-    # NumPy counts the sizes that are not 0, even where an array has no elements.
-    vast = math.prod(n for n in shape if n) * dtype.itemsize > sys.maxsize
-    if len(shape) > 32 or any(n < 0 for n in shape) or (vast and 0 in shape):
+    vast = 0 in shape and not fits_an_array(shape, dtype.itemsize)
+    if len(shape) > 32 or any(n < 0 for n in shape) or vast:
         raise ArgumentError(f"{name}: damaged: shape {shape}")
     if limit is not None and header.bytes > limit:
         raise ArgumentError(f"{name}: {shape} takes {header.bytes} bytes; the limit is {limit}")
