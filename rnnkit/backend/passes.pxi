@@ -383,6 +383,15 @@ cdef class Passes:
         p.K, p.N = K, M
         return 0
 
+    cdef void *bias_taken(self, Arrays arrays, tuple operands, int i) except? NULL:
+        """What is added to product i; NULL: nothing."""
+        cdef int bias = self.plan.bias_of[i]
+        if bias < 0:
+            return NULL
+        if bias >= len(operands):
+            raise ValueError(f"operands: expected more than {bias}")
+        return arrays.flat(require_array(operands[bias], "bias"), "bias", self.plan.width[i], False)
+
     cdef int multiply_into(self, char *c, rk_product *p, bint adds=False) except -1:
         """c (M, N) = the product, or c + the product."""
         p.c, p.c_m, p.adds, p.n_threads = c, p.N, adds, self.n_threads
@@ -402,11 +411,7 @@ cdef class Passes:
             p.M, p.a, p.a_m, p.a_k = n_rows, view.buf, view.shape[1], 1
             self.matrix_taken(&p, arrays, operands, plan.matrix_of[i], view.shape[1], plan.width[i],
                               plan.transposed[i])
-            if plan.bias_of[i] >= 0:
-                if plan.bias_of[i] >= len(operands):
-                    raise ValueError(f"operands: expected more than {plan.bias_of[i]}")
-                p.bias = arrays.flat(require_array(operands[plan.bias_of[i]], "bias"), "bias",
-                                     plan.width[i], False)
+            p.bias = self.bias_taken(arrays, operands, i)
             self.multiply_into(left.product_at[i], &p)
         return 0
 

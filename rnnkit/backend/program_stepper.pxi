@@ -75,16 +75,15 @@ cdef class LayerStep:
         cdef Plan plan = self.passes.plan
         cdef rk_product *p = &self.products[i]
         cdef idx width = plan.width[i]
-        if max(plan.matrix_of[i], plan.bias_of[i]) >= len(operands):
-            raise ValueError(f"operands: expected more than {len(operands)}")
+        if plan.matrix_of[i] >= len(operands):
+            raise ValueError(f"operands: expected more than {plan.matrix_of[i]}")
         matrix = operands[plan.matrix_of[i]]
         self.matrices.append(dense((matrix.T if plan.transposed[i] else matrix,))[0])
         memset(p, 0, sizeof(rk_product))
         p.M, p.K, p.N, p.a_m, p.a_k = self.passes.N, self.I, width, self.I, 1
         p.b = self.arrays.room().dense(self.matrices[i], "matrix", self.I, width, False)
         p.b_k, p.b_n = width, 1
-        if plan.bias_of[i] >= 0:
-            p.bias = self.arrays.flat(require_array(operands[plan.bias_of[i]], "bias"), "bias", width, False)
+        p.bias = self.passes.bias_taken(self.arrays, operands, i)
         p.c, p.c_m, p.n_threads = self.left.product_at[i], width, self.passes.n_threads
         return 0
 
